@@ -1,0 +1,230 @@
+"""Epochs, best model, early stop, checkpoints, resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from base.base_model import BaseModel
+from utils.checkpoint import save_checkpoint
+from utils.config import Config
+from utils.logger import RunFolder, RunLog
+from utils.random_state import get_random_state, set_random_state
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where it stands and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """What a run leaves behind."""
+
+    checkpoint: Path
+    score: float | None
+    epoch: int
+
+
+class BaseTrainer:
+    """Runs epochs and keeps what they give; a subclass says what an epoch is.
+
+    Three files, three decisions: `best_model.pth` whenever the monitored figure improves,
+    `checkpoint-epoch<N>.pth` every `save_period` epochs, `last.pth` after every epoch to resume
+    from.
+
+    Args:
+        model: The network, on its device.
+        optimizer: Over its parameters.
+        lr_scheduler: Stepped once an optimizer step; None keeps the rates as they are.
+        config: The checked config.
+        meta: What a prediction needs beside the weights: classes, palette, mean, std, channels,
+            ignore_index, versions.
+        folder: Where checkpoints go.
+        log: Where figures go.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: BaseModel,
+        optimizer: Optimizer,
+        lr_scheduler: LRScheduler | None,
+        config: Config,
+        meta: dict[str, Any],
+        folder: RunFolder,
+        log: RunLog,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.config = config
+        self.settings = config.trainer
+        self.meta = meta
+        self.folder = folder
+        self.log = log
+        self.epoch = 0  # finished epochs
+        self.step = 0  # finished optimizer steps
+        self.best: float | None = None
+        self.best_epoch = 0
+        mode, _, self.monitored = self.settings.monitor.partition(" ")
+        self.sign = {"max": 1.0, "min": -1.0, "off": 0.0}[mode]
+
+    def train_epoch(self, epoch: int) -> dict[str, Any]:
+        """Train on every picture once; returns the figures of the epoch."""
+        raise NotImplementedError
+
+    def validate(self, epoch: int) -> dict[str, Any]:
+        """Score the model on the validation pictures; returns the figures."""
+        raise NotImplementedError
+
+    def train(self) -> RunResult:
+        """Run all epochs that are left.
+
+        Raises:
+            TrainingError: If a loss is not finite.
+            DataError: If a file cannot be used.
+        """
+        started = time.monotonic()
+        first = self.epoch + 1
+        for epoch in range(first, self.settings.epochs + 1):
+            if self._is_over():
+                break
+            figures = self.train_epoch(epoch)
+            self.epoch = epoch
+            if self.settings.val:
+                validates = epoch % self.settings.val_per_epochs == 0
+                # The last epoch is always validated: its weights may be the best.
+                validates = validates or epoch == self.settings.epochs
+                figures = {**figures, **(self.validate(epoch) if validates else {})}
+            else:
+                validates = True
+            change = self._judge(figures, epoch) if validates else None
+            self._report(figures, epoch, validates, change)
+            self._save(epoch, improved=self.best_epoch == epoch)
+            self.log.flush()
+        if self._is_over() and self.epoch < self.settings.epochs:
+            logger.info(
+                "Stopped early: no better %s in %d epochs.",
+                self.monitored,
+                self.epoch - self.best_epoch,
+            )
+        minutes, seconds = divmod(round(time.monotonic() - started), 60)
+        logger.info("%d epochs in %d min %d s.", self.epoch - first + 1, minutes, seconds)
+        best = self.folder.path / "best_model.pth"
+        if self.best is None or not best.exists():
+            return RunResult(self.folder.path / "last.pth", None, self.epoch)
+        return RunResult(best, self.best, self.best_epoch)
+
+    def _judge(self, figures: Mapping[str, Any], epoch: int) -> float | None:
+        """Remember the best; returns the change against it, None where there was none before."""
+        if not self.sign:
+            return None
+        value = figures[self.monitored]
+        change = None if self.best is None else value - self.best
+        if (self.best is None and value == value) or (change or 0.0) * self.sign > 0:
+            self.best, self.best_epoch = value, epoch
+        return change
+
+    def _is_over(self) -> bool:
+        patience = self.settings.early_stop
+        return bool(self.sign and patience and self.epoch - self.best_epoch >= patience)
+
+    def _report(
+        self, figures: Mapping[str, Any], epoch: int, validated: bool, change: float | None
+    ) -> None:
+        """One line an epoch."""
+        parts = [f"epoch {epoch}/{self.settings.epochs}", f"loss {figures['loss']:.4f}"]
+        if validated:
+            shown = ["val_loss"] if self.settings.val else []
+            shown += [name for name in ("Mean_IoU", self.monitored) if name and name not in shown]
+            for name in dict.fromkeys(shown):
+                delta = f" ({change:+.4f})" if name == self.monitored and change is not None else ""
+                parts.append(f"{name} {figures[name]:.4f}{delta}")
+            if self.best is not None:
+                parts.append(f"best {self.best:.4f} (epoch {self.best_epoch})")
+        else:
+            parts.append(f"training Mean_IoU {figures['Mean_IoU']:.4f}")
+        parts.append(f"{figures['images_per_second']:.1f} images/s")
+        logger.info("  ".join(parts))
+
+    def _save(self, epoch: int, *, improved: bool) -> None:
+        checkpoint = self.state_dict()
+        names = ["last.pth"]
+        if improved:
+            names.append("best_model.pth")
+        if epoch % self.settings.save_period == 0:
+            names.append(f"checkpoint-epoch{epoch}.pth")
+        for name in names:
+            save_checkpoint(checkpoint, self.folder.path / name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state of the run as plain data and tensors."""
+        scheduler = self.lr_scheduler
+        return {
+            "arch": self.config.arch.type,
+            "epoch": self.epoch,
+            "step": self.step,
+            "state_dict": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": None if scheduler is None else scheduler.state_dict(),
+            "monitor_best": self.best,
+            "best_epoch": self.best_epoch,
+            "rng": get_random_state(),
+            "config": self.config.tree,
+            "meta": self.meta,
+        }
+
+    def load_state_dict(self, checkpoint: Mapping[str, Any], steps_per_epoch: int) -> None:
+        """Go on where a checkpoint stands.
+
+        A checkpoint of the ancestor lacks the schedule and the random states: the schedule is put
+        where it would be, and a warning says that the rest begins anew.
+
+        Args:
+            checkpoint: What `load_checkpoint` returned.
+            steps_per_epoch: Optimizer steps an epoch, where the checkpoint does not say.
+
+        Raises:
+            ValueError: If the weights are not this model's, or there is no epoch.
+        """
+        if "epoch" not in checkpoint:
+            raise ValueError("the checkpoint holds weights only; there is no run to resume in it")
+        try:
+            self.model.load_state_dict(checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint does not fit the model: {error}") from None
+        self.epoch = checkpoint["epoch"]
+        self.step = checkpoint.get("step", self.epoch * steps_per_epoch)
+        best = checkpoint.get("monitor_best")
+        # The ancestor starts from infinity, which means that nothing has been judged yet.
+        self.best = best if best is not None and abs(best) < float("inf") else None
+        self.best_epoch = checkpoint.get("best_epoch", self.epoch if self.best is not None else 0)
+        try:
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+        except (KeyError, ValueError) as error:
+            logger.warning("the optimizer starts anew: %s", error)
+        if self.lr_scheduler is not None:
+            if checkpoint.get("lr_scheduler") is not None:
+                self.lr_scheduler.load_state_dict(checkpoint["lr_scheduler"])
+            else:
+                self.lr_scheduler.last_epoch = self.step - 1
+                self.lr_scheduler.step()
+        if "rng" in checkpoint:
+            set_random_state(checkpoint["rng"])
+        else:
+            logger.warning("the checkpoint has no random states; dropout begins anew")
+
+
+def versions() -> dict[str, str]:
+    """What a checkpoint was made with."""
+    return {"torch": str(torch.__version__), "format": "1"}

@@ -1,0 +1,394 @@
+"""Predict a mask for each picture: `python inference.py --model best_model.pth --images folder`."""
+
+import argparse
+import dataclasses
+import glob
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Only light modules up here: --help and a mistyped path answer without loading torch.
+if TYPE_CHECKING:
+    import torch
+
+    from restore import Meta
+    from utils.predictor import Predictor
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MODES = ("multiscale", "sliding", "whole")
+
+DESCRIPTION = """
+Segment pictures with a trained model. The checkpoint is enough: it knows the model, the classes,
+their colours and the normalisation.
+
+For each picture one PNG is written, of the picture's size, whose pixel values are the class ids and
+whose palette shows the classes' colours. It is called like the picture without its last extension
+(im.0.jpg gives im.0.png) and lies in the same folder below --output as the picture below --images.
+A mask that exists already is left as it is unless --overwrite is given, so an interrupted run can
+be continued.
+"""
+
+EPILOG = """
+exit code: 0 all masks are there; 1 some pictures failed and were skipped (each is named); 2 nothing
+was done because of a mistake in the call; 130 interrupted.
+"""
+
+
+class InputError(ValueError):
+    """A mistake in the command line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One picture, and the files to make of it."""
+
+    picture: Path
+    mask: Path
+    overlay: Path | None
+
+    def outputs(self) -> list[Path]:
+        """The files to make."""
+        return [self.mask] if self.overlay is None else [self.mask, self.overlay]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    arguments = parse_arguments(argv)
+    try:
+        return run(arguments)
+    except InputError as error:
+        print(f"inference.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "interrupted; the masks so far are complete, the same command goes on", file=sys.stderr
+        )
+        return 130
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; `--help` and wrong options end the program here."""
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("-m", "--model", required=True, metavar="FILE", help="the checkpoint: best_model.pth")
+    add(
+        "-i", "--images", required=True, nargs="+", metavar="PATH",
+        help="a folder (with all folders below it), a picture, or a pattern like 'a/*.jpg'",
+    )  # fmt: skip
+    add("-o", "--output", default="outputs", metavar="FOLDER", help="default: outputs")
+    add(
+        "-e", "--extension", metavar="EXT",
+        help="only pictures with this extension, in any case (default: "
+        + " ".join(extension[1:] for extension in EXTENSIONS)
+        + ")",
+    )  # fmt: skip
+    add(
+        "-mo", "--mode", choices=MODES, default="multiscale",
+        help="multiscale: mean over six sizes of the picture (default); sliding: mean over "
+        "overlapping tiles, mirrored too; whole: one pass, the fastest",
+    )  # fmt: skip
+    add("-c", "--config", metavar="FILE", help="for a file of bare weights: the training's config")
+    add("-d", "--device", help="cpu, cuda, or the number of a GPU (default: cuda if there is one)")
+    add("--overlay", action="store_true", help="also write <name>_overlay.png, to look at")
+    add("--overwrite", action="store_true", help="replace masks that exist")
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict all pictures that the arguments name; returns the exit code.
+
+    Raises:
+        InputError: If the arguments name nothing to do, or something that cannot be done.
+    """
+    for option in ("model", "config"):
+        path = getattr(arguments, option)
+        if path is not None and not Path(path).is_file():
+            raise InputError(f"--{option}: there is no file {path}")
+    output = Path(arguments.output)
+    if not _is_free_for_folder(output):
+        raise InputError(f"--output: {output} is not a folder, or lies in something that is none")
+    pictures = find_pictures(arguments.images, wanted_extensions(arguments.extension), output)
+    jobs = plan(pictures, output, arguments.overlay)
+    todo = [job for job in jobs if arguments.overwrite or not all(map(Path.exists, job.outputs()))]
+    kept = len(jobs) - len(todo)
+    failed = 0
+    if todo:
+        predictor, meta = load(arguments)
+        make_output_folder(output)
+        failed = predict_all(todo, predictor, meta, arguments.overwrite)
+    print(summary(len(todo) - failed, kept, failed, output))
+    return 1 if failed else 0
+
+
+def summary(written: int, kept: int, failed: int, output: Path) -> str:
+    """The last line: what is where."""
+    text = f"{written} {'mask' if written == 1 else 'masks'} written to {output}"
+    if kept:
+        text += f"; {kept} left as they were (--overwrite replaces them)"
+    if failed:
+        text += f"; {failed} {'picture' if failed == 1 else 'pictures'} failed, named above"
+    return text
+
+
+# --------------------------------------------------------------------------------------------------
+# From the arguments to a list of jobs
+
+
+def wanted_extensions(extension: str | None) -> tuple[str, ...]:
+    """`".png"` of `png`, `.png` or `PNG`; every known extension of None."""
+    if extension is None:
+        return EXTENSIONS
+    return ("." + extension.lower().lstrip("*").lstrip("."),)
+
+
+def find_pictures(
+    sources: Sequence[str], extensions: Sequence[str], output: Path
+) -> list[tuple[Path, Path]]:
+    """All pictures that `--images` names, in order.
+
+    Hidden files are left out, for copies from other systems are full of them, and so is what lies
+    in the output folder, for that is masks.
+
+    Args:
+        sources: Folders, files and patterns.
+        extensions: What a picture's name may end with, in lower case. A file that is named by
+            itself may end with anything.
+        output: The folder that the masks go to.
+
+    Returns:
+        The path of each picture, and the same path below its source.
+
+    Raises:
+        InputError: If a source does not exist, or there is no picture in any.
+    """
+    found: dict[Path, Path] = {}
+    for source in sources:
+        path = Path(source)
+        if path.is_file():
+            found[path] = Path(path.name)
+            continue
+        if path.is_dir():
+            if _same(path, output) and ".png" in extensions:
+                raise InputError(
+                    f"--output: {output} is the folder of the pictures, where the next run would "
+                    "take the masks for pictures; choose another"
+                )
+            root, files = path, _files_below(path, output)
+        else:
+            root, files = _files_of_pattern(source, output)
+        found.update((p, p.relative_to(root)) for p in files if p.suffix.lower() in extensions)
+    if not found:
+        endings = ", ".join(extension[1:] for extension in extensions)
+        raise InputError(
+            f"--images: no picture in {', '.join(sources)} (looked for: {endings}; --extension "
+            "names another)"
+        )
+    return list(found.items())
+
+
+def _files_below(folder: Path, output: Path) -> list[Path]:
+    """Every file that is not hidden, below `folder` but not in `output`, in order."""
+    files = []
+    seen: set[str] = set()
+    for here, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=True):
+        real = os.path.realpath(here)
+        # A link to a folder above would be walked for ever.
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not _same(Path(here, name), output)
+        )
+        files += [Path(here, name) for name in sorted(names) if not name.startswith(".")]
+    return files
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise InputError(f"--images: {error.filename} cannot be read ({error.strerror})")
+
+
+def _files_of_pattern(pattern: str, output: Path) -> tuple[Path, list[Path]]:
+    """The part of the pattern before its first wildcard, and the files that match."""
+    if not glob.has_magic(pattern):
+        raise InputError(f"--images: there is no file or folder {pattern}")
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    files = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+    # Where the pattern itself begins in the output folder, that is what the user wants.
+    inside = output.resolve() not in (root.resolve(), *root.resolve().parents)
+    return root, [
+        file
+        for file in files
+        if file.is_file() and not (inside and output.resolve() in file.resolve().parents)
+    ]
+
+
+def plan(pictures: Sequence[tuple[Path, Path]], output: Path, overlay: bool) -> list[Job]:
+    """Name the files to make.
+
+    Raises:
+        InputError: If two of them would be the same, or one is a picture itself.
+    """
+    jobs = [
+        Job(
+            picture,
+            output / relative.with_name(relative.stem + ".png"),
+            output / relative.with_name(relative.stem + "_overlay.png") if overlay else None,
+        )
+        for picture, relative in pictures
+    ]
+    sources = {picture.resolve() for picture, _ in pictures}
+    owners: dict[Path, Path] = {}
+    for job in jobs:
+        for path in job.outputs():
+            other = owners.setdefault(path, job.picture)
+            if other != job.picture:
+                raise InputError(
+                    f"{other} and {job.picture} would both become {path}: rename one, choose with "
+                    "--extension, or run them with two --output folders"
+                )
+            if path.resolve() in sources:
+                raise InputError(
+                    f"--output: {path} is one of the pictures and would be replaced; choose "
+                    "another folder"
+                )
+    return jobs
+
+
+def _same(one: Path, other: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _is_free_for_folder(path: Path) -> bool:
+    """Whether `path` is a folder or could be made one."""
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    return existing.is_dir()
+
+
+# --------------------------------------------------------------------------------------------------
+# From jobs to masks
+
+
+def make_output_folder(output: Path) -> None:
+    """Make the folder, and find out now whether it can be written to.
+
+    Raises:
+        InputError: If not.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output: {output} cannot be made ({error.strerror})") from None
+    if not os.access(output, os.W_OK):
+        raise InputError(f"--output: {output} cannot be written to")
+
+
+def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
+    """Restore the model, on its device.
+
+    Raises:
+        InputError: If the checkpoint, the config or the device is not usable.
+    """
+    import torch
+
+    from restore import restore
+    from utils.checkpoint import CheckpointError
+    from utils.config import ConfigError
+    from utils.predictor import Predictor
+
+    device = parse_device(arguments.device)
+    try:
+        model, meta = restore(arguments.model, device, arguments.config)
+    except (CheckpointError, ConfigError) as error:
+        raise InputError(str(error)) from error
+    except torch.OutOfMemoryError:
+        raise InputError(f"--device: {device} has no room for the model; try cpu") from None
+    if meta.channels != 3:
+        raise InputError(
+            f"{arguments.model} is for images of {meta.channels} channels; this program reads "
+            "colour pictures, which have 3"
+        )
+    return Predictor(model, meta.mean, meta.std, device, mode=arguments.mode), meta
+
+
+def parse_device(name: str | None) -> "torch.device":
+    """The device of `cpu`, `cuda`, `cuda:1` or `1`; of None, the first GPU if there is one.
+
+    Raises:
+        InputError: If there is no such device here.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        reason = first_line(error)
+        raise InputError(f"--device: {name!r} cannot be used ({reason}); try cpu") from None
+    return device
+
+
+def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overwrite: bool) -> int:
+    """Write the masks; name each picture that fails, and go on.
+
+    Returns:
+        How many failed.
+    """
+    import torch
+    from tqdm import tqdm
+
+    failed = 0
+    # Not a terminal: no bar, which would fill a log with its copies.
+    for job in tqdm(jobs, unit="picture", disable=None):
+        try:
+            predict_one(job, predictor, meta, overwrite)
+        except torch.OutOfMemoryError:
+            reason = f"does not fit into the memory of {predictor.device}; try --mode sliding"
+        except (ValueError, RuntimeError, OSError) as error:
+            reason = first_line(error)
+        else:
+            continue
+        failed += 1
+        tqdm.write(f"skipped {job.picture}: {reason}", file=sys.stderr)
+    return failed
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, without the advice that torch appends."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def predict_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool) -> None:
+    """Write the files of one picture that are missing, or all of them if `overwrite` is on.
+
+    Raises:
+        ValueError: If the picture cannot be read or predicted.
+        OSError: If a file cannot be written.
+    """
+    from utils.image_io import read_image
+    from utils.palette import blend, colorize, save_mask, save_picture
+
+    image = read_image(job.picture)
+    ids = predictor.predict(image)
+    job.mask.parent.mkdir(parents=True, exist_ok=True)
+    if overwrite or not job.mask.exists():
+        save_mask(job.mask, ids, meta.palette, overwrite=overwrite)
+    if job.overlay is not None and (overwrite or not job.overlay.exists()):
+        overlay = blend(image, colorize(ids, meta.palette))
+        save_picture(job.overlay, overlay, overwrite=overwrite)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

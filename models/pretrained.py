@@ -1,0 +1,185 @@
+"""ImageNet weights for ResNet trunks."""
+
+import http.client
+import logging
+import os
+import pickle
+import socket
+import threading
+import urllib.request
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+_GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/"
+
+# The last eight characters of a file's name are the start of its SHA-256.
+URLS: dict[str, str] = {
+    "resnet18": _TORCHVISION + "resnet18-f37072fd.pth",
+    "resnet34": _TORCHVISION + "resnet34-b627a593.pth",
+    "resnet50": _GLUON + "gluon_resnet50_v1s-1762acc0.pth",
+    "resnet101": _GLUON + "gluon_resnet101_v1s-60fe0cc1.pth",
+    "resnet152": _GLUON + "gluon_resnet152_v1s-dcc41b81.pth",
+}
+
+# Seconds. A machine with no way out is to hear of it at once, not after the system's minutes.
+ANSWER_WITHIN = 3.0
+
+
+def load_pretrained(trunk: nn.Module, name: str, pretrained: bool | str) -> None:
+    """Fill a trunk with ImageNet weights.
+
+    The first convolution is adapted to the trunk's number of channels, see `adapt_first_layer`.
+    Every weight that stays as it was, and every one of the file that is left over, is logged by
+    name as a warning; only the classifier of the file is left out without a word.
+
+    Args:
+        trunk: A network with the key names of the published weights, such as `ResNet`.
+        name: Its key in `URLS`.
+        pretrained: False does nothing, True downloads (or takes an earlier download from torch
+            hub's folder), a string is the path of a local file.
+
+    Raises:
+        ValueError: If the weights can neither be found nor downloaded, cannot be read, or are those
+            of another kind of network.
+    """
+    if pretrained is False:
+        return
+    path = downloaded(name) if pretrained is True else Path(pretrained).expanduser()
+    weights = read_weights(path)
+    wanted = trunk.state_dict()
+    first = next(iter(wanted))
+    if first in weights and weights[first].dim() == wanted[first].dim():
+        weights[first] = adapt_first_layer(weights[first], wanted[first].shape[1])
+
+    fitting = {k: v for k, v in weights.items() if k in wanted and v.shape == wanted[k].shape}
+    # BatchNorm counts its batches for a use without momentum; older files do not have it.
+    kept = [k for k in wanted if k not in fitting and not k.endswith("num_batches_tracked")]
+    left_over = [k for k in weights if k not in fitting and not k.startswith("fc.")]
+    if not fitting:
+        raise ValueError(
+            f"{path} holds no weights of {name}: expected names such as {first}, "
+            f"found {', '.join(list(weights)[:3]) or 'none'}"
+        )
+    trunk.load_state_dict(fitting, strict=False)
+    if kept:
+        logger.warning(
+            "%d weights of %s are not in %s and keep their random values: %s",
+            len(kept),
+            name,
+            path,
+            ", ".join(kept),
+        )
+    if left_over:
+        logger.warning(
+            "%d weights of %s have no place in %s and were not loaded: %s",
+            len(left_over),
+            path,
+            name,
+            ", ".join(left_over),
+        )
+
+
+def adapt_first_layer(weight: Tensor, in_channels: int) -> Tensor:
+    """Give RGB filters another number of channels.
+
+    Every channel gets the mean filter over the three, times 3 / in_channels: a grey image, repeated
+    over the channels, then gives what it gave as RGB, and activations keep their scale.
+
+    Args:
+        weight: (filters, 3, height, width).
+        in_channels: The channels wanted.
+
+    Returns:
+        (filters, in_channels, height, width); the same tensor where nothing is to be done.
+    """
+    channels = weight.shape[1]
+    if channels == in_channels:
+        return weight
+    mean = weight.mean(dim=1, keepdim=True) * (channels / in_channels)
+    return mean.repeat(1, in_channels, 1, 1)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, also out of a checkpoint and without its `module.` prefixes.
+
+    Args:
+        path: A file of `torch.save`. Only tensors and plain containers are read from it.
+
+    Raises:
+        ValueError: If there is no such file or it does not hold a state dict.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ValueError(f"pretrained: cannot open {path}: {error.strerror or error}") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"pretrained: {path} is damaged or not a file of weights") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise ValueError(f"pretrained: {path} holds a {type(content).__name__}, not a state dict")
+    return {
+        str(key).removeprefix("module."): value
+        for key, value in content.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def downloaded(name: str) -> Path:
+    """The published weights as a file in torch hub's folder, downloaded if not there yet.
+
+    Raises:
+        ValueError: If the file is not there and cannot be downloaded.
+    """
+    url = URLS[name]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if path.exists():
+        return path
+    reason = _no_answer(url) or _download(url, path)
+    if reason:
+        raise ValueError(
+            f"cannot download the ImageNet weights of {name} ({reason}). "
+            f"Fetch {url} on a machine that can, and put the file at {path}, or give its path as "
+            '"pretrained". With "pretrained": false the model trains from scratch'
+        )
+    return path
+
+
+def _no_answer(url: str) -> str:
+    """Why the server cannot be reached, or an empty string."""
+    reason = f"no answer within {ANSWER_WITHIN:.0f} s"
+
+    def ask() -> None:
+        nonlocal reason
+        try:
+            request = urllib.request.Request(url, headers={"User-Agent": "torch.hub"})
+            urllib.request.urlopen(request, timeout=ANSWER_WITHIN).close()
+            reason = ""
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reason = str(getattr(error, "reason", error))
+
+    # In a thread, because no timeout of Python's covers the lookup of the host's name.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_WITHIN)
+    return reason
+
+
+def _download(url: str, path: Path) -> str:
+    """Why the download failed, or an empty string."""
+    hash_prefix = path.stem.rpartition("-")[2]
+    patience = socket.getdefaulttimeout()
+    try:
+        os.makedirs(path.parent, exist_ok=True)
+        socket.setdefaulttimeout(ANSWER_WITHIN)  # torch hub itself waits for ever on a dead line
+        torch.hub.download_url_to_file(url, str(path), hash_prefix)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        return str(error)
+    finally:
+        socket.setdefaulttimeout(patience)
+    return ""

@@ -1,0 +1,171 @@
+"""PSPNet: context from pooling at four grid sizes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from base.base_model import BaseModel
+from models.pooling import adaptive_average_pool
+from models.pretrained import load_pretrained
+from models.resnet import ResNet, ResNetName
+
+
+class AveragePool(nn.Module):
+    """Averages over a grid of bins x bins cells.
+
+    Args:
+        bins: Cells along each side.
+    """
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, bins, bins)."""
+        return adaptive_average_pool(features, self.bins)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows of this module."""
+        return f"bins={self.bins}"
+
+
+class PyramidPooling(nn.Module):
+    """Adds to each position what lies around it, near and far.
+
+    Args:
+        in_channels: Channels of the input; the output has a quarter of them.
+        bins: Grid sizes to pool at.
+    """
+
+    def __init__(self, in_channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+        super().__init__()
+        channels = in_channels // 4
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                AveragePool(size),
+                nn.Conv2d(in_channels, channels, 1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(inplace=True),
+            )
+            for size in bins
+        )
+        self.bottleneck = nn.Sequential(
+            nn.Conv2d(in_channels + channels * len(bins), channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Dropout2d(0.1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, in_channels / 4, H, W)."""
+        pyramid = [features]
+        for pooled in self.stages:
+            pyramid.append(
+                F.interpolate(
+                    pooled(features), size=features.shape[2:], mode="bilinear", align_corners=True
+                )
+            )
+        return self.bottleneck(torch.cat(pyramid, dim=1))
+
+
+class PSPNet(BaseModel):
+    """Dilated backbone, pyramid pooling at 1, 2, 3 and 6 bins, one auxiliary head.
+
+    Paper: Pyramid Scene Parsing Network, https://arxiv.org/abs/1612.01105
+
+    Differs from the paper:
+        - resnet18 and resnet34 can be the backbone too, with their one 7x7 convolution as stem.
+        - Dropout drops whole channels.
+
+    Args:
+        num_classes: K, without the ignored label.
+        in_channels: C, the channels of the images.
+        backbone: A ResNet name from `models/resnet.py`.
+        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
+            a local file, false trains from scratch.
+        use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
+            model, untrained, so that checkpoints fit both ways.
+        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_backbone: Train the decoder only.
+
+    Raises:
+        ValueError: If `backbone` is not a known ResNet, or its weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        in_channels: int = 3,
+        backbone: ResNetName = "resnet152",
+        pretrained: bool | str = True,
+        use_aux: bool = True,
+        freeze_bn: bool = False,
+        freeze_backbone: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            in_channels=in_channels,
+            freeze_bn=freeze_bn,
+            freeze_backbone=freeze_backbone,
+        )
+        self.use_aux = use_aux
+        trunk = ResNet(backbone, in_channels=in_channels)
+        aux_channels, channels = trunk.stride8_channels
+
+        self.initial = trunk.stem()
+        self.layer1 = trunk.layer1
+        self.layer2 = trunk.layer2
+        self.layer3 = trunk.layer3
+        self.layer4 = trunk.layer4
+        classifier = nn.Conv2d(channels // 4, num_classes, 1)
+        self.master_branch = nn.Sequential(PyramidPooling(channels), classifier)
+        aux_classifier = nn.Conv2d(aux_channels // 2, num_classes, 1)
+        self.auxiliary_branch = nn.Sequential(
+            nn.Conv2d(aux_channels, aux_channels // 2, 3, padding=1, bias=False),
+            nn.BatchNorm2d(aux_channels // 2),
+            nn.ReLU(inplace=True),
+            nn.Dropout2d(0.1),
+            aux_classifier,
+        )
+
+        self.initialise_weights([classifier, aux_classifier])
+        load_pretrained(trunk, backbone, pretrained)
+        # Trainable weights that never get a gradient would stop a run on several processes.
+        self.auxiliary_branch.requires_grad_(use_aux)
+        self.apply_freezing()
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """The ResNet."""
+        return [self.initial, self.layer1, self.layer2, self.layer3, self.layer4]
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Segment images.
+
+        Args:
+            images: (B, C, H, W) float, normalised, of any size.
+
+        Returns:
+            Logits (B, K, H, W); in training mode with `use_aux`, these and auxiliary logits of the
+            same shape.
+
+        Raises:
+            ValueError: If the images have the wrong shape, or one image is to be trained on.
+        """
+        self.check_images(images)
+        self.check_batch(images.shape[0])  # the 1x1 pooling leaves one value per image
+
+        # Backbone
+        stride4 = self.layer1(self.initial(images))
+        stride8 = self.layer2(stride4)  # (B, C8, ceil(H / 8), ceil(W / 8))
+        middle = self.layer3(stride8)
+        deep = self.layer4(middle)
+
+        # Heads
+        size = images.shape[2:]
+        logits = F.interpolate(self.master_branch(deep), size=size, mode="bilinear")
+        if not (self.training and self.use_aux):
+            return logits
+        auxiliary_logits = F.interpolate(self.auxiliary_branch(middle), size=size, mode="bilinear")
+        return logits, auxiliary_logits

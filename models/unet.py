@@ -1,0 +1,156 @@
+"""UNet: an encoder, a decoder, and a skip at every resolution."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from base.base_model import BaseModel
+
+_NO_BACKBONE = "UNet has no backbone"
+
+
+def double_conv(in_channels: int, channels: int) -> nn.Sequential:
+    """Two 3x3 convolutions, each with BatchNorm and ReLU; the first has half the channels."""
+    inner = channels // 2
+    return nn.Sequential(
+        nn.Conv2d(in_channels, inner, 3, padding=1, bias=False),
+        nn.BatchNorm2d(inner),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(inner, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Down(nn.Module):
+    """A double convolution, then half the resolution, odd sizes rounded up.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.down_conv = double_conv(in_channels, channels)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, channels, ceil(H / 2), ceil(W / 2))."""
+        return self.pool(self.down_conv(features))
+
+
+class Up(nn.Module):
+    """Twice the resolution, joined with the skip of that resolution, then a double convolution.
+
+    Args:
+        in_channels: Channels of the input; the skip and the output have half as many.
+    """
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        channels = in_channels // 2
+        self.up = nn.ConvTranspose2d(in_channels, channels, 2, stride=2)
+        self.up_conv = double_conv(in_channels, channels)
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        """(B, in_channels, h, w) and (B, in_channels / 2, H, W) to the shape of the skip."""
+        features = self.up(features)
+        # An exported graph must take odd sizes too; resizing to the same size changes nothing.
+        if torch.compiler.is_exporting() or features.shape[2:] != skip.shape[2:]:
+            features = F.interpolate(
+                features, size=skip.shape[2:], mode="bilinear", align_corners=True
+            )
+        return self.up_conv(torch.cat([skip, features], dim=1))
+
+
+class UNet(BaseModel):
+    """Four halvings and four doublings of the resolution, with a skip between equals.
+
+    Paper: U-Net: Convolutional Networks for Biomedical Image Segmentation,
+    https://arxiv.org/abs/1505.04597
+
+    Differs from the paper:
+        - The convolutions are padded, so the logits have the size of the image; where an odd size
+          was rounded up on the way down, it is resized back on the way up.
+        - Every convolution has a BatchNorm, and there is no dropout.
+        - The first convolution of a pair has half the channels of the second.
+        - A halving comes after its pair of convolutions and not before, with one more pair at the
+          lowest resolution.
+
+    Args:
+        num_classes: K, without the ignored label.
+        in_channels: C, the channels of the images.
+        base_channels: Channels at full resolution, doubled at each halving; even. Old checkpoints
+            have 64.
+        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+
+    Raises:
+        ValueError: If `base_channels` is odd or below 2.
+    """
+
+    legacy_args: ClassVar[dict[str, str]] = {
+        "backbone": _NO_BACKBONE,
+        "pretrained": "there are no pretrained weights for UNet",
+        "freeze_backbone": _NO_BACKBONE,
+        "use_aux": "UNet has no auxiliary output",
+        "output_stride": "UNet always returns to full resolution",
+    }
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        in_channels: int = 3,
+        base_channels: int = 64,
+        freeze_bn: bool = False,
+    ) -> None:
+        super().__init__(num_classes, in_channels=in_channels, freeze_bn=freeze_bn)
+        if base_channels < 2 or base_channels % 2:
+            raise ValueError(f"base_channels must be even and at least 2, got {base_channels}")
+        c = base_channels
+        self.start_conv = double_conv(in_channels, c)
+        self.down1 = Down(c, 2 * c)
+        self.down2 = Down(2 * c, 4 * c)
+        self.down3 = Down(4 * c, 8 * c)
+        self.down4 = Down(8 * c, 16 * c)
+        self.middle_conv = double_conv(16 * c, 16 * c)
+        self.up1 = Up(16 * c)
+        self.up2 = Up(8 * c)
+        self.up3 = Up(4 * c)
+        self.up4 = Up(2 * c)
+        self.final_conv = nn.Conv2d(c, num_classes, 1)
+        self.initialise_weights([self.final_conv])
+        self.apply_freezing()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Segment images.
+
+        Args:
+            images: (B, C, H, W) float, normalised, of any size.
+
+        Returns:
+            Logits (B, K, H, W).
+
+        Raises:
+            ValueError: If the images have the wrong shape, or the batch is too small to train on.
+        """
+        self.check_images(images)
+        batch, _, height, width = images.shape
+        self.check_batch(batch * ((height + 15) // 16) * ((width + 15) // 16))
+
+        # Encoder
+        stride1 = self.start_conv(images)  # (B, c, H, W)
+        stride2 = self.down1(stride1)
+        stride4 = self.down2(stride2)
+        stride8 = self.down3(stride4)
+        stride16 = self.middle_conv(self.down4(stride8))  # (B, 16c, ceil(H / 16), ceil(W / 16))
+
+        # Decoder
+        features = self.up1(stride16, stride8)
+        features = self.up2(features, stride4)
+        features = self.up3(features, stride2)
+        features = self.up4(features, stride1)  # (B, c, H, W)
+        return self.final_conv(features)

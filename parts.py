@@ -1,0 +1,124 @@
+"""What each config section may name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+import dataloaders
+import models
+from base.base_dataloader import BaseDataLoader, LoaderOptions
+from base.base_dataset import BaseDataset
+from base.base_model import BaseModel
+from utils import losses, lr_scheduler
+from utils.config import Component, Config, ConfigError, LossTerm, Part, build, split_args
+from utils.transforms import Augmentation
+
+BACKBONE_RATE = 0.1  # differential_lr: the backbone's rate over the decoder's, as in the ancestor
+
+
+def _try_optimizer(cls: Any, args: dict[str, Any]) -> None:
+    if inspect.signature(cls.step).parameters["closure"].default is inspect.Parameter.empty:
+        raise ValueError(f"{cls.__name__} evaluates the loss several times a step; choose another")
+    if cls is torch.optim.SparseAdam:
+        raise ValueError("SparseAdam takes sparse gradients only, which no model here has")
+    cls([nn.Parameter(torch.zeros(1, 1))], **args)
+
+
+def _try_scheduler(cls: type, args: dict[str, Any]) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    cls(optimizer, num_epochs=1, iters_per_epoch=1, **args)
+
+
+def _try_loss(cls: type, args: dict[str, Any]) -> None:
+    cls(**args)
+
+
+_LOADER = Part("data loader", dataloaders, BaseDataset, shares=(Augmentation, LoaderOptions))
+
+PARTS: dict[str, Part] = {
+    "arch": Part("model", models, BaseModel, given=frozenset({"num_classes"})),
+    "train_loader": _LOADER,
+    "val_loader": _LOADER,
+    "test_loader": _LOADER,
+    "optimizer": Part(
+        "optimizer",
+        torch.optim,
+        torch.optim.Optimizer,
+        given=frozenset({"params"}),
+        trial=_try_optimizer,
+    ),
+    "loss": Part("loss", losses, nn.Module, given=frozenset({"ignore_index"}), trial=_try_loss),
+    "lr_scheduler": Part(
+        "learning-rate schedule",
+        lr_scheduler,
+        torch.optim.lr_scheduler.LRScheduler,
+        given=frozenset({"optimizer", "num_epochs", "iters_per_epoch"}),
+        trial=_try_scheduler,
+    ),
+}
+
+
+def build_loader(config: Config, section: str, **settings: Any) -> BaseDataLoader:
+    """The loader of `train_loader`, `val_loader` or `test_loader`.
+
+    Args:
+        config: The checked config.
+        section: Which of the three.
+        settings: `training`, `held_out`, `rank`, `world_size` of `BaseDataLoader`.
+
+    Raises:
+        ConfigError: If the dataset cannot be found or used.
+    """
+    component: Component = getattr(config, section)
+    cls = getattr(dataloaders, component.type)
+    own, augmentation, options = split_args(component.args, cls, Augmentation, LoaderOptions)
+    dataset = build(dataloaders, Component(component.type, own), BaseDataset, section)
+    if settings.get("held_out"):
+        augmentation = {}  # validation at native resolution
+    try:
+        return BaseDataLoader(
+            dataset,
+            Augmentation(**augmentation),
+            LoaderOptions(**options),
+            seed=config.seed,
+            ignore_index=config.ignore_index,
+            **settings,
+        )
+    except ValueError as error:
+        raise ConfigError(f"{section} ({component.type})", [str(error)]) from error
+
+
+def build_losses(config: Config) -> list[tuple[nn.Module, LossTerm]]:
+    """Each loss of the config with its place and weight in the sum."""
+    return [
+        (build(losses, term, nn.Module, "loss", ignore_index=config.ignore_index), term)
+        for term in config.loss
+    ]
+
+
+def build_optimizer(config: Config, model: BaseModel) -> torch.optim.Optimizer:
+    """The optimizer over all parameters that train.
+
+    With `differential_lr` group 0 is the decoder at the full rate and group 1 the backbone at a
+    tenth; a group without parameters is left out.
+
+    Raises:
+        ConfigError: If nothing is left to train, or the optimizer refuses a parameter.
+    """
+    section = config.optimizer
+    cls = getattr(torch.optim, section.type)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise ConfigError("arch.args", ["every parameter is frozen; nothing is left to train"])
+    groups: list[dict[str, Any]] = [{"params": trainable}]
+    if section.differential_lr:
+        rate = section.args.get("lr", inspect.signature(cls).parameters["lr"].default)
+        decoder = [p for p in model.get_decoder_params() if p.requires_grad]
+        backbone = [p for p in model.get_backbone_params() if p.requires_grad]
+        groups = [{"params": decoder}, {"params": backbone, "lr": rate * BACKBONE_RATE}]
+        groups = [group for group in groups if group["params"]]
+    return build(torch.optim, section, torch.optim.Optimizer, "optimizer", params=groups)

@@ -1,0 +1,227 @@
+"""A trained model, from its checkpoint alone."""
+
+import dataclasses
+import inspect
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+import dataloaders
+import models
+from base.base_model import BaseModel
+from utils.checkpoint import CheckpointError, load_checkpoint
+from utils.config import Component, build, parse_config, suggest
+from utils.palette import voc_palette
+
+logger = logging.getLogger(__name__)
+
+_SHOWN_KEYS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a model's outputs stand for, and what its inputs have to look like.
+
+    Args:
+        classes: The names of the K classes.
+        palette: A colour (red, green, blue) for each.
+        mean: Of each channel, as for `normalize()`.
+        std: Likewise.
+        channels: C of the images.
+        ignore_index: The label that did not count in training.
+
+    Raises:
+        ValueError: If the lengths contradict each other or a value is out of range.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int = 3
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ValueError("there are no classes")
+        if len(self.palette) < len(self.classes):
+            raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")
+        if not all(0 <= value <= 255 for colour in self.palette for value in colour):
+            raise ValueError("a colour of the palette is not in 0..255")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(
+                f"{len(self.mean)} means and {len(self.std)} standard deviations for "
+                f"{self.channels} channels"
+            )
+        if min(self.std) <= 0:
+            raise ValueError("a standard deviation is not positive")
+
+
+def restore(
+    path: str | Path, device: torch.device | str, config_path: str | Path | None = None
+) -> tuple[BaseModel, Meta]:
+    """Build the model that a checkpoint is of, with its weights, ready to predict.
+
+    Args:
+        path: A checkpoint of this program or of the ancestor, or a bare state dict.
+        device: Where the model goes.
+        config_path: The config of the training, for what the checkpoint itself does not say: its
+            `arch` if the checkpoint has none, and its `train_loader` if the checkpoint has no
+            `meta` with the classes.
+
+    Returns:
+        The model in evaluation mode, and what belongs to it.
+
+    Raises:
+        CheckpointError: If the file cannot be read, does not say enough, or its weights do not fit
+            the model that it names.
+        ConfigError: If the file at `config_path` cannot be read.
+    """
+    checkpoint = load_checkpoint(path)
+    config = _stored_config(checkpoint, path)
+    if config_path is not None:
+        config = _merge(config, parse_config(config_path), path, config_path)
+    if "arch" not in config:
+        raise CheckpointError(
+            f"{path} holds weights but not the model they are for: add --config with the config "
+            "that it was trained with"
+        )
+    meta = _read_meta(checkpoint, config, path)
+    model = _build_model(config["arch"], meta, path)
+    _load_weights(model, checkpoint["state_dict"], path)
+    return model.to(device).eval(), meta
+
+
+def _stored_config(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    config = checkpoint.get("config")
+    if config is None:
+        return {}
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: its config is damaged ({type(config).__name__}, not dict)")
+    return config
+
+
+def _merge(
+    stored: dict[str, Any], given: dict[str, Any], path: str | Path, config_path: str | Path
+) -> dict[str, Any]:
+    """The checkpoint's own config, filled up from the file that the user gave."""
+    if "arch" in stored and stored["arch"] != given.get("arch", stored["arch"]):
+        # The weights fit nothing else, whatever the file says.
+        logger.warning(f"the model is the one that {path} names; arch of {config_path} is not used")
+    # Not so the dataset: naming another is how a checkpoint of an unknown one is opened.
+    loader = {"train_loader": given["train_loader"]} if "train_loader" in given else {}
+    return {**given, **stored, **loader}
+
+
+def _component(section: object, name: str, path: str | Path) -> Component:
+    """`{"type": ..., "args": {...}}`, which nobody has checked yet if it is of a checkpoint."""
+    try:
+        return msgspec.convert(section, Component)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{path}: the section {name} of its config: {error}") from None
+
+
+def _read_meta(checkpoint: Mapping[str, Any], config: Mapping[str, Any], path: str | Path) -> Meta:
+    plain = checkpoint.get("meta")
+    if plain is None:
+        plain = _meta_of_dataset(config, path)
+    try:
+        return msgspec.convert(plain, Meta)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{path}: what it says of its classes is wrong: {error}") from None
+
+
+def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """What a checkpoint without `meta` means: its dataset's constants, unless `args` say other."""
+    if "train_loader" not in config:
+        raise CheckpointError(
+            f"{path} does not say which classes it knows: add --config with the config that it "
+            "was trained with"
+        )
+    loader = _component(config["train_loader"], "train_loader", path)
+    if loader.type not in dataloaders.__all__:
+        known = suggest(loader.type, dataloaders.__all__, listing=True)
+        raise CheckpointError(f"{path} was trained on {loader.type!r}, which is unknown{known}")
+    dataset = getattr(dataloaders, loader.type)
+    plain = {
+        field.name: loader.args.get(field.name) or getattr(dataset, field.name, None)
+        for field in dataclasses.fields(Meta)
+        if field.name != "ignore_index"
+    }
+    if isinstance(plain["classes"], int):
+        plain["classes"] = [f"class {class_id}" for class_id in range(plain["classes"])]
+    if not plain["classes"]:
+        raise CheckpointError(
+            f"{path} was trained on {loader.type}, which has no classes of its own: add --config "
+            'with "classes" in train_loader.args'
+        )
+    plain["palette"] = plain["palette"] or voc_palette(len(plain["classes"]))
+    return {**plain, "ignore_index": config.get("ignore_index", 255)}
+
+
+def _build_model(section: object, meta: Meta, path: str | Path) -> BaseModel:
+    arch = _component(section, "arch", path)
+    if arch.type not in models.__all__:
+        known = suggest(arch.type, models.__all__, listing=True)
+        raise CheckpointError(f"{path} is of the model {arch.type!r}, which is unknown{known}")
+    accepted = inspect.signature(getattr(models, arch.type)).parameters
+    # The ancestor's models swallowed what they did not know, so its configs may carry anything.
+    # Should it matter after all, the weights will not fit.
+    strange = sorted(arch.args.keys() - accepted.keys() - {"pretrained"})
+    if strange:
+        logger.warning(f"{path}: {arch.type} takes no {', '.join(strange)}: ignored")
+    args = {name: value for name, value in arch.args.items() if name in accepted}
+    if "pretrained" in accepted:
+        args["pretrained"] = False  # the checkpoint has the weights: nothing to download
+    if "in_channels" in accepted:
+        args.setdefault("in_channels", meta.channels)
+    try:
+        return build(
+            models, Component(arch.type, args), BaseModel, "arch", num_classes=len(meta.classes)
+        )
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its model cannot be built: {error}") from error
+
+
+def _load_weights(model: BaseModel, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    own = model.state_dict()
+    different = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    # Written by torch 0.4 or older, a file lacks these counters; evaluation does not read them.
+    missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in weights if key not in own]
+    if not (different or missing or unexpected):
+        model.load_state_dict(weights, strict=False)
+        return
+    shapes = [f"{key} is {_shape(weights[key])}, not {_shape(own[key])}" for key in different]
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:_SHOWN_KEYS])}{', ...' * (len(keys) > _SHOWN_KEYS)})"
+        for what, keys in (
+            ("of another shape", shapes), ("missing", missing), ("unexpected", unexpected)
+        )
+        if keys
+    ]  # fmt: skip
+    raise CheckpointError(
+        f"{path}: {_class_hint(model, weights, different)}its weights do not fit "
+        f"{type(model).__name__} with {model.num_classes} classes: {'; '.join(problems)}"
+    )
+
+
+def _class_hint(model: BaseModel, weights: Mapping[str, Tensor], different: list[str]) -> str:
+    """Says so if nothing but the number of classes is wrong."""
+    own = model.state_dict()
+    firsts = {(*own[key].shape[:1], *weights[key].shape[:1]) for key in different}
+    if len(firsts) != 1:
+        return ""
+    ours, *theirs = firsts.pop()
+    if ours != model.num_classes or not theirs:
+        return ""
+    return f"it is of {theirs[0]} classes, but the dataset has {ours}. So "
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"

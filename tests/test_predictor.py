@@ -1,0 +1,269 @@
+from math import ceil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import utils.predictor
+from utils.predictor import MODES, SCALES, Predictor, tile_layout
+
+torch.set_num_threads(1)
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+NUM_CLASSES = 4
+
+
+class Net(nn.Module):
+    """Sees its border (zero padding), the whole image (mean), left from right (weights)."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.first = nn.Conv2d(3, 6, 3, padding=1)
+            self.second = nn.Conv2d(6, NUM_CLASSES, 3, padding=1)
+        self.sizes = []
+
+    def forward(self, images):
+        self.sizes.append(tuple(images.shape[2:]))
+        features = self.first(images).relu()
+        return self.second(features + features.mean((2, 3), keepdim=True))
+
+
+@pytest.fixture
+def model():
+    return Net().eval()
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def predictor(model, mode, **settings):
+    return Predictor(model, MEAN, STD, "cpu", mode=mode, **settings)
+
+
+def run_numpy(model, images):
+    with torch.no_grad():
+        return model(torch.from_numpy(np.ascontiguousarray(images, np.float32))).numpy()
+
+
+def normalized(image):
+    return ((image / 255 - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1)[None]
+
+
+def naive_multiscale(model, image, scales, flip=False):
+    """Mean of logits over scales with SciPy's zoom, pixel arithmetic spelled out.
+
+    `mode="nearest"`: for some sizes rounding puts SciPy's last coordinate just outside the picture,
+    and its default then fills the last row with zeros.
+    """
+    zoom = pytest.importorskip("scipy.ndimage").zoom
+    height, width = image.shape[:2]
+    total = np.zeros((NUM_CLASSES, height, width))
+    for scale in scales:
+        scaled = zoom(normalized(image), (1, 1, scale, scale), order=1, mode="nearest")
+        views = [run_numpy(model, scaled)]
+        if flip:
+            views.append(run_numpy(model, scaled[..., ::-1])[..., ::-1])
+        for logits in views:
+            back = [n / m for n, m in zip((height, width), logits.shape[2:], strict=True)]
+            total += zoom(logits[0], (1, *back), order=1, mode="nearest") / len(views)
+    return total / len(scales)
+
+
+def naive_sliding(model, image, steps=None):
+    """Tiles in a double loop; one step for both axes, unless `steps` names one for each."""
+    images = normalized(image)
+    height, width = image.shape[:2]
+    tile_h, tile_w = int(height // 2.5), int(width // 2.5)
+    step_y, step_x = steps or [ceil(tile_h * (1 - 1 / 3))] * 2
+    total = np.zeros((NUM_CLASSES, height, width))
+    counts = np.zeros((height, width))
+    for y in range(0, ceil((height - tile_h) / step_y) * step_y + 1, step_y):
+        for x in range(0, ceil((width - tile_w) / step_x) * step_x + 1, step_x):
+            cut = images[:, :, y : y + tile_h, x : x + tile_w]
+            h, w = cut.shape[2:]
+            if not w:
+                continue
+            tile = np.zeros((1, 3, tile_h, tile_w))
+            tile[:, :, :h, :w] = cut
+            logits = run_numpy(model, tile) + run_numpy(model, tile[..., ::-1])[..., ::-1]
+            total[:, y : y + h, x : x + w] += logits[0, :, :h, :w] / 2
+            counts[y : y + h, x : x + w] += 1
+    return total, counts
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("flip", [None, False, True])
+def test_smoke(model, mode, flip):
+    image = picture(20, 30)
+    logits = predictor(model, mode, flip=flip).predict_logits(image)
+    assert logits.shape == (NUM_CLASSES, 20, 30)
+    assert logits.dtype == torch.float32
+    prediction = predictor(model, mode, flip=flip).predict(image)
+    assert prediction.dtype == np.uint8
+    np.testing.assert_array_equal(prediction, logits.numpy().argmax(0))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 40), (40, 1), (3, 5), (7, 100), (100, 7)])
+def test_cardinality_any_size(model, mode, size):
+    prediction = predictor(model, mode).predict(picture(*size))
+    assert prediction.shape == size
+
+
+class TestWhole:
+    def test_feature_is_one_forward(self, model):
+        image = picture(17, 23)
+        logits = predictor(model, "whole").predict_logits(image)
+        truth = run_numpy(model, normalized(image))[0]
+        np.testing.assert_allclose(logits, truth, rtol=1e-4, atol=1e-5)
+
+    def test_feature_flip_makes_mirrored_pictures_alike(self, model):
+        image = picture(9, 12)
+        both = predictor(model, "whole", flip=True)
+        mirrored = both.predict_logits(image[:, ::-1])
+        np.testing.assert_allclose(
+            mirrored.flip(-1), both.predict_logits(image), rtol=1e-4, atol=1e-5
+        )
+
+
+class TestMultiscale:
+    @pytest.mark.parametrize("size", [(37, 50), (50, 37), (29, 24), (48, 15)])
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_feature_equals_naive(self, model, size, flip):
+        image = picture(*size)
+        logits = predictor(model, "multiscale", flip=flip).predict_logits(image)
+        truth = naive_multiscale(model, image, SCALES, flip)
+        np.testing.assert_allclose(logits, truth, rtol=1e-3, atol=1e-4)
+
+    def test_feature_other_scales(self, model):
+        image, scales = picture(21, 30), (0.5, 2.25)
+        logits = predictor(model, "multiscale", scales=scales).predict_logits(image)
+        truth = naive_multiscale(model, image, scales)
+        np.testing.assert_allclose(logits, truth, rtol=1e-3, atol=1e-4)
+
+    def test_feature_sizes_are_scipys(self, model):
+        """Half a pixel is rounded to the even number, as Python and SciPy do."""
+        predictor(model, "multiscale").predict_logits(picture(10, 26))
+        assert model.sizes == [(8, 20), (10, 26), (12, 32), (15, 39), (18, 46), (20, 52)]
+
+    def test_feature_min_size(self, model):
+        model.min_size = 10
+        predictor(model, "multiscale").predict_logits(picture(10, 4))
+        assert model.sizes[0] == (10, 10)
+
+
+class TestSliding:
+    # The last is as tall as the single step allows: tiles of 36 x 25, step 25.
+    @pytest.mark.parametrize("size", [(40, 60), (60, 60), (31, 97), (75, 53), (10, 100), (90, 63)])
+    def test_feature_equals_naive_where_that_covers(self, model, size):
+        image = picture(*size)
+        total, counts = naive_sliding(model, image)
+        assert counts.min() == 1
+        logits = predictor(model, "sliding").predict_logits(image)
+        np.testing.assert_allclose(logits, total / counts, rtol=1e-3, atol=1e-4)
+
+    @pytest.mark.parametrize("size", [(180, 90), (300, 100)])
+    def test_feature_portrait_has_no_gaps(self, model, size):
+        image = picture(*size)
+        _, counts = naive_sliding(model, image)
+        assert counts.min() == 0, "the single step was expected to leave gaps"
+        steps = [ceil(int(side // 2.5) * (1 - 1 / 3)) for side in size]
+        total, counts = naive_sliding(model, image, steps)
+        logits = predictor(model, "sliding").predict_logits(image)
+        assert torch.isfinite(logits).all()
+        np.testing.assert_allclose(logits, total / counts, rtol=1e-3, atol=1e-4)
+
+    def test_feature_layout_covers_every_size(self):
+        for height in [*range(1, 40), 97, 300]:
+            for width in [*range(1, 40), 97, 300]:
+                (tile_h, tile_w), corners = tile_layout(height, width)
+                counts = np.zeros((height, width), int)
+                for top, left in corners:
+                    assert top < height and left < width
+                    counts[top : top + tile_h, left : left + tile_w] += 1
+                assert counts.min() > 0, (height, width)
+
+    def test_feature_min_size(self, model):
+        model.min_size = 16
+        logits = predictor(model, "sliding").predict_logits(picture(10, 60))
+        assert set(model.sizes) == {(16, 24)}
+        assert logits.shape == (NUM_CLASSES, 10, 60)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_feature_large_sums_leave_the_device(model, mode, monkeypatch):
+    image = picture(20, 30)
+    expected = predictor(model, mode).predict_logits(image)
+    monkeypatch.setattr(utils.predictor, "_MAX_BYTES_ON_DEVICE", 0)
+    assert torch.equal(predictor(model, mode).predict_logits(image), expected)
+
+
+def test_feature_leaves_picture_and_model_alone(model):
+    image = picture(12, 12)
+    image.setflags(write=False)
+    before = [parameter.clone() for parameter in model.parameters()]
+    result = predictor(model.train(), "multiscale")
+    result.predict(image)
+    assert not result.model.training
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_feature_raw_sensor_values(model):
+    """uint16 pictures are not divided by 255: their mean and std are in raw units."""
+    image = picture(8, 9)
+    raw = Predictor(model, [v * 255 for v in MEAN], [v * 255 for v in STD], "cpu", mode="whole")
+    logits = raw.predict_logits(image.astype(np.uint16))
+    truth = predictor(model, "whole").predict_logits(image)
+    np.testing.assert_allclose(logits, truth, rtol=1e-3, atol=1e-4)
+
+
+def test_feature_more_than_256_classes():
+    class Many(nn.Module):
+        def forward(self, images):
+            logits = torch.zeros(len(images), 300, *images.shape[2:])
+            logits[:, 299] = 1
+            return logits
+
+    prediction = predictor(Many(), "whole").predict(picture(2, 3))
+    assert prediction.dtype == np.uint16
+    assert (prediction == 299).all()
+
+
+class TestException:
+    def test_arguments(self, model):
+        with pytest.raises(ValueError, match="no mode 'slide'; choose from multiscale"):
+            predictor(model, "slide")
+        for scales in ((), (0.5, 0)):
+            with pytest.raises(ValueError, match="one or more positive"):
+                predictor(model, "multiscale", scales=scales)
+        with pytest.raises(ValueError, match="standard deviation must be positive"):
+            Predictor(model, MEAN, (1, 0, 1), "cpu")
+
+    @pytest.mark.parametrize("shape", [(5, 5), (0, 5, 3), (1, 5, 5, 3)])
+    def test_shape(self, model, shape):
+        with pytest.raises(ValueError, match=r"expected a picture \(H, W, C\)"):
+            predictor(model, "whole").predict(np.zeros(shape, np.uint8))
+
+    def test_channels(self, model):
+        with pytest.raises(ValueError, match="4 channels"):
+            predictor(model, "whole").predict(np.zeros((5, 5, 4), np.uint8))
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_broken_weights(self, model, value):
+        model.second.bias.data[1] = value
+        with pytest.raises(ValueError, match="not finite"):
+            predictor(model, "multiscale").predict(picture(5, 5))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("mode", MODES)
+def test_feature_gpu_equals_cpu(model, mode):
+    image = picture(60, 45)
+    truth = predictor(model, mode).predict_logits(image)
+    logits = Predictor(Net(), MEAN, STD, "cuda", mode=mode).predict_logits(image)
+    np.testing.assert_allclose(logits.cpu(), truth, rtol=1e-2, atol=1e-2)

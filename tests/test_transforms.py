@@ -1,0 +1,418 @@
+import inspect
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from utils.transforms import (
+    Augmentation,
+    Geometry,
+    blur,
+    centre_geometry,
+    sample_geometry,
+    sample_sigma,
+    warp,
+)
+
+FILL = (11.0, 22.0, 33.0)
+TRAINING = {
+    "augment": True,
+    "base_size": 64,
+    "crop_size": 64,
+    "flip": True,
+    "rotate": True,
+    "blur": True,
+}
+
+
+def make_image(height, width, channels=3, dtype=np.uint8, seed=0):
+    """A smooth random picture: interpolation at slightly different places gives near values."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, channels))
+    planes = [
+        cv2.GaussianBlur(noise[..., c].astype(np.float32), (0, 0), 2) for c in range(channels)
+    ]
+    return np.dstack(planes).astype(dtype)
+
+
+def make_label(height, width, classes=6, block=7, dtype=np.uint8, seed=0):
+    """Blocks of one class each."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, classes, (height // block + 1, width // block + 1))
+    return np.kron(small, np.ones((block, block)))[:height, :width].astype(dtype)
+
+
+def identity(height, width, **changes):
+    return Geometry(**{**dict.fromkeys(("scaled_height", "height"), height),
+                       **dict.fromkeys(("scaled_width", "width"), width), **changes})  # fmt: skip
+
+
+def apply(image, label, geometry, ignore_index=255, fill=FILL):
+    return warp(image, label, geometry, ignore_index=ignore_index, fill=fill)
+
+
+def difference(a, b):
+    return np.abs(a.astype(np.float64) - b.astype(np.float64))
+
+
+def away_from_edges(mask):
+    """Pixels whose 7x7 neighbours are in the mask too; the outside of the canvas is not."""
+    return cv2.erode(mask.astype(np.uint8), np.ones((7, 7)), borderValue=0) > 0
+
+
+class TestAugmentation:
+    @pytest.mark.parametrize(
+        "args",
+        [
+            {},
+            {"val": True},
+            {"val": True, "crop_size": 24},
+            {"augment": True},
+            {"augment": True, "base_size": 40},
+            {"augment": True, "base_size": 40, "scale": False},
+            {"augment": True, "crop_size": 24},
+            {"augment": True, "flip": True},
+            {"augment": True, "rotate": True},
+            {"augment": True, "blur": True},
+            TRAINING,
+        ],
+    )
+    def test_smoke(self, args):
+        augmentation = Augmentation(**args)
+        rng = np.random.default_rng(0)
+        image, label = augmentation(
+            make_image(33, 47), make_label(33, 47), rng, ignore_index=255, fill=FILL
+        )
+        assert image.shape[:2] == label.shape
+        assert image.dtype == np.uint8 and label.dtype == np.uint8
+
+    def test_smoke_signature_is_the_schema_of_the_loader_arguments(self):
+        parameters = inspect.signature(Augmentation).parameters
+        assert {name: parameter.default for name, parameter in parameters.items()} == {
+            "augment": False, "val": False, "base_size": None, "crop_size": None,
+            "scale": True, "flip": False, "rotate": False, "blur": False,
+        }  # fmt: skip
+        assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+
+    def test_feature_precedence(self):
+        image, label = make_image(40, 60), make_label(40, 60)
+        rng = np.random.default_rng(0)
+        raw = Augmentation(crop_size=16, flip=True)(image, label, rng, ignore_index=255, fill=0)
+        assert raw[0] is image and raw[1] is label
+        both = Augmentation(val=True, augment=True, crop_size=16, base_size=99, flip=True)
+        only = Augmentation(val=True, crop_size=16)
+        for ours, theirs in zip(
+            both(image, label, rng, ignore_index=255, fill=0),
+            only(image, label, rng, ignore_index=255, fill=0),
+            strict=True,
+        ):
+            assert np.array_equal(ours, theirs)
+
+    def test_feature_same_generator_same_sample(self):
+        image, label = make_image(60, 80), make_label(60, 80)
+        augmentation = Augmentation(**TRAINING)
+
+        def sample(seed):
+            rng = np.random.default_rng(seed)
+            return augmentation(image, label, rng, ignore_index=255, fill=FILL)
+
+        assert all(np.array_equal(a, b) for a, b in zip(sample(3), sample(3), strict=True))
+        assert len({sample(seed)[0].tobytes() for seed in range(20)}) == 20
+
+    def test_feature_arguments_stay_as_they_were(self):
+        image, label = make_image(60, 80), make_label(60, 80)
+        image_before, label_before = image.copy(), label.copy()
+        image.flags.writeable = label.flags.writeable = False
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            Augmentation(**TRAINING)(image, label, rng, ignore_index=255, fill=FILL)
+        assert np.array_equal(image, image_before) and np.array_equal(label, label_before)
+
+    @pytest.mark.parametrize(("dtype", "ignore_index"), [(np.uint8, 255), (np.int16, -1)])
+    def test_feature_no_class_outside_the_picture(self, dtype, ignore_index):
+        """The ancestor wrote class 0 into a fifth of such labels."""
+        image = np.full((48, 64, 3), 200, np.uint8)
+        label = np.full((48, 64), 5, dtype)
+        augmentation = Augmentation(**TRAINING)
+        seen = set()
+        for seed in range(200):
+            rng = np.random.default_rng(seed)
+            new_image, new_label = augmentation(
+                image, label, rng, ignore_index=ignore_index, fill=0
+            )
+            assert new_label.dtype == dtype
+            seen |= set(np.unique(new_label).tolist())
+            # Away from the edge, a pixel has its class exactly where it has its colour.
+            inside = away_from_edges(new_label == 5)
+            outside = away_from_edges(new_label != 5)
+            assert (new_image[inside] >= 199).all()
+            assert (new_image[outside] == 0).all()
+        assert seen == {5, ignore_index}
+
+    def test_feature_label_and_image_stay_aligned(self):
+        """A label drawn as a picture and the label itself move alike."""
+        colours = np.random.default_rng(1).permutation(256)[: 6 * 3].reshape(6, 3).astype(np.uint8)
+        label = make_label(90, 120, block=15)
+        augmentation = Augmentation(
+            augment=True, base_size=120, crop_size=80, flip=True, rotate=True
+        )
+        compared = 0
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            image, new_label = augmentation(colours[label], label, rng, ignore_index=255, fill=FILL)
+            for value in range(6):
+                inside = away_from_edges(new_label == value)
+                # One level: bilinear weights are rounded.
+                assert (difference(image[inside], colours[value]) <= 1).all()
+                compared += int(inside.sum())
+        assert compared > 20_000
+
+
+class TestSampleGeometry:
+    def test_cardinality_ranges(self):
+        """The ranges of the ancestor: long side 0.5 to 2 times base_size, -10 to 10 degrees."""
+        rng = np.random.default_rng(0)
+        drawn = [
+            sample_geometry(rng, 30, 60, base_size=20, crop_size=15, flip=True, rotate=True)
+            for _ in range(3000)
+        ]
+        assert {g.scaled_width for g in drawn} == set(range(10, 41))
+        assert {g.angle for g in drawn} == set(range(-10, 11))
+        assert all(abs(g.scaled_height - g.scaled_width / 2) <= 0.5 for g in drawn)
+        assert all((g.height, g.width) == (15, 15) for g in drawn)
+        assert all(0 <= g.left <= max(g.scaled_width - 15, 0) for g in drawn)
+        assert all(0 <= g.top <= max(g.scaled_height - 15, 0) for g in drawn)
+        assert {g.left for g in drawn if g.scaled_width == 17} == {0, 1, 2}
+        assert 0.45 < np.mean([g.flip for g in drawn]) < 0.55
+
+    def test_feature_one_switch_leaves_the_other_draws(self):
+        for seed in range(20):
+            full, less = (
+                sample_geometry(
+                    np.random.default_rng(seed), 50, 70,
+                    base_size=60, crop_size=32, flip=True, rotate=rotate,
+                )
+                for rotate in (True, False)
+            )  # fmt: skip
+            assert (full.scaled_width, full.left, full.flip) == (
+                less.scaled_width, less.left, less.flip,
+            )  # fmt: skip
+
+    def test_feature_without_base_size_there_is_no_scaling(self):
+        geometry = sample_geometry(np.random.default_rng(0), 50, 70)
+        assert geometry == identity(50, 70)
+
+    def test_feature_without_crop_the_output_has_the_scaled_size(self):
+        geometry = sample_geometry(np.random.default_rng(0), 50, 70, base_size=140, scale=False)
+        assert (geometry.height, geometry.width) == (100, 140)
+
+
+class TestWarp:
+    @pytest.mark.parametrize("ignore_index", [-1, 256, 70_000])
+    def test_exception_ignore_index_does_not_fit(self, ignore_index):
+        with pytest.raises(ValueError, match=f"cannot hold ignore_index {ignore_index}"):
+            apply(make_image(8, 8), make_label(8, 8), identity(8, 8), ignore_index)
+
+    def test_exception_sizes_differ(self):
+        with pytest.raises(ValueError, match="of one size"):
+            apply(make_image(8, 8), make_label(8, 9), identity(8, 8))
+
+    def test_exception_label_type(self):
+        with pytest.raises(ValueError, match="uint8 or int16, got int64"):
+            apply(make_image(8, 8), make_label(8, 8, dtype=np.int64), identity(8, 8))
+
+    def test_exception_fill(self):
+        with pytest.raises(ValueError, match="one fill value or 3, one a channel, got 2"):
+            apply(make_image(8, 8), make_label(8, 8), identity(8, 8), fill=(1, 2))
+
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 13])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+    @pytest.mark.parametrize("side", [20, 60, 160])
+    def test_cardinality_channels_and_types(self, channels, dtype, side):
+        """Each channel comes out as if it were alone, padding included.
+
+        OpenCV has coarser code for two channels: up to 3 levels of 255.
+        """
+        image, label = make_image(50, 70, channels, dtype), make_label(50, 70)
+        fill = [float(10 * c) for c in range(channels)]
+        geometry = Geometry(side, side, 64, 48, angle=7, flip=True)
+        whole, new_label = apply(image, label, geometry, fill=fill)
+        assert whole.shape == (64, 48, channels) and whole.dtype == dtype
+        assert new_label.shape == (64, 48)
+        assert whole.flags.c_contiguous and new_label.flags.c_contiguous
+        for channel in range(channels):
+            alone, _ = apply(image[..., channel : channel + 1], label, geometry, fill=fill[channel])
+            assert difference(whole[..., channel], alone[..., 0]).max() <= 3
+        assert np.allclose(blur(image, 0.9)[..., -1:], blur(image[..., -1:].copy(), 0.9))
+
+    @pytest.mark.parametrize("size", [(90, 130), (33, 47), (47, 35), (64, 64)])
+    def test_feature_scale_equals_resize(self, size):
+        """Truth: cv2.resize; its INTER_NEAREST_EXACT is the nearest with pixel centres."""
+        image, label = make_image(62, 67), make_label(62, 67)
+        height, width = size
+        new_image, new_label = apply(image, label, identity(height, width))
+        expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        assert difference(new_image, expected).max() <= 2
+        expected = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        assert np.mean(new_label != expected) < 0.01
+
+    def test_feature_flip_and_crop_equal_indexing(self):
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+        label = rng.integers(0, 256, (40, 60), dtype=np.uint8)
+        geometry = Geometry(40, 60, 17, 23, top=5, left=9)
+        new_image, new_label = apply(image, label, geometry)
+        assert np.array_equal(new_image, image[5:22, 9:32])
+        assert np.array_equal(new_label, label[5:22, 9:32])
+        new_image, new_label = apply(image, label, identity(40, 60, flip=True))
+        assert np.array_equal(new_image, image[:, ::-1])
+        assert np.array_equal(new_label, label[:, ::-1])
+
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_feature_padding_is_at_the_bottom_and_right_before_the_flip(self, flip):
+        image, label = make_image(20, 30), make_label(20, 30)
+        new_image, new_label = apply(image, label, Geometry(20, 30, 32, 40, flip=flip))
+        if flip:
+            new_image, new_label = new_image[:, ::-1], new_label[:, ::-1]
+        expected = np.full((32, 40, 3), FILL, np.uint8)
+        expected[:20, :30] = image
+        assert np.array_equal(new_image, expected)
+        assert np.array_equal(new_label[:20, :30], label)
+        assert (new_label[20:] == 255).all() and (new_label[:, 30:] == 255).all()
+
+    @pytest.mark.parametrize("angle", [-10, -3, 4, 10])
+    @pytest.mark.parametrize("flip", [False, True])
+    @pytest.mark.parametrize("size", [(60, 80), (90, 121), (45, 60)])
+    def test_feature_equals_the_operations_in_sequence(self, angle, flip, size):
+        """Truth: cv2.resize, then cv2.getRotationMatrix2D, then slices."""
+        image, label = make_image(60, 80), make_label(60, 80, block=20)
+        height, width = size
+        geometry = Geometry(height, width, 24, 30, top=9, left=11, angle=angle, flip=flip)
+        new_image, new_label = apply(image, label, geometry)
+
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+        expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        expected = cv2.warpAffine(expected, matrix, (width, height), flags=cv2.INTER_LINEAR)
+        nearest = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        nearest = cv2.warpAffine(nearest, matrix, (width, height), flags=cv2.INTER_NEAREST)
+        expected, nearest = expected[9:33, 11:41], nearest[9:33, 11:41]
+        if flip:
+            expected, nearest = expected[:, ::-1], nearest[:, ::-1]
+        # Interpolating twice blurs a little; a shift by half a pixel would differ by 5 and more.
+        assert difference(new_image, expected).mean() < 2
+        assert np.mean(new_label != nearest) < 0.04
+
+    def test_feature_strong_shrinking_does_not_alias(self):
+        """A checkerboard of single pixels has the mean 127.5 at every place and size."""
+        board = (np.indices((400, 328)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None]
+        label = np.zeros((400, 328), np.uint8)
+        for factor, angle in [(8, 0), (8, 5), (5.3, 0), (3, -7), (2.1, 9)]:
+            height, width = round(400 / factor), round(328 / factor)
+            geometry = identity(height, width, angle=angle)
+            image, new_label = apply(board, label, geometry, fill=127)
+            # A square of three has five pixels of one colour and four of the other: 14 levels.
+            inner = image[away_from_edges(new_label == 0)].astype(float)
+            assert np.abs(inner - 127.5).max() <= 15, factor
+
+    def test_feature_a_crop_is_a_part_of_the_whole(self):
+        """The source window that is read changes nothing, reduced or not."""
+        image, label = make_image(203, 301), make_label(203, 301)
+        for height, width in [(25, 37), (61, 90), (150, 222), (300, 444)]:
+            for angle in (0, 6):
+                whole = apply(image, label, identity(height, width, angle=angle))
+                crop = Geometry(height, width, 12, 16, top=9, left=13, angle=angle)
+                part = apply(image, label, crop)
+                assert difference(part[0], whole[0][9:21, 13:29]).max() <= 1
+                assert np.mean(part[1] != whole[1][9:21, 13:29]) <= 0.02
+
+    def test_feature_crop_outside_a_rotated_picture(self):
+        image, label = make_image(400, 20), make_label(400, 20)
+        geometry = Geometry(400, 20, 1, 1, top=0, left=19, angle=10)
+        new_image, new_label = apply(image, label, geometry)
+        assert new_label.tolist() == [[255]]
+        assert new_image.tolist() == [[list(FILL)]]
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        height=st.integers(1, 40),
+        width=st.integers(1, 40),
+        base_size=st.none() | st.integers(1, 60),
+        crop_size=st.none() | st.integers(1, 50),
+        seed=st.integers(0, 2**32),
+    )
+    def test_feature_any_size(self, height, width, base_size, crop_size, seed):
+        """Tiny and odd pictures: right size, no class from outside."""
+        rng = np.random.default_rng(seed)
+        geometry = sample_geometry(
+            rng, height, width, base_size=base_size, crop_size=crop_size, flip=True, rotate=True
+        )
+        image = np.full((height, width, 3), 9, np.uint8)
+        label = np.full((height, width), 5, np.uint8)
+        new_image, new_label = apply(image, label, geometry, fill=9)
+        assert new_label.shape == (geometry.height, geometry.width)
+        assert set(np.unique(new_label).tolist()) <= {5, 255}
+        assert (new_image == 9).all()
+
+
+class TestCentreGeometry:
+    @pytest.mark.parametrize("size", [(50, 77), (77, 50), (40, 40), (300, 451), (20, 33)])
+    def test_feature_equals_the_recipe_of_the_ancestor(self, size):
+        """Truth: short side to crop_size, then a square in the middle, step by step."""
+        height, width = size
+        crop_size = 40
+        image, label = make_image(height, width), make_label(height, width)
+        if height < width:
+            scaled = (crop_size, int(crop_size * width / height))
+        else:
+            scaled = (int(crop_size * height / width), crop_size)
+        shrink = scaled[0] / height < 0.5
+        expected = cv2.resize(
+            image,
+            scaled[::-1],
+            interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR,
+        )
+        nearest = cv2.resize(label, scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        top, left = (scaled[0] - crop_size) // 2, (scaled[1] - crop_size) // 2
+        rows, columns = slice(top, top + crop_size), slice(left, left + crop_size)
+
+        augmentation = Augmentation(val=True, crop_size=crop_size)
+        rng = np.random.default_rng(0)
+        new_image, new_label = augmentation(image, label, rng, ignore_index=255, fill=0)
+        assert new_image.shape == (crop_size, crop_size, 3)
+        # Two ways of averaging a strongly shrunken picture are near, not equal.
+        assert difference(new_image, expected[rows, columns]).mean() < (3 if shrink else 1)
+        assert np.mean(new_label != nearest[rows, columns]) < 0.02
+
+    def test_feature_whole_square_is_covered(self):
+        for height, width in [(1, 9), (9, 1), (13, 14), (500, 375), (3, 1000)]:
+            geometry = centre_geometry(height, width, 7)
+            label = np.zeros((height, width), np.uint8)
+            _, new_label = apply(make_image(height, width), label, geometry)
+            assert (new_label == 0).all()
+
+
+class TestBlur:
+    @pytest.mark.parametrize("sigma", [0.0, 0.3, 0.6])
+    def test_feature_small_sigma_does_nothing(self, sigma):
+        image = make_image(9, 9)
+        assert blur(image, sigma) is image
+
+    @pytest.mark.parametrize("sigma", [0.61, 0.8, 0.99])
+    def test_feature_equals_the_kernel(self, sigma):
+        """Truth: exp(-d^2 / 2 sigma^2) at d = -1, 0, 1, normalised, along rows and columns."""
+        image = make_image(20, 20, dtype=np.float32)
+        kernel = np.exp(-(np.array([-1.0, 0.0, 1.0]) ** 2) / (2 * sigma**2))
+        kernel /= kernel.sum()
+        expected = sum(
+            kernel[i] * kernel[j] * image[i : i + 18, j : j + 18]
+            for i in range(3)
+            for j in range(3)
+        )
+        assert difference(blur(image, sigma)[1:-1, 1:-1], expected).max() < 1e-3
+
+    def test_feature_sigma_is_uniform_below_one(self):
+        rng = np.random.default_rng(0)
+        drawn = np.array([sample_sigma(rng) for _ in range(2000)])
+        assert 0 <= drawn.min() < 0.01 and 0.99 < drawn.max() < 1
+        assert abs(drawn.mean() - 0.5) < 0.02

@@ -1,0 +1,322 @@
+"""Train a model as a config says: read it, build the parts, run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from base.base_dataloader import BaseDataLoader
+    from base.base_trainer import RunResult
+    from utils.config import Config
+
+DEFAULT_CONFIG = "config.json"
+
+logger = logging.getLogger("train")
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The command line; answers `--help` before anything heavy is imported."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", help=f"JSON or YAML file (default: {DEFAULT_CONFIG})"
+    )
+    parser.add_argument(
+        "-r",
+        "--resume",
+        metavar="PATH|auto",
+        help="go on from a checkpoint, a run folder, or the latest run of this name (auto)",
+    )
+    parser.add_argument(
+        "-d", "--device", metavar="DEVICE", help="cpu, cuda, or GPU numbers such as 0 or 0,1"
+    )
+    parser.add_argument(
+        "-o",
+        metavar="KEY.PATH=VALUE",
+        dest="overrides",
+        action="append",
+        default=[],
+        help="set one key of the config, as in -o trainer.epochs=2; repeatable",
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="check the config, print it with every default, and end",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code: 2 for a user's mistake, 1 for a failed training."""
+    arguments = parse_arguments(argv)
+    try:
+        tree, checkpoint, run = read_inputs(arguments)
+        return run_training(arguments, tree, checkpoint, run)
+    except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
+        logger.debug("stopped by", exc_info=error)
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; go on with: python train.py --resume auto", file=sys.stderr)
+        return 130
+
+
+def read_inputs(
+    arguments: argparse.Namespace,
+) -> tuple[dict[str, Any], dict[str, Any] | None, Path | None]:
+    """The config's tree and, to resume, the checkpoint and its run folder."""
+    from utils.config import ConfigError, apply_overrides, parse_config
+
+    if arguments.resume is None:
+        tree = parse_config(arguments.config or DEFAULT_CONFIG)
+        return apply_overrides(tree, arguments.overrides), None, None
+    if arguments.resume == "auto":
+        tree = apply_overrides(
+            parse_config(arguments.config or DEFAULT_CONFIG), arguments.overrides
+        )
+        path = find_latest(tree)
+        if path is None:
+            print("no earlier run to resume; starting a new one")
+            return tree, None, None
+    else:
+        path = Path(arguments.resume)
+        path = path / "last.pth" if path.is_dir() else path
+    from utils.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    if "config" not in checkpoint:
+        raise ConfigError(str(path), ["holds no config; it is not a checkpoint of a training run"])
+    tree = checkpoint["config"]
+    if arguments.config is not None or arguments.resume == "auto":
+        given = parse_config(arguments.config or DEFAULT_CONFIG)
+        changed = differences(tree, given) - {o.partition("=")[0] for o in arguments.overrides}
+        if changed:
+            raise ConfigError(
+                "--config differs from the config of the run to be resumed; leave it out, or give "
+                "the change with -o key.path=value",
+                sorted(changed),
+            )
+    run = path.parent if (path.parent / "config.json").exists() else None
+    return apply_overrides(tree, arguments.overrides), checkpoint, run
+
+
+def find_latest(tree: dict[str, Any]) -> Path | None:
+    """The newest `last.pth` among the runs of this name."""
+    trainer = tree.get("trainer")
+    save_dir = trainer.get("save_dir", "saved/") if isinstance(trainer, dict) else "saved/"
+    found = Path(str(save_dir), str(tree.get("name"))).glob("*/last.pth")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def differences(old: Any, new: Any, path: str = "") -> set[str]:
+    """The paths at which two trees differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = set()
+        for key in old.keys() | new.keys():
+            where = f"{path}.{key}" if path else key
+            found |= differences(old.get(key), new.get(key), where)
+        return found
+    return set() if old == new else {path}
+
+
+def run_training(
+    arguments: argparse.Namespace,
+    tree: dict[str, Any],
+    checkpoint: dict[str, Any] | None,
+    run: Path | None,
+) -> int:
+    """Check the config, build everything, train."""
+    choose_visible_gpus(arguments.device)
+    import torch
+
+    import models
+    from base.base_model import BaseModel
+    from base.base_trainer import TrainingError, versions
+    from parts import PARTS, build_loader, build_losses, build_optimizer
+    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer, describe
+    from utils import lr_scheduler
+    from utils.config import build, check_config, with_defaults
+    from utils.logger import RunFolder, RunLog, log_to_console
+    from utils.random_state import seed_everything
+
+    source = arguments.config or arguments.resume or DEFAULT_CONFIG
+    config = check_config(tree, PARTS, source, VALIDATION_FIGURES, TRAINING_FIGURES)
+    if arguments.print_config:
+        print(json.dumps(with_defaults(config, PARTS), indent=4))
+        return 0
+    log_to_console()
+    for warning in config.warnings:
+        logger.warning(warning)
+    device, n_gpu = choose_device(config, arguments.device)
+
+    # Everything that can be wrong with data or model is found before a folder is made.
+    train_loader = build_loader(config, "train_loader", training=True)
+    val_loader = build_val_loader(config)
+    for loader in (train_loader, val_loader):
+        if loader is not None:
+            loader.samples.sample(1, int(loader.batches.indices[0]))
+    check_classes(train_loader, val_loader)
+    seed_everything(config.seed, deterministic=config.deterministic)
+    num_classes = len(train_loader.source.classes)
+    model = build(models, config.arch, BaseModel, "arch", num_classes=num_classes)
+    model.to(device).to(memory_format=torch.channels_last)
+    losses = build_losses(config)
+    optimizer = build_optimizer(config, model)
+    scheduler = config.lr_scheduler and build(
+        lr_scheduler,
+        config.lr_scheduler,
+        torch.optim.lr_scheduler.LRScheduler,
+        "lr_scheduler",
+        optimizer=optimizer,
+        num_epochs=config.trainer.epochs,
+        iters_per_epoch=len(train_loader),
+    )
+
+    settings = config.trainer
+    folder = (
+        RunFolder.create(settings.save_dir, settings.log_dir, config.name)
+        if run is None
+        else RunFolder.of(run, settings.log_dir, config.name)
+    )
+    first_step = (checkpoint or {}).get("step", 0) + 1 if checkpoint else 0
+    with RunLog(folder, tensorboard=settings.tensorboard, first_step=first_step) as log:
+        (folder.path / "config.json").write_text(json.dumps(config.tree, indent=4) + "\n")
+        trainer = Trainer(
+            model=model,
+            losses=losses,
+            optimizer=optimizer,
+            lr_scheduler=scheduler,
+            train_loader=train_loader,
+            val_loader=val_loader,
+            device=device,
+            n_gpu=n_gpu,
+            config=config,
+            meta=describe(train_loader, config.ignore_index, versions()),
+            folder=folder,
+            log=log,
+        )
+        if checkpoint is not None:
+            trainer.load_state_dict(checkpoint, len(train_loader))
+            logger.info("Resuming after epoch %d.", trainer.epoch)
+        announce(config, trainer, device, folder.path)
+        try:
+            result = trainer.train()
+        except TrainingError as error:
+            logger.error("%s", error)
+            return 1
+        finish(config, result, train_loader if val_loader is None else val_loader)
+    return 0
+
+
+def choose_visible_gpus(device: str | None) -> None:
+    """`--device 0,1` names GPUs; CUDA reads the variable when it starts."""
+    if device and all(word.strip().isdigit() for word in device.split(",")):
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+
+
+def choose_device(config: Config, wanted: str | None) -> tuple[torch.device, int]:
+    """The device of the model and the number of GPUs that share a batch.
+
+    Raises:
+        ValueError: If `--device` names what is not there.
+    """
+    import torch
+
+    there = torch.cuda.device_count()
+    if wanted is not None and not wanted[0].isdigit():
+        try:
+            device = torch.device(wanted)
+        except RuntimeError:
+            raise ValueError(f"--device {wanted}: expected cpu, cuda, or numbers of GPUs") from None
+        if device.type == "cuda" and not there:
+            raise ValueError(f"--device {wanted}: no GPU was found; use --device cpu")
+        return device, 1
+    if wanted is not None and not there:
+        raise ValueError(f"--device {wanted}: no GPU was found; use --device cpu")
+    if config.n_gpu == 0 or not there:
+        if config.n_gpu > 0:
+            logger.info("No GPU was found; training on the CPU.")
+        return torch.device("cpu"), 0
+    if config.n_gpu > there:
+        logger.warning("n_gpu: %d, but %d found; using %d", config.n_gpu, there, there)
+    n_gpu = min(config.n_gpu, there)
+    if config.use_synch_bn and n_gpu > 1:
+        logger.warning("use_synch_bn: each GPU normalises its own share of the batch")
+    return torch.device("cuda"), n_gpu
+
+
+def build_val_loader(config: Config) -> BaseDataLoader | None:
+    """`val_loader`, or what `val_split` holds back, or nothing."""
+    from parts import build_loader
+
+    if not config.trainer.val:
+        return None
+    if config.val_loader is not None:
+        return build_loader(config, "val_loader")
+    return build_loader(config, "train_loader", held_out=True)
+
+
+def check_classes(train_loader: BaseDataLoader, val_loader: BaseDataLoader | None) -> None:
+    """Training and validation have to speak of the same classes.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if val_loader is None:
+        return
+    train, val = (list(loader.source.classes) for loader in (train_loader, val_loader))
+    if train != val:
+        raise ValueError(
+            f"train_loader has {len(train)} classes and val_loader {len(val)}, or their names "
+            "differ; both have to be the same"
+        )
+
+
+def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -> None:
+    """What is about to run."""
+    parameters, trainable = trainer.model.num_parameters()
+    logger.info(
+        "%s: %s with %.2f M parameters (%.2f M train) on %s",
+        config.name,
+        config.arch.type,
+        parameters / 1e6,
+        trainable / 1e6,
+        device,
+    )
+    logger.info(
+        "%d training pictures, %d steps an epoch, %s",
+        trainer.train_loader.num_samples,
+        len(trainer.train_loader),
+        f"{trainer.val_loader.num_samples} validation pictures"
+        if trainer.val_loader is not None
+        else "no validation",
+    )
+    logger.info("Run folder: %s", folder)
+
+
+def finish(config: Config, result: RunResult, loader: BaseDataLoader) -> None:
+    """Where the model is, how good it is, and what to do with it."""
+    score = (
+        "" if result.score is None else f"  {config.trainer.monitor.split()[1]} {result.score:.4f}"
+    )
+    logger.info("Best model: %s%s (epoch %d)", result.checkpoint, score, result.epoch)
+    pictures = Path(loader.source.samples[0].image).parent
+    images = pictures if pictures.is_dir() and str(pictures) != "." else Path("docs/samples")
+    logs = config.trainer.save_dir.rstrip("/")
+    if not Path(config.trainer.log_dir).resolve().is_relative_to(Path(logs).resolve()):
+        logs = config.trainer.log_dir
+    logger.info("Try next:")
+    logger.info("  python inference.py --model %s --images %s", result.checkpoint, images)
+    if config.trainer.tensorboard:
+        logger.info("  tensorboard --logdir %s", logs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

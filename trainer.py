@@ -1,0 +1,288 @@
+"""One training step, one training epoch, one validation epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from base.base_dataloader import BaseDataLoader, Batch
+from base.base_trainer import BaseTrainer, TrainingError
+from utils.config import LossTerm
+from utils.metrics import SegmentationMetrics
+from utils.normalize import normalize
+from utils.visualize import Triple, comparison_grid
+
+T = TypeVar("T")
+
+# What `trainer.monitor` may name, with and without validation.
+VALIDATION_FIGURES = ("val_loss", "Pixel_Accuracy", "Mean_Accuracy", "Mean_IoU")
+TRAINING_FIGURES = ("loss", "Pixel_Accuracy", "Mean_Accuracy", "Mean_IoU")
+
+GRID_PICTURES = 15  # as many rows as the ancestor's picture had
+
+
+class Trainer(BaseTrainer):
+    """Trains a model on batches of labelled pictures.
+
+    Args:
+        losses: Each loss with its weight in the sum.
+        train_loader: Batches of one picture size.
+        val_loader: Batches by picture size; None where nothing is validated.
+        device: Where the model is.
+        n_gpu: How many GPUs share a batch.
+        rest: What `BaseTrainer` takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        losses: list[tuple[nn.Module, LossTerm]],
+        train_loader: BaseDataLoader,
+        val_loader: BaseDataLoader | None,
+        device: torch.device,
+        n_gpu: int = 1,
+        **rest: Any,
+    ) -> None:
+        super().__init__(**rest)
+        self.losses = [(loss.to(device), term) for loss, term in losses]
+        self.train_loader = train_loader
+        self.val_loader = val_loader
+        self.device = device
+        self.network: nn.Module = self.model
+        if n_gpu > 1:
+            self.network = nn.DataParallel(self.model, list(range(n_gpu)))
+        dataset = train_loader.source
+        self.mean = torch.tensor(dataset.mean, device=device)
+        self.std = torch.tensor(dataset.std, device=device)
+        self.palette = dataset.palette
+        self.classes = dataset.classes
+        self.metrics = SegmentationMetrics(
+            len(dataset.classes), self.config.ignore_index, device=device
+        )
+
+    def train_step(self, images: Tensor, labels: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Forward, loss, backward, update.
+
+        Args:
+            images: (B, C, H, W) normalised.
+            labels: (B, H, W) int64.
+            batch: Where they come from, for messages.
+
+        Returns:
+            The loss, a scalar; and the logits (B, K, H, W), both without graph.
+
+        Raises:
+            TrainingError: If the loss is not finite; the weights are as they were.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs = self.network(images)
+        terms = self.loss_terms(outputs, labels)
+        loss = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(
+            iter(terms.values())
+        )  # fmt: skip
+        # On a GPU this look would make every step wait; there the epoch looks now and then.
+        if self.device.type == "cpu":
+            self._check_finite(loss, terms, batch)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.step()
+        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
+        return loss.detach(), logits.detach()
+
+    def loss_terms(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> dict[str, Tensor]:
+        """Every weighted term of the loss, by name.
+
+        Args:
+            outputs: Logits (B, K, H, W), or those and auxiliary ones.
+            labels: (B, H, W) int64.
+        """
+        heads = (outputs,) if isinstance(outputs, Tensor) else outputs
+        terms = {}
+        for head, logits in enumerate(heads):
+            factor = self.model.aux_weight if head else 1.0
+            for place, (loss, term) in enumerate(self.losses):
+                name = f"{term.type}{f' {place}' if len(self.losses) > 1 else ''}"
+                name += f" (auxiliary {head})" if head else ""
+                terms[name] = loss(logits, labels) * (term.weight * factor)
+        return terms
+
+    def train_epoch(self, epoch: int) -> dict[str, Any]:
+        """Train on every picture once.
+
+        Returns:
+            `loss`, the figures of `SegmentationMetrics` over the augmented training pictures,
+            `images_per_second` and `data_wait`, the share of the time spent waiting for batches.
+        """
+        self.network.train()
+        self.metrics.reset()
+        every = self.settings.log_per_iter
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        recent: list[tuple[Tensor, Batch]] = []
+        images_done, steps_done = 0, 0
+        batches = _TimedIterator(self.train_loader.epoch(epoch))
+        started = time.perf_counter()
+        with tqdm(
+            total=len(self.train_loader), desc=f"epoch {epoch}", leave=False, disable=None
+        ) as bar:
+            for batch in batches:
+                assert isinstance(batch, Batch)
+                images, labels = self.to_device(batch)
+                loss, logits = self.train_step(images, labels, batch)
+                self.metrics.update(logits, labels)
+                loss_sum += loss
+                images_done += len(images)
+                steps_done += 1
+                recent.append((loss, batch))
+                bar.update()
+                if self.step % every == 0 or steps_done == 1:
+                    self._check_recent(recent)
+                    rate = images_done / (time.perf_counter() - started)
+                    self._log_step(loss.item(), rate, batches.waited, started)
+                    bar.set_postfix(
+                        loss=f"{loss.item():.3f}",
+                        mIoU=f"{self.metrics.mean_iou().item():.3f}",
+                        images_s=f"{rate:.1f}",
+                        refresh=False,
+                    )
+        self._check_recent(recent)
+        seconds = time.perf_counter() - started
+        figures = {
+            "loss": loss_sum.item() / steps_done,
+            **self.metrics.compute(),
+            "images_per_second": images_done / seconds,
+            "data_wait": batches.waited / seconds,
+        }
+        self.log.scalars(
+            {
+                "train/Pixel_Accuracy": figures["Pixel_Accuracy"],
+                "train/Mean_IoU": figures["Mean_IoU"],
+                **self._class_scalars("train", figures["Class_IoU"]),
+            },
+            self.step,
+        )
+        return figures
+
+    @torch.inference_mode()
+    def validate(self, epoch: int) -> dict[str, Any]:
+        """Score the model on the validation pictures.
+
+        Returns:
+            `val_loss`, the mean over the pictures, and the figures of `SegmentationMetrics`.
+        """
+        assert self.val_loader is not None
+        self.network.eval()
+        self.metrics.reset()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        count = 0
+        triples: list[Triple] = []
+        groups = self.val_loader.epoch(0)  # always the same samples
+        for group in tqdm(
+            groups, total=len(self.val_loader), desc="validation", leave=False, disable=None
+        ):
+            for batch in group:
+                assert isinstance(batch, Batch)
+                images, labels = self.to_device(batch)
+                logits = self.network(images)
+                terms = self.loss_terms(logits, labels)
+                loss_sum += sum(terms.values()) * len(images)
+                count += len(images)
+                self.metrics.update(logits, labels)
+                if len(triples) < GRID_PICTURES and batch.images.dtype == torch.uint8:
+                    prediction = logits[0].argmax(0).cpu().numpy()
+                    triples.append((batch.images[0].numpy(), batch.labels[0].numpy(), prediction))
+        figures = {"val_loss": loss_sum.item() / count, **self.metrics.compute()}
+        self.log.scalars(
+            {
+                "val/loss": figures["val_loss"],
+                "val/Pixel_Accuracy": figures["Pixel_Accuracy"],
+                "val/Mean_IoU": figures["Mean_IoU"],
+                **self._class_scalars("val", figures["Class_IoU"]),
+            },
+            self.step,
+        )
+        if triples and triples[0][0].shape[-1] == 3:
+            grid = comparison_grid(triples, self.palette, self.config.ignore_index)
+            self.log.image("val/inputs_targets_predictions", grid, self.step)
+        return figures
+
+    def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Normalised images (B, C, H, W) and labels (B, H, W) int64, on the model's device."""
+        images = batch.images.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True).long()
+        return normalize(images, self.mean, self.std), labels
+
+    def _class_scalars(self, phase: str, ious: list[float | None]) -> dict[str, float | None]:
+        return {
+            f"{phase}/Class_IoU/{name}": iou for name, iou in zip(self.classes, ious, strict=True)
+        }
+
+    def _log_step(self, loss: float, rate: float, waited: float, started: float) -> None:
+        # The next step's rates: what a checkpoint of this moment would go on with.
+        rates = {
+            f"train/Learning_rate_{i}": group["lr"]
+            for i, group in enumerate(self.optimizer.param_groups)
+        }
+        self.log.scalars(
+            {
+                "train/loss": loss,
+                "train/images_per_second": rate,
+                "train/data_wait": waited / (time.perf_counter() - started),
+                **rates,
+            },
+            self.step,
+        )
+
+    def _check_recent(self, recent: list[tuple[Tensor, Batch]]) -> None:
+        """Look at the losses since the last look, in one read from the device."""
+        if recent and not torch.stack([loss for loss, _ in recent]).isfinite().all():
+            loss, batch = next(pair for pair in recent if not pair[0].isfinite())
+            self._check_finite(loss, {}, batch)
+        recent.clear()
+
+    def _check_finite(self, loss: Tensor, terms: dict[str, Tensor], batch: Batch) -> None:
+        if loss.isfinite():
+            return
+        samples = self.train_loader.source.samples
+        names = ", ".join(samples[i].name for i in batch.indices.tolist())
+        values = ", ".join(f"{name} = {value.item():g}" for name, value in terms.items())
+        raise TrainingError(
+            f"the loss is {loss.item():g} in epoch {self.epoch + 1}, step {self.step + 1} "
+            f"(pictures: {names}{'; terms: ' + values if values else ''}). A smaller "
+            "optimizer.args.lr is the usual cure; last.pth holds the weights of the last epoch"
+        )
+
+
+class _TimedIterator(Iterator[T]):
+    """Passes items on and adds up the time spent waiting for them, in seconds."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self.waited = 0.0
+
+    def __next__(self) -> T:
+        started = time.perf_counter()
+        try:
+            return next(self._items)
+        finally:
+            self.waited += time.perf_counter() - started
+
+
+def describe(loader: BaseDataLoader, ignore_index: int, versions: dict[str, str]) -> dict[str, Any]:
+    """The `meta` of a checkpoint: what a prediction needs beside the weights."""
+    dataset = loader.source
+    return {
+        "classes": list(dataset.classes),
+        "palette": [list(colour) for colour in dataset.palette],
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "channels": dataset.channels,
+        "ignore_index": ignore_index,
+        "versions": versions,
+    }

@@ -1,0 +1,153 @@
+"""Atomic save and verified load of checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+_MARK = b"sha256:"
+_END_RECORD = b"PK\x05\x06"
+_END_RECORD_BYTES = 22
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file and says why."""
+
+
+def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint so that the file under `path` is always a whole one.
+
+    It goes to a temporary file beside the target, is fsynced and renamed. A digest of the content
+    is kept in the archive's comment, where every reader of the format passes over it.
+
+    Args:
+        checkpoint: Tensors, numbers, strings, lists and dicts.
+        path: The file to write or replace.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    try:
+        torch.save(checkpoint, temporary)
+        with open(temporary, "r+b") as file:
+            comment = _MARK + _digest(file.read()).encode()
+            file.seek(-2, os.SEEK_END)
+            file.write(len(comment).to_bytes(2, "little") + comment)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read; a checkpoint is to be shared.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint of ours, of the ancestor, or a bare `state_dict`, onto the CPU.
+
+    Nothing in the file is executed: only tensors and plain data (and the NumPy number that the
+    ancestor stored as `monitor_best`) are read. The content is held against its digest, or against
+    the archive's checksums where another program wrote it.
+
+    Returns:
+        At least `state_dict`, its keys without a leading `module.`.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, or no checkpoint.
+    """
+    path = Path(path)
+    try:
+        _verify(path)
+        with torch.serialization.safe_globals(_numpy_number_types()):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{path}: is a folder; name the .pth file in it") from None
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{path}: holds more than tensors and plain data, or is no checkpoint; it was not "
+            f"loaded ({reason})"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint")
+    if "state_dict" not in checkpoint:
+        if not checkpoint or not all(isinstance(v, torch.Tensor) for v in checkpoint.values()):
+            raise CheckpointError(f"{path}: has no 'state_dict'; it is not a checkpoint of a model")
+        checkpoint = {"state_dict": checkpoint}
+    if "monitor_best" in checkpoint and isinstance(checkpoint["monitor_best"], np.number):
+        checkpoint["monitor_best"] = checkpoint["monitor_best"].item()
+    return {**checkpoint, "state_dict": without_prefix(checkpoint["state_dict"])}
+
+
+def without_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """A copy without the `module.` that a parallel wrapper puts in front of every key."""
+    prefix = "module."
+    if not all(key.startswith(prefix) for key in state_dict):
+        return dict(state_dict)
+    return {key[len(prefix) :]: value for key, value in state_dict.items()}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _verify(path: Path) -> None:
+    """Raise if a byte of the file is not what was written."""
+    data = path.read_bytes()
+    comment_bytes = len(_MARK) + 64
+    start = len(data) - comment_bytes
+    record = start - _END_RECORD_BYTES
+    if record >= 0 and data[record:].startswith(_END_RECORD) and data[start:].startswith(_MARK):
+        content = data[: start - 2] + b"\0\0"
+        if _digest(content).encode() != data[start + len(_MARK) :]:
+            raise CheckpointError(f"{path}: is damaged: its content and its digest differ")
+    elif data.startswith(b"PK"):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"{path}: is damaged: wrong checksum in {damaged}")
+
+
+def _numpy_number_types() -> list[Any]:
+    """What a pickled NumPy number refers to, under its names in NumPy 1 and 2."""
+    scalar = np.float64(0).__reduce__()[0]
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
+    ]
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system can open folders."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

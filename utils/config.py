@@ -1,0 +1,661 @@
+"""Read a config, check all of it at once, build its parts.
+
+A class's constructor signature is the schema of its `args`: names, defaults and value ranges come
+from there and are declared nowhere else. This file knows none of our classes; the caller says with
+`Part` where each section finds its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
+NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+# Labels travel as 8- or 16-bit integers, so the ignored value has to fit into them.
+LabelValue = Annotated[int, msgspec.Meta(ge=-32768, le=32767)]
+
+MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
+
+_MISSING: Any = inspect.Parameter.empty
+_DERIVED = ("tree", "warnings")  # fields of Config that no file holds
+
+
+class ConfigError(ValueError):
+    """What is wrong with a config: every problem, each with its path and its fix.
+
+    Args:
+        source: The file, for the first line of the message.
+        problems: One line each, `"trainer.epochs: required key is missing"`.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        if len(self.problems) == 1:
+            text = f"{source}: {self.problems[0]}"
+        else:
+            lines = "".join(f"\n  {problem}" for problem in self.problems)
+            text = f"{source} has {len(self.problems)} problems:{lines}"
+        super().__init__(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A class by name, and the arguments that the config gives it."""
+
+    type: str
+    args: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSection(Component):
+    """An optimizer of `torch.optim`; `differential_lr` gives the backbone a tenth of the rate."""
+
+    differential_lr: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LossTerm(Component):
+    """A loss, and its factor in the sum."""
+
+    weight: NonNegativeFloat = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerSection:
+    """How long to train, what to keep, what to log.
+
+    Args:
+        epochs: How often every training picture is seen.
+        save_dir: Runs go to `<save_dir>/<name>/<time>/`.
+        save_period: Epochs between two `checkpoint-epoch<N>.pth`.
+        monitor: `"max Mean_IoU"`, `"min val_loss"`, ...: what decides the best model; or `"off"`.
+        early_stop: Stop after this many epochs without a better model; 0 never stops.
+        val: Validate during training.
+        val_per_epochs: Epochs between two validations; the last epoch is always validated.
+        log_dir: TensorBoard files go to `<log_dir>/<name>/<time>/`.
+        log_per_iter: Steps between two points of the training curves.
+        tensorboard: Write TensorBoard files.
+    """
+
+    epochs: PositiveInt
+    save_dir: str = "saved/"
+    save_period: PositiveInt = 10
+    monitor: str = "max Mean_IoU"
+    early_stop: NonNegativeInt = 0
+    val: bool = True
+    val_per_epochs: PositiveInt = 1
+    log_dir: str = "saved/runs"
+    log_per_iter: PositiveInt = 20
+    tensorboard: bool = True
+
+    legacy_args: typing.ClassVar[dict[str, str]] = {
+        "verbosity": "the ancestor never read it",
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A config that has been checked.
+
+    `tree` is the plain data that it was made from, overrides included: what a run stores.
+    """
+
+    name: str
+    arch: Component
+    train_loader: Component
+    optimizer: OptimizerSection
+    loss: tuple[LossTerm, ...]
+    trainer: TrainerSection
+    val_loader: Component | None = None
+    test_loader: Component | None = None
+    lr_scheduler: Component | None = None
+    n_gpu: NonNegativeInt = 1
+    use_synch_bn: bool = False
+    seed: NonNegativeInt = 0
+    deterministic: bool = False
+    ignore_index: LabelValue = 255
+    tree: dict[str, Any] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Where one section of the config finds its class, and what its `args` may hold.
+
+    Args:
+        kind: What a message calls it: `"model"`, `"loss"`.
+        namespace: Only names in its `__all__` that derive from `base` can be named.
+        base: The class that the named one has to derive from.
+        given: Arguments that the program sets itself.
+        shares: Further classes whose arguments stand in the same `args`.
+        trial: Builds the class cheaply; what it raises is a problem of the config.
+    """
+
+    kind: str
+    namespace: types.ModuleType
+    base: type
+    given: frozenset[str] = frozenset()
+    shares: tuple[type, ...] = ()
+    trial: Callable[[type, dict[str, Any]], object] | None = None
+
+    def names(self) -> list[str]:
+        """Everything that `type` may say."""
+        found = ((name, getattr(self.namespace, name)) for name in self.namespace.__all__)
+        return [
+            name
+            for name, value in found
+            if isinstance(value, type) and issubclass(value, self.base) and value is not self.base
+        ]
+
+
+# --------------------------------------------------------------------------------------------------
+# From a file to plain data
+
+
+def parse_config(path: str | Path) -> dict[str, Any]:
+    """Read JSON (comments and trailing commas allowed) or YAML into plain data.
+
+    Raises:
+        ConfigError: If the file cannot be read as data, names a key twice or holds a NaN.
+    """
+    path = Path(path)
+    text = _read_text(path)
+    problems: list[str] = []
+    try:
+        tree = _parse_yaml(text) if path.suffix.lower() in (".yaml", ".yml") else _parse_json(text)
+    except RecursionError:
+        raise ConfigError(str(path), ["nested too deeply to be a config"]) from None
+    except ValueError as error:
+        raise ConfigError(str(path), [str(error)]) from None
+    tree = _to_plain(tree, "", problems)
+    if not isinstance(tree, dict):
+        problems.append(f"expected keys and values ({{...}}) at the top, not {_show(tree)}")
+    if problems:
+        raise ConfigError(str(path), problems)
+    return tree
+
+
+def _read_text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise ConfigError(str(path), ["is a folder; name the config file in it"])
+        if size > MAX_BYTES:
+            problem = f"has {size} bytes; a config has at most {MAX_BYTES}: is this the file?"
+            raise ConfigError(str(path), [problem])
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        there = [p.name for p in path.parent.glob("*") if p.suffix in (".json", ".yaml", ".yml")]
+        raise ConfigError(str(path), ["no such file" + suggest(path.name, there)]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), [f"is not UTF-8 text (byte {error.start})"]) from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(str(path), [f"cannot be read: {error}"]) from None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it stands in the file, so that a key named twice is still seen."""
+
+
+def _parse_json(text: str) -> Any:
+    import json5
+
+    try:
+        return json5.loads(text, object_pairs_hook=_Pairs)
+    except ValueError as error:
+        # json5 calls the text it was given "<string>:LINE".
+        raise ValueError(str(error).replace("<string>:", "line ", 1)) from None
+
+
+def _parse_yaml(text: str) -> Any:
+    import ruamel.yaml
+
+    # YAML 1.2: `1e-4` is a number and `on` is a word, which PyYAML (1.1) has the other way round.
+    yaml = ruamel.yaml.YAML(typ="safe", pure=True)
+    try:
+        if any(isinstance(event, ruamel.yaml.events.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("aliases (*name) are not allowed: a config is complete in itself")
+        return yaml.load(text)
+    except ruamel.yaml.error.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+        problem = (error.problem or "not YAML").splitlines()[0]
+        raise ValueError(where + problem) from None
+    except ruamel.yaml.error.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _to_plain(value: Any, path: str, problems: list[str]) -> Any:
+    """Dicts, lists and scalars only; appends every NaN, repeated key and foreign value."""
+    if isinstance(value, (_Pairs, dict)):
+        plain: dict[str, Any] = {}
+        for key, item in value if isinstance(value, _Pairs) else value.items():
+            where = f"{path}.{key}" if path else str(key)
+            if key in plain:
+                problems.append(f"{where}: stands twice; keep one")
+            plain[str(key)] = _to_plain(item, where, problems)
+        return plain
+    if isinstance(value, (list, tuple)):
+        return [_to_plain(item, f"{path}.{i}", problems) for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{path}: {value} is not a usable number")
+    elif value is not None and not isinstance(value, (bool, int, float, str)):
+        problems.append(f"{path}: expected plain data, not {type(value).__name__} {value}")
+    return value
+
+
+def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Set `key.path=value` for each override in a copy of the tree.
+
+    The value is read as JSON and, where that fails, taken as a word: `-o arch.type=UNet` needs no
+    quotes. A number in the path picks an item of a list.
+
+    Raises:
+        ConfigError: If an override has no `=`, no path, or leads through a value that has no keys.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(tree))
+    problems: list[str] = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not all(path.split(".")):
+            problems.append(f"{override!r}: expected key.path=value, as in trainer.epochs=2")
+            continue
+        try:
+            parsed = _parse_json(text)
+        except (ValueError, RecursionError):
+            parsed = text
+        value = _to_plain(parsed, path, problems)
+        *parents, last = path.split(".")
+        node: Any = result
+        try:
+            for key in parents:
+                node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+            if isinstance(node, list):
+                node[int(last)] = value
+            else:
+                node[last] = value
+        except (TypeError, AttributeError, ValueError, IndexError):
+            problems.append(f"{override!r}: there is nothing named {path!r} to set")
+    if problems:
+        raise ConfigError("-o", problems)
+    return result
+
+
+# --------------------------------------------------------------------------------------------------
+# From plain data to a checked Config
+
+
+def check_config(
+    tree: dict[str, Any],
+    parts: Mapping[str, Part],
+    source: str,
+    val_figures: Sequence[str],
+    train_figures: Sequence[str],
+) -> Config:
+    """Hold everything against the signatures and report every problem at once.
+
+    Args:
+        tree: What `parse_config` and `apply_overrides` returned.
+        parts: For each section that names a class, where that class is found.
+        source: The file's name, for the message.
+        val_figures: What `trainer.monitor` may name with validation.
+        train_figures: What it may name without.
+
+    Raises:
+        ConfigError: With all problems.
+    """
+    report = _Report([], [])
+    schema = {name: p for name, p in signature_of(Config).items() if name not in _DERIVED}
+    for key in [*parts, "trainer"]:
+        # Sections are looked into one by one below; here they only have to be there.
+        schema[key] = dataclasses.replace(schema[key], hint=Any)
+    values = report.arguments(tree, schema, "", "no such key") or {}
+    for key, part in parts.items():
+        if tree.get(key) is None and (key not in tree or not schema[key].required):
+            continue
+        if key == "loss":
+            values[key] = report.loss(tree[key], part)
+        else:
+            section = OptimizerSection if key == "optimizer" else Component
+            values[key] = report.component(tree[key], part, key, section)
+    if "trainer" in tree:
+        values["trainer"] = report.trainer(tree["trainer"])
+    if isinstance(tree.get("name"), str):
+        report.problems.extend(_check_name(tree["name"]))
+    if values.get("trainer") is not None:
+        settings = values["trainer"]
+        figures = val_figures if settings.val else train_figures
+        report.problems.extend(_check_monitor(settings.monitor, figures))
+        if settings.val and tree.get("val_loader") is None and not _has_val_split(tree):
+            report.problems.append(
+                "val_loader: required key is missing (or give train_loader.args.val_split, or set "
+                "trainer.val to false)"
+            )
+    if report.problems:
+        raise ConfigError(source, report.problems)
+    return Config(**values, tree=tree, warnings=tuple(report.warnings))
+
+
+def _check_name(name: str) -> list[str]:
+    if name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r'):
+        return []
+    return [f"name: {name!r} has to serve as the name of a folder; use letters, digits, - and _"]
+
+
+def _check_monitor(monitor: str, figures: Sequence[str]) -> list[str]:
+    if monitor == "off":
+        return []
+    mode, _, figure = monitor.partition(" ")
+    if mode not in ("max", "min") or not figure:
+        expected = '"max Mean_IoU", "min val_loss" or "off"'
+        return [f"trainer.monitor: expected {expected}, not {monitor!r}"]
+    if figure not in figures:
+        hint = suggest(figure, figures, listing=True)
+        return [f"trainer.monitor: there is no figure named {figure!r}{hint}"]
+    return []
+
+
+def _has_val_split(tree: Mapping[str, Any]) -> bool:
+    loader = tree.get("train_loader")
+    args = loader.get("args") if isinstance(loader, dict) else None
+    return isinstance(args, dict) and args.get("val_split") is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One argument of a class, as its signature declares it."""
+
+    name: str
+    hint: Any
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        """Whether the config has to give it."""
+        return self.default is _MISSING
+
+
+def signature_of(*classes: type) -> dict[str, Parameter]:
+    """The arguments of one or several constructors, by name, the first class's first."""
+    found: dict[str, Parameter] = {}
+    for cls in classes:
+        try:
+            constructor: Any = cls
+            hints = typing.get_type_hints(constructor.__init__, include_extras=True)
+        except (NameError, TypeError):  # a library's hints need not resolve outside it
+            hints = {}
+        for name, parameter in inspect.signature(cls).parameters.items():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                continue
+            default = parameter.default
+            if repr(default) == "<factory>":  # how a dataclass shows default_factory
+                default = None
+            found.setdefault(name, Parameter(name, hints.get(name, Any), default))
+    return found
+
+
+@dataclasses.dataclass
+class _Report:
+    """Collects what is wrong (`problems`) and what is odd (`warnings`)."""
+
+    problems: list[str]
+    warnings: list[str]
+
+    def component(
+        self, value: Any, part: Part, path: str, section: type[Component] = Component
+    ) -> Component | None:
+        """Check `{"type": ..., "args": {...}}`; returns the section, or None with problems."""
+        before = len(self.problems)
+        if not isinstance(value, dict):
+            example = f'{{"type": "{(part.names() or ["..."])[0]}", "args": {{}}}}'
+            self.problems.append(f"{path}: expected {example}, not {_show(value)}")
+            return None
+        values = self.arguments({"args": {}, **value}, signature_of(section), path, "no such key")
+        name = value.get("type")
+        args = value.get("args", {})
+        if not isinstance(name, str):
+            return None
+        names = part.names()
+        if name not in names:
+            self.problems.append(
+                f"{path}.type: no {part.kind} named {name!r}{suggest(name, names, listing=True)}"
+            )
+            return None
+        if not isinstance(args, dict):
+            return None
+        cls = getattr(part.namespace, name)
+        schema = signature_of(cls, *part.shares)
+        for taken in part.given & schema.keys():
+            del schema[taken]
+        where = f"{path}.args"
+        legacy = {k: v for c in (cls, *part.shares) for k, v in legacy_args(c).items()}
+        args = self.legacy(args, schema, legacy, where)
+        for taken in sorted(part.given & args.keys()):
+            self.problems.append(f"{where}.{taken}: the program sets this itself; remove it")
+            del args[taken]
+        self.arguments(args, schema, where, f"{name} takes no such argument")
+        if len(self.problems) > before:
+            return None
+        if part.trial is not None:
+            try:
+                part.trial(cls, args)
+            except (ValueError, TypeError, RuntimeError) as error:
+                self.problems.append(f"{where}: {error}")
+                return None
+        assert values is not None
+        return section(**{**values, "args": args})
+
+    def loss(self, value: Any, part: Part) -> tuple[LossTerm, ...] | None:
+        """Check a name, `{"type", "args"}`, or a list of these with `"weight"`."""
+        if isinstance(value, list) and not value:
+            self.problems.append("loss: the list is empty; name at least one loss")
+            return None
+        several = isinstance(value, list)
+        terms = []
+        for i, item in enumerate(value if several else [value]):
+            path = f"loss.{i}" if several else "loss"
+            if isinstance(item, str):
+                item = {"type": item}
+            terms.append(self.component(item, part, path, LossTerm))
+        if any(term is None for term in terms):
+            return None
+        return tuple(typing.cast("list[LossTerm]", terms))
+
+    def legacy(
+        self,
+        args: dict[str, Any],
+        schema: Mapping[str, Parameter],
+        names: Mapping[str, str],
+        path: str,
+    ) -> dict[str, Any]:
+        """A copy without the arguments that once were and mean nothing now; warns of each."""
+        kept = dict(args)
+        for name in [name for name in args if name in names and name not in schema]:
+            del kept[name]
+            self.warnings.append(f"{path}.{name}: has no effect ({names[name]})")
+        return kept
+
+    def trainer(self, value: Any) -> TrainerSection | None:
+        """Check the section `trainer`."""
+        if not isinstance(value, dict):
+            self.problems.append(f"trainer: expected keys and values, not {_show(value)}")
+            return None
+        schema = signature_of(TrainerSection)
+        kept = self.legacy(value, schema, TrainerSection.legacy_args, "trainer")
+        values = self.arguments(kept, schema, "trainer", "no such key")
+        return None if values is None else TrainerSection(**values)
+
+    def arguments(
+        self, args: Mapping[str, Any], schema: Mapping[str, Parameter], path: str, unknown: str
+    ) -> dict[str, Any] | None:
+        """Hold values against a schema: unknown, missing, wrong type, out of range.
+
+        Args:
+            args: What the config says.
+            schema: What it may say.
+            path: Where it says it.
+            unknown: What to call a name that the schema lacks.
+        """
+        before = len(self.problems)
+        prefix = f"{path}." if path else ""
+        values: dict[str, Any] = {}
+        unset = [name for name in schema if name not in args]
+        for name, value in args.items():
+            if name not in schema:
+                hint = suggest(name, unset, listing=bool(path))
+                self.problems.append(f"{prefix}{name}: {unknown}{hint}")
+                continue
+            try:
+                values[name] = msgspec.convert(value, type=plain_hint(schema[name].hint))
+            except msgspec.ValidationError as error:
+                self.problems.append(f"{prefix}{name}: {_explain(error, schema[name].hint, value)}")
+        for name in unset:
+            if schema[name].required:
+                self.problems.append(f"{prefix}{name}: required key is missing")
+        return None if len(self.problems) > before else values
+
+
+def legacy_args(cls: type) -> dict[str, str]:
+    """Arguments of the ancestor that mean nothing to this class: name -> reason."""
+    return getattr(cls, "legacy_args", {})
+
+
+def plain_hint(hint: Any) -> Any:
+    """The part of a type hint that plain data can have; `Any` where there is none.
+
+    `float | Tensor` becomes `float`: a config cannot hold a tensor.
+    """
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        base, *extras = typing.get_args(hint)
+        plain = plain_hint(base)
+        return Annotated[(plain, *extras)] if plain is not Any else Any
+    if origin is typing.Literal:
+        return hint
+    if origin in (typing.Union, types.UnionType):
+        members = [plain_hint(member) for member in typing.get_args(hint)]
+        members = [member for member in members if member is not Any]
+        return typing.Union[tuple(members)] if members else Any  # noqa: UP007
+    if origin in (list, tuple, dict):
+        members = [m if m is Ellipsis else plain_hint(m) for m in typing.get_args(hint)]
+        return origin[tuple(members)]
+    if hint in (bool, int, float, str, list, dict, tuple) or hint is type(None):
+        return hint
+    if dataclasses.is_dataclass(hint):
+        return hint
+    return Any
+
+
+def _explain(error: msgspec.ValidationError, hint: Any, value: Any) -> str:
+    """One clause out of msgspec's message, with the value that came."""
+    text = str(error)
+    choices = _literals(hint)
+    if choices:
+        text = suggest(str(value), [str(c) for c in choices], listing=True).lstrip("; ")
+        return f"{_show(value)} is not a choice; {text}"
+    text, _, where = text.partition(" - at `$")
+    text = text[:1].lower() + text[1:]
+    text, _, _ = text.partition(", got")
+    return f"{text}{' at ' + where.rstrip('`') if where else ''}, not {_show(value)}"
+
+
+def _literals(hint: Any) -> list[Any]:
+    if typing.get_origin(hint) is typing.Literal:
+        return list(typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        members = [m for m in typing.get_args(hint) if m is not type(None)]
+        lists = [_literals(member) for member in members]
+        return [choice for choices in lists for choice in choices] if all(lists) else []
+    return []
+
+
+def suggest(name: str, options: Iterable[str], *, listing: bool = False) -> str:
+    """`"; did you mean 'PSPNet'?"`, else the choices (if `listing`), else nothing."""
+    options = list(options)
+    by_lower = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {by_lower[close[0]]!r}?"
+    if listing and options:
+        return f"; choose from {', '.join(options)}"
+    return ""
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# --------------------------------------------------------------------------------------------------
+# From a checked Config to objects
+
+
+def build(
+    namespace: types.ModuleType, component: Component, base: type[T], path: str, **given: Any
+) -> T:
+    """Make `namespace.<type>(**args, **given)`.
+
+    Raises:
+        ConfigError: If the name is not in `namespace.__all__`, or the constructor refuses with a
+            `ValueError`.
+    """
+    report = _Report([], [])
+    part = Part(path, namespace, base)
+    if component.type not in part.names():
+        known = suggest(component.type, part.names(), listing=True)
+        raise ConfigError(path, [f"there is no {component.type!r}{known}"])
+    cls = getattr(namespace, component.type)
+    args = report.legacy(component.args, signature_of(cls), legacy_args(cls), path)
+    try:
+        return typing.cast(T, cls(**args, **given))
+    except ValueError as error:
+        raise ConfigError(f"{path} ({component.type})", [str(error)]) from error
+
+
+def split_args(args: Mapping[str, Any], *classes: type) -> list[dict[str, Any]]:
+    """Deal out arguments that stand together to the classes that they belong to."""
+    return [{k: v for k, v in args.items() if k in signature_of(cls)} for cls in classes]
+
+
+def with_defaults(config: Config, parts: Mapping[str, Part]) -> dict[str, Any]:
+    """The whole config as plain data, every default filled in: what `--print-config` shows."""
+    result: dict[str, Any] = {}
+    for name in signature_of(Config):
+        if name in _DERIVED:
+            continue
+        value = getattr(config, name)
+        if name == "loss":
+            result[name] = [_filled(term, parts[name]) for term in value]
+        elif isinstance(value, Component):
+            result[name] = _filled(value, parts[name])
+        else:
+            result[name] = dataclasses.asdict(value) if name == "trainer" else value
+    return result
+
+
+def _filled(component: Component, part: Part) -> dict[str, Any]:
+    schema = signature_of(getattr(part.namespace, component.type), *part.shares)
+    defaults = {
+        name: parameter.default
+        for name, parameter in schema.items()
+        if not parameter.required and name not in part.given
+    }
+    return {**dataclasses.asdict(component), "args": {**defaults, **component.args}}

@@ -1,0 +1,118 @@
+"""One rule from what a mask holds to class labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from utils.image_io import DataError
+
+_INVALID = -32768  # no class and never an ignored value
+
+
+class LabelMap:
+    """Turn the ids or colours of a mask into 0..K-1 and the ignored value.
+
+    Args:
+        num_classes: K, without the ignored label.
+        ignore_index: The label to give to pixels that do not count.
+        void: Ids in the mask that do not count.
+        ids: Id in the mask -> class or -1 for ignored; ids that it does not name are errors.
+            Without it, ids are classes.
+        colours: (r, g, b) in the mask -> class, or -1 for ignored.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int,
+        *,
+        void: Sequence[int] = (),
+        ids: Mapping[int, int] | None = None,
+        colours: Mapping[tuple[int, int, int], int] | None = None,
+    ) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        small = num_classes <= 256 and 0 <= ignore_index <= 255
+        self.dtype: type[np.uint8] | type[np.int16] = np.uint8 if small else np.int16
+        table = {i: i for i in range(num_classes)} if ids is None else dict(ids)
+        if ids is None:
+            table[ignore_index] = -1
+        table.update((value, -1) for value in void)
+        self._table = np.full(65536, _INVALID, np.int16)
+        for value, label in table.items():
+            if value >= 0:
+                self._table[value] = ignore_index if label == -1 else label
+        self._negative = {v: ignore_index for v, label in table.items() if v < 0 and label == -1}
+        # For 8-bit masks OpenCV's table look-up is ten times faster than NumPy's.
+        self._small_table: Any = np.where(self._table == _INVALID, 0, self._table)[:256].astype(
+            self.dtype
+        )
+        self._small_invalid = (self._table == _INVALID)[:256].astype(np.uint8)
+        self._colours = colours
+        self._colour_table: np.ndarray | None = None
+
+    def __call__(self, mask: np.ndarray, name: str) -> np.ndarray:
+        """Labels of a mask.
+
+        Args:
+            mask: Ids (H, W), or colours (H, W, 3) uint8.
+            name: The file, for messages.
+
+        Returns:
+            (H, W) uint8, or int16 where `ignore_index` or the classes do not fit into 8 bits.
+
+        Raises:
+            DataError: If the mask holds a value or colour that is neither class nor ignored.
+        """
+        if mask.ndim == 3:
+            return self._from_colours(mask, name)
+        if mask.dtype == np.uint8:
+            if cv2.countNonZero(cv2.LUT(mask, self._small_invalid)):
+                self._refuse(mask[self._small_invalid[mask] != 0], name)
+            return cv2.LUT(mask, self._small_table)
+        if mask.min(initial=0) < 0 or mask.max(initial=0) > 65535:
+            mask = mask.copy()
+            for value, label in self._negative.items():
+                mask[mask == value] = label
+            self._refuse(mask[(mask < 0) | (mask > 65535)], name)
+        labels = self._table[mask]
+        self._refuse(mask[labels == _INVALID], name)
+        return labels.astype(self.dtype)
+
+    def _from_colours(self, mask: np.ndarray, name: str) -> np.ndarray:
+        if self._colours is None:
+            raise DataError(
+                f"{name}: holds colours where class ids were expected; say which colour is which "
+                'class with "palette" or "label_map"'
+            )
+        if self._colour_table is None:
+            # 32 MB, made once: sorting or comparing colours costs several times as much a picture.
+            self._colour_table = np.full(1 << 24, _INVALID, np.int16)
+            for (r, g, b), label in self._colours.items():
+                value = self.ignore_index if label == -1 else label
+                self._colour_table[r << 16 | g << 8 | b] = value
+        wide = mask.astype(np.int32)
+        keys = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+        labels = self._colour_table[keys]
+        bad = labels == _INVALID
+        if bad.any():
+            colour = tuple(int(v) for v in mask[bad][0])
+            raise DataError(
+                f"{name}: {int(bad.sum())} pixels have a colour that is no class, for example "
+                f'{colour}; name it in "palette" or "label_map" (-1 ignores it)'
+            )
+        return labels.astype(self.dtype)
+
+    def _refuse(self, values: np.ndarray, name: str) -> None:
+        if values.size == 0:
+            return
+        seen = ", ".join(str(v) for v in np.unique(values)[:8])
+        raise DataError(
+            f"{name}: {values.size} pixels have label {seen}, which is neither a class "
+            f"(0..{self.num_classes - 1}) nor ignored ({self.ignore_index}); put the mask right, "
+            'or map the value with "label_map" (-1 ignores it)'
+        )

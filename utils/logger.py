@@ -1,0 +1,135 @@
+"""A run's folder, its log and its TensorBoard curves."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its checkpoints and its curves."""
+
+    path: Path
+    tensorboard: Path
+
+    @classmethod
+    def create(cls, save_dir: str, log_dir: str, name: str) -> RunFolder:
+        """A new `<save_dir>/<name>/<time>/`; runs of the same second get a number behind.
+
+        Raises:
+            ValueError: If the folder cannot be made.
+        """
+        time = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        parent = Path(save_dir, name)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            for attempt in range(1, 1000):
+                path = parent / (time if attempt == 1 else f"{time}_{attempt}")
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                return cls(path, Path(log_dir, name, path.name))
+        except OSError as error:
+            raise ValueError(
+                f"trainer.save_dir: cannot make a folder in {parent} ({error.strerror})"
+            ) from None
+        raise ValueError(f"trainer.save_dir: {parent} has a thousand runs of this second")
+
+    @classmethod
+    def of(cls, path: Path, log_dir: str, name: str) -> RunFolder:
+        """The folder of a run that is there already."""
+        return cls(path, Path(log_dir, name, path.name))
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes past a progress bar without tearing it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+class _ConsoleFormatter(logging.Formatter):
+    """Messages as they are; warnings say that they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+def log_to_console() -> None:
+    """Show what the program logs; for scripts, once, at their start."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
+        handler = _ConsoleHandler()
+        handler.setFormatter(_ConsoleFormatter("%(message)s"))
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+
+
+class RunLog:
+    """What a run writes beside its checkpoints: `log.txt` and TensorBoard files.
+
+    Args:
+        folder: The run's folder.
+        tensorboard: Write TensorBoard files.
+        first_step: Curves of an earlier part of the run are cut off from here on.
+    """
+
+    def __init__(self, folder: RunFolder, *, tensorboard: bool, first_step: int = 0) -> None:
+        self._handler = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(self._handler)
+        self._writer: SummaryWriter | None = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # half a second to import
+
+            self._writer = SummaryWriter(
+                str(folder.tensorboard), purge_step=first_step if first_step else None
+            )
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        logging.getLogger().removeHandler(self._handler)
+        self._handler.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def scalars(self, values: Mapping[str, Any], step: int) -> None:
+        """Add one point to each named curve; None is left out."""
+        if self._writer is not None:
+            for tag, value in values.items():
+                if value is not None:
+                    self._writer.add_scalar(tag, value, step)
+
+    def image(self, tag: str, image: np.ndarray, step: int) -> None:
+        """Add a picture (H, W, 3) RGB."""
+        if self._writer is not None:
+            self._writer.add_image(tag, image, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Make what was added visible to a TensorBoard that is running."""
+        if self._writer is not None:
+            self._writer.flush()
