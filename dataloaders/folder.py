@@ -126,7 +126,7 @@ def _parse_label_map(
             numbers = [int(word) for word in key.strip("()[] ").split(",")]
         except ValueError:
             numbers = []
-        if len(numbers) == 1:
+        if len(numbers) == 1 and 0 <= numbers[0] <= 65535:
             ids[numbers[0]] = label
         elif len(numbers) == 3 and all(0 <= n <= 255 for n in numbers):
             colours[(numbers[0], numbers[1], numbers[2])] = label

@@ -8,6 +8,7 @@ from base.base_model import BaseModel
 from models.pooling import adaptive_average_pool
 from models.pretrained import load_pretrained
 from models.resnet import ResNet, ResNetName
+from utils.config import PositiveInt
 
 
 class AveragePool(nn.Module):
@@ -97,7 +98,7 @@ class PSPNet(BaseModel):
         self,
         num_classes: int,
         *,
-        in_channels: int = 3,
+        in_channels: PositiveInt = 3,
         backbone: ResNetName = "resnet152",
         pretrained: bool | str = True,
         use_aux: bool = True,

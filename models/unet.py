@@ -1,12 +1,16 @@
 """UNet: an encoder, a decoder, and a skip at every resolution."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
+from utils.config import PositiveInt
+
+EvenInt = Annotated[int, msgspec.Meta(ge=2, multiple_of=2)]
 
 _NO_BACKBONE = "UNet has no backbone"
 
@@ -103,8 +107,8 @@ class UNet(BaseModel):
         self,
         num_classes: int,
         *,
-        in_channels: int = 3,
-        base_channels: int = 64,
+        in_channels: PositiveInt = 3,
+        base_channels: EvenInt = 64,
         freeze_bn: bool = False,
     ) -> None:
         super().__init__(num_classes, in_channels=in_channels, freeze_bn=freeze_bn)

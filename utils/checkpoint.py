@@ -16,6 +16,7 @@ import torch
 _MARK = b"sha256:"
 _END_RECORD = b"PK\x05\x06"
 _END_RECORD_BYTES = 22
+_COMMENT_BYTES = len(_MARK) + 64
 
 
 class CheckpointError(ValueError):
@@ -111,14 +112,20 @@ def _digest(data: bytes) -> str:
 def _verify(path: Path) -> None:
     """Raise if a byte of the file is not what was written."""
     data = path.read_bytes()
-    comment_bytes = len(_MARK) + 64
-    start = len(data) - comment_bytes
-    record = start - _END_RECORD_BYTES
-    if record >= 0 and data[record:].startswith(_END_RECORD) and data[start:].startswith(_MARK):
-        content = data[: start - 2] + b"\0\0"
-        if _digest(content).encode() != data[start + len(_MARK) :]:
+    comment = data[-_COMMENT_BYTES:]
+    record = data[-_COMMENT_BYTES - _END_RECORD_BYTES : -_COMMENT_BYTES]
+    hexadecimal = len(comment) == _COMMENT_BYTES and not comment[-64:].strip(b"0123456789abcdef")
+    # Each is a sign of our own making, so that no single damaged byte hides that there is a digest.
+    if record.startswith(_END_RECORD) or comment.startswith(_MARK) or hexadecimal:
+        content = data[: -_COMMENT_BYTES - 2] + b"\0\0"
+        length = _COMMENT_BYTES.to_bytes(2, "little")
+        if comment != _MARK + _digest(content).encode() or not record.endswith(length):
             raise CheckpointError(f"{path}: is damaged: its content and its digest differ")
     elif data.startswith(b"PK"):
+        end = data.rfind(_END_RECORD)
+        comment_bytes = int.from_bytes(data[end + 20 : end + 22], "little")
+        if end < 0 or end + _END_RECORD_BYTES + comment_bytes != len(data):
+            raise CheckpointError(f"{path}: is cut off or damaged: the archive's end is missing")
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:

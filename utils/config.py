@@ -28,9 +28,11 @@ PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 # Labels travel as 8- or 16-bit integers, so the ignored value has to fit into them.
-LabelValue = Annotated[int, msgspec.Meta(ge=-32768, le=32767)]
+LabelValue = Annotated[int, msgspec.Meta(ge=-32767, le=32767)]
 
 MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
+
+MAX_DEPTH = 50
 
 _MISSING: Any = inspect.Parameter.empty
 _DERIVED = ("tree", "warnings")  # fields of Config that no file holds
@@ -231,8 +233,14 @@ def _parse_yaml(text: str) -> Any:
     # YAML 1.2: `1e-4` is a number and `on` is a word, which PyYAML (1.1) has the other way round.
     yaml = ruamel.yaml.YAML(typ="safe", pure=True)
     try:
-        if any(isinstance(event, ruamel.yaml.events.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("aliases (*name) are not allowed: a config is complete in itself")
+        depth = 0
+        for event in yaml.parse(text):
+            if isinstance(event, ruamel.yaml.events.AliasEvent):
+                raise ValueError("aliases (*name) are not allowed: a config is complete in itself")
+            depth += isinstance(event, ruamel.yaml.events.CollectionStartEvent)
+            depth -= isinstance(event, ruamel.yaml.events.CollectionEndEvent)
+            if depth > MAX_DEPTH:  # the reader needs a minute for a file of brackets
+                raise RecursionError
         return yaml.load(text)
     except ruamel.yaml.error.MarkedYAMLError as error:
         mark = error.problem_mark

@@ -11,6 +11,7 @@ import numpy as np
 from utils.image_io import DataError
 
 _INVALID = -32768  # no class and never an ignored value
+_LOWEST, _HIGHEST = -32768, 65535  # what a mask may hold
 
 
 class LabelMap:
@@ -42,16 +43,15 @@ class LabelMap:
         if ids is None:
             table[ignore_index] = -1
         table.update((value, -1) for value in void)
-        self._table = np.full(65536, _INVALID, np.int16)
+        self._table = np.full(_HIGHEST - _LOWEST + 1, _INVALID, np.int16)
         for value, label in table.items():
-            if value >= 0:
-                self._table[value] = ignore_index if label == -1 else label
-        self._negative = {v: ignore_index for v, label in table.items() if v < 0 and label == -1}
+            self._table[value - _LOWEST] = ignore_index if label == -1 else label
+        small_table = self._table[-_LOWEST : -_LOWEST + 256]
         # For 8-bit masks OpenCV's table look-up is ten times faster than NumPy's.
-        self._small_table: Any = np.where(self._table == _INVALID, 0, self._table)[:256].astype(
+        self._small_invalid: Any = (small_table == _INVALID).astype(np.uint8)
+        self._small_table: Any = np.where(small_table == _INVALID, 0, small_table).astype(
             self.dtype
         )
-        self._small_invalid = (self._table == _INVALID)[:256].astype(np.uint8)
         self._colours = colours
         self._colour_table: np.ndarray | None = None
 
@@ -74,12 +74,8 @@ class LabelMap:
             if cv2.countNonZero(cv2.LUT(mask, self._small_invalid)):
                 self._refuse(mask[self._small_invalid[mask] != 0], name)
             return cv2.LUT(mask, self._small_table)
-        if mask.min(initial=0) < 0 or mask.max(initial=0) > 65535:
-            mask = mask.copy()
-            for value, label in self._negative.items():
-                mask[mask == value] = label
-            self._refuse(mask[(mask < 0) | (mask > 65535)], name)
-        labels = self._table[mask]
+        self._refuse(mask[(mask < _LOWEST) | (mask > _HIGHEST)], name)
+        labels = self._table[mask.astype(np.int32) - _LOWEST]
         self._refuse(mask[labels == _INVALID], name)
         return labels.astype(self.dtype)
 

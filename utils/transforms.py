@@ -27,6 +27,8 @@ AREA_BELOW = 0.5
 # cv2.warpAffine carries its border colour in a four-element scalar.
 WARP_CHANNELS = 4
 
+BAND_ROWS = 96
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -476,6 +478,8 @@ def _warp_channels(
     colour: tuple[float, ...],
 ) -> np.ndarray:
     """Bilinear warp of (H, W, C) to `size` (width, height) for any C, four channels at a time."""
+    if image.shape[2] == 3 and image.dtype == np.uint8:
+        return _warp_rgb(image, matrix, size, border, colour)
 
     def warp_from(first: int) -> np.ndarray:
         return cv2.warpAffine(
@@ -487,10 +491,36 @@ def _warp_channels(
             borderValue=colour[first : first + WARP_CHANNELS],
         )
 
-    if image.shape[2] == 3 and image.dtype == np.uint8:
-        # OpenCV 5 warps four channels in little more than half the time of three.
-        image, colour = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), (*colour, 0.0)
-        return cv2.cvtColor(warp_from(0), cv2.COLOR_RGBA2RGB)
     if image.shape[2] <= WARP_CHANNELS:
         return warp_from(0).reshape(size[1], size[0], -1)
     return np.dstack([warp_from(first) for first in range(0, image.shape[2], WARP_CHANNELS)])
+
+
+def _warp_rgb(
+    image: np.ndarray,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    border: int,
+    colour: tuple[float, ...],
+) -> np.ndarray:
+    """Bilinear warp of (H, W, 3) uint8 by way of a fourth channel, a band of rows at a time.
+
+    OpenCV 5 warps four channels in little more than half the time of three. Bands keep the
+    four-channel result in the cache and out of the system's allocator, which gains as much again.
+    """
+    rgba = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    warped = np.empty((size[1], size[0], 3), np.uint8)
+    for top in range(0, size[1], BAND_ROWS):
+        band = warped[top : top + BAND_ROWS]
+        band_matrix = matrix.copy()
+        band_matrix[:, 2] += top * matrix[:, 1]
+        band_rgba = cv2.warpAffine(
+            rgba,
+            band_matrix,
+            (size[0], len(band)),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=border,
+            borderValue=(*colour, 0.0),
+        )
+        cv2.cvtColor(band_rgba, cv2.COLOR_RGBA2RGB, dst=band)
+    return warped

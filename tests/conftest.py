@@ -1,0 +1,34 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    # With more threads than free cores a step waits for itself, many times its own length.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with real datasets, where there is one."""
+    folder = os.environ.get("SEGMENTATION_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SEGMENTATION_DATA names no folder")
+    return Path(folder).resolve()
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="no CUDA device")
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(skip)

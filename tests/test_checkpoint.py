@@ -1,0 +1,171 @@
+"""utils/checkpoint.py: atomic save, verified load."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, without_prefix
+
+
+def example() -> dict:
+    return {
+        "state_dict": {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.zeros(2)},
+        "epoch": 3,
+        "monitor_best": 0.5,
+        "config": {"name": "x", "list": [1, None, True]},
+        "nested": {"tuple": (1, 2.0), "text": "é"},
+    }
+
+
+def test_feature_round_trip_is_exact(tmp_path):
+    path = tmp_path / "c.pth"
+    save_checkpoint(example(), path)
+    loaded = load_checkpoint(path)
+    assert torch.equal(loaded.pop("state_dict")["a.weight"], example()["state_dict"]["a.weight"])
+    expected = example()
+    del expected["state_dict"]
+    assert loaded == expected
+    assert os.listdir(tmp_path) == ["c.pth"]
+    # Other programs read it without knowing of the digest.
+    assert torch.load(path, weights_only=True)["epoch"] == 3
+
+
+def test_feature_file_mode_follows_the_umask(tmp_path):
+    old = os.umask(0o022)
+    try:
+        save_checkpoint(example(), tmp_path / "c.pth")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "c.pth").stat().st_mode & 0o777 == 0o644
+
+
+def test_feature_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "c.pth"
+    save_checkpoint(example(), path)
+    before = path.read_bytes()
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+
+            def fail(*args):
+                raise OSError("disk full")
+
+            patch.setattr(os, name, fail)
+            with pytest.raises(OSError, match="disk full"):
+                save_checkpoint({"state_dict": {}}, path)
+        assert path.read_bytes() == before
+        assert os.listdir(tmp_path) == ["c.pth"]
+
+
+def test_feature_every_flipped_byte_is_found(tmp_path):
+    path = tmp_path / "c.pth"
+    save_checkpoint({"state_dict": {"w": torch.arange(4.0)}}, path)
+    good = path.read_bytes()
+    load_checkpoint(path)
+    for position in range(len(good)):
+        bad = bytearray(good)
+        bad[position] ^= 0x10
+        path.write_bytes(bad)
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
+
+
+def test_feature_every_cut_is_found(tmp_path):
+    path = tmp_path / "c.pth"
+    save_checkpoint({"state_dict": {"w": torch.arange(4.0)}}, path)
+    good = path.read_bytes()
+    for length in [*range(0, len(good) - 200, 101), *range(len(good) - 200, len(good))]:
+        path.write_bytes(good[:length])
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
+
+
+def test_feature_foreign_archive_with_damage(tmp_path):
+    path = tmp_path / "c.pth"
+    torch.save({"state_dict": {"w": torch.full((1000,), 7.0)}}, path)
+    data = bytearray(path.read_bytes())
+    data[data.find(np.float32(7.0).tobytes() * 8)] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_feature_ancestor_checkpoint(tmp_path, zipped):
+    # As the ancestor writes it: a parallel wrapper's keys and a NumPy number.
+    checkpoint = {
+        "arch": "DataParallel",
+        "epoch": 5,
+        "state_dict": {"module.w": torch.ones(2)},
+        "monitor_best": np.float64(0.25),
+        "config": {"name": "PSPNet"},
+    }
+    path = tmp_path / "c.pth"
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=zipped)
+    loaded = load_checkpoint(path)
+    assert list(loaded["state_dict"]) == ["w"]
+    assert loaded["monitor_best"] == 0.25
+    assert type(loaded["monitor_best"]) is float
+
+
+def test_feature_numpy_1_spelling(tmp_path):
+    # NumPy 1 pickled its numbers under another module name.
+    path = tmp_path / "c.pth"
+    torch.save({"state_dict": {}, "monitor_best": np.float64(0.5)}, path,
+               _use_new_zipfile_serialization=False)  # fmt: skip
+    path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert load_checkpoint(path)["monitor_best"] == 0.5
+
+
+def test_feature_bare_state_dict(tmp_path):
+    path = tmp_path / "c.pth"
+    torch.save({"module.w": torch.ones(1), "module.b": torch.ones(1)}, path)
+    assert list(load_checkpoint(path)["state_dict"]) == ["w", "b"]
+    assert list(without_prefix({"module.a": 1, "b": 2})) == ["module.a", "b"]
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch hacked",))
+
+
+def test_exception_code_is_never_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {}, "x": Evil()}, "zip.pth")
+    (tmp_path / "raw.pth").write_bytes(pickle.dumps({"state_dict": {}, "x": Evil()}))
+    for name in ("zip.pth", "raw.pth"):
+        with pytest.raises(CheckpointError, match="not loaded|cannot be read"):
+            load_checkpoint(name)
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cannot be read|no checkpoint"),
+        (b"not a checkpoint", "no checkpoint|cannot be read"),
+        (b"PK\x03\x04 half an archive", "cut off"),
+    ],
+)
+def test_exception_no_checkpoint(tmp_path, content, words):
+    path = tmp_path / "c.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        load_checkpoint(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_exception_other_files(tmp_path):
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_checkpoint(tmp_path)
+    torch.save(torch.ones(1), tmp_path / "t.pth")
+    with pytest.raises(CheckpointError, match="holds a Tensor"):
+        load_checkpoint(tmp_path / "t.pth")
+    torch.save({"epoch": 1}, tmp_path / "e.pth")
+    with pytest.raises(CheckpointError, match="no 'state_dict'"):
+        load_checkpoint(tmp_path / "e.pth")

@@ -1,0 +1,398 @@
+"""utils/config.py: parsing, checking, building."""
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+import torch
+
+import models
+from base.base_model import BaseModel
+from parts import PARTS, build_optimizer
+from tests.conftest import ROOT
+from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+from utils.config import (
+    Component,
+    ConfigError,
+    apply_overrides,
+    build,
+    check_config,
+    parse_config,
+    plain_hint,
+    split_args,
+    suggest,
+    with_defaults,
+)
+
+
+def minimal() -> dict[str, Any]:
+    return {
+        "name": "test",
+        "arch": {"type": "UNet", "args": {"base_channels": 4}},
+        "train_loader": {"type": "Shapes", "args": {"batch_size": 4}},
+        "val_loader": {"type": "Shapes", "args": {"batch_size": 4, "split": "val"}},
+        "optimizer": {"type": "SGD", "args": {"lr": 0.1}},
+        "loss": "CrossEntropyLoss2d",
+        "trainer": {"epochs": 1},
+    }
+
+
+def check(tree):
+    return check_config(tree, PARTS, "config.json", VALIDATION_FIGURES, TRAINING_FIGURES)
+
+
+def problems_of(tree) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        check(tree)
+    return caught.value.problems
+
+
+def parse_text(tmp_path, text, name="c.json"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return parse_config(path)
+
+
+# --- parsing
+
+
+def test_feature_comments_and_trailing_commas(tmp_path):
+    text = '{"a": 1, // one\n /* two */ "b": ["x // no comment", 1e-4,],}'
+    assert parse_text(tmp_path, text) == {"a": 1, "b": ["x // no comment", 1e-4]}
+
+
+def test_feature_yaml_is_the_same_tree(tmp_path):
+    yaml = "a: 1\nlr: 1e-4\non: yes\nlist: [1, 2.5, null, true]\nnested: {b: 'x'}\n"
+    expected = {
+        "a": 1,
+        "lr": 1e-4,
+        "on": "yes",
+        "list": [1, 2.5, None, True],
+        "nested": {"b": "x"},
+    }
+    assert parse_text(tmp_path, yaml, "c.yaml") == expected
+    assert parse_text(tmp_path, json.dumps(expected), "c.json") == expected
+
+
+def test_feature_byte_order_mark_is_passed_over(tmp_path):
+    assert parse_text(tmp_path, b"\xef\xbb\xbf{}") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "words"),
+    [
+        ('{"a": 1\n "b": 2}', "c.json", "line 2"),
+        ('{"a": {"b": 1, "b": 2}}', "c.json", "a.b: stands twice"),
+        ('{"a": [1, NaN]}', "c.json", "a.1: nan is not a usable number"),
+        ('{"a": -Infinity}', "c.json", "a: -inf is not a usable number"),
+        ('{"a": 1e999}', "c.json", "not a usable number"),
+        ("", "c.json", "Empty"),
+        ("[1]", "c.json", "at the top, not [1]"),
+        ("[" * 20000, "c.json", "nested too deeply"),
+        ('{"a":' * 3000 + "1" + "}" * 3000, "c.json", "nested too deeply"),
+        (b"\xff\xfe\x00", "c.json", "not UTF-8"),
+        (b"\x00" * 70000, "c.json", "at most"),
+        ("a: 1\na: 2\n", "c.yaml", "found duplicate key"),
+        ("a: &x [1]\nb: *x\n", "c.yaml", "aliases"),
+        ("a: [1\nb: 2", "c.yaml", "line 2"),
+        ("a: .nan", "c.yaml", "a: nan is not a usable number"),
+        ("a: 2020-01-01", "c.yaml", "expected plain data, not date"),
+        ("a: !!python/object/apply:os.system ['true']", "c.yaml", "line 1"),
+        ("[" * 20000, "c.yaml", "nested too deeply"),
+        ("- " * 20000, "c.yaml", "nested too deeply"),
+    ],
+)
+def test_exception_unreadable_files(tmp_path, text, name, words):
+    with pytest.raises(ConfigError, match="c\\.") as caught:
+        parse_text(tmp_path, text, name)
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_exception_missing_file_suggests_a_neighbour(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"no such file; did you mean 'config\.json'"):
+        parse_config(tmp_path / "confg.json")
+    with pytest.raises(ConfigError, match="is a folder"):
+        parse_config(tmp_path)
+
+
+def test_feature_overrides():
+    tree = {"a": {"b": 1}, "list": [{"w": 1}, {"w": 2}]}
+    result = apply_overrides(tree, ["a.b=2e-3", "a.c=word", "list.1.w=null", "new.x=[1, 2]"])
+    assert result == {
+        "a": {"b": 2e-3, "c": "word"},
+        "list": [{"w": 1}, {"w": None}],
+        "new": {"x": [1, 2]},
+    }
+    assert tree == {"a": {"b": 1}, "list": [{"w": 1}, {"w": 2}]}
+
+
+@pytest.mark.parametrize("override", ["a", "=1", "a..b=1", "a.b.c=1", "list.7=1", "list.x.w=1"])
+def test_exception_overrides(override):
+    with pytest.raises(ConfigError):
+        apply_overrides({"a": {"b": 1}, "list": [1]}, [override])
+
+
+# --- checking
+
+
+def test_smoke_minimal_config_is_complete():
+    config = check(minimal())
+    assert config.arch == Component("UNet", {"base_channels": 4})
+    assert config.trainer.save_dir == "saved/"
+    assert config.ignore_index == 255
+    shown = with_defaults(config, PARTS)
+    assert shown["train_loader"]["args"]["image_size"] == 96
+    assert check(json.loads(json.dumps(shown))).trainer == config.trainer
+
+
+def test_exception_all_problems_at_once():
+    tree = minimal()
+    tree["arch"]["type"] = "Unett"
+    tree["train_loader"]["args"]["crop_sise"] = 32
+    del tree["trainer"]["epochs"]
+    assert problems_of(tree) == [
+        "arch.type: no model named 'Unett'; did you mean 'UNet'?",
+        "train_loader.args.crop_sise: Shapes takes no such argument; did you mean 'crop_size'?",
+        "trainer.epochs: required key is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("train_loader.args.batch_size", 0, "expected `int` >= 1, not 0"),
+        ("train_loader.args.batch_size", 2.5, "expected `int`, not 2.5"),
+        ("train_loader.args.batch_size", "4", 'expected `int`, not "4"'),
+        ("train_loader.args.batch_size", True, "expected `int`, not true"),
+        ("train_loader.args.crop_size", 0, "expected `int` >= 1, not 0"),
+        ("train_loader.args.crop_size", -5, ">= 1"),
+        ("train_loader.args.num_workers", -1, ">= 0"),
+        ("train_loader.args.val_split", 1.0, "< 1"),
+        ("train_loader.args.split", "vall", "\"vall\" is not a choice; did you mean 'val'?"),
+        ("trainer.epochs", 0, ">= 1"),
+        ("trainer.save_period", 0, ">= 1"),
+        ("trainer.monitor", "max mIoU", "did you mean 'Mean_IoU'?"),
+        ("trainer.monitor", "Mean_IoU", 'expected "max Mean_IoU"'),
+        ("trainer.monitor", "max loss", "no figure named 'loss'"),
+        ("trainer.epocs", 1, "no such key"),
+        ("trainer", [], "expected keys and values"),
+        ("optimizer.args.lr", -0.1, "Invalid learning rate"),
+        ("optimizer.args.lr", "fast", "expected `float`"),
+        ("optimizer.args.momentum", -1, "momentum"),
+        ("optimizer.args.params", [], "the program sets this itself"),
+        ("optimizer.type", "LBFGS", "evaluates the loss several times"),
+        ("optimizer.type", "sgd", "did you mean 'SGD'?"),
+        ("optimizer.differential_lr", 1, "expected `bool`"),
+        ("arch.args.num_classes", 3, "the program sets this itself"),
+        ("arch.args.base_channels", 0, ">="),
+        ("arch", "UNet", "expected {"),
+        ("arch.type", None, "expected `str`, not null"),
+        ("arch.typ", "UNet", "no such key"),
+        ("loss", "CrossEntropy", "did you mean 'CrossEntropyLoss2d'?"),
+        ("loss", [], "the list is empty"),
+        ("loss", [{"type": "CrossEntropyLoss2d", "weight": -1}], "loss.0.weight"),
+        ("loss", {"type": "CrossEntropyLoss2d", "args": {"weight": [-1.0]}}, "cannot be negative"),
+        ("loss", {"type": "CrossEntropyLoss2d", "args": {"ignore_index": 1}}, "the program sets"),
+        ("lr_scheduler", {"type": "Poli"}, "did you mean 'Poly'?"),
+        ("lr_scheduler", {"type": "OneCycle", "args": {"phase1": 2}}, "phase1"),
+        ("seed", -1, ">= 0"),
+        ("n_gpu", "all", "expected `int`"),
+        ("ignore_index", 99999, "<="),
+        ("name", "../up", "name of a folder"),
+        ("name", "", "name of a folder"),
+        ("naem", "x", "no such key"),
+        ("val_loader", None, "or give train_loader.args.val_split"),
+    ],
+)
+def test_exception_one_wrong_value(path, value, words):
+    tree = minimal()
+    *parents, last = path.split(".")
+    node = tree
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    problems = problems_of(tree)
+    assert len(problems) == 1, problems
+    assert words in problems[0]
+    assert problems[0].startswith(path.split(".")[0])
+
+
+def test_exception_required_keys():
+    assert problems_of({}) == [
+        f"{key}: required key is missing"
+        for key in ("name", "arch", "train_loader", "optimizer", "loss", "trainer")
+    ]
+
+
+def test_feature_optional_parts():
+    tree = minimal()
+    tree["val_loader"] = None
+    tree["trainer"]["val"] = False
+    tree["lr_scheduler"] = None
+    config = check(tree)
+    assert config.val_loader is None
+    assert config.lr_scheduler is None
+    tree["trainer"].pop("val")
+    tree["train_loader"]["args"]["val_split"] = 0.25
+    assert check(tree).trainer.val
+
+
+def test_feature_sum_of_losses():
+    tree = minimal()
+    tree["loss"] = ["CrossEntropyLoss2d", {"type": "CrossEntropyLoss2d", "weight": 0.5}]
+    assert [term.weight for term in check(tree).loss] == [1.0, 0.5]
+
+
+def test_feature_ancestor_keys_without_meaning_warn():
+    tree = minimal()
+    tree["arch"]["args"].update(backbone="resnet50", freeze_backbone=False)
+    tree["train_loader"]["args"]["return_id"] = False
+    tree["trainer"]["verbosity"] = 2
+    config = check(tree)
+    assert config.arch.args == {"base_channels": 4}
+    assert {w.split(":")[0] for w in config.warnings} == {
+        "arch.args.backbone",
+        "arch.args.freeze_backbone",
+        "train_loader.args.return_id",
+        "trainer.verbosity",
+    }
+
+
+def test_feature_every_config_file_is_valid():
+    files = sorted((ROOT / "configs").rglob("*.json")) + [ROOT / "config.json"]
+    assert len(files) == 3
+    for file in files:
+        config = check(parse_config(file))
+        assert config.warnings == (), file
+
+
+def test_feature_ancestor_block_is_valid(tmp_path):
+    # The layout of the ancestor's documented block: a comment behind every key, odd spacing.
+    config = check(parse_config(ROOT / "tests" / "ancestor_config.jsonc"))
+    assert config.arch.type == "PSPNet"
+    assert config.optimizer.differential_lr
+    assert config.trainer.val_per_epochs == 5
+    assert config.warnings == ()
+
+
+def test_feature_real_ancestor_block_is_valid(real_data):
+    check(parse_config(real_data.parent / "compat" / "config_block.jsonc"))
+
+
+# --- building
+
+
+def test_feature_build_is_the_constructor():
+    model = build(models, Component("UNet", {"base_channels": 4}), BaseModel, "arch", num_classes=3)
+    assert isinstance(model, models.UNet)
+    assert model.num_classes == 3
+
+
+def test_exception_build():
+    with pytest.raises(ConfigError, match="arch"):
+        build(models, Component("Nothing"), BaseModel, "arch", num_classes=3)
+    with pytest.raises(ConfigError, match="at least 1"):
+        build(models, Component("UNet", {"in_channels": 0}), BaseModel, "arch", num_classes=3)
+    with pytest.raises(ConfigError, match="there is no"):
+        build(models, Component("torch"), BaseModel, "arch", num_classes=3)
+
+
+def test_feature_loader_arguments_have_one_owner():
+    # A name that two owners share would reach both.
+    from base.base_dataloader import LoaderOptions
+    from utils.config import signature_of
+    from utils.transforms import Augmentation
+
+    for name in PARTS["train_loader"].names():
+        owners = [getattr(PARTS["train_loader"].namespace, name), Augmentation, LoaderOptions]
+        names = [key for owner in owners for key in signature_of(owner)]
+        assert len(names) == len(set(names)), name
+    own, augmentation, options = split_args(
+        {"split": "val", "flip": True, "batch_size": 2}, *owners
+    )
+    assert (own, augmentation, options) == ({"split": "val"}, {"flip": True}, {"batch_size": 2})
+
+
+def test_feature_differential_rates():
+    tree = minimal()
+    tree["arch"] = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": False}}
+    tree["optimizer"] = {"type": "SGD", "args": {"lr": 0.5}, "differential_lr": True}
+    config = check(tree)
+    model = build(models, config.arch, BaseModel, "arch", num_classes=3)
+    groups = build_optimizer(config, model).param_groups
+    assert [group["lr"] for group in groups] == [0.5, 0.05]
+    sets = [{id(p) for p in group["params"]} for group in groups]
+    assert sets[0] == {id(p) for p in model.get_decoder_params()}
+    assert sets[1] == {id(p) for p in model.get_backbone_params()}
+
+
+def test_feature_every_optimizer_of_torch():
+    refused = []
+    for name in PARTS["optimizer"].names():
+        tree = minimal()
+        tree["optimizer"] = {"type": name}
+        try:
+            check(tree)
+        except ConfigError:
+            refused.append(name)
+    assert refused == ["LBFGS", "SparseAdam"] or set(refused) == {"LBFGS", "SparseAdam"}
+
+
+def test_feature_plain_hints():
+    assert plain_hint(float | torch.Tensor) is float
+    assert plain_hint(torch.Tensor) is Any
+    assert plain_hint(tuple[float | torch.Tensor, float]) == tuple[float, float]
+    assert plain_hint(int | None) == int | None
+
+
+def test_feature_suggestions():
+    assert suggest("pspnet", ["PSPNet", "UNet"]) == "; did you mean 'PSPNet'?"
+    assert suggest("zzz", ["a"]) == ""
+    assert suggest("zzz", ["a", "b"], listing=True) == "; choose from a, b"
+
+
+# --- the program
+
+
+def run_train(*arguments, cwd):
+    started = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return result, time.monotonic() - started
+
+
+def test_feature_help_does_not_import_torch(tmp_path):
+    code = (
+        "import sys; sys.argv = ['train.py', '--help']\n"
+        "import runpy\n"
+        "try: runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_exception_program_ends_with_one_message(tmp_path):
+    (tmp_path / "bad.json").write_text('{"name": "x", "name": "y"}')
+    result, _ = run_train("--config", "bad.json", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "error: bad.json: name: stands twice; keep one\n"
+    tree = minimal()
+    tree["trainer"] = {"epochs": 0}
+    tree["train_loader"]["args"]["batch_size"] = 0
+    (tmp_path / "wrong.json").write_text(json.dumps(tree))
+    result, _ = run_train("-c", "wrong.json", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "wrong.json has 2 problems" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.json", "wrong.json"]

@@ -1,0 +1,225 @@
+"""base/base_dataloader.py: order, purity, sizes, errors."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from base.base_dataloader import BaseDataLoader, EpochBatches, LoaderOptions
+from base.base_dataset import BaseDataset, DataError, Sample
+from dataloaders import Shapes
+from utils.transforms import Augmentation
+
+
+def loader(dataset=None, *, augment=True, training=True, held_out=False, seed=0, **options):
+    augmentation = Augmentation(augment=augment, flip=True, rotate=True, blur=True, crop_size=48)
+    return BaseDataLoader(
+        Shapes(num_images=10, image_size=64) if dataset is None else dataset,
+        augmentation,
+        LoaderOptions(**{"batch_size": 4, "num_workers": 0, **options}),
+        seed=seed,
+        ignore_index=255,
+        training=training,
+        held_out=held_out,
+    )
+
+
+def contents(batches):
+    return [(b.indices.tolist(), b.images.sum().item(), b.labels.sum().item()) for b in batches]
+
+
+class Mixed(BaseDataset):
+    """Pictures of two sizes."""
+
+    classes = ("a", "b")
+    palette = ((0, 0, 0), (255, 255, 255))
+
+    def __init__(self):
+        super().__init__([Sample(f"s{i}", "", f"s{i}.png") for i in range(6)])
+
+    def load(self, index):
+        if index == 5:
+            raise DataError("s5: is broken")
+        size = (8, 8 + 2 * (index % 2))
+        return np.full((*size, 3), index, np.uint8), np.zeros(size, np.uint8)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_feature_workers_change_nothing(workers):
+    alone, helped = loader(shuffle=True), loader(shuffle=True, num_workers=workers)
+    for epoch in (1, 2):
+        assert contents(alone.epoch(epoch)) == contents(helped.epoch(epoch))
+
+
+def test_feature_samples_are_a_function_of_seed_epoch_and_index():
+    one, other = loader(shuffle=True), loader(shuffle=True)
+    first = contents(one.epoch(1))
+    assert contents(one.epoch(2)) != first
+    assert contents(other.epoch(1)) == first
+    assert contents(loader(shuffle=True, seed=1).epoch(1)) != first
+    sample = one.samples.sample(3, 7)
+    again = other.samples.sample(3, 7)
+    assert np.array_equal(sample.image, again.image)
+    assert not np.array_equal(sample.image, one.samples.sample(4, 7).image)
+
+
+def test_feature_an_epoch_leaves_the_global_random_state_alone():
+    state = torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()
+    contents(loader(shuffle=True).epoch(1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_feature_resuming_skips_batches_not_work():
+    whole = contents(loader(shuffle=True).epoch(1))
+    assert contents(loader(shuffle=True).epoch(1, first_batch=2)) == whole[2:]
+
+
+def test_cardinality_uint8_pictures_and_integer_labels():
+    batch = next(iter(loader().epoch(1)))
+    assert batch.images.shape == (4, 48, 48, 3)
+    assert batch.images.dtype == torch.uint8
+    assert batch.labels.shape == (4, 48, 48)
+    assert batch.labels.dtype == torch.uint8
+
+
+def test_feature_whole_step_is_divided_over_processes():
+    def ranks(world_size, **kwargs):
+        samplers = [
+            EpochBatches(
+                range(11), 4, shuffle=True, seed=3, rank=r, world_size=world_size, **kwargs
+            )
+            for r in range(world_size)
+        ]
+        return [sorted(sum(parts, [])) for parts in zip(*samplers, strict=True)]
+
+    alone = ranks(1)
+    assert [len(batch) for batch in alone] == [4, 4, 3]
+    assert sorted(key for batch in alone for key in batch) == [(0, i) for i in range(11)]
+    assert ranks(2) == alone
+    assert ranks(4) == alone
+
+
+def test_exception_batch_that_cannot_be_divided():
+    with pytest.raises(ValueError, match=r"batch_size: 5 .* over 2 processes; use 4 or 6"):
+        BaseDataLoader(
+            Shapes(num_images=10),
+            Augmentation(),
+            LoaderOptions(batch_size=5),
+            seed=0,
+            ignore_index=255,
+            world_size=2,
+        )
+    with pytest.raises(ValueError, match="give no batch of 16"):
+        loader(batch_size=16, drop_last=True)
+
+
+def test_feature_last_batches():
+    assert [len(b.indices) for b in loader(batch_size=3).epoch(1)] == [3, 3, 3]  # 1 left out
+    assert [len(b.indices) for b in loader(batch_size=4).epoch(1)] == [4, 4, 2]
+    assert [len(b.indices) for b in loader(batch_size=4, drop_last=True).epoch(1)] == [4, 4]
+    assert [len(b.indices) for b in loader(batch_size=1).epoch(1)] == [1] * 10
+    validation = loader(batch_size=3, training=False)
+    assert [len(b.indices) for group in validation.epoch(0) for b in group] == [3, 3, 3, 1]
+    assert validation.num_samples == 10
+    assert loader(batch_size=3).num_samples == 9
+
+
+def test_feature_val_split_holds_back_the_same_pictures():
+    train, held = loader(val_split=0.3), loader(val_split=0.3, held_out=True, training=False)
+    kept, apart = set(train.batches.indices.tolist()), set(held.batches.indices.tolist())
+    assert len(apart) == 3
+    assert kept | apart == set(range(10))
+    assert not kept & apart
+    other = loader(val_split=0.3, held_out=True, training=False, seed=9)
+    assert set(other.batches.indices.tolist()) == apart
+
+
+def test_feature_validation_groups_sizes_without_padding():
+    dataset = Mixed()
+    dataset.samples.pop()
+    groups = BaseDataLoader(
+        dataset,
+        Augmentation(val=True),
+        LoaderOptions(batch_size=5, num_workers=0),
+        seed=0,
+        ignore_index=255,
+    )
+    (group,) = groups.epoch(0)
+    assert [tuple(batch.images.shape) for batch in group] == [(3, 8, 8, 3), (2, 8, 10, 3)]
+    assert [batch.indices.tolist() for batch in group] == [[0, 2, 4], [1, 3]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_exception_errors_come_through_workers_as_one_line(workers):
+    dataset = Mixed()
+    batches = BaseDataLoader(
+        dataset,
+        Augmentation(),
+        LoaderOptions(batch_size=1, num_workers=workers),
+        seed=0,
+        ignore_index=255,
+        training=True,
+    )
+    with pytest.raises(DataError) as caught:
+        list(batches.epoch(1))
+    assert str(caught.value) == "s5: is broken"
+    batches = BaseDataLoader(
+        dataset,
+        Augmentation(),
+        LoaderOptions(batch_size=2, num_workers=workers),
+        seed=0,
+        ignore_index=255,
+        training=True,
+    )
+    with pytest.raises(DataError, match=r"10x8 and 8x8|8x8 and 10x8"):
+        list(batches.epoch(1))
+
+
+def test_feature_more_workers_than_cores(caplog):
+    assert loader(num_workers=500).num_workers < 500
+    assert "num_workers: 500 on" in caplog.text
+
+
+def test_feature_padding_is_never_a_class(tmp_path):
+    """The ancestor turned a fifth of such a label into class 0."""
+
+    class Constant(BaseDataset):
+        classes = tuple("abcdef")
+        palette = ((0, 0, 0),) * 6
+
+        def load(self, index):
+            return np.full((20, 30, 3), 9, np.uint8), np.full((20, 30), 5, np.uint8)
+
+    for ignore_index in (255, -1):
+        batches = BaseDataLoader(
+            Constant([Sample("x", "x", "x")] * 50),
+            Augmentation(
+                augment=True, base_size=64, crop_size=64, rotate=True, flip=True, blur=True
+            ),
+            LoaderOptions(batch_size=50, num_workers=0),
+            seed=0,
+            ignore_index=ignore_index,
+            training=True,
+        )
+        (batch,) = batches.epoch(1)
+        assert set(batch.labels.unique().tolist()) == {5, ignore_index}
+
+
+def test_feature_real_files_through_workers(real_data, tmp_path):
+    from dataloaders import VOC
+
+    batches = BaseDataLoader(
+        VOC(str(real_data / "voc2012_layout"), "trainval"),
+        Augmentation(augment=True, base_size=400, crop_size=380, flip=True, rotate=True, blur=True),
+        LoaderOptions(batch_size=3, num_workers=1, shuffle=True),
+        seed=0,
+        ignore_index=255,
+        training=True,
+    )
+    for batch in batches.epoch(1):
+        assert batch.images.shape == (3, 380, 380, 3)
+        labels = batch.labels
+        assert ((labels < 21) | (labels == 255)).all()
+    Image.fromarray(batch.images[0].numpy()).save(tmp_path / "seen.png")
