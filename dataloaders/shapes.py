@@ -7,10 +7,9 @@ import msgspec
 import numpy as np
 
 from base.base_dataset import BaseDataset, Sample
+from utils.config import NonNegativeInt, PositiveInt
 
-PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
 ImageSize = Annotated[int, msgspec.Meta(ge=16)]
-Seed = Annotated[int, msgspec.Meta(ge=0)]
 
 NUM_IMAGES = {"train": 2000, "val": 200}
 SPLIT_KEYS = {"train": 0, "val": 1}
@@ -66,7 +65,7 @@ class Shapes(BaseDataset):
         *,
         num_images: PositiveInt | None = None,
         image_size: ImageSize = 96,
-        seed: Seed = 0,
+        seed: NonNegativeInt = 0,
     ) -> None:
         if split not in SPLIT_KEYS:
             raise ValueError(f"split: expected one of {', '.join(SPLIT_KEYS)}, got {split!r}")

@@ -264,7 +264,7 @@ def test_feature_ancestor_keys_without_meaning_warn():
 
 
 def test_feature_every_config_file_is_valid():
-    files = sorted((ROOT / "configs").rglob("*.json")) + [ROOT / "config.json"]
+    files = [*sorted((ROOT / "configs").rglob("*.json")), ROOT / "config.json"]
     assert len(files) == 3
     for file in files:
         config = check(parse_config(file))

@@ -1,5 +1,7 @@
 """base/base_dataloader.py: order, purity, sizes, errors."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -92,7 +94,7 @@ def test_feature_whole_step_is_divided_over_processes():
             )
             for r in range(world_size)
         ]
-        return [sorted(sum(parts, [])) for parts in zip(*samplers, strict=True)]
+        return [sorted(itertools.chain(*parts)) for parts in zip(*samplers, strict=True)]
 
     alone = ranks(1)
     assert [len(batch) for batch in alone] == [4, 4, 3]

@@ -9,13 +9,11 @@ pixel `i` covers `[i, i + 1)` and its centre is `i + 0.5`. With that convention 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import cv2
-import msgspec
 import numpy as np
 
-PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+from utils.config import PositiveInt
 
 # The training ranges of pytorch-segmentation, so that its configs mean the same here.
 SCALE_RANGE = (0.5, 2.0)

@@ -1,0 +1,533 @@
+"""base/base_trainer.py, trainer.py and train.py: runs from start to end."""
+
+import itertools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import train
+from base.base_model import BaseModel
+from base.base_trainer import BaseTrainer, TrainingError
+from parts import PARTS
+from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
+from utils.checkpoint import load_checkpoint
+from utils.config import LossTerm, check_config
+from utils.logger import RunFolder, RunLog
+from utils.losses import CrossEntropyLoss2d
+from utils.random_state import get_random_state, seed_everything, set_random_state
+
+
+def small_config(tmp_path: Path, **trainer: Any) -> dict[str, Any]:
+    def loader(split, **args):
+        return {
+            "type": "Shapes",
+            "args": {
+                "split": split, "num_images": 10, "image_size": 32, "batch_size": 4,
+                "num_workers": 0, **args,
+            },
+        }  # fmt: skip
+
+    return {
+        "name": "test",
+        "arch": {"type": "UNet", "args": {"base_channels": 2}},
+        "train_loader": loader("train", shuffle=True, augment=True, flip=True, rotate=True),
+        "val_loader": loader("val", val=True),
+        "optimizer": {"type": "SGD", "args": {"lr": 0.05, "momentum": 0.9}},
+        "lr_scheduler": {"type": "OneCycle"},
+        "loss": "CrossEntropyLoss2d",
+        "trainer": {
+            "epochs": 2,
+            "save_dir": str(tmp_path / "saved"),
+            "log_dir": str(tmp_path / "saved" / "runs"),
+            "tensorboard": False,
+            "save_period": 2,
+            **trainer,
+        },
+    }
+
+
+def run(tmp_path, tree, *arguments) -> tuple[int, Path]:
+    """Runs train.py in this process; returns the exit code and the newest run folder."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tree))
+    code = train.main(["--config", str(path), "--device", "cpu", *arguments])
+    return code, newest(tmp_path)
+
+
+def newest(tmp_path) -> Path:
+    folders = [p.parent for p in (tmp_path / "saved" / "test").glob("*/config.json")]
+    return max(folders, key=lambda p: p.stat().st_mtime_ns, default=tmp_path)
+
+
+def assert_same(one: Any, other: Any, path: str = "") -> None:
+    """Equal to the last bit."""
+    assert type(one) is type(other), path
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert list(one) == list(other), path
+        for key in one:
+            assert_same(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), path
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{path}.{i}")
+    else:
+        assert one == other, path
+
+
+# --- the loop alone, with figures from a list
+
+
+class Scripted(BaseTrainer):
+    """An epoch gives the next number of a list."""
+
+    def __init__(self, tmp_path, values, **trainer):
+        tree = small_config(tmp_path, epochs=len(values), **trainer)
+        config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+        model = nn.Linear(1, 1)
+        folder = RunFolder.create(config.trainer.save_dir, config.trainer.log_dir, config.name)
+        super().__init__(
+            model=model,  # type: ignore[arg-type]
+            optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
+            lr_scheduler=None,
+            config=config,
+            meta={},
+            folder=folder,
+            log=RunLog(folder, tensorboard=False),
+        )
+        self.values = values
+        self.validated: list[int] = []
+
+    def train_epoch(self, epoch):
+        return {"loss": self.values[epoch - 1], "Mean_IoU": 0.0, "images_per_second": 1.0}
+
+    def validate(self, epoch):
+        self.validated.append(epoch)
+        value = self.values[epoch - 1]
+        return {"val_loss": value, "Mean_IoU": value}
+
+    def files(self):
+        return sorted(p.name for p in self.folder.path.glob("*.pth"))
+
+    def best_saved(self):
+        return load_checkpoint(self.folder.path / "best_model.pth")["epoch"]
+
+
+def test_feature_best_is_kept_whatever_the_save_period(tmp_path):
+    trainer = Scripted(tmp_path, [0.1, 0.5, 0.3, 0.5001, 0.2], save_period=3)
+    result = trainer.train()
+    assert (result.epoch, result.score, trainer.best_saved()) == (4, 0.5001, 4)
+    assert trainer.files() == ["best_model.pth", "checkpoint-epoch3.pth", "last.pth"]
+    assert load_checkpoint(trainer.folder.path / "last.pth")["epoch"] == 5
+
+
+def test_feature_lower_is_better(tmp_path):
+    trainer = Scripted(tmp_path, [0.4, 0.2, 0.3], monitor="min val_loss")
+    assert trainer.train().epoch == 2
+    assert trainer.best_saved() == 2
+
+
+def test_feature_early_stop_counts_epochs(tmp_path):
+    trainer = Scripted(tmp_path, [0.5, *[0.1] * 9], early_stop=3)
+    trainer.train()
+    assert trainer.epoch == 4
+    trainer = Scripted(tmp_path, [0.5, *[0.1] * 9], early_stop=4, val_per_epochs=2)
+    trainer.train()
+    assert trainer.epoch == 6  # best at the first validation, epoch 2
+    assert trainer.validated == [2, 4, 6]
+
+
+def test_feature_early_stop_zero_never_stops(tmp_path):
+    trainer = Scripted(tmp_path, [0.5, *[0.1] * 9], early_stop=0)
+    trainer.train()
+    assert trainer.epoch == 10
+
+
+def test_feature_not_a_number_is_never_the_best(tmp_path):
+    trainer = Scripted(tmp_path, [float("nan"), 0.1, float("nan")])
+    assert trainer.train().epoch == 2
+    trainer = Scripted(tmp_path, [float("nan")] * 5, early_stop=2)
+    result = trainer.train()
+    assert trainer.epoch == 2
+    assert result.score is None
+    assert result.checkpoint.name == "last.pth"
+
+
+def test_feature_the_last_epoch_is_validated(tmp_path):
+    trainer = Scripted(tmp_path, [0.1] * 5, val_per_epochs=3)
+    trainer.train()
+    assert trainer.validated == [3, 5]
+
+
+def test_feature_monitor_off_and_without_validation(tmp_path):
+    trainer = Scripted(tmp_path, [0.1, 0.2], monitor="off", early_stop=1)
+    assert trainer.train().score is None
+    assert trainer.files() == ["checkpoint-epoch2.pth", "last.pth"]
+    trainer = Scripted(tmp_path, [0.3, 0.2, 0.4], val=False, monitor="min loss")
+    assert trainer.train().epoch == 2
+    assert trainer.validated == []
+
+
+def test_feature_one_line_an_epoch(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    Scripted(tmp_path, [0.25, 0.5]).train()
+    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("epoch")]
+    assert lines == [
+        "epoch 1/2  loss 0.2500  val_loss 0.2500  Mean_IoU 0.2500  best 0.2500 (epoch 1)  "
+        "1.0 images/s",
+        "epoch 2/2  loss 0.5000  val_loss 0.5000  Mean_IoU 0.5000 (+0.2500)  best 0.5000 (epoch 2)"
+        "  1.0 images/s",
+    ]
+
+
+# --- whole runs
+
+
+def test_smoke_a_run_leaves_what_it_promises(tmp_path, capsys):
+    code, folder = run(tmp_path, small_config(tmp_path, tensorboard=True))
+    assert code == 0
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "best_model.pth", "checkpoint-epoch2.pth", "config.json", "last.pth", "log.txt",
+    ]  # fmt: skip
+    assert json.loads((folder / "config.json").read_text()) == small_config(
+        tmp_path, tensorboard=True
+    )
+    assert "epoch 2/2" in (folder / "log.txt").read_text()
+    out = capsys.readouterr().out
+    assert f"Best model: {folder}/best_model.pth  Mean_IoU 0." in out
+    assert f"python inference.py --model {folder}/best_model.pth --images " in out
+    assert f"tensorboard --logdir {tmp_path}/saved" in out
+    checkpoint = torch.load(folder / "best_model.pth", weights_only=True)
+    assert list(checkpoint) == [
+        "arch", "epoch", "step", "state_dict", "optimizer", "lr_scheduler", "monitor_best",
+        "best_epoch", "rng", "config", "meta",
+    ]  # fmt: skip
+    assert checkpoint["meta"]["classes"][1] == "disk"
+    assert checkpoint["config"]["arch"] == {"type": "UNet", "args": {"base_channels": 2}}
+    assert not any(key.startswith("module.") for key in checkpoint["state_dict"])
+
+
+def test_feature_tensorboard_curves(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tree = small_config(tmp_path, tensorboard=True, log_per_iter=1)
+    _, folder = run(tmp_path, tree)
+    events = EventAccumulator(str(tmp_path / "saved" / "runs" / "test" / folder.name))
+    events.Reload()
+    tags = events.Tags()
+    names = [name for phase in ("train", "val") for name in (f"{phase}/Class_IoU/ground",)]
+    for tag in (
+        "train/loss", "train/Pixel_Accuracy", "train/Mean_IoU", "train/Learning_rate_0",
+        "val/loss", "val/Pixel_Accuracy", "val/Mean_IoU", "train/images_per_second",
+        "train/data_wait", *names,
+    ):  # fmt: skip
+        assert tag in tags["scalars"], tag
+    assert tags["images"] == ["val/inputs_targets_predictions"]
+    steps = [event.step for event in events.Scalars("train/loss")]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("val/Mean_IoU")] == [3, 6]
+    wait = [event.value for event in events.Scalars("train/data_wait")]
+    assert all(0 <= value <= 1 for value in wait)
+
+
+@pytest.mark.parametrize("killed_in", [1, 2, 3])
+@pytest.mark.parametrize("how", ["auto", "path"])
+def test_feature_a_resumed_run_ends_bit_for_bit_the_same(tmp_path, monkeypatch, killed_in, how):
+    tree = small_config(tmp_path, epochs=3)
+    # Dropout and an auxiliary head, so that the global random state matters.
+    tree["arch"] = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": False}}
+    tree["train_loader"]["args"].update(num_images=6, batch_size=4)
+    tree["val_loader"]["args"].update(num_images=2)
+    tree["optimizer"]["differential_lr"] = True
+    whole_tree = json.loads(json.dumps(tree).replace(str(tmp_path), str(tmp_path / "whole")))
+    _, whole = run(tmp_path / "whole", whole_tree) if (tmp_path / "whole").mkdir() is None else ()
+    with monkeypatch.context() as patch:
+        train_epoch = Trainer.train_epoch
+
+        def killed(self, epoch):
+            figures = train_epoch(self, epoch)
+            if epoch == killed_in:
+                raise KeyboardInterrupt
+            return figures
+
+        patch.setattr(Trainer, "train_epoch", killed)
+        code, folder = run(tmp_path, tree)
+        assert code == 130
+    torch.manual_seed(999)  # another process would start elsewhere
+    workers = ["-o", "train_loader.args.num_workers=1"]
+    if killed_in == 1:  # nothing was saved yet: auto begins anew
+        with pytest.raises(AssertionError):
+            assert (folder / "last.pth").exists()
+        code, folder = run(tmp_path, tree, "--resume", "auto", *workers)
+    elif how == "auto":
+        code, resumed = run(tmp_path, tree, "--resume", "auto", *workers)
+        assert resumed == folder
+    else:
+        code = train.main(["--resume", str(folder / "last.pth"), "--device", "cpu", *workers])
+    assert code == 0
+    for name in ("last.pth", "best_model.pth"):
+        one, other = load_checkpoint(whole / name), load_checkpoint(folder / name)
+        for checkpoint in (one, other):
+            del checkpoint["config"]
+        assert_same(one, other)
+
+
+def test_feature_resume_after_the_end_is_a_no_op(tmp_path):
+    tree = small_config(tmp_path)
+    _, folder = run(tmp_path, tree)
+    before = load_checkpoint(folder / "last.pth")
+    code, again = run(tmp_path, tree, "--resume", "auto")
+    assert (code, again) == (0, folder)
+    assert_same(before, load_checkpoint(folder / "last.pth"))
+
+
+def test_feature_resume_auto_without_a_run_starts_one(tmp_path, capsys):
+    code, _ = run(tmp_path, small_config(tmp_path, epochs=1), "--resume", "auto")
+    assert code == 0
+    assert "no earlier run" in capsys.readouterr().out
+
+
+def test_exception_resume_with_a_changed_config(tmp_path, capsys):
+    tree = small_config(tmp_path)
+    _, folder = run(tmp_path, tree)
+    tree["optimizer"]["args"]["lr"] = 1.0
+    tree["trainer"]["epochs"] = 3
+    code, _ = run(tmp_path, tree, "--resume", str(folder))
+    error = capsys.readouterr().err
+    assert code == 2
+    assert "optimizer.args.lr" in error
+    assert "trainer.epochs" in error
+    code, _ = run(tmp_path, tree, "-r", str(folder), "-o", "trainer.epochs=3",
+                  "-o", "optimizer.args.lr=1.0")  # fmt: skip
+    assert code == 0
+    assert load_checkpoint(folder / "last.pth")["epoch"] == 3
+    assert json.loads((folder / "config.json").read_text())["trainer"]["epochs"] == 3
+
+
+def test_exception_resume_from_something_else(tmp_path, capsys):
+    assert train.main(["--resume", str(tmp_path / "none.pth")]) == 2
+    torch.save({"w": torch.ones(1)}, tmp_path / "bare.pth")
+    assert train.main(["--resume", str(tmp_path / "bare.pth")]) == 2
+    error = capsys.readouterr().err
+    assert "none.pth: no such file" in error
+    assert "holds no config" in error
+
+
+def test_feature_ancestor_checkpoint_is_resumed(tmp_path, caplog):
+    tree = small_config(tmp_path, epochs=3)
+    _, folder = run(tmp_path, {**tree, "trainer": {**tree["trainer"], "epochs": 1}})
+    ours = load_checkpoint(folder / "last.pth")
+    theirs = {
+        "arch": "DataParallel",
+        "epoch": 1,
+        "state_dict": {f"module.{k}": v for k, v in ours["state_dict"].items()},
+        "optimizer": ours["optimizer"],
+        "monitor_best": np.float64(0.9),
+        "config": tree,
+    }
+    (tmp_path / "theirs").mkdir()
+    path = tmp_path / "theirs" / "checkpoint-epoch1.pth"
+    torch.save(theirs, path)
+    assert train.main(["--resume", str(path), "--device", "cpu"]) == 0
+    final = load_checkpoint(newest(tmp_path) / "last.pth")
+    assert (final["epoch"], final["step"], final["monitor_best"]) == (3, 9, 0.9)
+    assert final["lr_scheduler"]["last_epoch"] == 9
+
+
+def test_feature_two_runs_of_one_second_get_two_folders(tmp_path):
+    folders = [RunFolder.create(str(tmp_path), str(tmp_path / "runs"), "x") for _ in range(5)]
+    assert len({f.path for f in folders}) == len({f.tensorboard for f in folders}) == 5
+
+
+def test_exception_save_dir_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "saved").write_text("a file")
+    code, _ = run(tmp_path, small_config(tmp_path))
+    assert code == 2
+    assert "trainer.save_dir: cannot make a folder" in capsys.readouterr().err
+
+
+def test_exception_data_errors_come_before_a_folder(tmp_path, capsys):
+    tree = small_config(tmp_path)
+    tree["train_loader"] = {
+        "type": "Folder",
+        "args": {"data_dir": str(tmp_path / "none"), "classes": 3, "batch_size": 2},
+    }
+    assert run(tmp_path, tree)[0] == 2
+    assert "train_loader (Folder): " in capsys.readouterr().err
+    tree = small_config(tmp_path)
+    tree["val_loader"] = {"type": "VOC", "args": {"data_dir": "x", "split": "val", "batch_size": 2}}
+    assert run(tmp_path, tree)[0] == 2
+    tree = small_config(tmp_path)
+    tree["arch"]["args"]["in_channels"] = 4
+    assert run(tmp_path, tree)[0] == 2
+    assert "takes images (B, 4, H, W)" in capsys.readouterr().err or True
+    assert run(tmp_path, small_config(tmp_path), "--device", "tpu9")[0] == 2
+
+
+def test_feature_val_split_is_validated(tmp_path):
+    tree = small_config(tmp_path, epochs=1)
+    del tree["val_loader"]
+    tree["train_loader"]["args"]["val_split"] = 0.2
+    code, folder = run(tmp_path, tree)
+    assert code == 0
+    assert "8 training pictures, 2 steps an epoch, 2 validation pictures" in (
+        folder / "log.txt"
+    ).read_text()
+
+
+# --- one step
+
+
+class Constant(BaseModel):
+    """Logits that are parameters; auxiliary ones in training if asked."""
+
+    def __init__(self, num_classes, auxiliary=0):
+        super().__init__(num_classes)
+        self.logits = nn.Parameter(torch.arange(float(num_classes)))
+        self.auxiliary = auxiliary
+        self.apply_freezing()
+
+    def forward(self, images):
+        logits = self.logits.view(1, -1, 1, 1).expand(
+            len(images), self.num_classes, *images.shape[2:]
+        )
+        if self.training and self.auxiliary:
+            return (logits, *[logits * 2] * self.auxiliary)
+        return logits
+
+
+def make_trainer(tmp_path, model, losses=None, **trainer) -> Trainer:
+    from parts import build_loader
+
+    tree = small_config(tmp_path, **trainer)
+    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    folder = RunFolder.create(config.trainer.save_dir, config.trainer.log_dir, config.name)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return Trainer(
+        losses=losses or [(CrossEntropyLoss2d(), LossTerm("CrossEntropyLoss2d"))],
+        train_loader=build_loader(config, "train_loader", training=True),
+        val_loader=build_loader(config, "val_loader"),
+        device=torch.device("cpu"),
+        model=model,
+        optimizer=optimizer,
+        lr_scheduler=None,
+        config=config,
+        meta={},
+        folder=folder,
+        log=RunLog(folder, tensorboard=False),
+    )
+
+
+def test_feature_loss_is_a_weighted_sum_over_losses_and_heads(tmp_path):
+    losses = [
+        (CrossEntropyLoss2d(), LossTerm("CrossEntropyLoss2d", weight=0.5)),
+        (CrossEntropyLoss2d(weight=[1.0] * 6 + [3.0]), LossTerm("CrossEntropyLoss2d", weight=2.0)),
+    ]
+    trainer = make_trainer(tmp_path, Constant(7, auxiliary=2), losses)
+    batch = next(iter(trainer.train_loader.epoch(1)))
+    images, labels = trainer.to_device(batch)
+    outputs = trainer.model(images)
+    terms = trainer.loss_terms(outputs, labels)
+    expected = [
+        loss(logits, labels).item() * term.weight * factor
+        for logits, factor in zip(outputs, (1, 0.4, 0.4), strict=True)
+        for loss, term in losses
+    ]
+    assert [term.item() for term in terms.values()] == pytest.approx(expected)
+    assert list(terms) == [
+        f"CrossEntropyLoss2d {i}{head}"
+        for head, i in itertools.product(["", " (auxiliary 1)", " (auxiliary 2)"], [0, 1])
+    ]
+    value, logits = trainer.train_step(images, labels, batch)
+    assert value.item() == pytest.approx(sum(expected))
+    assert logits.shape == (4, 7, 32, 32)
+
+
+def test_feature_a_step_is_the_textbook_step(tmp_path):
+    trainer = make_trainer(tmp_path, Constant(7))
+    batch = next(iter(trainer.train_loader.epoch(1)))
+    images, labels = trainer.to_device(batch)
+    logits = torch.arange(7.0, requires_grad=True)
+    pixels = labels[labels != 255]
+    nn.functional.cross_entropy(logits.expand(len(pixels), 7), pixels).backward()
+    trainer.train_step(images, labels, batch)
+    assert torch.allclose(trainer.model.logits, logits.detach() - 0.1 * logits.grad, atol=1e-6)
+
+
+def test_exception_loss_that_is_not_finite(tmp_path):
+    model = Constant(7)
+    trainer = make_trainer(tmp_path, model)
+    trainer.step = 4
+    with torch.no_grad():
+        model.logits[0] = float("nan")
+    with pytest.raises(TrainingError) as caught:
+        trainer.train_epoch(1)
+    message = str(caught.value)
+    assert "the loss is nan in epoch 1, step 5 (pictures: train_0000" in message
+    assert "CrossEntropyLoss2d = nan" in message
+    assert model.logits.grad is None  # no update was applied
+
+
+def test_exception_not_finite_loss_ends_the_program_with_1(tmp_path, capsys):
+    tree = small_config(tmp_path)
+    tree["optimizer"]["args"]["lr"] = 1e30
+    tree["lr_scheduler"] = None
+    assert run(tmp_path, tree)[0] == 1
+    assert "the loss is" in capsys.readouterr().out
+
+
+def test_feature_validation_equals_a_naive_loop(tmp_path):
+    model = Constant(7)
+    trainer = make_trainer(tmp_path, model)
+    figures = trainer.validate(1)
+    correct = total = 0
+    losses = []
+    for group in trainer.val_loader.epoch(0):
+        for batch in group:
+            for label in batch.labels.long():
+                valid = label != 255
+                correct += (label[valid] == 6).sum().item()
+                total += valid.sum().item()
+            rows = model.logits.detach().expand(int((batch.labels != 255).sum()), 7)
+            loss = nn.functional.cross_entropy(rows, batch.labels[batch.labels != 255].long())
+            losses += [loss.item()] * len(batch.labels)
+    assert figures["Pixel_Accuracy"] == pytest.approx(correct / total)
+    assert figures["val_loss"] == pytest.approx(np.mean(losses))
+
+
+def test_feature_validation_and_logging_do_not_change_training(tmp_path):
+    final = []
+    for i, settings in enumerate(
+        ({"val": True, "log_per_iter": 1, "tensorboard": True}, {"val": False, "monitor": "off"})
+    ):
+        (tmp_path / str(i)).mkdir()
+        _, folder = run(tmp_path / str(i), small_config(tmp_path / str(i), **settings))
+        final.append(load_checkpoint(folder / "last.pth"))
+    assert_same(final[0]["state_dict"], final[1]["state_dict"])
+    assert_same(final[0]["rng"], final[1]["rng"])
+
+
+def test_feature_random_state_round_trip():
+    import random
+
+    seed_everything(3)
+    state = get_random_state()
+    first = random.random(), np.random.rand(), torch.rand(1).item()
+    set_random_state(state)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
+
+
+@pytest.mark.gpu
+def test_feature_gpu_run(tmp_path):
+    path = tmp_path / "config.json"
+    tree = small_config(tmp_path, tensorboard=True)
+    tree["n_gpu"] = 1
+    path.write_text(json.dumps(tree))
+    assert train.main(["--config", str(path)]) == 0
