@@ -145,12 +145,12 @@ class Trainer(BaseTrainer):
                     self._check_recent(recent)
                     rate = images_done / (time.perf_counter() - started)
                     self._log_step(loss.item(), rate, batches.waited, started)
-                    bar.set_postfix(
-                        loss=f"{loss.item():.3f}",
-                        mIoU=f"{self.metrics.mean_iou().item():.3f}",
-                        images_s=f"{rate:.1f}",
-                        refresh=False,
-                    )
+                    shown = {
+                        "loss": f"{loss.item():.3f}",
+                        "mIoU": f"{self.metrics.mean_iou().item():.3f}",
+                        "images/s": f"{rate:.1f}",
+                    }
+                    bar.set_postfix(shown, refresh=False)
         self._check_recent(recent)
         seconds = time.perf_counter() - started
         figures = {

@@ -27,7 +27,7 @@ OUTLINED = 0.35
 
 
 class Shapes(BaseDataset):
-    """Six kinds of shapes with random texture, colour, size, rotation, overlap and light.
+    """Five kinds of shapes with random texture, colour, size, rotation, overlap and light.
 
     Colour and texture tell nothing about the class, and soft patches and thin lines without a
     class distract. A scene is a pure function of (seed, split, index): it is drawn when it is read,
@@ -45,7 +45,7 @@ class Shapes(BaseDataset):
         ValueError: If `split` is neither "train" nor "val".
     """
 
-    classes = ("ground", "disk", "rectangle", "triangle", "ring", "star", "cross")
+    classes = ("ground", "disk", "rectangle", "triangle", "ring", "cross")
     palette = (
         (40, 42, 54),
         (236, 100, 75),
@@ -53,7 +53,6 @@ class Shapes(BaseDataset):
         (38, 166, 91),
         (155, 89, 182),
         (245, 215, 110),
-        (82, 205, 205),
     )
     mean = (0.4712, 0.4703, 0.4721)  # of the 2000 training scenes
     std = (0.2424, 0.2476, 0.2468)
@@ -116,7 +115,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndar
 
     centres: list[tuple[float, float, float]] = []
     for _ in range(rng.integers(3, 8)):
-        radius = size * rng.uniform(0.12, 0.25)
+        radius = size * rng.uniform(0.14, 0.26)
         centre = place(rng, size, radius, centres)
         if centre is not None:
             centres.append((*centre, radius))
@@ -251,9 +250,6 @@ def draw_contours(rng: np.random.Generator, kind: int, radius: float) -> list[np
         contours = [circle_points(3, 0.25)]
     elif name == "ring":
         contours = [circle_points(40), circle_points(40) * rng.uniform(0.45, 0.65)]
-    elif name == "star":
-        contours = [circle_points(10, 0.5)]
-        contours[0][::2] *= rng.uniform(0.38, 0.5)
     else:
         arm = rng.uniform(0.22, 0.36)
         quarter = np.array([[arm, arm], [1.0, arm], [1.0, -arm]])

@@ -1,0 +1,21 @@
+PYTHON ?= python
+
+.PHONY: check format lint types test bench
+
+check: format lint types test  ## everything that a commit has to pass
+
+format:
+	$(PYTHON) -m ruff format --check .
+
+lint:
+	$(PYTHON) -m ruff check .
+
+types:
+	$(PYTHON) -m mypy
+
+test:  ## needs no network and no GPU; real pictures are used if SEGMENTATION_DATA names a folder
+	$(PYTHON) -m pytest
+
+bench:  ## ratios against peers on this machine
+	$(PYTHON) -m benchmarks.augmentation
+	$(PYTHON) -m benchmarks.trainer

@@ -1,0 +1,168 @@
+"""The repository as a whole: imports, requirements, README, names."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parts import PARTS
+from tests.conftest import ROOT
+
+# Import name -> what pip calls it, where they differ.
+PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.yaml",
+            "sklearn": "scikit-learn"}  # fmt: skip
+OPTIONAL = {"albumentations"}  # a peer that a benchmark compares with
+LAYERS = ["utils", "base", "models", "dataloaders", "parts", "trainer", "restore"]
+PROGRAM = [
+    path
+    for folder in ("", "base", "dataloaders", "models", "utils", "utils/losses", "benchmarks")
+    for path in sorted((ROOT / folder).glob("*.py"))
+]
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names that a file imports anywhere, those for type checkers left out."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def local_modules() -> set[str]:
+    folders = {p.parent.name for p in ROOT.glob("*/__init__.py")}
+    return folders | {p.stem for p in ROOT.glob("*.py")}
+
+
+def test_feature_every_import_is_in_the_requirements():
+    required = re.findall(r"^([\w.-]+)>=", (ROOT / "requirements.txt").read_text(), re.M)
+    dev = re.findall(r"^([\w.-]+)", (ROOT / "requirements-dev.txt").read_text(), re.M)
+    for path in PROGRAM:
+        foreign = imports(path) - local_modules() - set(sys.stdlib_module_names) - OPTIONAL
+        names = {PACKAGES.get(name, name) for name in foreign} - {"typing_extensions"}
+        assert names <= set(required), (path, names - set(required))
+    for path in (ROOT / "tests").glob("*.py"):
+        foreign = imports(path) - local_modules() - set(sys.stdlib_module_names)
+        names = {PACKAGES.get(name, name) for name in foreign}
+        assert names <= {*required, *dev}, (path, names)
+
+
+def test_feature_every_requirement_is_pinned_and_explained():
+    constraints = (ROOT / "constraints.txt").read_text()
+    reasons = (ROOT / "docs/design/0009-dependencies.md").read_text()
+    for file in ("requirements.txt", "requirements-dev.txt"):
+        for name in re.findall(r"^([\w.-]+)(?:>=|$)", (ROOT / file).read_text(), re.M):
+            assert re.search(rf"^{re.escape(name)}==", constraints, re.M), name
+            assert name.removeprefix("types-") in reasons, name
+
+
+def test_feature_imports_go_one_way():
+    for path in PROGRAM:
+        place = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if place not in LAYERS:
+            continue  # scripts may import everything
+        above = set(LAYERS[LAYERS.index(place) + 1 :])
+        if place == "models":
+            above.add("dataloaders")
+        assert not imports(path) & above, path
+
+
+def test_feature_the_readme_shows_every_file():
+    tree = (ROOT / "README.md").read_text().split("## Where things are")[1]
+    names = re.findall(r"^ {0,2}([\w/.-]+)  +\S", tree, re.M)
+    for path in PROGRAM:
+        relative = path.relative_to(ROOT)
+        if path.name == "__init__.py" or relative.parts[0] in ("benchmarks", "models"):
+            continue
+        if relative.parts[0] == "dataloaders" or "losses" in relative.parts:
+            continue
+        assert path.name in names, relative
+    for name in names:
+        assert list(ROOT.rglob(name.rstrip("/"))), name
+
+
+def test_feature_readme_links_lead_somewhere():
+    for file in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+            if not target.startswith("http"):
+                assert (file.parent / target).exists(), (file, target)
+
+
+def test_feature_readme_config_is_valid(tmp_path):
+    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+    from utils.config import check_config, parse_config
+
+    block = re.search(r"```javascript\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (tmp_path / "c.json").write_text(block[1])
+    tree = parse_config(tmp_path / "c.json")
+    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("section", PARTS)
+def test_feature_configurable_classes_say_what_they_take(section):
+    """The signature is the schema, so it hides nothing, and the docstring explains it."""
+    part = PARTS[section]
+    ours = not part.namespace.__name__.startswith("torch")
+    for name in part.names() if ours else []:
+        cls = getattr(part.namespace, name)
+        parameters = inspect.signature(cls).parameters.values()
+        assert all(p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters), name
+        documentation = inspect.getdoc(cls)
+        for parameter in parameters:
+            assert re.search(rf"^ +{parameter.name}: ", documentation, re.M), (name, parameter)
+
+
+@pytest.mark.parametrize("package", ["models", "dataloaders", "utils.losses", "utils.lr_scheduler"])
+def test_smoke_all_names_exist(package):
+    module = importlib.import_module(package)
+    assert module.__all__ == sorted(module.__all__, key=lambda n: (not n.isupper(), n))
+    for name in module.__all__:
+        assert isinstance(getattr(module, name), type)
+
+
+def test_feature_nothing_dangerous_is_called():
+    words = ["pickle.load", "eval(", "exec(", "yaml.load(", "shell=True", "os.system",
+             "weights_only=False"]  # fmt: skip
+    for path in PROGRAM:
+        text = re.sub(r"\.eval\(|yaml\.load\(text\)", "", path.read_text())
+        for word in words:
+            assert word not in text, (path, word)
+
+
+@pytest.mark.parametrize("script", ["train.py", "inference.py"])
+def test_feature_help_is_quick_and_light(script):
+    code = (
+        f"import runpy, sys; sys.argv = ['{script}', '--help']\n"
+        f"try: runpy.run_path('{script}', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "sys.exit(bool({'torch', 'numpy', 'cv2'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stdout
+
+
+def test_feature_a_new_loss_needs_no_more_than_its_name(monkeypatch):
+    """A class and its name in `__all__` are all that the config check and the build look at."""
+    from parts import build_losses
+    from tests.test_config import check, minimal
+    from utils import losses
+
+    class Halved(losses.CrossEntropyLoss2d):
+        def __init__(self, *, by: float = 2.0, ignore_index: int = 255) -> None:
+            super().__init__(ignore_index=ignore_index)
+            self.by = by
+
+    monkeypatch.setattr(losses, "Halved", Halved, raising=False)
+    monkeypatch.setattr(losses, "__all__", [*losses.__all__, "Halved"])
+    tree = {**minimal(), "loss": {"type": "Halved", "args": {"by": 4}}}
+    ((loss, term),) = build_losses(check(tree))
+    assert (loss.by, loss.ignore_index, term.weight) == (4, 255, 1.0)
