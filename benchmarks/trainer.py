@@ -84,7 +84,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], l
     pairs = [loader.source.load(i) for i in range(len(loader.source))]
     loader.source.load = pairs.__getitem__  # type: ignore[method-assign]
     torch.manual_seed(0)
-    model = build(models, config.arch, BaseModel, "arch", num_classes=7)
+    model = build(models, config.arch, BaseModel, "arch", num_classes=6)
     model.to(device).to(memory_format=torch.channels_last)
     run = RunFolder.create(config.trainer.save_dir, config.trainer.log_dir, config.name)
     ours, bare = [], []

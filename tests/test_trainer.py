@@ -428,9 +428,9 @@ def make_trainer(tmp_path, model, losses=None, **trainer) -> Trainer:
 def test_feature_loss_is_a_weighted_sum_over_losses_and_heads(tmp_path):
     losses = [
         (CrossEntropyLoss2d(), LossTerm("CrossEntropyLoss2d", weight=0.5)),
-        (CrossEntropyLoss2d(weight=[1.0] * 6 + [3.0]), LossTerm("CrossEntropyLoss2d", weight=2.0)),
+        (CrossEntropyLoss2d(weight=[1.0] * 5 + [3.0]), LossTerm("CrossEntropyLoss2d", weight=2.0)),
     ]
-    trainer = make_trainer(tmp_path, Constant(7, auxiliary=2), losses)
+    trainer = make_trainer(tmp_path, Constant(6, auxiliary=2), losses)
     batch = next(iter(trainer.train_loader.epoch(1)))
     images, labels = trainer.to_device(batch)
     outputs = trainer.model(images)
@@ -447,22 +447,22 @@ def test_feature_loss_is_a_weighted_sum_over_losses_and_heads(tmp_path):
     ]
     value, logits = trainer.train_step(images, labels, batch)
     assert value.item() == pytest.approx(sum(expected))
-    assert logits.shape == (4, 7, 32, 32)
+    assert logits.shape == (4, 6, 32, 32)
 
 
 def test_feature_a_step_is_the_textbook_step(tmp_path):
-    trainer = make_trainer(tmp_path, Constant(7))
+    trainer = make_trainer(tmp_path, Constant(6))
     batch = next(iter(trainer.train_loader.epoch(1)))
     images, labels = trainer.to_device(batch)
-    logits = torch.arange(7.0, requires_grad=True)
+    logits = torch.arange(6.0, requires_grad=True)
     pixels = labels[labels != 255]
-    nn.functional.cross_entropy(logits.expand(len(pixels), 7), pixels).backward()
+    nn.functional.cross_entropy(logits.expand(len(pixels), 6), pixels).backward()
     trainer.train_step(images, labels, batch)
     assert torch.allclose(trainer.model.logits, logits.detach() - 0.1 * logits.grad, atol=1e-6)
 
 
 def test_exception_loss_that_is_not_finite(tmp_path):
-    model = Constant(7)
+    model = Constant(6)
     trainer = make_trainer(tmp_path, model)
     trainer.step = 4
     with torch.no_grad():
@@ -484,7 +484,7 @@ def test_exception_not_finite_loss_ends_the_program_with_1(tmp_path, capsys):
 
 
 def test_feature_validation_equals_a_naive_loop(tmp_path):
-    model = Constant(7)
+    model = Constant(6)
     trainer = make_trainer(tmp_path, model)
     figures = trainer.validate(1)
     correct = total = 0
@@ -493,9 +493,9 @@ def test_feature_validation_equals_a_naive_loop(tmp_path):
         for batch in group:
             for label in batch.labels.long():
                 valid = label != 255
-                correct += (label[valid] == 6).sum().item()
+                correct += (label[valid] == 5).sum().item()
                 total += valid.sum().item()
-            rows = model.logits.detach().expand(int((batch.labels != 255).sum()), 7)
+            rows = model.logits.detach().expand(int((batch.labels != 255).sum()), 6)
             loss = nn.functional.cross_entropy(rows, batch.labels[batch.labels != 255].long())
             losses += [loss.item()] * len(batch.labels)
     assert figures["Pixel_Accuracy"] == pytest.approx(correct / total)

@@ -1,0 +1,145 @@
+"""From a config to masks, as a person would go."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import inference
+import train
+from dataloaders import Shapes
+from tests.conftest import ROOT
+from utils.config import parse_config
+
+
+def best_model(text: str) -> str:
+    return re.search(r"^Best model: (\S+best_model\.pth)", text, re.M)[1]
+
+
+def test_feature_from_the_default_config_to_masks(tmp_path, capsys, monkeypatch):
+    """The default config, cut short, and the command that it prints at its end."""
+    overrides = {
+        "trainer.epochs": 1, "trainer.save_dir": tmp_path / "saved",
+        "trainer.log_dir": tmp_path / "saved" / "runs", "train_loader.args.num_images": 24,
+        "val_loader.args.num_images": 4, "train_loader.args.num_workers": 0,
+        "val_loader.args.num_workers": 0,
+    }  # fmt: skip
+    flags = [flag for key, value in overrides.items() for flag in ("-o", f"{key}={value}")]
+    monkeypatch.chdir(ROOT)
+    assert train.main(["--device", "cpu", *flags]) == 0
+    out = capsys.readouterr().out
+    command = re.search(r"python inference.py (--model \S+ --images \S+)", out)[1]
+    output = tmp_path / "masks"
+    assert inference.main([*command.split(), "-o", str(output), "--mode", "whole"]) == 0
+    samples = sorted((ROOT / "docs/samples").glob("*.png"))
+    assert len(samples) >= 4
+    for sample in samples:
+        mask = Image.open(output / sample.name)
+        assert mask.mode == "P"
+        assert mask.size == Image.open(sample).size
+        assert np.asarray(mask).max() < len(Shapes.classes)
+
+
+def test_feature_a_model_moves_without_its_folder(tmp_path, capsys):
+    """Pictures on disk through Folder; then the checkpoint alone in another place."""
+    shapes = Shapes("val", num_images=6, image_size=48)
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for index, sample in enumerate(shapes.samples):
+        image, mask = shapes.load(index)
+        Image.fromarray(image).save(tmp_path / "data/images" / f"{sample.name}.v1.JPG", "JPEG")
+        Image.fromarray(mask).save(tmp_path / "data/masks" / f"{sample.name}.v1.png")
+    args = {"data_dir": str(tmp_path / "data"), "classes": list(shapes.classes), "batch_size": 2}
+    tree = {
+        "name": "own",
+        "arch": {"type": "UNet", "args": {"base_channels": 4}},
+        "train_loader": {
+            "type": "Folder",
+            "args": {**args, "augment": True, "crop_size": 32, "val_split": 0.3, "num_workers": 0},
+        },
+        "optimizer": {"type": "Adam"},
+        "loss": "CrossEntropyLoss2d",
+        "ignore_index": -1,
+        "trainer": {
+            "epochs": 1, "save_dir": str(tmp_path / "saved"), "log_dir": str(tmp_path / "runs"),
+        },
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    assert train.main(["-c", str(tmp_path / "config.json"), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert f"--images {tmp_path}/data/images" in out
+    assert f"tensorboard --logdir {tmp_path}/runs" in out
+    model = tmp_path / "elsewhere.pth"
+    model.write_bytes(open(best_model(out), "rb").read())
+    (tmp_path / "data" / "masks").rename(tmp_path / "gone")
+    masks = tmp_path / "out"
+    code = inference.main(
+        ["-m", str(model), "-i", str(tmp_path / "data/images"), "-o", str(masks), "--overlay"]
+    )
+    assert code == 0
+    names = sorted(p.name for p in masks.iterdir())
+    assert names[:2] == ["val_000000.v1.png", "val_000000.v1_overlay.png"]
+    assert len(names) == 12
+
+
+def test_feature_print_config_needs_no_data(tmp_path):
+    for name in ("unet_camvid.json", "pspnet_voc.json"):
+        result = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), "-c", str(ROOT / "configs" / name),
+             "--print-config"],
+            cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        (tmp_path / "again.json").write_text(result.stdout)
+        shown = parse_config(tmp_path / "again.json")
+        assert shown["trainer"]["tensorboard"] is True
+    assert [p.name for p in tmp_path.iterdir()] == ["again.json"]
+
+
+@pytest.mark.slow
+def test_feature_the_ancestors_block_trains_on_real_voc(tmp_path, real_data, capsys):
+    """Its documented config: another data_dir, a smaller batch, no weights to download."""
+    overrides = {
+        "train_loader.args.data_dir": real_data / "voc2012_layout",
+        "val_loader.args.data_dir": real_data / "voc2012_layout",
+        "train_loader.args.batch_size": 2,
+        "val_loader.args.batch_size": 2,
+        "arch.args.pretrained": "false",
+        "trainer.epochs": 1,
+        "trainer.save_dir": tmp_path / "saved",
+        "trainer.log_dir": tmp_path / "saved" / "runs",
+    }
+    flags = [flag for key, value in overrides.items() for flag in ("-o", f"{key}={value}")]
+    block = real_data.parent / "compat" / "config_block.jsonc"
+    if not block.exists():
+        block = ROOT / "tests" / "ancestor_config.jsonc"
+    assert train.main(["-c", str(block), "-d", "cpu", *flags]) == 0
+    out = capsys.readouterr().out
+    assert "4 training pictures, 2 steps an epoch, 3 validation pictures" in out
+    # The trained model segments the pictures that it was trained on.
+    images = next((real_data / "voc2012_layout").rglob("JPEGImages")) / "2011_000003.jpg"
+    arguments = ["-m", best_model(out), "-i", str(images), "-o", str(tmp_path / "o"), "-mo", "whole"]
+    assert inference.main(arguments) == 0
+    assert Image.open(tmp_path / "o/2011_000003.png").size == Image.open(images).size
+
+
+@pytest.mark.slow
+def test_feature_camvid_through_folder(tmp_path, real_data, capsys):
+    overrides = {
+        "train_loader.args.data_dir": real_data / "camvid",
+        "val_loader.args.data_dir": real_data / "camvid",
+        # The 101 validation pictures with a split of their own: 6 train, 2 validate.
+        "train_loader.args.images": "val", "train_loader.args.masks": "valannot",
+        "train_loader.args.val_split": 0.94, "val_loader": "null",
+        "train_loader.args.crop_size": 64, "train_loader.args.base_size": 120,
+        "train_loader.args.num_workers": 1, "arch.args.base_channels": 2,
+        "trainer.epochs": 1, "trainer.save_dir": tmp_path, "trainer.log_dir": tmp_path / "runs",
+    }  # fmt: skip
+    flags = [flag for key, value in overrides.items() for flag in ("-o", f"{key}={value}")]
+    code = train.main(["-c", str(ROOT / "configs/unet_camvid.json"), "-d", "cpu", *flags])
+    assert code == 0
+    assert "95 validation pictures" in capsys.readouterr().out
