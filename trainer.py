@@ -128,6 +128,7 @@ class Trainer(BaseTrainer):
         images_done, steps_done = 0, 0
         batches = _TimedIterator(self.train_loader.epoch(epoch))
         started = time.perf_counter()
+        last = (started, 0, 0.0)  # time, images and waiting at the last point of the curves
         with tqdm(
             total=len(self.train_loader), desc=f"epoch {epoch}", leave=False, disable=None
         ) as bar:
@@ -141,10 +142,12 @@ class Trainer(BaseTrainer):
                 steps_done += 1
                 recent.append((loss, batch))
                 bar.update()
-                if self.step % every == 0 or steps_done == 1:
+                if self.step % every == 0:
                     self._check_recent(recent)
-                    rate = images_done / (time.perf_counter() - started)
-                    self._log_step(loss.item(), rate, batches.waited, started)
+                    now = (time.perf_counter(), images_done, batches.waited)
+                    seconds, images_since, waited = (a - b for a, b in zip(now, last, strict=True))
+                    rate, last = images_since / seconds, now
+                    self._log_step(loss.item(), rate, waited / seconds)
                     shown = {
                         "loss": f"{loss.item():.3f}",
                         "mIoU": f"{self.metrics.mean_iou().item():.3f}",
@@ -220,10 +223,10 @@ class Trainer(BaseTrainer):
 
     def _class_scalars(self, phase: str, ious: list[float | None]) -> dict[str, float | None]:
         return {
-            f"{phase}/Class_IoU/{name}": iou for name, iou in zip(self.classes, ious, strict=True)
+            f"{phase}_Class_IoU/{name}": iou for name, iou in zip(self.classes, ious, strict=True)
         }
 
-    def _log_step(self, loss: float, rate: float, waited: float, started: float) -> None:
+    def _log_step(self, loss: float, rate: float, waiting: float) -> None:
         # The next step's rates: what a checkpoint of this moment would go on with.
         rates = {
             f"train/Learning_rate_{i}": group["lr"]
@@ -233,7 +236,7 @@ class Trainer(BaseTrainer):
             {
                 "train/loss": loss,
                 "train/images_per_second": rate,
-                "train/data_wait": waited / (time.perf_counter() - started),
+                "train/data_wait": waiting,
                 **rates,
             },
             self.step,

@@ -113,9 +113,7 @@ class BaseModel(nn.Module):
                 first loss is close to log(K) whatever the depth below.
         """
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-            elif isinstance(module, nn.ConvTranspose2d):
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
             elif isinstance(module, _BatchNorm):
                 module.reset_parameters()

@@ -217,8 +217,10 @@ class BaseTrainer:
             if checkpoint.get("lr_scheduler") is not None:
                 self.lr_scheduler.load_state_dict(checkpoint["lr_scheduler"])
             else:
-                self.lr_scheduler.last_epoch = self.step - 1
-                self.lr_scheduler.step()
+                self.lr_scheduler.last_epoch = self.step
+                rates = self.lr_scheduler.get_lr()
+                for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate
         if "rng" in checkpoint:
             set_random_state(checkpoint["rng"])
         else:

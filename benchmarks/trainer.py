@@ -82,7 +82,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], l
     loader = build_loader(config, "train_loader", training=True)
     # Drawn once: the drawing is the same for both and would only thin out the difference.
     pairs = [loader.source.load(i) for i in range(len(loader.source))]
-    loader.source.load = pairs.__getitem__  # type: ignore[method-assign]
+    loader.source.load = pairs.__getitem__  # type: ignore
     torch.manual_seed(0)
     model = build(models, config.arch, BaseModel, "arch", num_classes=6)
     model.to(device).to(memory_format=torch.channels_last)

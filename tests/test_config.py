@@ -229,6 +229,20 @@ def test_exception_required_keys():
     ]
 
 
+def test_feature_arguments_have_the_type_that_the_hint_says():
+    tree = minimal()
+    tree["optimizer"] = {"type": "Adam", "args": {"lr": 1, "betas": [0.5, 0.9]}}
+    tree["train_loader"] = {
+        "type": "Folder",
+        "args": {"data_dir": "x", "classes": 1, "palette": [[1, 2, 3]], "batch_size": 2},
+    }
+    config = check(tree)
+    assert config.optimizer.args == {"lr": 1.0, "betas": (0.5, 0.9)}
+    assert type(config.optimizer.args["lr"]) is float
+    assert config.train_loader.args["palette"] == [(1, 2, 3)]
+    assert config.tree["optimizer"]["args"]["betas"] == [0.5, 0.9]
+
+
 def test_feature_optional_parts():
     tree = minimal()
     tree["val_loader"] = None

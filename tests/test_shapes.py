@@ -5,8 +5,8 @@ from base.base_dataset import BaseDataset
 from dataloaders.shapes import VOID, Shapes, circle_points, rasterise
 
 KINDS = [0, 1, 2, 3, 4, 5, VOID]
-COUNTS_TRAIN = [129890, 16068, 5854, 4493, 9823, 3879, 6158, 8155]
-COUNTS_VAL = [130070, 11216, 9899, 8606, 8136, 4193, 3880, 8320]
+COUNTS_TRAIN = [119983, 21405, 4306, 7102, 11567, 11152, 8805]
+COUNTS_VAL = [123420, 17072, 9119, 7102, 12464, 8030, 7113]
 
 
 def scenes(count, split="train", **args):

@@ -222,7 +222,7 @@ def test_feature_tensorboard_curves(tmp_path):
     events = EventAccumulator(str(tmp_path / "saved" / "runs" / "test" / folder.name))
     events.Reload()
     tags = events.Tags()
-    names = [name for phase in ("train", "val") for name in (f"{phase}/Class_IoU/ground",)]
+    names = [name for phase in ("train", "val") for name in (f"{phase}_Class_IoU/ground",)]
     for tag in (
         "train/loss", "train/Pixel_Accuracy", "train/Mean_IoU", "train/Learning_rate_0",
         "val/loss", "val/Pixel_Accuracy", "val/Mean_IoU", "train/images_per_second",
@@ -377,9 +377,10 @@ def test_feature_val_split_is_validated(tmp_path):
     tree["train_loader"]["args"]["val_split"] = 0.2
     code, folder = run(tmp_path, tree)
     assert code == 0
-    assert "8 training pictures, 2 steps an epoch, 2 validation pictures" in (
-        folder / "log.txt"
-    ).read_text()
+    assert (
+        "8 training pictures, 2 steps an epoch, 2 validation pictures"
+        in (folder / "log.txt").read_text()
+    )
 
 
 # --- one step

@@ -459,17 +459,18 @@ class _Report:
         for taken in sorted(part.given & args.keys()):
             self.problems.append(f"{where}.{taken}: the program sets this itself; remove it")
             del args[taken]
-        self.arguments(args, schema, where, f"{name} takes no such argument")
-        if len(self.problems) > before:
+        # As the hints have it: a list becomes the tuple, a whole number the float.
+        typed = self.arguments(args, schema, where, f"{name} takes no such argument")
+        if typed is None or len(self.problems) > before:
             return None
         if part.trial is not None:
             try:
-                part.trial(cls, args)
+                part.trial(cls, typed)
             except (ValueError, TypeError, RuntimeError) as error:
                 self.problems.append(f"{where}: {error}")
                 return None
         assert values is not None
-        return section(**{**values, "args": args})
+        return section(**{**values, "args": typed})
 
     def loss(self, value: Any, part: Part) -> tuple[LossTerm, ...] | None:
         """Check a name, `{"type", "args"}`, or a list of these with `"weight"`."""
