@@ -303,7 +303,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
 
     from restore import restore
     from utils.checkpoint import CheckpointError
-    from utils.config import ConfigError
+    from utils.config_file import ConfigError
     from utils.predictor import Predictor
 
     device = parse_device(arguments.device)

@@ -14,7 +14,8 @@ from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
 from utils import losses, lr_scheduler
-from utils.config import Component, Config, ConfigError, LossTerm, Part, build, split_args
+from utils.config import Component, Config, LossTerm, Part, build, split_args
+from utils.config_file import ConfigError
 from utils.transforms import Augmentation
 
 BACKBONE_RATE = 0.1  # differential_lr: the backbone's rate over the decoder's, as in the ancestor

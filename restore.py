@@ -15,7 +15,8 @@ import dataloaders
 import models
 from base.base_model import BaseModel
 from utils.checkpoint import CheckpointError, load_checkpoint
-from utils.config import Component, build, parse_config, suggest
+from utils.config import Component, build
+from utils.config_file import parse_config, suggest
 from utils.palette import voc_palette
 
 logger = logging.getLogger(__name__)

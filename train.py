@@ -72,7 +72,7 @@ def read_inputs(
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, Any], dict[str, Any] | None, Path | None]:
     """The config's tree and, to resume, the checkpoint and its run folder."""
-    from utils.config import ConfigError, apply_overrides, parse_config
+    from utils.config_file import ConfigError, apply_overrides, parse_config
 
     if arguments.resume is None:
         tree = parse_config(arguments.config or DEFAULT_CONFIG)

@@ -1,4 +1,4 @@
-"""utils/config.py: parsing, checking, building."""
+"""utils/config_file.py and utils/config.py: parsing, checking, building."""
 
 import json
 import subprocess
@@ -16,16 +16,13 @@ from tests.conftest import ROOT
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
 from utils.config import (
     Component,
-    ConfigError,
-    apply_overrides,
     build,
     check_config,
-    parse_config,
     plain_hint,
     split_args,
-    suggest,
     with_defaults,
 )
+from utils.config_file import ConfigError, apply_overrides, parse_config, suggest
 
 
 def minimal() -> dict[str, Any]:

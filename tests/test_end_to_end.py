@@ -14,7 +14,7 @@ import inference
 import train
 from dataloaders import Shapes
 from tests.conftest import ROOT
-from utils.config import parse_config
+from utils.config_file import parse_config
 
 
 def best_model(text: str) -> str:

@@ -97,7 +97,8 @@ def test_feature_readme_links_lead_somewhere():
 
 def test_feature_readme_config_is_valid(tmp_path):
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-    from utils.config import check_config, parse_config
+    from utils.config import check_config
+    from utils.config_file import parse_config
 
     block = re.search(r"```javascript\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (tmp_path / "c.json").write_text(block[1])

@@ -10,7 +10,7 @@ import models
 from restore import Meta, restore
 from tests.test_model_golden import GOLDEN, make_weight
 from utils.checkpoint import CheckpointError
-from utils.config import ConfigError
+from utils.config_file import ConfigError
 
 torch.set_num_threads(1)
 

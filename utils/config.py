@@ -1,4 +1,4 @@
-"""Read a config, check all of it at once, build its parts.
+"""Check all of a config at once, and build its parts.
 
 A class's constructor signature is the schema of its `args`: names, defaults and value ranges come
 from there and are declared nowhere else. This file knows none of our classes; the caller says with
@@ -8,17 +8,15 @@ from there and are declared nowhere else. This file knows none of our classes; t
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
-import json
-import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+
+from utils.config_file import ConfigError, show, suggest
 
 T = TypeVar("T")
 
@@ -36,24 +34,6 @@ MAX_DEPTH = 50
 
 _MISSING: Any = inspect.Parameter.empty
 _DERIVED = ("tree", "warnings")  # fields of Config that no file holds
-
-
-class ConfigError(ValueError):
-    """What is wrong with a config: every problem, each with its path and its fix.
-
-    Args:
-        source: The file, for the first line of the message.
-        problems: One line each, `"trainer.epochs: required key is missing"`.
-    """
-
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        if len(self.problems) == 1:
-            text = f"{source}: {self.problems[0]}"
-        else:
-            lines = "".join(f"\n  {problem}" for problem in self.problems)
-            text = f"{source} has {len(self.problems)} problems:{lines}"
-        super().__init__(text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,147 +144,6 @@ class Part:
             for name, value in found
             if isinstance(value, type) and issubclass(value, self.base) and value is not self.base
         ]
-
-
-# --------------------------------------------------------------------------------------------------
-# From a file to plain data
-
-
-def parse_config(path: str | Path) -> dict[str, Any]:
-    """Read JSON (comments and trailing commas allowed) or YAML into plain data.
-
-    Raises:
-        ConfigError: If the file cannot be read as data, names a key twice or holds a NaN.
-    """
-    path = Path(path)
-    text = _read_text(path)
-    problems: list[str] = []
-    try:
-        tree = _parse_yaml(text) if path.suffix.lower() in (".yaml", ".yml") else _parse_json(text)
-    except RecursionError:
-        raise ConfigError(str(path), ["nested too deeply to be a config"]) from None
-    except ValueError as error:
-        raise ConfigError(str(path), [str(error)]) from None
-    tree = _to_plain(tree, "", problems)
-    if not isinstance(tree, dict):
-        problems.append(f"expected keys and values ({{...}}) at the top, not {_show(tree)}")
-    if problems:
-        raise ConfigError(str(path), problems)
-    return tree
-
-
-def _read_text(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise ConfigError(str(path), ["is a folder; name the config file in it"])
-        if size > MAX_BYTES:
-            problem = f"has {size} bytes; a config has at most {MAX_BYTES}: is this the file?"
-            raise ConfigError(str(path), [problem])
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        there = [p.name for p in path.parent.glob("*") if p.suffix in (".json", ".yaml", ".yml")]
-        raise ConfigError(str(path), ["no such file" + suggest(path.name, there)]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), [f"is not UTF-8 text (byte {error.start})"]) from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(str(path), [f"cannot be read: {error}"]) from None
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object as it stands in the file, so that a key named twice is still seen."""
-
-
-def _parse_json(text: str) -> Any:
-    import json5
-
-    try:
-        return json5.loads(text, object_pairs_hook=_Pairs)
-    except ValueError as error:
-        # json5 calls the text it was given "<string>:LINE".
-        raise ValueError(str(error).replace("<string>:", "line ", 1)) from None
-
-
-def _parse_yaml(text: str) -> Any:
-    import ruamel.yaml
-
-    # YAML 1.2: `1e-4` is a number and `on` is a word, which PyYAML (1.1) has the other way round.
-    yaml = ruamel.yaml.YAML(typ="safe", pure=True)
-    try:
-        depth = 0
-        for event in yaml.parse(text):
-            if isinstance(event, ruamel.yaml.events.AliasEvent):
-                raise ValueError("aliases (*name) are not allowed: a config is complete in itself")
-            depth += isinstance(event, ruamel.yaml.events.CollectionStartEvent)
-            depth -= isinstance(event, ruamel.yaml.events.CollectionEndEvent)
-            if depth > MAX_DEPTH:  # the reader needs a minute for a file of brackets
-                raise RecursionError
-        return yaml.load(text)
-    except ruamel.yaml.error.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
-        problem = (error.problem or "not YAML").splitlines()[0]
-        raise ValueError(where + problem) from None
-    except ruamel.yaml.error.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
-
-
-def _to_plain(value: Any, path: str, problems: list[str]) -> Any:
-    """Dicts, lists and scalars only; appends every NaN, repeated key and foreign value."""
-    if isinstance(value, (_Pairs, dict)):
-        plain: dict[str, Any] = {}
-        for key, item in value if isinstance(value, _Pairs) else value.items():
-            where = f"{path}.{key}" if path else str(key)
-            if key in plain:
-                problems.append(f"{where}: stands twice; keep one")
-            plain[str(key)] = _to_plain(item, where, problems)
-        return plain
-    if isinstance(value, (list, tuple)):
-        return [_to_plain(item, f"{path}.{i}", problems) for i, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        problems.append(f"{path}: {value} is not a usable number")
-    elif value is not None and not isinstance(value, (bool, int, float, str)):
-        problems.append(f"{path}: expected plain data, not {type(value).__name__} {value}")
-    return value
-
-
-def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Set `key.path=value` for each override in a copy of the tree.
-
-    The value is read as JSON and, where that fails, taken as a word: `-o arch.type=UNet` needs no
-    quotes. A number in the path picks an item of a list.
-
-    Raises:
-        ConfigError: If an override has no `=`, no path, or leads through a value that has no keys.
-    """
-    result: dict[str, Any] = json.loads(json.dumps(tree))
-    problems: list[str] = []
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals or not all(path.split(".")):
-            problems.append(f"{override!r}: expected key.path=value, as in trainer.epochs=2")
-            continue
-        try:
-            parsed = _parse_json(text)
-        except (ValueError, RecursionError):
-            parsed = text
-        value = _to_plain(parsed, path, problems)
-        *parents, last = path.split(".")
-        node: Any = result
-        try:
-            for key in parents:
-                node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
-            if isinstance(node, list):
-                node[int(last)] = value
-            else:
-                node[last] = value
-        except (TypeError, AttributeError, ValueError, IndexError):
-            problems.append(f"{override!r}: there is nothing named {path!r} to set")
-    if problems:
-        raise ConfigError("-o", problems)
-    return result
 
 
 # --------------------------------------------------------------------------------------------------
@@ -434,7 +273,7 @@ class _Report:
         before = len(self.problems)
         if not isinstance(value, dict):
             example = f'{{"type": "{(part.names() or ["..."])[0]}", "args": {{}}}}'
-            self.problems.append(f"{path}: expected {example}, not {_show(value)}")
+            self.problems.append(f"{path}: expected {example}, not {show(value)}")
             return None
         values = self.arguments({"args": {}, **value}, signature_of(section), path, "no such key")
         name = value.get("type")
@@ -505,7 +344,7 @@ class _Report:
     def trainer(self, value: Any) -> TrainerSection | None:
         """Check the section `trainer`."""
         if not isinstance(value, dict):
-            self.problems.append(f"trainer: expected keys and values, not {_show(value)}")
+            self.problems.append(f"trainer: expected keys and values, not {show(value)}")
             return None
         schema = signature_of(TrainerSection)
         kept = self.legacy(value, schema, TrainerSection.legacy_args, "trainer")
@@ -579,11 +418,11 @@ def _explain(error: msgspec.ValidationError, hint: Any, value: Any) -> str:
     choices = _literals(hint)
     if choices:
         text = suggest(str(value), [str(c) for c in choices], listing=True).lstrip("; ")
-        return f"{_show(value)} is not a choice; {text}"
+        return f"{show(value)} is not a choice; {text}"
     text, _, where = text.partition(" - at `$")
     text = text[:1].lower() + text[1:]
     text, _, _ = text.partition(", got")
-    return f"{text}{' at ' + where.rstrip('`') if where else ''}, not {_show(value)}"
+    return f"{text}{' at ' + where.rstrip('`') if where else ''}, not {show(value)}"
 
 
 def _literals(hint: Any) -> list[Any]:
@@ -594,23 +433,6 @@ def _literals(hint: Any) -> list[Any]:
         lists = [_literals(member) for member in members]
         return [choice for choices in lists for choice in choices] if all(lists) else []
     return []
-
-
-def suggest(name: str, options: Iterable[str], *, listing: bool = False) -> str:
-    """`"; did you mean 'PSPNet'?"`, else the choices (if `listing`), else nothing."""
-    options = list(options)
-    by_lower = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {by_lower[close[0]]!r}?"
-    if listing and options:
-        return f"; choose from {', '.join(options)}"
-    return ""
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, default=repr)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 # --------------------------------------------------------------------------------------------------

@@ -1,0 +1,189 @@
+"""From a config file to plain data.
+
+Imports nothing heavy: a mistake of syntax is answered before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
+MAX_DEPTH = 50
+
+
+class ConfigError(ValueError):
+    """What is wrong with a config: every problem, each with its path and its fix.
+
+    Args:
+        source: The file, for the first line of the message.
+        problems: One line each, `"trainer.epochs: required key is missing"`.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        if len(self.problems) == 1:
+            text = f"{source}: {self.problems[0]}"
+        else:
+            lines = "".join(f"\n  {problem}" for problem in self.problems)
+            text = f"{source} has {len(self.problems)} problems:{lines}"
+        super().__init__(text)
+
+
+def parse_config(path: str | Path) -> dict[str, Any]:
+    """Read JSON (comments and trailing commas allowed) or YAML into plain data.
+
+    Raises:
+        ConfigError: If the file cannot be read as data, names a key twice or holds a NaN.
+    """
+    path = Path(path)
+    text = _read_text(path)
+    problems: list[str] = []
+    try:
+        tree = _parse_yaml(text) if path.suffix.lower() in (".yaml", ".yml") else _parse_json(text)
+    except RecursionError:
+        raise ConfigError(str(path), ["nested too deeply to be a config"]) from None
+    except ValueError as error:
+        raise ConfigError(str(path), [str(error)]) from None
+    tree = _to_plain(tree, "", problems)
+    if not isinstance(tree, dict):
+        problems.append(f"expected keys and values ({{...}}) at the top, not {show(tree)}")
+    if problems:
+        raise ConfigError(str(path), problems)
+    return tree
+
+
+def _read_text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise ConfigError(str(path), ["is a folder; name the config file in it"])
+        if size > MAX_BYTES:
+            problem = f"has {size} bytes; a config has at most {MAX_BYTES}: is this the file?"
+            raise ConfigError(str(path), [problem])
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        there = [p.name for p in path.parent.glob("*") if p.suffix in (".json", ".yaml", ".yml")]
+        raise ConfigError(str(path), ["no such file" + suggest(path.name, there)]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), [f"is not UTF-8 text (byte {error.start})"]) from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(str(path), [f"cannot be read: {error}"]) from None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it stands in the file, so that a key named twice is still seen."""
+
+
+def _parse_json(text: str) -> Any:
+    import json5
+
+    try:
+        return json5.loads(text, object_pairs_hook=_Pairs)
+    except ValueError as error:
+        # json5 calls the text it was given "<string>:LINE".
+        raise ValueError(str(error).replace("<string>:", "line ", 1)) from None
+
+
+def _parse_yaml(text: str) -> Any:
+    import ruamel.yaml
+
+    # YAML 1.2: `1e-4` is a number and `on` is a word, which PyYAML (1.1) has the other way round.
+    yaml = ruamel.yaml.YAML(typ="safe", pure=True)
+    try:
+        depth = 0
+        for event in yaml.parse(text):
+            if isinstance(event, ruamel.yaml.events.AliasEvent):
+                raise ValueError("aliases (*name) are not allowed: a config is complete in itself")
+            depth += isinstance(event, ruamel.yaml.events.CollectionStartEvent)
+            depth -= isinstance(event, ruamel.yaml.events.CollectionEndEvent)
+            if depth > MAX_DEPTH:  # the reader needs a minute for a file of brackets
+                raise RecursionError
+        return yaml.load(text)
+    except ruamel.yaml.error.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+        problem = (error.problem or "not YAML").splitlines()[0]
+        raise ValueError(where + problem) from None
+    except ruamel.yaml.error.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _to_plain(value: Any, path: str, problems: list[str]) -> Any:
+    """Dicts, lists and scalars only; appends every NaN, repeated key and foreign value."""
+    if isinstance(value, (_Pairs, dict)):
+        plain: dict[str, Any] = {}
+        for key, item in value if isinstance(value, _Pairs) else value.items():
+            where = f"{path}.{key}" if path else str(key)
+            if key in plain:
+                problems.append(f"{where}: stands twice; keep one")
+            plain[str(key)] = _to_plain(item, where, problems)
+        return plain
+    if isinstance(value, (list, tuple)):
+        return [_to_plain(item, f"{path}.{i}", problems) for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{path}: {value} is not a usable number")
+    elif value is not None and not isinstance(value, (bool, int, float, str)):
+        problems.append(f"{path}: expected plain data, not {type(value).__name__} {value}")
+    return value
+
+
+def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Set `key.path=value` for each override in a copy of the tree.
+
+    The value is read as JSON and, where that fails, taken as a word: `-o arch.type=UNet` needs no
+    quotes. A number in the path picks an item of a list.
+
+    Raises:
+        ConfigError: If an override has no `=`, no path, or leads through a value that has no keys.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(tree))
+    problems: list[str] = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not all(path.split(".")):
+            problems.append(f"{override!r}: expected key.path=value, as in trainer.epochs=2")
+            continue
+        try:
+            parsed = _parse_json(text)
+        except (ValueError, RecursionError):
+            parsed = text
+        value = _to_plain(parsed, path, problems)
+        *parents, last = path.split(".")
+        node: Any = result
+        try:
+            for key in parents:
+                node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+            if isinstance(node, list):
+                node[int(last)] = value
+            else:
+                node[last] = value
+        except (TypeError, AttributeError, ValueError, IndexError):
+            problems.append(f"{override!r}: there is nothing named {path!r} to set")
+    if problems:
+        raise ConfigError("-o", problems)
+    return result
+
+
+def suggest(name: str, options: Iterable[str], *, listing: bool = False) -> str:
+    """`"; did you mean 'PSPNet'?"`, else the choices (if `listing`), else nothing."""
+    options = list(options)
+    by_lower = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {by_lower[close[0]]!r}?"
+    if listing and options:
+        return f"; choose from {', '.join(options)}"
+    return ""
+
+
+def show(value: Any) -> str:
+    """A value as it would stand in a file, cut to one line."""
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."
