@@ -60,11 +60,10 @@ def main(argv: list[str] | None = None) -> int:
         tree, checkpoint, run = read_inputs(arguments)
         return run_training(arguments, tree, checkpoint, run)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
-        logger.debug("stopped by", exc_info=error)
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; go on with: python train.py --resume auto", file=sys.stderr)
+        print("\ninterrupted before training began", file=sys.stderr)
         return 130
 
 
@@ -96,7 +95,9 @@ def read_inputs(
     tree = checkpoint["config"]
     if arguments.config is not None or arguments.resume == "auto":
         given = parse_config(arguments.config or DEFAULT_CONFIG)
-        changed = differences(tree, given) - {o.partition("=")[0] for o in arguments.overrides}
+        changed = differences(
+            *(apply_overrides(either, arguments.overrides) for either in (tree, given))
+        )
         if changed:
             raise ConfigError(
                 "--config differs from the config of the run to be resumed; leave it out, or give "
@@ -208,11 +209,24 @@ def run_training(
         announce(config, trainer, device, folder.path)
         try:
             result = trainer.train()
-        except TrainingError as error:
+        except (TrainingError, ValueError) as error:
             logger.error("%s", error)
-            return 1
+            return 1 if isinstance(error, TrainingError) else 2
+        except KeyboardInterrupt:
+            logger.warning("interrupted%s", how_to_go_on(folder.path))
+            return 130
+        except BaseException:
+            logger.exception("the program failed")  # the log keeps the traceback
+            raise
         finish(config, result, train_loader if val_loader is None else val_loader)
     return 0
+
+
+def how_to_go_on(run: Path) -> str:
+    """What to type after an interruption."""
+    if not (run / "last.pth").exists():
+        return " in the first epoch; there is nothing to go on from"
+    return f"; go on with: python train.py --resume {run}"
 
 
 def choose_visible_gpus(device: str | None) -> None:

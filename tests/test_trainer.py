@@ -480,8 +480,41 @@ def test_exception_not_finite_loss_ends_the_program_with_1(tmp_path, capsys):
     tree = small_config(tmp_path)
     tree["optimizer"]["args"]["lr"] = 1e30
     tree["lr_scheduler"] = None
-    assert run(tmp_path, tree)[0] == 1
-    assert "the loss is" in capsys.readouterr().out
+    code, folder = run(tmp_path, tree)
+    assert code == 1
+    assert "error: the loss is" in capsys.readouterr().err
+    assert "the loss is" in (folder / "log.txt").read_text()
+
+
+def test_exception_a_broken_file_in_training(tmp_path, capsys, monkeypatch):
+    from base.base_dataset import DataError
+    from dataloaders import Shapes
+
+    load = Shapes.load
+
+    def broken(self, index):
+        if index == 7:
+            raise DataError("x.png: is cut off")
+        return load(self, index)
+
+    monkeypatch.setattr(Shapes, "load", broken)
+    code, folder = run(tmp_path, small_config(tmp_path))
+    assert code == 2
+    assert capsys.readouterr().err == "error: x.png: is cut off\n"
+    assert "x.png: is cut off" in (folder / "log.txt").read_text()
+
+
+def test_feature_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(self, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return train_epoch(self, epoch)
+
+    train_epoch = Trainer.train_epoch
+    monkeypatch.setattr(Trainer, "train_epoch", interrupted)
+    code, folder = run(tmp_path, small_config(tmp_path))
+    assert code == 130
+    assert f"go on with: python train.py --resume {folder}" in capsys.readouterr().err
 
 
 def test_feature_validation_equals_a_naive_loop(tmp_path):

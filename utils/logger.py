@@ -59,8 +59,9 @@ class _ConsoleHandler(logging.Handler):
     """Writes past a progress bar without tearing it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
+        tqdm.write(self.format(record), file=stream)
+        stream.flush()
 
 
 class _ConsoleFormatter(logging.Formatter):
