@@ -96,7 +96,7 @@ def read_inputs(
     if arguments.config is not None or arguments.resume == "auto":
         given = parse_config(arguments.config or DEFAULT_CONFIG)
         changed = differences(
-            *(apply_overrides(either, arguments.overrides) for either in (tree, given))
+            apply_overrides(tree, arguments.overrides), apply_overrides(given, arguments.overrides)
         )
         if changed:
             raise ConfigError(

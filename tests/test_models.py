@@ -301,6 +301,10 @@ def test_gradient_freeze_backbone(name: str) -> None:
     assert model.num_parameters()[1] == decoder
 
 
+@pytest.mark.skipif(
+    tuple(int(n) for n in torch.__version__.split(".")[:2]) < (2, 14),
+    reason="older exports fix whether the traced size is odd",
+)
 @every_model
 def test_feature_export_takes_every_size(name: str) -> None:
     """Source: the model itself, at sizes unlike the traced one."""
