@@ -361,6 +361,7 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
         else:
             continue
         failed += 1
+        reason = reason.removeprefix(f"{job.picture}: ")
         tqdm.write(f"skipped {job.picture}: {reason}", file=sys.stderr)
     return failed
 

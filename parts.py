@@ -22,10 +22,6 @@ BACKBONE_RATE = 0.1  # differential_lr: the backbone's rate over the decoder's, 
 
 
 def _try_optimizer(cls: Any, args: dict[str, Any]) -> None:
-    if inspect.signature(cls.step).parameters["closure"].default is inspect.Parameter.empty:
-        raise ValueError(f"{cls.__name__} evaluates the loss several times a step; choose another")
-    if cls is torch.optim.SparseAdam:
-        raise ValueError("SparseAdam takes sparse gradients only, which no model here has")
     cls([nn.Parameter(torch.zeros(1, 1))], **args)
 
 
@@ -50,6 +46,10 @@ PARTS: dict[str, Part] = {
         torch.optim,
         torch.optim.Optimizer,
         given=frozenset({"params"}),
+        refused={
+            "LBFGS": "it evaluates the loss several times a step",
+            "SparseAdam": "it takes sparse gradients only, which no model here has",
+        },
         trial=_try_optimizer,
     ),
     "loss": Part("loss", losses, nn.Module, given=frozenset({"ignore_index"}), trial=_try_loss),

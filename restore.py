@@ -14,14 +14,12 @@ from torch import Tensor
 import dataloaders
 import models
 from base.base_model import BaseModel
-from utils.checkpoint import CheckpointError, load_checkpoint
+from utils.checkpoint import CheckpointError, describe_misfit, load_checkpoint
 from utils.config import Component, build
 from utils.config_file import parse_config, suggest
 from utils.palette import voc_palette
 
 logger = logging.getLogger(__name__)
-
-_SHOWN_KEYS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,24 +189,14 @@ def _build_model(section: object, meta: Meta, path: str | Path) -> BaseModel:
 
 def _load_weights(model: BaseModel, weights: Mapping[str, Tensor], path: str | Path) -> None:
     own = model.state_dict()
-    different = [key for key in own if key in weights and own[key].shape != weights[key].shape]
-    # Written by torch 0.4 or older, a file lacks these counters; evaluation does not read them.
-    missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in weights if key not in own]
-    if not (different or missing or unexpected):
+    misfit = describe_misfit(own, weights)
+    if not misfit:
         model.load_state_dict(weights, strict=False)
         return
-    shapes = [f"{key} is {_shape(weights[key])}, not {_shape(own[key])}" for key in different]
-    problems = [
-        f"{len(keys)} {what} ({', '.join(keys[:_SHOWN_KEYS])}{', ...' * (len(keys) > _SHOWN_KEYS)})"
-        for what, keys in (
-            ("of another shape", shapes), ("missing", missing), ("unexpected", unexpected)
-        )
-        if keys
-    ]  # fmt: skip
+    different = [key for key in own if key in weights and own[key].shape != weights[key].shape]
     raise CheckpointError(
         f"{path}: {_class_hint(model, weights, different)}its weights do not fit "
-        f"{type(model).__name__} with {model.num_classes} classes: {'; '.join(problems)}"
+        f"{type(model).__name__} with {model.num_classes} classes: {misfit}"
     )
 
 
@@ -222,7 +210,3 @@ def _class_hint(model: BaseModel, weights: Mapping[str, Tensor], different: list
     if ours != model.num_classes or not theirs:
         return ""
     return f"it is of {theirs[0]} classes, but the dataset has {ours}. So "
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a number"

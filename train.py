@@ -6,14 +6,17 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from base.base_dataloader import BaseDataLoader
+    from base.base_model import BaseModel
     from base.base_trainer import RunResult
     from utils.config import Config
 
@@ -73,39 +76,47 @@ def read_inputs(
     """The config's tree and, to resume, the checkpoint and its run folder."""
     from utils.config_file import ConfigError, apply_overrides, parse_config
 
-    if arguments.resume is None:
+    if arguments.resume in (None, "auto"):
         tree = parse_config(arguments.config or DEFAULT_CONFIG)
-        return apply_overrides(tree, arguments.overrides), None, None
-    if arguments.resume == "auto":
-        tree = apply_overrides(
-            parse_config(arguments.config or DEFAULT_CONFIG), arguments.overrides
-        )
-        path = find_latest(tree)
+        tree = apply_overrides(tree, arguments.overrides)
+        path = find_latest(tree) if arguments.resume else None
         if path is None:
-            print("no earlier run to resume; starting a new one")
+            if arguments.resume:
+                print("no earlier run to resume; starting a new one")
             return tree, None, None
     else:
-        path = Path(arguments.resume)
-        path = path / "last.pth" if path.is_dir() else path
+        path = named_checkpoint(Path(arguments.resume))
     from utils.checkpoint import load_checkpoint
 
+    print(f"resuming {path}")
     checkpoint = load_checkpoint(path)
     if "config" not in checkpoint:
         raise ConfigError(str(path), ["holds no config; it is not a checkpoint of a training run"])
     tree = checkpoint["config"]
-    if arguments.config is not None or arguments.resume == "auto":
-        given = parse_config(arguments.config or DEFAULT_CONFIG)
-        changed = differences(
-            apply_overrides(tree, arguments.overrides), apply_overrides(given, arguments.overrides)
-        )
+    resumed = apply_overrides(tree, arguments.overrides)
+    if arguments.config is not None:
+        given = apply_overrides(parse_config(arguments.config), arguments.overrides)
+        changed = differences(resumed, given)
         if changed:
             raise ConfigError(
-                "--config differs from the config of the run to be resumed; leave it out, or give "
-                "the change with -o key.path=value",
-                sorted(changed),
+                arguments.config,
+                [f"{change}; leave out --config, or change it with -o" for change in changed],
             )
     run = path.parent if (path.parent / "config.json").exists() else None
-    return apply_overrides(tree, arguments.overrides), checkpoint, run
+    return resumed, checkpoint, run
+
+
+def named_checkpoint(path: Path) -> Path:
+    """The checkpoint of `--resume PATH`: a file, or `last.pth` of a run folder.
+
+    Raises:
+        ValueError: If the folder is no run.
+    """
+    if not path.is_dir() or (path / "last.pth").exists():
+        return path / "last.pth" if path.is_dir() else path
+    below = sorted(path.rglob("last.pth"), key=lambda p: p.stat().st_mtime)
+    hint = f"; the latest below it is {below[-1].parent}" if below else ""
+    raise ValueError(f"--resume {path}: the folder has no last.pth{hint}")
 
 
 def find_latest(tree: dict[str, Any]) -> Path | None:
@@ -116,15 +127,17 @@ def find_latest(tree: dict[str, Any]) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def differences(old: Any, new: Any, path: str = "") -> set[str]:
-    """The paths at which two trees differ."""
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two trees differ, and how."""
     if isinstance(old, dict) and isinstance(new, dict):
-        found = set()
-        for key in old.keys() | new.keys():
+        found = []
+        for key in sorted(old.keys() | new.keys()):
             where = f"{path}.{key}" if path else key
-            found |= differences(old.get(key), new.get(key), where)
+            found += differences(old.get(key), new.get(key), where)
         return found
-    return set() if old == new else {path}
+    if old == new:
+        return []
+    return [f"{path}: {json.dumps(new)} here, {json.dumps(old)} in the run to be resumed"]
 
 
 def run_training(
@@ -163,12 +176,13 @@ def run_training(
     for loader in (train_loader, val_loader):
         if loader is not None:
             loader.samples.sample(1, int(loader.batches.indices[0]))
-    check_classes(train_loader, val_loader)
+    check_classes(train_loader, val_loader, config.ignore_index)
     seed_everything(config.seed, deterministic=config.deterministic)
     num_classes = len(train_loader.source.classes)
     model = build(models, config.arch, BaseModel, "arch", num_classes=num_classes)
     model.to(device).to(memory_format=torch.channels_last)
     losses = build_losses(config)
+    rehearse(model, [loss for loss, _ in losses], train_loader, device)
     optimizer = build_optimizer(config, model)
     scheduler = config.lr_scheduler and build(
         lr_scheduler,
@@ -188,7 +202,6 @@ def run_training(
     )
     first_step = (checkpoint or {}).get("step", 0) + 1 if checkpoint else 0
     with RunLog(folder, tensorboard=settings.tensorboard, first_step=first_step) as log:
-        (folder.path / "config.json").write_text(json.dumps(config.tree, indent=4) + "\n")
         trainer = Trainer(
             model=model,
             losses=losses,
@@ -206,6 +219,7 @@ def run_training(
         if checkpoint is not None:
             trainer.load_state_dict(checkpoint, len(train_loader))
             logger.info("Resuming after epoch %d.", trainer.epoch)
+        (folder.path / "config.json").write_text(json.dumps(config.tree, indent=4) + "\n")
         announce(config, trainer, device, folder.path)
         try:
             result = trainer.train()
@@ -224,9 +238,10 @@ def run_training(
 
 def how_to_go_on(run: Path) -> str:
     """What to type after an interruption."""
+    run_argument = shlex.quote(str(run))
     if not (run / "last.pth").exists():
         return " in the first epoch; there is nothing to go on from"
-    return f"; go on with: python train.py --resume {run}"
+    return f"; go on with: python train.py --resume {run_argument}"
 
 
 def choose_visible_gpus(device: str | None) -> None:
@@ -243,6 +258,8 @@ def choose_device(config: Config, wanted: str | None) -> tuple[torch.device, int
     """
     import torch
 
+    if wanted is not None and not wanted.strip():
+        raise ValueError("--device: names no device; expected cpu, cuda, or numbers of GPUs")
     there = torch.cuda.device_count()
     if wanted is not None and not wanted[0].isdigit():
         try:
@@ -277,12 +294,59 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
     return build_loader(config, "train_loader", held_out=True)
 
 
-def check_classes(train_loader: BaseDataLoader, val_loader: BaseDataLoader | None) -> None:
+def rehearse(
+    model: BaseModel, losses: list[nn.Module], loader: BaseDataLoader, device: torch.device
+) -> None:
+    """One forward pass in training mode, after which everything is as it was.
+
+    What model, pictures and losses cannot agree on is found here, before a folder is made.
+
+    Raises:
+        ValueError: If they do not fit together.
+    """
+    import torch
+
+    from utils.normalize import normalize
+
+    samples = loader.samples
+    sample = samples.sample(1, int(loader.batches.indices[0]))
+    count = min(loader.batches.batch_size, 2)
+    images = torch.from_numpy(sample.image).to(device).expand(count, -1, -1, -1)
+    labels = torch.from_numpy(sample.label).to(device).long().expand(count, -1, -1)
+    channels = images.shape[-1]
+    if model.in_channels != channels:
+        raise ValueError(
+            f"arch.args.in_channels: {model.in_channels}, but the pictures have {channels} channels"
+        )
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    devices = [device] if device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        outputs = model.train()(normalize(images, loader.source.mean, loader.source.std))
+        logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
+        for loss in losses:
+            try:
+                loss.to(device)(logits, labels)
+            except ValueError as error:
+                raise ValueError(f"loss.args.{error}") from error
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+
+
+def check_classes(
+    train_loader: BaseDataLoader, val_loader: BaseDataLoader | None, ignore_index: int
+) -> None:
     """Training and validation have to speak of the same classes.
 
     Raises:
         ValueError: If they do not.
     """
+    names = train_loader.source.classes
+    if 0 <= ignore_index < len(names):
+        logger.warning(
+            "ignore_index: %d is the class %r, whose pixels will not count",
+            ignore_index,
+            names[ignore_index],
+        )
     if val_loader is None:
         return
     train, val = (list(loader.source.classes) for loader in (train_loader, val_loader))
@@ -317,19 +381,23 @@ def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -
 
 def finish(config: Config, result: RunResult, loader: BaseDataLoader) -> None:
     """Where the model is, how good it is, and what to do with it."""
-    score = (
-        "" if result.score is None else f"  {config.trainer.monitor.split()[1]} {result.score:.4f}"
-    )
-    logger.info("Best model: %s%s (epoch %d)", result.checkpoint, score, result.epoch)
+    if result.checkpoint is None:
+        return
+    if result.score is None:
+        logger.info("Last checkpoint: %s (epoch %d)", result.checkpoint, result.epoch)
+    else:
+        figure = f"{config.trainer.monitor.split()[1]} {result.score:.4f}"
+        logger.info("Best model: %s  %s (epoch %d)", result.checkpoint, figure, result.epoch)
     pictures = Path(loader.source.samples[0].image).parent
     images = pictures if pictures.is_dir() and str(pictures) != "." else Path("docs/samples")
     logs = config.trainer.save_dir.rstrip("/")
     if not Path(config.trainer.log_dir).resolve().is_relative_to(Path(logs).resolve()):
         logs = config.trainer.log_dir
     logger.info("Try next:")
-    logger.info("  python inference.py --model %s --images %s", result.checkpoint, images)
+    paths = [shlex.quote(str(path)) for path in (result.checkpoint, images, logs)]
+    logger.info("  python inference.py --model %s --images %s", *paths[:2])
     if config.trainer.tensorboard:
-        logger.info("  tensorboard --logdir %s", logs)
+        logger.info("  tensorboard --logdir %s", paths[2])
 
 
 if __name__ == "__main__":

@@ -258,7 +258,7 @@ class Trainer(BaseTrainer):
         raise TrainingError(
             f"the loss is {loss.item():g} in epoch {self.epoch + 1}, step {self.step + 1} "
             f"(pictures: {names}{'; terms: ' + values if values else ''}). A smaller "
-            "optimizer.args.lr is the usual cure; last.pth holds the weights of the last epoch"
+            "optimizer.args.lr is the usual cure"
         )
 
 

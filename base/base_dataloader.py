@@ -166,8 +166,9 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             world_size=world_size,
         )
         if len(self.batches) == 0:
+            held = f" of {len(dataset)} (val_split {options.val_split})" * bool(options.val_split)
             raise ValueError(
-                f"{len(self.batches.indices)} pictures give no batch of {batch_size}; "
+                f"{len(self.batches.indices)} pictures{held} give no batch of {batch_size}; "
                 "use a smaller batch_size or more pictures"
             )
         if self.batches.leaves_out and training:

@@ -74,7 +74,8 @@ class BaseDataset:
         if image.shape[:2] != mask.shape[:2]:
             raise DataError(
                 f"{sample.label}: is {mask.shape[1]}x{mask.shape[0]} and its picture "
-                f"{sample.image} is {image.shape[1]}x{image.shape[0]}; they have to agree"
+                f"{sample.image} is {image.shape[1]}x{image.shape[0]}; export the mask at the "
+                "picture's size"
             )
         return image, mask
 

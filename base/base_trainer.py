@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from base.base_model import BaseModel
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import describe_misfit, save_checkpoint
 from utils.config import Config
 from utils.logger import RunFolder, RunLog
 from utils.random_state import get_random_state, set_random_state
@@ -30,7 +30,7 @@ class TrainingError(RuntimeError):
 class RunResult:
     """What a run leaves behind."""
 
-    checkpoint: Path
+    checkpoint: Path | None
     score: float | None
     epoch: int
 
@@ -96,6 +96,13 @@ class BaseTrainer:
         """
         started = time.monotonic()
         first = self.epoch + 1
+        if first > self.settings.epochs:
+            logger.info(
+                "Nothing left to train: %d of %d epochs are done; more with -o trainer.epochs=%d.",
+                self.epoch,
+                self.settings.epochs,
+                2 * self.settings.epochs,
+            )
         for epoch in range(first, self.settings.epochs + 1):
             if self._is_over():
                 break
@@ -118,12 +125,14 @@ class BaseTrainer:
                 self.monitored,
                 self.epoch - self.best_epoch,
             )
+        count = self.epoch - first + 1
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
-        logger.info("%d epochs in %d min %d s.", self.epoch - first + 1, minutes, seconds)
-        best = self.folder.path / "best_model.pth"
-        if self.best is None or not best.exists():
-            return RunResult(self.folder.path / "last.pth", None, self.epoch)
-        return RunResult(best, self.best, self.best_epoch)
+        if count:
+            logger.info("%d epoch%s in %d min %d s.", count, "s" * (count > 1), minutes, seconds)
+        best, last = (self.folder.path / name for name in ("best_model.pth", "last.pth"))
+        if self.best is not None and best.exists():
+            return RunResult(best, self.best, self.best_epoch)
+        return RunResult(last if last.exists() else None, None, self.epoch)
 
     def _judge(self, figures: Mapping[str, Any], epoch: int) -> float | None:
         """Remember the best; returns the change against it, None where there was none before."""
@@ -199,10 +208,12 @@ class BaseTrainer:
         """
         if "epoch" not in checkpoint:
             raise ValueError("the checkpoint holds weights only; there is no run to resume in it")
-        try:
-            self.model.load_state_dict(checkpoint["state_dict"])
-        except RuntimeError as error:
-            raise ValueError(f"the checkpoint does not fit the model: {error}") from None
+        misfit = describe_misfit(self.model.state_dict(), checkpoint["state_dict"])
+        if misfit:
+            raise ValueError(
+                f"the checkpoint does not fit the model of the config (arch, classes): {misfit}"
+            )
+        self.model.load_state_dict(checkpoint["state_dict"])
         self.epoch = checkpoint["epoch"]
         self.step = checkpoint.get("step", self.epoch * steps_per_epoch)
         best = checkpoint.get("monitor_best")

@@ -149,7 +149,8 @@ def _pair(image_source: Path, mask_source: Path, mask_suffix: str) -> list[Sampl
     if alone:
         raise DataError(
             f"{len(alone)} of {len(images)} pictures in {image_source} have no mask of the same "
-            f"stem in {mask_source}: {_few(alone)}{_hint(alone[0], masks)}"
+            f"stem in {mask_source}: {_few(alone)}{_hint(alone[0], masks)}; add the masks or "
+            "remove the pictures"
         )
     spare = [stem for stem in masks if stem not in images]
     if spare:

@@ -7,13 +7,16 @@ import os
 import pickle
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 _MARK = b"sha256:"
+_SHOWN_KEYS = 3
 _END_RECORD = b"PK\x05\x06"
 _END_RECORD_BYTES = 22
 _COMMENT_BYTES = len(_MARK) + 64
@@ -75,11 +78,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a folder; name the .pth file in it") from None
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
+    except pickle.UnpicklingError:
+        # torch's own text advises to load it all the same, which would run the file's code.
         raise CheckpointError(
             f"{path}: holds more than tensors and plain data, or is no checkpoint; it was not "
-            f"loaded ({reason})"
+            "loaded"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         if isinstance(error, CheckpointError):
@@ -105,6 +108,33 @@ def without_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
     return {key[len(prefix) :]: value for key, value in state_dict.items()}
 
 
+def describe_misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """Why weights do not fit a model, in one line; empty if they do.
+
+    Args:
+        own: The model's `state_dict`.
+        weights: A checkpoint's.
+    """
+    different = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    # Written by torch 0.4 or older, a file lacks these counters; evaluation does not read them.
+    missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in weights if key not in own]
+    shapes = [f"{key} is {_shape(weights[key])}, not {_shape(own[key])}" for key in different]
+    return "; ".join(
+        f"{len(keys)} {what} ({', '.join(keys[:_SHOWN_KEYS])}{', ...' * (len(keys) > _SHOWN_KEYS)})"
+        for what, keys in (
+            ("of another shape", shapes),
+            ("missing", missing),
+            ("unexpected", unexpected),
+        )
+        if keys
+    )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"
+
+
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -112,6 +142,10 @@ def _digest(data: bytes) -> str:
 def _verify(path: Path) -> None:
     """Raise if a byte of the file is not what was written."""
     data = path.read_bytes()
+    if not data:
+        raise CheckpointError(f"{path}: is empty (0 bytes)")
+    if not data.startswith((b"PK", b"\x80")):  # a zip archive, or the pickle of old versions
+        raise CheckpointError(f"{path}: is no checkpoint")
     comment = data[-_COMMENT_BYTES:]
     record = data[-_COMMENT_BYTES - _END_RECORD_BYTES : -_COMMENT_BYTES]
     hexadecimal = len(comment) == _COMMENT_BYTES and not comment[-64:].strip(b"0123456789abcdef")

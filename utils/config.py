@@ -25,6 +25,7 @@ NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 # Labels travel as 8- or 16-bit integers, so the ignored value has to fit into them.
 LabelValue = Annotated[int, msgspec.Meta(ge=-32767, le=32767)]
 
@@ -109,7 +110,7 @@ class Config:
     lr_scheduler: Component | None = None
     n_gpu: NonNegativeInt = 1
     use_synch_bn: bool = False
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     deterministic: bool = False
     ignore_index: LabelValue = 255
     tree: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -126,6 +127,7 @@ class Part:
         base: The class that the named one has to derive from.
         given: Arguments that the program sets itself.
         shares: Further classes whose arguments stand in the same `args`.
+        refused: Names that cannot be used after all, and why.
         trial: Builds the class cheaply; what it raises is a problem of the config.
     """
 
@@ -134,6 +136,7 @@ class Part:
     base: type
     given: frozenset[str] = frozenset()
     shares: tuple[type, ...] = ()
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     trial: Callable[[type, dict[str, Any]], object] | None = None
 
     def names(self) -> list[str]:
@@ -142,7 +145,10 @@ class Part:
         return [
             name
             for name, value in found
-            if isinstance(value, type) and issubclass(value, self.base) and value is not self.base
+            if isinstance(value, type)
+            and issubclass(value, self.base)
+            and value is not self.base
+            and name not in self.refused
         ]
 
 
@@ -281,6 +287,9 @@ class _Report:
         if not isinstance(name, str):
             return None
         names = part.names()
+        if name in part.refused:
+            self.problems.append(f"{path}.type: {name} cannot be used: {part.refused[name]}")
+            return None
         if name not in names:
             self.problems.append(
                 f"{path}.type: no {part.kind} named {name!r}{suggest(name, names, listing=True)}"
@@ -368,7 +377,8 @@ class _Report:
         unset = [name for name in schema if name not in args]
         for name, value in args.items():
             if name not in schema:
-                hint = suggest(name, unset, listing=bool(path))
+                # Close to any name, also one that is set; but offered are those still free.
+                hint = suggest(name, schema) or suggest(name, unset, listing=bool(path))
                 self.problems.append(f"{prefix}{name}: {unknown}{hint}")
                 continue
             try:

@@ -42,6 +42,8 @@ def parse_config(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     text = _read_text(path)
+    if not text.strip():
+        raise ConfigError(str(path), ["is empty"])
     problems: list[str] = []
     try:
         tree = _parse_yaml(text) if path.suffix.lower() in (".yaml", ".yml") else _parse_json(text)

@@ -126,5 +126,7 @@ def _open(path: str | os.PathLike[str], data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: is too large ({error})") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        raise DataError(f"{path}: is cut off or damaged ({error})") from None
+        raise DataError(
+            f"{path}: is cut off or damaged ({error}); copy or export it again"
+        ) from None
     return picture
