@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,13 +23,20 @@ from utils.transforms import Augmentation
 BACKBONE_RATE = 0.1  # differential_lr: the backbone's rate over the decoder's, as in the ancestor
 
 
+class _NoParametersError(Exception):
+    """The constructor has come as far as asking for the parameters."""
+
+
+def _no_parameters() -> Iterator[nn.Parameter]:
+    raise _NoParametersError
+    yield
+
+
 def _try_optimizer(cls: Any, args: dict[str, Any]) -> None:
-    cls([nn.Parameter(torch.zeros(1, 1))], **args)
-
-
-def _try_scheduler(cls: type, args: dict[str, Any]) -> None:
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    cls(optimizer, num_epochs=1, iters_per_epoch=1, **args)
+    # Rates and factors are checked before the parameters are looked at. Going further would import
+    # torch's compiler, a second that a mistake in a config should not cost.
+    with contextlib.suppress(_NoParametersError):
+        cls(_no_parameters(), **args)
 
 
 def _try_loss(cls: type, args: dict[str, Any]) -> None:
@@ -58,7 +67,6 @@ PARTS: dict[str, Part] = {
         lr_scheduler,
         torch.optim.lr_scheduler.LRScheduler,
         given=frozenset({"optimizer", "num_epochs", "iters_per_epoch"}),
-        trial=_try_scheduler,
     ),
 }
 
