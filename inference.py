@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.formats import IMAGE_EXTENSIONS
+
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:
     import torch
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from restore import Meta
     from utils.predictor import Predictor
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MODES = ("multiscale", "sliding", "whole")
 
 DESCRIPTION = """
@@ -85,7 +86,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "-e", "--extension", metavar="EXT",
         help="only pictures with this extension, in any case (default: "
-        + " ".join(extension[1:] for extension in EXTENSIONS)
+        + " ".join(extension[1:] for extension in IMAGE_EXTENSIONS)
         + ")",
     )  # fmt: skip
     add(
@@ -143,7 +144,7 @@ def summary(written: int, kept: int, failed: int, output: Path) -> str:
 def wanted_extensions(extension: str | None) -> tuple[str, ...]:
     """`".png"` of `png`, `.png` or `PNG`; every known extension of None."""
     if extension is None:
-        return EXTENSIONS
+        return IMAGE_EXTENSIONS
     return ("." + extension.lower().lstrip("*").lstrip("."),)
 
 

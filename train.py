@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from base.base_dataloader import BaseDataLoader
-    from base.base_model import BaseModel
     from base.base_trainer import RunResult
     from utils.config import Config
 
@@ -75,6 +73,7 @@ def read_inputs(
 ) -> tuple[dict[str, Any], dict[str, Any] | None, Path | None]:
     """The config's tree and, to resume, the checkpoint and its run folder."""
     from utils.config_file import ConfigError, apply_overrides, parse_config
+    from utils.resume import differences, find_latest, named_checkpoint
 
     if arguments.resume in (None, "auto"):
         tree = parse_config(arguments.config or DEFAULT_CONFIG)
@@ -106,40 +105,6 @@ def read_inputs(
     return resumed, checkpoint, run
 
 
-def named_checkpoint(path: Path) -> Path:
-    """The checkpoint of `--resume PATH`: a file, or `last.pth` of a run folder.
-
-    Raises:
-        ValueError: If the folder is no run.
-    """
-    if not path.is_dir() or (path / "last.pth").exists():
-        return path / "last.pth" if path.is_dir() else path
-    below = sorted(path.rglob("last.pth"), key=lambda p: p.stat().st_mtime)
-    hint = f"; the latest below it is {below[-1].parent}" if below else ""
-    raise ValueError(f"--resume {path}: the folder has no last.pth{hint}")
-
-
-def find_latest(tree: dict[str, Any]) -> Path | None:
-    """The newest `last.pth` among the runs of this name."""
-    trainer = tree.get("trainer")
-    save_dir = trainer.get("save_dir", "saved/") if isinstance(trainer, dict) else "saved/"
-    found = Path(str(save_dir), str(tree.get("name"))).glob("*/last.pth")
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Where two trees differ, and how."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for key in sorted(old.keys() | new.keys()):
-            where = f"{path}.{key}" if path else key
-            found += differences(old.get(key), new.get(key), where)
-        return found
-    if old == new:
-        return []
-    return [f"{path}: {json.dumps(new)} here, {json.dumps(old)} in the run to be resumed"]
-
-
 def run_training(
     arguments: argparse.Namespace,
     tree: dict[str, Any],
@@ -154,6 +119,7 @@ def run_training(
     from base.base_model import BaseModel
     from base.base_trainer import TrainingError, versions
     from parts import PARTS, build_loader, build_losses, build_optimizer
+    from rehearsal import check_classes, rehearse
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer, describe
     from utils import lr_scheduler
     from utils.config import build, check_config, with_defaults
@@ -292,69 +258,6 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
     if config.val_loader is not None:
         return build_loader(config, "val_loader")
     return build_loader(config, "train_loader", held_out=True)
-
-
-def rehearse(
-    model: BaseModel, losses: list[nn.Module], loader: BaseDataLoader, device: torch.device
-) -> None:
-    """One forward pass in training mode, after which everything is as it was.
-
-    What model, pictures and losses cannot agree on is found here, before a folder is made.
-
-    Raises:
-        ValueError: If they do not fit together.
-    """
-    import torch
-
-    from utils.normalize import normalize
-
-    samples = loader.samples
-    sample = samples.sample(1, int(loader.batches.indices[0]))
-    count = min(loader.batches.batch_size, 2)
-    images = torch.from_numpy(sample.image).to(device).expand(count, -1, -1, -1)
-    labels = torch.from_numpy(sample.label).to(device).long().expand(count, -1, -1)
-    channels = images.shape[-1]
-    if model.in_channels != channels:
-        raise ValueError(
-            f"arch.args.in_channels: {model.in_channels}, but the pictures have {channels} channels"
-        )
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    devices = [device] if device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
-        outputs = model.train()(normalize(images, loader.source.mean, loader.source.std))
-        logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-        for loss in losses:
-            try:
-                loss.to(device)(logits, labels)
-            except ValueError as error:
-                raise ValueError(f"loss.args.{error}") from error
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
-
-
-def check_classes(
-    train_loader: BaseDataLoader, val_loader: BaseDataLoader | None, ignore_index: int
-) -> None:
-    """Training and validation have to speak of the same classes.
-
-    Raises:
-        ValueError: If they do not.
-    """
-    names = train_loader.source.classes
-    if 0 <= ignore_index < len(names):
-        logger.warning(
-            "ignore_index: %d is the class %r, whose pixels will not count",
-            ignore_index,
-            names[ignore_index],
-        )
-    if val_loader is None:
-        return
-    train, val = (list(loader.source.classes) for loader in (train_loader, val_loader))
-    if train != val:
-        raise ValueError(
-            f"train_loader has {len(train)} classes and val_loader {len(val)}, or their names "
-            "differ; both have to be the same"
-        )
 
 
 def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -> None:

@@ -12,7 +12,8 @@ import msgspec
 
 from base.base_dataset import BaseDataset, DataError, Sample
 from utils.config import PositiveFloat, PositiveInt
-from utils.image_io import IMAGE_EXTENSIONS, MASK_EXTENSIONS, list_images
+from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
+from utils.image_io import list_images
 from utils.palette import voc_palette
 
 logger = logging.getLogger(__name__)

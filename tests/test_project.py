@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.yaml",
             "sklearn": "scikit-learn"}  # fmt: skip
 OPTIONAL = {"albumentations"}  # a peer that a benchmark compares with
-LAYERS = ["utils", "base", "models", "dataloaders", "parts", "trainer", "restore"]
+LAYERS = ["utils", "base", "models", "dataloaders", "parts", "trainer", "restore", "rehearsal"]
 PROGRAM = [
     path
     for folder in ("", "base", "dataloaders", "models", "utils", "utils/losses", "benchmarks")

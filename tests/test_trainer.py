@@ -16,6 +16,7 @@ import train
 from base.base_model import BaseModel
 from base.base_trainer import BaseTrainer, TrainingError
 from parts import PARTS
+from rehearsal import rehearse
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
 from utils.checkpoint import load_checkpoint
 from utils.config import LossTerm, check_config
@@ -395,7 +396,7 @@ def test_feature_the_rehearsal_leaves_everything_as_it_was():
     before = {k: v.clone() for k, v in model.state_dict().items()}
     state = torch.get_rng_state()
     loader = build_loader(config, "train_loader", training=True)
-    train.rehearse(model, [CrossEntropyLoss2d()], loader, torch.device("cpu"))
+    rehearse(model, [CrossEntropyLoss2d()], loader, torch.device("cpu"))
     assert_same(before, dict(model.state_dict()))
     assert torch.equal(state, torch.get_rng_state())
 
