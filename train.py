@@ -117,7 +117,7 @@ def run_training(
 
     import models
     from base.base_model import BaseModel
-    from base.base_trainer import TrainingError, versions
+    from base.base_trainer import TrainingError, check_resumable, versions
     from parts import PARTS, build_loader, build_losses, build_optimizer
     from rehearsal import check_classes, rehearse
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer, describe
@@ -134,6 +134,8 @@ def run_training(
     log_to_console()
     for warning in config.warnings:
         logger.warning(warning)
+    if config.test_loader is not None:
+        logger.warning("test_loader: training does not use it")
     device, n_gpu = choose_device(config, arguments.device)
 
     # Everything that can be wrong with data or model is found before a folder is made.
@@ -147,6 +149,8 @@ def run_training(
     num_classes = len(train_loader.source.classes)
     model = build(models, config.arch, BaseModel, "arch", num_classes=num_classes)
     model.to(device).to(memory_format=torch.channels_last)
+    if checkpoint is not None:
+        check_resumable(model, checkpoint)
     losses = build_losses(config)
     rehearse(model, [loss for loss, _ in losses], train_loader, device)
     optimizer = build_optimizer(config, model)

@@ -206,13 +206,7 @@ class BaseTrainer:
         Raises:
             ValueError: If the weights are not this model's, or there is no epoch.
         """
-        if "epoch" not in checkpoint:
-            raise ValueError("the checkpoint holds weights only; there is no run to resume in it")
-        misfit = describe_misfit(self.model.state_dict(), checkpoint["state_dict"])
-        if misfit:
-            raise ValueError(
-                f"the checkpoint does not fit the model of the config (arch, classes): {misfit}"
-            )
+        check_resumable(self.model, checkpoint)
         self.model.load_state_dict(checkpoint["state_dict"])
         self.epoch = checkpoint["epoch"]
         self.step = checkpoint.get("step", self.epoch * steps_per_epoch)
@@ -236,6 +230,21 @@ class BaseTrainer:
             set_random_state(checkpoint["rng"])
         else:
             logger.warning("the checkpoint has no random states; dropout begins anew")
+
+
+def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any]) -> None:
+    """Look whether a run can go on from a checkpoint with this model.
+
+    Raises:
+        ValueError: If the weights are not this model's, or there is no epoch.
+    """
+    if "epoch" not in checkpoint:
+        raise ValueError("the checkpoint holds weights only; there is no run to resume in it")
+    misfit = describe_misfit(model.state_dict(), checkpoint["state_dict"])
+    if misfit:
+        raise ValueError(
+            f"the checkpoint does not fit the model of the config (arch, classes): {misfit}"
+        )
 
 
 def versions() -> dict[str, str]:

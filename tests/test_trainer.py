@@ -429,6 +429,20 @@ def test_exception_a_failed_resume_leaves_the_run_alone(tmp_path, capsys):
     assert "does not fit the model of the config" in error
     assert error.count("\n") == 1
     assert (folder / "config.json").read_text() == before
+    # A checkpoint that lies elsewhere would begin a new run: not even its folder is made.
+    (tmp_path / "else.pth").write_bytes((folder / "last.pth").read_bytes())
+    code = train.main(
+        ["-d", "cpu", "-r", str(tmp_path / "else.pth"), "-o", "arch.args.base_channels=4"]
+    )
+    assert code == 2
+    assert list((tmp_path / "saved" / "test").iterdir()) == [folder]
+
+
+def test_feature_a_test_loader_is_said_to_be_unused(tmp_path, caplog):
+    tree = small_config(tmp_path, epochs=1)
+    tree["test_loader"] = tree["val_loader"]
+    assert run(tmp_path, tree)[0] == 0
+    assert "test_loader: training does not use it" in caplog.text
 
 
 def test_feature_val_split_is_validated(tmp_path):
