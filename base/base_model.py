@@ -15,8 +15,9 @@ class BaseModel(nn.Module):
 
     In training mode `forward` may return `(logits, *auxiliary_logits)` instead, all of them at the
     images' size; the trainer adds the auxiliary losses times `aux_weight`. A subclass begins its
-    `forward` with `check_images()`, ends its `__init__` with `apply_freezing()`, and names its
-    backbone in `backbone_modules()` if it has one.
+    `forward` with `check_images()`, ends its `__init__` with `apply_freezing()`, and names what
+    depends on the classes in `classifier_modules()` and its backbone, if it has one, in
+    `backbone_modules()`.
 
     Args:
         num_classes: K, without the ignored label.
@@ -60,6 +61,10 @@ class BaseModel(nn.Module):
     def backbone_modules(self) -> list[nn.Module]:
         """The modules that pretrained weights fill, from input to output; none by default."""
         return []
+
+    def classifier_modules(self) -> list[nn.Module]:
+        """The modules whose weights depend on the number of classes: what another task replaces."""
+        raise NotImplementedError(f"{type(self).__name__} does not name its classifier_modules()")
 
     def get_backbone_params(self) -> list[nn.Parameter]:
         """The parameters of `backbone_modules()`, each once, in the model's order."""
@@ -105,14 +110,20 @@ class BaseModel(nn.Module):
                     module.eval()
         return self
 
-    def initialise_weights(self, classifiers: Sequence[nn.Conv2d]) -> None:
-        """Draw every weight anew, from torch's global generator.
+    def initialise_weights(
+        self, classifiers: Sequence[nn.Conv2d], *, keep: nn.Module | None = None
+    ) -> None:
+        """Draw the weights anew, from torch's global generator.
 
         Args:
             classifiers: The convolutions that give logits. They start close to zero, so that the
                 first loss is close to log(K) whatever the depth below.
+            keep: A part that has its own way to begin.
         """
+        kept = set() if keep is None else set(keep.modules())
         for module in self.modules():
+            if module in kept:
+                continue
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
             elif isinstance(module, _BatchNorm):

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from models.layout import keep_layout
+
 
 def bin_weights(size: int, bins: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The averaging of `size` values into `bins` overlapping bins, as a matrix (bins, size).
@@ -51,4 +53,5 @@ def _pool(features: Tensor, bins: int) -> Tensor:
     rows = bin_weights(height, bins, features.device, precise)
     columns = bin_weights(width, bins, features.device, precise)
     columns_pooled = features.to(precise) @ columns.T  # (B, C, H, bins)
-    return (rows @ columns_pooled).to(features.dtype)  # (B, C, bins, bins)
+    pooled = (rows @ columns_pooled).to(features.dtype)  # (B, C, bins, bins)
+    return keep_layout(pooled, features)  # a product comes out channels first

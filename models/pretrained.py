@@ -1,4 +1,4 @@
-"""ImageNet weights for ResNet trunks."""
+"""ImageNet weights for trunks: find, download, adapt, load."""
 
 import http.client
 import logging
@@ -7,6 +7,7 @@ import pickle
 import socket
 import threading
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,23 +15,28 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
-_TORCHVISION = "https://download.pytorch.org/models/"
 _GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/"
 
-# The last eight characters of a file's name are the start of its SHA-256.
+# Of networks that torchvision does not have. The last eight characters of a file's name are the
+# start of its SHA-256.
 URLS: dict[str, str] = {
-    "resnet18": _TORCHVISION + "resnet18-f37072fd.pth",
-    "resnet34": _TORCHVISION + "resnet34-b627a593.pth",
-    "resnet50": _GLUON + "gluon_resnet50_v1s-1762acc0.pth",
-    "resnet101": _GLUON + "gluon_resnet101_v1s-60fe0cc1.pth",
-    "resnet152": _GLUON + "gluon_resnet152_v1s-dcc41b81.pth",
+    "resnet50s": _GLUON + "gluon_resnet50_v1s-1762acc0.pth",  # s: with the deep stem
+    "resnet101s": _GLUON + "gluon_resnet101_v1s-60fe0cc1.pth",
+    "resnet152s": _GLUON + "gluon_resnet152_v1s-dcc41b81.pth",
 }
 
 # Seconds. A machine with no way out is to hear of it at once, not after the system's minutes.
 ANSWER_WITHIN = 3.0
 
 
-def load_pretrained(trunk: nn.Module, name: str, pretrained: bool | str) -> None:
+def load_pretrained(
+    trunk: nn.Module,
+    name: str,
+    pretrained: bool | str,
+    *,
+    rename: Callable[[str], str] = str,
+    classifier: str = "fc.",
+) -> None:
     """Fill a trunk with ImageNet weights.
 
     The first convolution is adapted to the trunk's number of channels, see `adapt_first_layer`.
@@ -38,10 +44,13 @@ def load_pretrained(trunk: nn.Module, name: str, pretrained: bool | str) -> None
     name as a warning; only the classifier of the file is left out without a word.
 
     Args:
-        trunk: A network with the key names of the published weights, such as `ResNet`.
-        name: Its key in `URLS`.
+        trunk: A network with the key names of the published weights, such as `ResNet`. Its first
+            weight is that of the first convolution.
+        name: What torchvision calls the network, or a key of `URLS`.
         pretrained: False does nothing, True downloads (or takes an earlier download from torch
             hub's folder), a string is the path of a local file.
+        rename: Gives the trunk's name for a name of the file, where they differ.
+        classifier: What the names of the file's own classifier begin with.
 
     Raises:
         ValueError: If the weights can neither be found nor downloaded, cannot be read, or are those
@@ -50,7 +59,7 @@ def load_pretrained(trunk: nn.Module, name: str, pretrained: bool | str) -> None
     if pretrained is False:
         return
     path = downloaded(name) if pretrained is True else Path(pretrained).expanduser()
-    weights = read_weights(path)
+    weights = {rename(key): value for key, value in read_weights(path).items()}
     wanted = trunk.state_dict()
     first = next(iter(wanted))
     if first in weights and weights[first].dim() == wanted[first].dim():
@@ -59,7 +68,7 @@ def load_pretrained(trunk: nn.Module, name: str, pretrained: bool | str) -> None
     fitting = {k: v for k, v in weights.items() if k in wanted and v.shape == wanted[k].shape}
     # BatchNorm counts its batches for a use without momentum; older files do not have it.
     kept = [k for k in wanted if k not in fitting and not k.endswith("num_batches_tracked")]
-    left_over = [k for k in weights if k not in fitting and not k.startswith("fc.")]
+    left_over = [k for k in weights if k not in fitting and not k.startswith(classifier)]
     if not fitting:
         raise ValueError(
             f"{path} holds no weights of {name}: expected names such as {first}, "
@@ -85,10 +94,11 @@ def load_pretrained(trunk: nn.Module, name: str, pretrained: bool | str) -> None
 
 
 def adapt_first_layer(weight: Tensor, in_channels: int) -> Tensor:
-    """Give RGB filters another number of channels.
+    """Give RGB filters another number of channels, as timm and SMP do.
 
-    Every channel gets the mean filter over the three, times 3 / in_channels: a grey image, repeated
-    over the channels, then gives what it gave as RGB, and activations keep their scale.
+    One channel gets the sum of the three filters: it then counts as a grey image. More channels get
+    the filters for red, green, blue, red, ... in turn, times 3 / in_channels, so that activations
+    keep their scale.
 
     Args:
         weight: (filters, 3, height, width).
@@ -100,8 +110,10 @@ def adapt_first_layer(weight: Tensor, in_channels: int) -> Tensor:
     channels = weight.shape[1]
     if channels == in_channels:
         return weight
-    mean = weight.mean(dim=1, keepdim=True) * (channels / in_channels)
-    return mean.repeat(1, in_channels, 1, 1)
+    if in_channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    turns = torch.arange(in_channels) % channels
+    return weight[:, turns] * (channels / in_channels)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -136,11 +148,11 @@ def downloaded(name: str) -> Path:
     Raises:
         ValueError: If the file is not there and cannot be downloaded.
     """
-    url = URLS[name]
+    url = weights_url(name)
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if path.exists():
         return path
-    reason = _no_answer(url) or _download(url, path)
+    reason = no_answer(url) or _download(url, path)
     if reason:
         raise ValueError(
             f"cannot download the ImageNet weights of {name} ({reason}). "
@@ -150,7 +162,16 @@ def downloaded(name: str) -> Path:
     return path
 
 
-def _no_answer(url: str) -> str:
+def weights_url(name: str) -> str:
+    """Where the published weights of a network are."""
+    if name in URLS:
+        return URLS[name]
+    from torchvision.models import get_model_weights  # two seconds, that only this needs
+
+    return get_model_weights(name)["IMAGENET1K_V1"].url
+
+
+def no_answer(url: str) -> str:
     """Why the server cannot be reached, or an empty string."""
     reason = f"no answer within {ANSWER_WITHIN:.0f} s"
 

@@ -1,14 +1,20 @@
 """PSPNet: context from pooling at four grid sizes."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
+from models.layout import resize_like
 from models.pooling import adaptive_average_pool
 from models.pretrained import load_pretrained
-from models.resnet import ResNet, ResNetName
-from utils.config import PositiveInt
+from models.resnet import RESNETS, ResNet
+from models.timm_backbone import PREFIX, TimmBackbone
+from utils.config import Choices, PositiveInt
+
+BACKBONES = Choices(RESNETS, (PREFIX,))
 
 
 class AveragePool(nn.Module):
@@ -62,11 +68,7 @@ class PyramidPooling(nn.Module):
         """(B, in_channels, H, W) to (B, in_channels / 4, H, W)."""
         pyramid = [features]
         for pooled in self.stages:
-            pyramid.append(
-                F.interpolate(
-                    pooled(features), size=features.shape[2:], mode="bilinear", align_corners=True
-                )
-            )
+            pyramid.append(resize_like(pooled(features), features, align_corners=True))
         return self.bottleneck(torch.cat(pyramid, dim=1))
 
 
@@ -76,13 +78,14 @@ class PSPNet(BaseModel):
     Paper: Pyramid Scene Parsing Network, https://arxiv.org/abs/1612.01105
 
     Differs from the paper:
-        - resnet18 and resnet34 can be the backbone too, with their one 7x7 convolution as stem.
+        - resnet18 and resnet34 can be the backbone too, with their one 7x7 convolution as stem; so
+          can every network of timm that can leave out strides.
         - Dropout drops whole channels.
 
     Args:
         num_classes: K, without the ignored label.
         in_channels: C, the channels of the images.
-        backbone: A ResNet name from `models/resnet.py`.
+        backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
         use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
@@ -91,7 +94,8 @@ class PSPNet(BaseModel):
         freeze_backbone: Train the decoder only.
 
     Raises:
-        ValueError: If `backbone` is not a known ResNet, or its weights cannot be had.
+        ValueError: If `backbone` is not known or cannot have an output stride of 8, or its weights
+            cannot be had.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class PSPNet(BaseModel):
         num_classes: int,
         *,
         in_channels: PositiveInt = 3,
-        backbone: ResNetName = "resnet152",
+        backbone: Annotated[str, BACKBONES] = "resnet152",
         pretrained: bool | str = True,
         use_aux: bool = True,
         freeze_bn: bool = False,
@@ -111,15 +115,26 @@ class PSPNet(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
+        BACKBONES.check(backbone, "backbone")
         self.use_aux = use_aux
-        trunk = ResNet(backbone, in_channels=in_channels)
-        aux_channels, channels = trunk.stride8_channels
-
-        self.initial = trunk.stem()
-        self.layer1 = trunk.layer1
-        self.layer2 = trunk.layer2
-        self.layer3 = trunk.layer3
-        self.layer4 = trunk.layer4
+        self.backbone: TimmBackbone | None = None
+        trunk: TimmBackbone | ResNet
+        if backbone.startswith(PREFIX):
+            trunk = self.backbone = TimmBackbone(
+                backbone.removeprefix(PREFIX),
+                in_channels=in_channels,
+                output_stride=8,
+                pretrained=pretrained,
+            )
+        else:
+            deep_stem = backbone not in ("resnet18", "resnet34")
+            trunk = ResNet(backbone, in_channels=in_channels, output_stride=8, deep_stem=deep_stem)
+            self.initial = trunk.stem()
+            self.layer1 = trunk.layer1
+            self.layer2 = trunk.layer2
+            self.layer3 = trunk.layer3
+            self.layer4 = trunk.layer4
+        aux_channels, channels = trunk.channels[2:]
         classifier = nn.Conv2d(channels // 4, num_classes, 1)
         self.master_branch = nn.Sequential(PyramidPooling(channels), classifier)
         aux_classifier = nn.Conv2d(aux_channels // 2, num_classes, 1)
@@ -131,15 +146,22 @@ class PSPNet(BaseModel):
             aux_classifier,
         )
 
-        self.initialise_weights([classifier, aux_classifier])
-        load_pretrained(trunk, backbone, pretrained)
+        self.initialise_weights([classifier, aux_classifier], keep=self.backbone)
+        if isinstance(trunk, ResNet):
+            load_pretrained(trunk, trunk.weights_name, pretrained)
         # Trainable weights that never get a gradient would stop a run on several processes.
         self.auxiliary_branch.requires_grad_(use_aux)
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The ResNet."""
+        """The ResNet, or the network of timm."""
+        if self.backbone is not None:
+            return [self.backbone]
         return [self.initial, self.layer1, self.layer2, self.layer3, self.layer4]
+
+    def classifier_modules(self) -> list[nn.Module]:
+        """The last convolution of each head."""
+        return [self.master_branch[-1], self.auxiliary_branch[-1]]
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Segment images.
@@ -157,11 +179,13 @@ class PSPNet(BaseModel):
         self.check_images(images)
         self.check_batch(images.shape[0])  # the 1x1 pooling leaves one value per image
 
-        # Backbone
-        stride4 = self.layer1(self.initial(images))
-        stride8 = self.layer2(stride4)  # (B, C8, ceil(H / 8), ceil(W / 8))
-        middle = self.layer3(stride8)
-        deep = self.layer4(middle)
+        # Backbone: (B, C8, ceil(H / 8), ceil(W / 8))
+        if self.backbone is not None:
+            middle, deep = self.backbone(images)[2:]
+        else:
+            stride8 = self.layer2(self.layer1(self.initial(images)))
+            middle = self.layer3(stride8)
+            deep = self.layer4(middle)
 
         # Heads
         size = images.shape[2:]

@@ -1,10 +1,8 @@
-"""Dilated ResNet trunks: output stride 8, no classifier."""
+"""ResNet trunks: plain or dilated, no classifier."""
 
-from typing import Literal
+from collections.abc import Sequence
 
 from torch import Tensor, nn
-
-ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 def conv3x3(in_channels: int, channels: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -30,8 +28,8 @@ class BasicBlock(nn.Module):
         in_channels: Channels of the input.
         channels: Channels of the output.
         stride: Stride of the first convolution.
-        dilation: Dilation of this block, that of the first convolution.
-        stage_dilation: Dilation of the stage's other blocks, that of the second convolution.
+        dilation: Dilation of the first convolution.
+        next_dilation: Dilation of the second convolution, that of the block to come.
     """
 
     expansion = 1
@@ -43,12 +41,12 @@ class BasicBlock(nn.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
-        stage_dilation: int = 1,
+        next_dilation: int = 1,
     ) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, channels, stride, dilation)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = conv3x3(channels, channels, dilation=stage_dilation)
+        self.conv2 = conv3x3(channels, channels, dilation=next_dilation)
         self.bn2 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = projection(in_channels, channels, stride)
@@ -69,7 +67,7 @@ class Bottleneck(nn.Module):
         channels: Channels of the 3x3 convolution; the output has four times as many.
         stride: Stride of the 3x3 convolution.
         dilation: Dilation of the 3x3 convolution.
-        stage_dilation: Not used: this block has one 3x3 convolution. Keeps the blocks alike.
+        next_dilation: Not used: this block has one 3x3 convolution. Keeps the blocks alike.
     """
 
     expansion = 4
@@ -81,7 +79,7 @@ class Bottleneck(nn.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
-        stage_dilation: int = 1,
+        next_dilation: int = 1,
     ) -> None:
         super().__init__()
         out_channels = channels * self.expansion
@@ -112,6 +110,7 @@ VARIANTS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
+RESNETS = tuple(VARIANTS)
 
 
 class ResNet(nn.Module):
@@ -120,29 +119,42 @@ class ResNet(nn.Module):
     Paper: Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385
 
     Differs from the paper:
-        - layer3 and layer4 keep their stride at 8 and dilate instead, by 2 and 4. The first block
-          of a stage has half that dilation, which spares the result a grid pattern.
-        - resnet50, 101 and 152 begin with three 3x3 convolutions in place of one 7x7, and have
-          their stride in the 3x3 convolution.
+        - resnet50, 101 and 152 have their stride in the 3x3 convolution, not in the first 1x1.
+        - At an output stride below 32 the last stages keep their resolution and dilate instead.
+        - With `deep_stem`, three 3x3 convolutions stand in place of the 7x7.
         - There is no pooling and no classifier at the end.
 
     The modules carry the names that published weights have: conv1, bn1, layer1 to layer4.
 
     Args:
-        name: One of `VARIANTS`.
+        name: One of `RESNETS`.
         in_channels: Channels of the images.
+        output_stride: Of layer4: 8, 16 or 32.
+        deep_stem: Begin with three convolutions, the last of 128 channels.
+        dilations: Of each block of layer3 and layer4, instead of `usual_dilations()`.
 
     Raises:
-        ValueError: If `name` is not a known ResNet.
+        ValueError: If `name` is not a known ResNet, or `output_stride` is not 8, 16 or 32.
     """
 
-    def __init__(self, name: ResNetName, *, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_channels: int = 3,
+        output_stride: int = 32,
+        deep_stem: bool = False,
+        dilations: tuple[Sequence[int], Sequence[int]] | None = None,
+    ) -> None:
         super().__init__()
         if name not in VARIANTS:
             raise ValueError(f"no ResNet named {name!r}: choose one of {', '.join(VARIANTS)}")
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride}")
         block, depths = VARIANTS[name]
+        self.weights_name = f"{name}s" if deep_stem else name  # as in `models/pretrained.py`
         self.conv1: nn.Module
-        if block is Bottleneck:
+        if deep_stem:
             stem_channels = 128
             self.conv1 = nn.Sequential(
                 conv3x3(in_channels, 64, stride=2),
@@ -161,36 +173,51 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
 
         widths = [channels * block.expansion for channels in (64, 128, 256, 512)]
-        self.stride8_channels = (widths[2], widths[3])  # of layer3 and layer4
-        self.layer1 = stage(block, stem_channels, 64, depths[0])
-        self.layer2 = stage(block, widths[0], 128, depths[1], stride=2)
-        self.layer3 = stage(block, widths[1], 256, depths[2], dilation=2)
-        self.layer4 = stage(block, widths[2], 512, depths[3], dilation=4)
+        self.channels = tuple(widths)  # of layer1 to layer4
+        third, fourth = dilations or usual_dilations(name, output_stride)
+        strides = (1 if output_stride == 8 else 2, 2 if output_stride == 32 else 1)
+        self.layer1 = stage(block, stem_channels, 64, [1] * depths[0])
+        self.layer2 = stage(block, widths[0], 128, [1] * depths[1], stride=2)
+        self.layer3 = stage(block, widths[1], 256, third, stride=strides[0])
+        self.layer4 = stage(block, widths[2], 512, fourth, stride=strides[1])
 
     def stem(self) -> nn.Sequential:
         """The part before layer1 as one module: (B, C, H, W) to stride 4."""
         return nn.Sequential(self.conv1, self.bn1, self.relu, self.maxpool)
 
 
+def usual_dilations(
+    name: str, output_stride: int, *, halve_first: bool = True
+) -> tuple[list[int], list[int]]:
+    """The dilation of each block of layer3 and layer4: twice for every stride that is left out.
+
+    Args:
+        name: One of `RESNETS`.
+        output_stride: 8, 16 or 32.
+        halve_first: Give the first block of a stage the dilation of the stage before, which spares
+            the result a grid pattern.
+    """
+    _, depths = VARIANTS[name]
+    third, fourth = {8: (2, 4), 16: (1, 2), 32: (1, 1)}[output_stride]
+    result = ([third] * depths[2], [fourth] * depths[3])
+    if halve_first:
+        result[0][0], result[1][0] = 1, third
+    return result
+
+
 def stage(
-    block: Block,
-    in_channels: int,
-    channels: int,
-    depth: int,
-    *,
-    stride: int = 1,
-    dilation: int = 1,
+    block: Block, in_channels: int, channels: int, dilations: Sequence[int], *, stride: int = 1
 ) -> nn.Sequential:
-    """`depth` blocks in a row, of which the first has the stride and half the dilation."""
-    first = block(
-        in_channels,
-        channels,
-        stride=stride,
-        dilation=max(dilation // 2, 1),
-        stage_dilation=dilation,
-    )
-    others = [
-        block(channels * block.expansion, channels, dilation=dilation, stage_dilation=dilation)
-        for _ in range(depth - 1)
-    ]
-    return nn.Sequential(first, *others)
+    """A block for each of `dilations`, the first of them with the stride."""
+    blocks: list[nn.Module] = []
+    for index, dilation in enumerate(dilations):
+        blocks.append(
+            block(
+                in_channels if index == 0 else channels * block.expansion,
+                channels,
+                stride=stride if index == 0 else 1,
+                dilation=dilation,
+                next_dilation=dilations[min(index + 1, len(dilations) - 1)],
+            )
+        )
+    return nn.Sequential(*blocks)

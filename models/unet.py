@@ -4,10 +4,10 @@ from typing import Annotated, ClassVar
 
 import msgspec
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
+from models.layout import resize_like
 from utils.config import PositiveInt
 
 EvenInt = Annotated[int, msgspec.Meta(ge=2, multiple_of=2)]
@@ -61,12 +61,7 @@ class Up(nn.Module):
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
         """(B, in_channels, h, w) and (B, in_channels / 2, H, W) to the shape of the skip."""
-        features = self.up(features)
-        # An exported graph must take odd sizes too; resizing to the same size changes nothing.
-        if torch.compiler.is_exporting() or features.shape[2:] != skip.shape[2:]:
-            features = F.interpolate(
-                features, size=skip.shape[2:], mode="bilinear", align_corners=True
-            )
+        features = resize_like(self.up(features), skip, align_corners=True)
         return self.up_conv(torch.cat([skip, features], dim=1))
 
 
@@ -128,6 +123,10 @@ class UNet(BaseModel):
         self.final_conv = nn.Conv2d(c, num_classes, 1)
         self.initialise_weights([self.final_conv])
         self.apply_freezing()
+
+    def classifier_modules(self) -> list[nn.Module]:
+        """The last convolution."""
+        return [self.final_conv]
 
     def forward(self, images: Tensor) -> Tensor:
         """Segment images.

@@ -15,7 +15,11 @@ import models
 from base.base_model import BaseModel
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = sorted(path.stem for path in GOLDEN.glob("*.json"))
+NAMES = sorted(
+    path.stem
+    for path in GOLDEN.glob("*.json")
+    if json.loads(path.read_text())["class"] in models.__all__
+)
 
 
 def make_weight(key: str, shape: list[int]) -> np.ndarray:

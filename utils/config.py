@@ -29,6 +29,39 @@ Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 # Labels travel as 8- or 16-bit integers, so the ignored value has to fit into them.
 LabelValue = Annotated[int, msgspec.Meta(ge=-32767, le=32767)]
 
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What a string argument may say, as an annotation of its type: `Annotated[str, Choices(...)]`.
+
+    Unlike `Literal`, it can be computed, and can leave a family of further names open.
+
+    Args:
+        names: The names.
+        prefixes: What else begins with one of these is left to the constructor.
+    """
+
+    names: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+
+    def problem(self, value: str) -> str:
+        """What is wrong with a value, with a suggestion; empty if nothing is."""
+        if value in self.names or value.startswith(self.prefixes):
+            return ""
+        shown = [*self.names, *(f"{prefix}<name>" for prefix in self.prefixes)]
+        return f"{show(value)} is not a choice{suggest(value, shown, listing=True)}"
+
+    def check(self, value: str, argument: str) -> None:
+        """Raise a `ValueError` for a value that is not a choice.
+
+        Raises:
+            ValueError: If `value` is none of the names and has none of the prefixes.
+        """
+        problem = self.problem(value)
+        if problem:
+            raise ValueError(f"{argument}: {problem}")
+
+
 MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
 
 MAX_DEPTH = 50
@@ -385,6 +418,10 @@ class _Report:
                 values[name] = msgspec.convert(value, type=plain_hint(schema[name].hint))
             except msgspec.ValidationError as error:
                 self.problems.append(f"{prefix}{name}: {_explain(error, schema[name].hint, value)}")
+                continue
+            problem = next((p for c in _choices(schema[name].hint) if (p := c.problem(value))), "")
+            if problem:
+                self.problems.append(f"{prefix}{name}: {problem}")
         for name in unset:
             if schema[name].required:
                 self.problems.append(f"{prefix}{name}: required key is missing")
@@ -433,6 +470,11 @@ def _explain(error: msgspec.ValidationError, hint: Any, value: Any) -> str:
     text = text[:1].lower() + text[1:]
     text, _, _ = text.partition(", got")
     return f"{text}{' at ' + where.rstrip('`') if where else ''}, not {show(value)}"
+
+
+def _choices(hint: Any) -> list[Choices]:
+    extras = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+    return [extra for extra in extras if isinstance(extra, Choices)]
 
 
 def _literals(hint: Any) -> list[Any]:

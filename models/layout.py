@@ -1,0 +1,55 @@
+"""Resizing and cropping that keep the memory layout and export for every size."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def keep_layout(features: Tensor, like: Tensor) -> Tensor:
+    """The same values, channels last in memory if `like` is; else as they are.
+
+    Joining maps of two layouts copies all of them, and the convolutions that follow are slower.
+    """
+    if like.is_contiguous(memory_format=torch.channels_last):
+        return features.contiguous(memory_format=torch.channels_last)
+    return features
+
+
+def resize_like(features: Tensor, like: Tensor, *, align_corners: bool) -> Tensor:
+    """Bilinear, to the height, width and memory layout of another map.
+
+    Args:
+        features: (B, C, h, w).
+        like: (B, any, H, W).
+        align_corners: Whether the centres of the corner pixels stay in place, or the outer edges.
+
+    Returns:
+        (B, C, H, W).
+    """
+    size = like.shape[2:]
+    # An exported graph must take other sizes too; resizing to the same size changes nothing.
+    if torch.compiler.is_exporting() or features.shape[2:] != size:
+        features = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
+    return keep_layout(features, like)
+
+
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Fill images up with zeros, at the right and at the bottom.
+
+    Args:
+        images: (B, C, H, W).
+        multiple: What height and width become multiples of.
+    """
+    height, width = images.shape[2:]
+    if torch.compiler.is_exporting() or height % multiple or width % multiple:
+        images = F.pad(images, (0, -width % multiple, 0, -height % multiple))
+    return images
+
+
+def crop(features: Tensor, height: int, width: int) -> Tensor:
+    """The top left part of a map, as a map of its own and not a view."""
+    if torch.compiler.is_exporting() or features.shape[2:] != (height, width):
+        # Not by slicing: an exported graph would insist on whether the slice is the whole.
+        rows, columns = features.shape[2:]
+        features = F.pad(features, (0, width - columns, 0, height - rows))
+    return features

@@ -1,0 +1,204 @@
+"""Any network of timm that has a pyramid of features, as a backbone."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.layout import crop, pad_to_multiple
+from models.pretrained import no_answer
+
+PREFIX = "timm/"
+"""What a config writes in front of timm's names."""
+
+REDUCTIONS = (4, 8, 16, 32)
+"""The pyramid that a head expects, before any stride is left out."""
+
+
+class TimmBackbone(nn.Module):
+    """Four feature maps of a network of timm, at strides 4, 8, 16 and 32.
+
+    Source: PyTorch Image Models, https://github.com/huggingface/pytorch-image-models
+
+    Args:
+        name: timm's name, such as `"convnext_tiny"`, with or without a tag of weights.
+        in_channels: Channels of the images.
+        output_stride: Largest stride; with 8 or 16 the last stages dilate instead, which not every
+            network can.
+        pretrained: True takes timm's weights for the name (an earlier download, or from its hub), a
+            string is the path of a local file, false starts from scratch.
+
+    Raises:
+        ValueError: If timm has no such network, it does not have these strides, it takes images of
+            one size only, or its weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        in_channels: int = 3,
+        output_stride: int = 32,
+        pretrained: bool | str = False,
+    ) -> None:
+        super().__init__()
+        timm = import_timm()
+        if not timm.is_model(name):
+            close = difflib.get_close_matches(name, timm.list_models(), n=3)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise ValueError(f"timm has no network named {name!r}{hint}")
+        self.name = name
+        settings: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
+        if output_stride != 32:
+            settings["output_stride"] = output_stride
+        if pretrained:
+            path = timm_weights(name) if pretrained is True else local_file(pretrained)
+            settings |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
+        self.network = _create(name, settings)
+        info = self.network.feature_info
+        reductions = tuple(min(r, output_stride) for r in REDUCTIONS)
+        if tuple(info.reduction()[-4:]) != reductions:
+            raise ValueError(
+                f"timm/{name} has features at strides {', '.join(map(str, info.reduction()))}; "
+                f"a backbone needs {', '.join(map(str, reductions))} at the end"
+            )
+        self.channels: tuple[int, ...] = tuple(info.channels()[-4:])
+        self.strides = reductions
+        self.channels_first = self._probe(in_channels)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) to four maps (B, channels[i], ceil(H / stride), ceil(W / stride))."""
+        height, width = images.shape[2:]
+        # Many networks drop what does not fill a patch, or refuse it: the images are filled up.
+        maps = self.network(pad_to_multiple(images, REDUCTIONS[-1]))[-4:]
+        if not self.channels_first:
+            maps = [features.permute(0, 3, 1, 2) for features in maps]
+        return [
+            crop(features, -(-height // stride), -(-width // stride))
+            for features, stride in zip(maps, self.strides, strict=True)
+        ]
+
+    def _probe(self, in_channels: int) -> bool:
+        """Whether the maps are (B, C, H, W), not (B, H, W, C)."""
+        height, width = 2 * REDUCTIONS[-1], 3 * REDUCTIONS[-1]
+        training = self.network.training
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                shape = self.network(torch.zeros(1, in_channels, height, width))[-1].shape
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"timm/{self.name} cannot take images of any size ({error}); "
+                "choose another backbone"
+            ) from error
+        finally:
+            self.network.train(training)
+        return shape[1] == self.channels[-1] and shape[2] == height // self.strides[-1]
+
+
+def import_timm() -> Any:
+    """The package timm.
+
+    Raises:
+        ValueError: If it is not installed.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError(f"timm is needed ({error}): pip install timm") from error
+    return timm
+
+
+def local_file(path: str) -> Path:
+    """A file of weights that the user named.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"pretrained: cannot open {file}: no such file")
+    return file
+
+
+def timm_weights(name: str) -> Path:
+    """The published weights of a network of timm as a local file, downloaded if not there yet.
+
+    timm itself would ask its hub again and again, for minutes where there is no network.
+
+    Raises:
+        ValueError: If there are none, or they cannot be downloaded.
+    """
+    timm = import_timm()
+    settings = timm.models.get_pretrained_cfg(name)
+    if settings is None or not settings.hf_hub_id:
+        raise ValueError(
+            f'timm has no weights of {name!r} on its hub: set "pretrained" to false or to a file'
+        )
+    return hub_file(settings.hf_hub_id, "model.safetensors", f"the ImageNet weights of timm/{name}")
+
+
+def hub_file(repository: str, file: str, what: str, revision: str | None = None) -> Path:
+    """A file of the Hugging Face hub: an earlier download, or a new one.
+
+    Args:
+        repository: `"owner/name"`.
+        file: Its name there.
+        what: What a message calls it.
+        revision: Branch, tag or commit; the newest by default.
+
+    Raises:
+        ValueError: If it is not here and cannot be downloaded.
+    """
+    import huggingface_hub as hub
+
+    known = hub.try_to_load_from_cache(repository, file, revision=revision)
+    if isinstance(known, str):
+        return Path(known)
+    url = hub.hf_hub_url(repository, file, revision=revision)
+    reason = no_answer(url)
+    if not reason:
+        try:
+            return Path(hub.hf_hub_download(repository, file, revision=revision))
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise ValueError(
+        f"cannot download {what} ({reason}). Fetch {url} on a machine that can, put the file "
+        "anywhere and give its path instead. Without pretrained weights the model trains from "
+        "scratch"
+    )
+
+
+def _create(name: str, settings: dict[str, Any]) -> Any:
+    timm = import_timm()
+    # Networks with windows keep to one size unless told not to; the others do not know the word.
+    for extra in ({"strict_img_size": False}, {}):
+        with contextlib.suppress(TypeError):
+            return _checked_create(timm, name, {**settings, **extra})
+    if "output_stride" in settings:
+        raise ValueError(
+            f"timm/{name} cannot leave out strides, so its output stride is 32 and not "
+            f"{settings['output_stride']}: choose a convolutional backbone such as "
+            "timm/convnext_tiny, or UperNet, which takes any pyramid"
+        )
+    return timm.create_model(name, **settings)
+
+
+def _checked_create(timm: Any, name: str, settings: dict[str, Any]) -> Any:
+    try:
+        return timm.create_model(name, **settings)
+    except AssertionError as error:
+        # How HRNet and others refuse output_stride.
+        raise TypeError(str(error)) from error
+    except (RuntimeError, OSError, KeyError) as error:
+        if "pretrained_cfg_overlay" not in settings:
+            raise ValueError(f"timm/{name} cannot be built: {error}") from error
+        file = settings["pretrained_cfg_overlay"]["file"]
+        raise ValueError(
+            f"pretrained: {file} holds no weights of timm/{name}: {str(error).splitlines()[0]}"
+        ) from error
