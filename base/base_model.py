@@ -1,10 +1,13 @@
 """What a model promises to the programs."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from utils.name_map import NameMap
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,11 +37,14 @@ class BaseModel(nn.Module):
     aux_weight: float = 0.4
     """Weight of the loss of each auxiliary output; 0.4 is the PSPNet paper's."""
 
-    min_size: ClassVar[int] = 1
+    min_size: int = 1
     """Smallest height and width of an image, in pixels."""
 
     legacy_args: ClassVar[dict[str, str]] = {}
     """Arguments that older configs carry for this model, and why each means nothing here."""
+
+    foreign_names: ClassVar[dict[str, NameMap]] = {}
+    """How other programs that have the same network call its weights, by the program's name."""
 
     def __init__(
         self,
@@ -58,6 +64,18 @@ class BaseModel(nn.Module):
         self.freeze_backbone = freeze_backbone
         self._freezing_applied = False
 
+    @classmethod
+    def args_for(cls, args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Arguments of the network that a checkpoint's weights are of, with nothing to download.
+
+        Args:
+            args: What a config gives the constructor.
+            weights: A state dict that will be loaded.
+        """
+        accepted = inspect.signature(cls).parameters
+        nothing = {"pretrained": False, "encoder_weights": None}
+        return {**args, **{name: value for name, value in nothing.items() if name in accepted}}
+
     def backbone_modules(self) -> list[nn.Module]:
         """The modules that pretrained weights fill, from input to output; none by default."""
         return []
@@ -65,6 +83,22 @@ class BaseModel(nn.Module):
     def classifier_modules(self) -> list[nn.Module]:
         """The modules whose weights depend on the number of classes: what another task replaces."""
         raise NotImplementedError(f"{type(self).__name__} does not name its classifier_modules()")
+
+    def own_names(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """Weights of the same network in another program, under this model's names.
+
+        Args:
+            weights: A state dict of anyone's.
+
+        Returns:
+            The weights, renamed if they are of a program in `foreign_names`; and what the names of
+            parts begin with that such a file may lack.
+        """
+        for names in self.foreign_names.values():
+            renamed = names.ours(weights)
+            if renamed is not None:
+                return renamed, names.optional
+        return dict(weights), ()
 
     def get_backbone_params(self) -> list[nn.Parameter]:
         """The parameters of `backbone_modules()`, each once, in the model's order."""

@@ -41,15 +41,18 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
         multiple: What height and width become multiples of.
     """
     height, width = images.shape[2:]
-    if torch.compiler.is_exporting() or height % multiple or width % multiple:
-        images = F.pad(images, (0, -width % multiple, 0, -height % multiple))
+    return pad_to(images, height + -height % multiple, width + -width % multiple)
+
+
+def pad_to(images: Tensor, height: int, width: int) -> Tensor:
+    """Fill images up with zeros, at the right and at the bottom, to a height and width."""
+    rows, columns = images.shape[2:]
+    if torch.compiler.is_exporting() or (rows, columns) != (height, width):
+        images = F.pad(images, (0, width - columns, 0, height - rows))
     return images
 
 
 def crop(features: Tensor, height: int, width: int) -> Tensor:
     """The top left part of a map, as a map of its own and not a view."""
-    if torch.compiler.is_exporting() or features.shape[2:] != (height, width):
-        # Not by slicing: an exported graph would insist on whether the slice is the whole.
-        rows, columns = features.shape[2:]
-        features = F.pad(features, (0, width - columns, 0, height - rows))
-    return features
+    # Not by slicing: an exported graph would insist on whether the slice is the whole.
+    return pad_to(features, height, width)

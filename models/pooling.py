@@ -1,7 +1,7 @@
 """Adaptive average pooling as two matrix products."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.layout import keep_layout
 
@@ -40,7 +40,7 @@ def adaptive_average_pool(features: Tensor, bins: int) -> Tensor:
         (B, C, bins, bins), in the type of `features`.
     """
     device_type = features.device.type
-    if torch.is_autocast_enabled(device_type):
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         # Half precision would round the weights: 1/11 alone is 0.1% off in bfloat16.
         with torch.autocast(device_type, enabled=False):
             return _pool(features, bins)
@@ -55,3 +55,23 @@ def _pool(features: Tensor, bins: int) -> Tensor:
     columns_pooled = features.to(precise) @ columns.T  # (B, C, H, bins)
     pooled = (rows @ columns_pooled).to(features.dtype)  # (B, C, bins, bins)
     return keep_layout(pooled, features)  # a product comes out channels first
+
+
+class AveragePool(nn.Module):
+    """Averages over a grid of bins x bins cells.
+
+    Args:
+        bins: Cells along each side.
+    """
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, bins, bins)."""
+        return adaptive_average_pool(features, self.bins)
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows of this module."""
+        return f"bins={self.bins}"

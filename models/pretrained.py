@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from utils.checkpoint import read_safetensors
+
 logger = logging.getLogger(__name__)
 
 _GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/"
@@ -23,6 +25,11 @@ URLS: dict[str, str] = {
     "resnet50s": _GLUON + "gluon_resnet50_v1s-1762acc0.pth",  # s: with the deep stem
     "resnet101s": _GLUON + "gluon_resnet101_v1s-60fe0cc1.pth",
     "resnet152s": _GLUON + "gluon_resnet152_v1s-dcc41b81.pth",
+    "xception": (
+        "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/"
+        "xception-43020ad28.pth"
+    ),
+    "drn_d_54": "http://dl.yf.io/drn/drn_d_54-0e0534ff.pth",
 }
 
 # Seconds. A machine with no way out is to hear of it at once, not after the system's minutes.
@@ -35,6 +42,7 @@ def load_pretrained(
     pretrained: bool | str,
     *,
     rename: Callable[[str], str] = str,
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
     classifier: str = "fc.",
 ) -> None:
     """Fill a trunk with ImageNet weights.
@@ -50,6 +58,7 @@ def load_pretrained(
         pretrained: False does nothing, True downloads (or takes an earlier download from torch
             hub's folder), a string is the path of a local file.
         rename: Gives the trunk's name for a name of the file, where they differ.
+        convert: Makes the trunk's weights of the file's, where other names are not enough.
         classifier: What the names of the file's own classifier begin with.
 
     Raises:
@@ -59,7 +68,7 @@ def load_pretrained(
     if pretrained is False:
         return
     path = downloaded(name) if pretrained is True else Path(pretrained).expanduser()
-    weights = {rename(key): value for key, value in read_weights(path).items()}
+    weights = {rename(key): value for key, value in convert(read_weights(path)).items()}
     wanted = trunk.state_dict()
     first = next(iter(wanted))
     if first in weights and weights[first].dim() == wanted[first].dim():
@@ -120,12 +129,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict, also out of a checkpoint and without its `module.` prefixes.
 
     Args:
-        path: A file of `torch.save`. Only tensors and plain containers are read from it.
+        path: A file of `torch.save`, or a `.safetensors`. Only tensors and plain containers are
+            read from it.
 
     Raises:
         ValueError: If there is no such file or it does not hold a state dict.
     """
     try:
+        if path.suffix == ".safetensors":
+            return read_safetensors(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ValueError(f"pretrained: cannot open {path}: {error.strerror or error}") from error

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.layout import resize_like
-from models.pooling import adaptive_average_pool
+from models.pooling import AveragePool
 from models.pretrained import load_pretrained
 from models.resnet import RESNETS, ResNet
 from models.timm_backbone import PREFIX, TimmBackbone
@@ -17,37 +17,24 @@ from utils.config import Choices, PositiveInt
 BACKBONES = Choices(RESNETS, (PREFIX,))
 
 
-class AveragePool(nn.Module):
-    """Averages over a grid of bins x bins cells.
-
-    Args:
-        bins: Cells along each side.
-    """
-
-    def __init__(self, bins: int) -> None:
-        super().__init__()
-        self.bins = bins
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, bins, bins)."""
-        return adaptive_average_pool(features, self.bins)
-
-    def extra_repr(self) -> str:
-        """What `print(model)` shows of this module."""
-        return f"bins={self.bins}"
-
-
 class PyramidPooling(nn.Module):
     """Adds to each position what lies around it, near and far.
 
     Args:
-        in_channels: Channels of the input; the output has a quarter of them.
+        in_channels: Channels of the input.
         bins: Grid sizes to pool at.
+        out_channels: Channels of the output; a quarter of `in_channels` by default.
     """
 
-    def __init__(self, in_channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        bins: tuple[int, ...] = (1, 2, 3, 6),
+        out_channels: int | None = None,
+    ) -> None:
         super().__init__()
         channels = in_channels // 4
+        out_channels = out_channels or channels
         self.stages = nn.ModuleList(
             nn.Sequential(
                 AveragePool(size),
@@ -58,14 +45,14 @@ class PyramidPooling(nn.Module):
             for size in bins
         )
         self.bottleneck = nn.Sequential(
-            nn.Conv2d(in_channels + channels * len(bins), channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
+            nn.Conv2d(in_channels + channels * len(bins), out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
             nn.Dropout2d(0.1),
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, in_channels / 4, H, W)."""
+        """(B, in_channels, H, W) to (B, out_channels, H, W)."""
         pyramid = [features]
         for pooled in self.stages:
             pyramid.append(resize_like(pooled(features), features, align_corners=True))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from models.layout import crop, pad_to_multiple
-from models.pretrained import no_answer
+from models.pretrained import no_answer, read_weights
+from models.probe import outputs_of
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "timm/"
 """What a config writes in front of timm's names."""
@@ -58,8 +64,11 @@ class TimmBackbone(nn.Module):
             settings["output_stride"] = output_stride
         if pretrained:
             path = timm_weights(name) if pretrained is True else local_file(pretrained)
-            settings |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(path)}}
-        self.network = _create(name, settings)
+            settings |= weights_overlay(path)
+        with missing_weights() as missing:
+            self.network = _create(name, settings)
+        if pretrained:
+            report_missing(missing, self.network, f"timm/{name}", path)
         info = self.network.feature_info
         reductions = tuple(min(r, output_stride) for r in REDUCTIONS)
         if tuple(info.reduction()[-4:]) != reductions:
@@ -86,19 +95,11 @@ class TimmBackbone(nn.Module):
     def _probe(self, in_channels: int) -> bool:
         """Whether the maps are (B, C, H, W), not (B, H, W, C)."""
         height, width = 2 * REDUCTIONS[-1], 3 * REDUCTIONS[-1]
-        training = self.network.training
-        self.network.eval()
         try:
-            with torch.no_grad():
-                shape = self.network(torch.zeros(1, in_channels, height, width))[-1].shape
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"timm/{self.name} cannot take images of any size ({error}); "
-                "choose another backbone"
-            ) from error
-        finally:
-            self.network.train(training)
-        return shape[1] == self.channels[-1] and shape[2] == height // self.strides[-1]
+            deepest = outputs_of(self.network, torch.zeros(1, in_channels, height, width), 4)[-1]
+        except ValueError as error:
+            raise ValueError(f"timm/{self.name} {error}; choose another backbone") from error
+        return deepest.shape[1] == self.channels[-1]
 
 
 def import_timm() -> Any:
@@ -112,6 +113,63 @@ def import_timm() -> Any:
     except ImportError as error:
         raise ValueError(f"timm is needed ({error}): pip install timm") from error
     return timm
+
+
+def weights_overlay(path: Path) -> dict[str, Any]:
+    """Arguments of `timm.create_model()` that fill the network from a file that we read."""
+    return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": read_weights(path)}}
+
+
+@contextlib.contextmanager
+def missing_weights() -> Iterator[list[str]]:
+    """The names of the weights that timm does not find in a file while this is open.
+
+    It loads what fits and says the rest to a log that nobody reads.
+    """
+    names: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found = re.match(r"Missing keys \((.*?)\)", record.getMessage())
+            names.extend(found[1].split(", ") if found else [])
+
+    log = logging.getLogger("timm.models._builder")
+    before = (log.level, log.propagate)
+    listener = Listener()
+    log.addHandler(listener)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield names
+    finally:
+        log.removeHandler(listener)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+def report_missing(missing: list[str], network: nn.Module, what: str, path: Path) -> None:
+    """Warn of weights that a file lacked.
+
+    Raises:
+        ValueError: If it lacked them all.
+    """
+    # A pyramid of features lacks the classifier, and joins the first parts of its names by _.
+    own = [f"_{key.replace('.', '_')}" for key, _ in network.named_parameters()]
+    own += [f"_{key.replace('.', '_')}" for key, _ in network.named_buffers()]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    missing = [n for n in missing if any(k.endswith(f"_{n.replace('.', '_')}") for k in own)]
+    if len(missing) >= len(list(network.parameters())):
+        raise ValueError(
+            f"pretrained: {path} holds no weights of {what}: expected names such as {missing[0]}"
+        )
+    if missing:
+        logger.warning(
+            "%d weights of %s are not in %s and keep their random values: %s",
+            len(missing),
+            what,
+            path,
+            ", ".join(missing),
+        )
 
 
 def local_file(path: str) -> Path:
@@ -196,9 +254,5 @@ def _checked_create(timm: Any, name: str, settings: dict[str, Any]) -> Any:
         # How HRNet and others refuse output_stride.
         raise TypeError(str(error)) from error
     except (RuntimeError, OSError, KeyError) as error:
-        if "pretrained_cfg_overlay" not in settings:
-            raise ValueError(f"timm/{name} cannot be built: {error}") from error
-        file = settings["pretrained_cfg_overlay"]["file"]
-        raise ValueError(
-            f"pretrained: {file} holds no weights of timm/{name}: {str(error).splitlines()[0]}"
-        ) from error
+        text = (str(error) or type(error).__name__).splitlines()
+        raise ValueError(f"timm/{name} cannot be built: {' '.join(text)[:300]}") from error

@@ -20,6 +20,10 @@ NAMES = sorted(
     for path in GOLDEN.glob("*.json")
     if json.loads(path.read_text())["class"] in models.__all__
 )
+# Arguments that make the model the one that older checkpoints are of.
+EXTRA: dict[str, dict[str, Any]] = {
+    "UperNet": {"legacy_fpn": True},
+}
 
 
 def make_weight(key: str, shape: list[int]) -> np.ndarray:
@@ -42,9 +46,9 @@ def make_weight(key: str, shape: list[int]) -> np.ndarray:
 
 def build(golden: dict[str, Any]) -> BaseModel:
     model_class = getattr(models, golden["class"])
-    extra = (
-        {"pretrained": False} if "pretrained" in inspect.signature(model_class).parameters else {}
-    )
+    extra = dict(EXTRA.get(golden["class"], {}))
+    if "pretrained" in inspect.signature(model_class).parameters:
+        extra["pretrained"] = False
     return model_class(golden["num_classes"], **extra, **golden["args"])
 
 

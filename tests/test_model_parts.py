@@ -1,14 +1,19 @@
 """The parts that several models are made of: pooling, ResNet trunks, timm's backbones."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from safetensors.torch import save_file
 
 from models.pooling import adaptive_average_pool
+from models.pretrained import adapt_first_layer
 from models.resnet import ResNet
+from models.timm_backbone import TimmBackbone, timm_weights
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +74,127 @@ def test_feature_bottleneck_stages() -> None:
             features, expected = getattr(trunk, stage)(features), getattr(theirs, stage)(expected)
     assert features.shape == (1, 2048, 5, 6)
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+
+
+# timm's networks
+
+
+@pytest.mark.parametrize(
+    "name", ["convnext_atto", "resnet18", "mobilenetv3_small_050", "pvt_v2_b0", "darknet17"]
+)
+@pytest.mark.parametrize("size", [(64, 96), (33, 47), (5, 1)])
+def test_cardinality_timm_pyramid(name: str, size: tuple[int, int]) -> None:
+    backbone = TimmBackbone(name, in_channels=4).eval()
+    with torch.no_grad():
+        maps = backbone(torch.randn(2, 4, *size))
+    for features, channels, stride in zip(maps, backbone.channels, (4, 8, 16, 32), strict=True):
+        assert features.shape == (2, channels, -(-size[0] // stride), -(-size[1] // stride))
+
+
+def test_feature_timm_same_features() -> None:
+    """Source: timm, of an image that needs no filling up."""
+    theirs = timm.create_model("convnext_atto", features_only=True).eval()
+    backbone = TimmBackbone("convnext_atto").eval()
+    backbone.network.load_state_dict(theirs.state_dict())
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        for features, expected in zip(backbone(images), theirs(images), strict=True):
+            assert torch.equal(features, expected)
+
+
+def test_feature_timm_channels_last_networks() -> None:
+    """Source: timm; Swin gives (B, H, W, C)."""
+    backbone = TimmBackbone("swin_tiny_patch4_window7_224").eval()
+    assert not backbone.channels_first
+    with torch.no_grad():
+        images = torch.randn(1, 3, 64, 64)
+        expected = backbone.network(images)[-1].permute(0, 3, 1, 2)
+        assert torch.equal(backbone(images)[-1], expected)
+
+
+@pytest.mark.parametrize(("stride", "strides"), [(8, (4, 8, 8, 8)), (16, (4, 8, 16, 16))])
+def test_cardinality_timm_output_stride(stride: int, strides: tuple[int, ...]) -> None:
+    backbone = TimmBackbone("convnext_atto", output_stride=stride).eval()
+    assert backbone.strides == strides
+    with torch.no_grad():
+        sizes = [tuple(f.shape[2:]) for f in backbone(torch.randn(1, 3, 64, 64))]
+    assert sizes == [(64 // s, 64 // s) for s in strides]
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "resnet18", "hrnet_w18_small"])
+def test_gradient_timm_every_trainable_parameter(name: str) -> None:
+    backbone = TimmBackbone(name)
+    sum(f.square().sum() for f in backbone(torch.randn(2, 3, 64, 64))).backward()
+    for key, parameter in backbone.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, key
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("convnext_tinny", {}, "timm has no network named 'convnext_tinny'; did you mean convnext"),
+        ("vit_tiny_patch16_224", {}, "has features at strides 16"),
+        ("maxvit_rmlp_pico_rw_256", {}, "cannot take images of any size"),
+        ("swin_tiny_patch4_window7_224", {"output_stride": 8}, "cannot leave out strides"),
+        ("hrnet_w18_small", {"output_stride": 16}, "cannot leave out strides"),
+        ("convnext_atto", {"pretrained": "nowhere.pth"}, "cannot open nowhere.pth"),
+    ],
+)
+def test_exception_timm(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        TimmBackbone(name, **settings)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_feature_timm_weights_from_a_file(channels: int, tmp_path: Path) -> None:
+    """Source: timm's network whose weights they are."""
+    theirs = timm.create_model("convnext_atto")
+    for value in theirs.parameters():
+        value.data.normal_()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    path = str(tmp_path / "weights.pth")
+    backbone = TimmBackbone("convnext_atto", in_channels=channels, pretrained=path)
+    own, weights = backbone.state_dict(), theirs.state_dict()
+    expected = adapt_first_layer(weights["stem.0.weight"], channels)
+    torch.testing.assert_close(own["network.stem_0.weight"], expected)
+    for key in ("stages.0.blocks.0.conv_dw.weight", "stages.3.downsample.1.bias"):
+        assert torch.equal(own[f"network.{key.replace('.', '_', 1)}"], weights[key])
+
+
+def test_feature_timm_reports_what_is_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = timm.create_model("convnext_atto").state_dict()
+    del weights["stages.1.blocks.0.norm.weight"]
+    torch.save(weights, tmp_path / "weights.pth")
+    TimmBackbone("convnext_atto", pretrained=str(tmp_path / "weights.pth"))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("1 weights of timm/convnext_atto are not in")
+    assert record.getMessage().endswith("stages.1.blocks.0.norm.weight")
+    torch.save({"a.weight": torch.zeros(1)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="holds no weights of timm/convnext_atto"):
+        TimmBackbone("convnext_atto", pretrained=str(tmp_path / "weights.pth"))
+
+
+def test_feature_timm_earlier_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in the hub's folder is taken without a word to the network."""
+    repository = tmp_path / "models--timm--convnext_atto.d2_in1k"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    save_file(timm.create_model("convnext_atto").state_dict(), snapshot / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("models.timm_backbone.no_answer", lambda url: pytest.fail(url))
+    assert timm_weights("convnext_atto") == snapshot / "model.safetensors"
+    TimmBackbone("convnext_atto", pretrained=True)
+
+
+def test_exception_timm_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("models.timm_backbone.no_answer", lambda url: "no answer within 3 s")
+    with pytest.raises(ValueError) as caught:
+        TimmBackbone("convnext_atto", pretrained=True)
+    url = "https://huggingface.co/timm/convnext_atto.d2_in1k/resolve/main/model.safetensors"
+    assert f"Fetch {url} on a machine that can" in str(caught.value)

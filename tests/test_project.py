@@ -15,9 +15,20 @@ from tests.conftest import ROOT
 
 # Import name -> what pip calls it, where they differ.
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.yaml",
-            "sklearn": "scikit-learn"}  # fmt: skip
+            "sklearn": "scikit-learn",
+            "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 OPTIONAL = {"albumentations"}  # a peer that a benchmark compares with
-LAYERS = ["utils", "base", "models", "dataloaders", "parts", "trainer", "restore", "rehearsal"]
+LAYERS = [
+    "utils",
+    "base",
+    "models",
+    "dataloaders",
+    "parts",
+    "trainer",
+    "init_from",
+    "restore",
+    "rehearsal",
+]
 PROGRAM = [
     path
     for folder in ("", "base", "dataloaders", "models", "utils", "utils/losses", "benchmarks")

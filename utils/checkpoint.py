@@ -59,6 +59,9 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) ->
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint of ours, of the ancestor, or a bare `state_dict`, onto the CPU.
 
+    Also read are torchvision's training checkpoints, whose weights are under `model`, and files of
+    safetensors.
+
     Nothing in the file is executed: only tensors and plain data (and the NumPy number that the
     ancestor stored as `monitor_best`) are read. The content is held against its digest, or against
     the archive's checksums where another program wrote it.
@@ -71,6 +74,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
+        if path.suffix == ".safetensors":
+            return {"state_dict": without_prefix(read_safetensors(path))}
         _verify(path)
         with torch.serialization.safe_globals(_numpy_number_types()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -91,6 +96,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint")
+    if "state_dict" not in checkpoint and isinstance(checkpoint.get("model"), dict):
+        checkpoint = {"state_dict": checkpoint["model"]}
     if "state_dict" not in checkpoint:
         if not checkpoint or not all(isinstance(v, torch.Tensor) for v in checkpoint.values()):
             raise CheckpointError(f"{path}: has no 'state_dict'; it is not a checkpoint of a model")
@@ -98,6 +105,22 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if "monitor_best" in checkpoint and isinstance(checkpoint["monitor_best"], np.number):
         checkpoint["monitor_best"] = checkpoint["monitor_best"].item()
     return {**checkpoint, "state_dict": without_prefix(checkpoint["state_dict"])}
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of the format safetensors, which holds tensors and nothing else.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        ValueError: If it is damaged or of another format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def without_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -108,16 +131,25 @@ def without_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
     return {key[len(prefix) :]: value for key, value in state_dict.items()}
 
 
-def describe_misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+def describe_misfit(
+    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], optional: tuple[str, ...] = ()
+) -> str:
     """Why weights do not fit a model, in one line; empty if they do.
 
     Args:
         own: The model's `state_dict`.
         weights: A checkpoint's.
+        optional: What names begin with that may be missing.
     """
     different = [key for key in own if key in weights and own[key].shape != weights[key].shape]
     # Written by torch 0.4 or older, a file lacks these counters; evaluation does not read them.
-    missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
+    missing = [
+        key
+        for key in own
+        if key not in weights
+        and not key.endswith("num_batches_tracked")
+        and not (optional and key.startswith(optional))
+    ]
     unexpected = [key for key in weights if key not in own]
     shapes = [f"{key} is {_shape(weights[key])}, not {_shape(own[key])}" for key in different]
     return "; ".join(

@@ -146,6 +146,7 @@ class Config:
     seed: Seed = 0
     deterministic: bool = False
     ignore_index: LabelValue = 255
+    init_from: str | None = None
     tree: dict[str, Any] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

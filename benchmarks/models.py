@@ -1,0 +1,250 @@
+"""Every model beside the model of the same name in Segmentation Models PyTorch.
+
+For each: parameters, GFLOP (two for a multiplication with an addition), seconds of a forward pass
+in evaluation mode, seconds of forward and backward in training mode, and the memory that the latter
+takes at its peak. Where SMP has a model of that name, both take turns and the ratio of the times is
+printed. Few of these pairs are the same network, so the GFLOP of both stand beside: only
+`DeepLabV3` is equal layer by layer.
+
+    python -m benchmarks.models [--size 256] [--batch-size 2] [--device cuda] [NAME ...]
+    python -m benchmarks.models --count     parameters and GFLOP at 512x512 only
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tabulate
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import models
+
+NUM_CLASSES = 21
+
+# The arguments with which the models are compared and listed; the reference logits have the same.
+OURS: dict[str, dict[str, Any]] = {
+    "FCN8": {},
+    "FCN": {"backbone": "resnet50"},
+    "UNet": {},
+    "UNetResnet": {"backbone": "resnet50"},
+    "SegNet": {},
+    "SegResNet": {},
+    "ENet": {},
+    "GCN": {"backbone": "resnet50"},
+    "DeepLabV3": {"backbone": "resnet50"},
+    "DeepLab": {"backbone": "resnet50"},
+    "DeepLab, xception": {"backbone": "xception"},
+    "DeepLab, mobilenet_v2": {"backbone": "mobilenet_v2"},
+    "DeepLab, drn": {"backbone": "drn", "output_stride": 8},
+    "DeepLab_DUC_HDC": {},
+    "UperNet": {"backbone": "resnet50"},
+    "PSPNet": {"backbone": "resnet50"},
+    "PSPDenseNet": {"backbone": "densenet121"},
+}
+
+# SMP's model of the same name, with the backbone of ours where ours has one.
+THEIRS: dict[str, dict[str, Any]] = {
+    "UNet": {"architecture": "Unet", "encoder_name": "resnet34"},
+    "UNetResnet": {"architecture": "Unet", "encoder_name": "resnet50"},
+    "DeepLabV3": {"architecture": "DeepLabV3", "encoder_name": "resnet50"},
+    "DeepLab": {"architecture": "DeepLabV3Plus", "encoder_name": "resnet50"},
+    "DeepLab, xception": {"architecture": "DeepLabV3Plus", "encoder_name": "tu-xception65"},
+    "DeepLab, mobilenet_v2": {"architecture": "DeepLabV3Plus", "encoder_name": "mobilenet_v2"},
+    "UperNet": {"architecture": "UPerNet", "encoder_name": "resnet50"},
+    "PSPNet": {"architecture": "PSPNet", "encoder_name": "resnet50"},
+}
+
+
+@dataclasses.dataclass
+class Figures:
+    """What was measured of one network."""
+
+    parameters: float
+    gflop: float
+    forward: list[float] = dataclasses.field(default_factory=list)
+    both: list[float] = dataclasses.field(default_factory=list)
+    memory: float = 0.0
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(OURS))
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--count", action="store_true")
+    arguments = parser.parse_args()
+    names = arguments.names or list(OURS)
+    unknown = set(names) - set(OURS)
+    if unknown:
+        parser.error(f"no model {', '.join(unknown)}: choose from {'; '.join(OURS)}")
+    if arguments.count:
+        counts = [(name, *count(build_ours, name, 512)) for name in names]
+        print(tabulate.tabulate(counts, headers=["model", "M parameters", "GFLOP"], floatfmt=".2f"))
+        return
+    print(
+        f"{arguments.size}x{arguments.size}, batch {arguments.batch_size}, {arguments.device}, "
+        f"torch {torch.__version__}, median of {arguments.rounds}"
+    )
+    rows = [row for name in names for row in compare(name, arguments)]
+    headers = ["model", "M parameters", "GFLOP", "forward ms", "forward+backward ms", "peak MiB",
+               "forward ratio", "forward+backward ratio"]  # fmt: skip
+    print(tabulate.tabulate(rows, headers=headers, floatfmt=".2f"))
+
+
+def build_ours(name: str) -> nn.Module:
+    """A model of this program without pretrained weights."""
+    cls = getattr(models, name.partition(",")[0])
+    return cls(NUM_CLASSES, **cls.args_for(OURS[name], {}))
+
+
+def build_theirs(name: str) -> nn.Module:
+    """SMP's model of the same name."""
+    import segmentation_models_pytorch
+
+    settings = dict(THEIRS[name])
+    architecture = getattr(segmentation_models_pytorch, settings.pop("architecture"))
+    return architecture(encoder_weights=None, classes=NUM_CLASSES, **settings)
+
+
+def compare(name: str, arguments: argparse.Namespace) -> list[list[Any]]:
+    """The rows of one model: ours, and SMP's with the ratios."""
+    builders = [build_ours, build_theirs][: 2 if name in THEIRS else 1]
+    device = torch.device(arguments.device)
+    shape = (arguments.batch_size, 3, arguments.size, arguments.size)
+    images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
+    networks = [prepared(build(name), device) for build in builders]
+    figures = [Figures(*count(build, name, arguments.size)) for build in builders]
+    for round_number in range(arguments.rounds + 1):
+        for network, found in zip(networks, figures, strict=True):
+            forward, both = seconds(network, images, device)
+            if round_number:  # the first warms up
+                found.forward.append(forward)
+                found.both.append(both)
+    del networks
+    for build, found in zip(builders, figures, strict=True):
+        found.memory = peak_memory(build, name, shape, device)
+    rows: list[list[Any]] = [[name, *cells(figures[0])]]
+    if len(figures) == 2:
+        ours, theirs = figures
+        ratios = [
+            statistics.median(a / b for a, b in zip(mine, other, strict=True))
+            for mine, other in ((ours.forward, theirs.forward), (ours.both, theirs.both))
+        ]
+        rows[0] += ratios
+        rows.append([f"  SMP {THEIRS[name]['architecture']}", *cells(theirs)])
+    return rows
+
+
+def cells(figures: Figures) -> list[float]:
+    """The measured part of a row."""
+    return [
+        figures.parameters,
+        figures.gflop,
+        1000 * statistics.median(figures.forward),
+        1000 * statistics.median(figures.both),
+        figures.memory,
+    ]
+
+
+def prepared(network: nn.Module, device: torch.device) -> nn.Module:
+    """On the device, channels last, as the Trainer has it."""
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def count(build: Callable[[str], nn.Module], name: str, size: int) -> tuple[float, float]:
+    """Millions of parameters, and GFLOP of the forward pass of one image.
+
+    Nothing is computed: on the device `meta` tensors have shapes and no values.
+    """
+    with torch.device("meta"), torch.no_grad():
+        network = build(name).eval()
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, 3, size, size))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return parameters / 1e6, counter.get_total_flops() / 1e9
+
+
+def seconds(network: nn.Module, images: Tensor, device: torch.device) -> tuple[float, float]:
+    """Of a forward pass in evaluation mode, and of forward and backward in training mode."""
+
+    def timed(work: Callable[[], object]) -> float:
+        synchronise(device)
+        start = time.perf_counter()
+        work()
+        synchronise(device)
+        return time.perf_counter() - start
+
+    network.eval()
+    with torch.no_grad():
+        forward = timed(lambda: network(images))
+    network.train()
+    both = timed(lambda: forward_backward(network, images))
+    network.zero_grad(set_to_none=True)
+    return forward, both
+
+
+def forward_backward(network: nn.Module, images: Tensor) -> None:
+    """One step without its update; auxiliary outputs included."""
+    outputs = network(images)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    torch.stack([output.float().mean() for output in outputs]).sum().backward()
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_memory(
+    build: Callable[[str], nn.Module], name: str, shape: tuple[int, ...], device: torch.device
+) -> float:
+    """MiB that forward and backward take on top of the network itself, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_peak_memory, (build, name, shape, str(device)))
+
+
+def _peak_memory(
+    build: Callable[[str], nn.Module], name: str, shape: tuple[int, ...], device_name: str
+) -> float:
+    device = torch.device(device_name)
+    network = prepared(build(name), device).train()
+    images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        forward_backward(network, images)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    forget = Path("/proc/self/clear_refs")
+    if not forget.exists():
+        return float("nan")  # only Linux says how much it was
+    forget.write_text("5")
+    before = _status("VmRSS")
+    forward_backward(network, images)
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+if __name__ == "__main__":
+    main()

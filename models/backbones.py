@@ -1,0 +1,78 @@
+"""Dilated backbones that give a pyramid of features."""
+
+from torch import Tensor, nn
+
+from models.pretrained import load_pretrained
+from models.resnet import RESNETS, ResNet
+from models.timm_backbone import PREFIX, TimmBackbone
+from utils.config import Choices
+
+DILATED = Choices(RESNETS, (PREFIX,))
+"""What `dilated_backbone()` can build."""
+
+TORCHVISION_RESNET = (
+    ("backbone.conv1.", "backbone.layer0.0."),
+    ("backbone.bn1.", "backbone.layer0.1."),
+    *((f"backbone.layer{number}.",) * 2 for number in range(1, 5)),
+)
+"""Pairs for a `NameMap`: torchvision's names of a backbone, and those of `ResNetStages`."""
+
+
+class ResNetStages(nn.Module):
+    """A ResNet in five parts, layer0 to layer4, as older checkpoints name them.
+
+    Args:
+        trunk: The network to take over.
+    """
+
+    def __init__(self, trunk: ResNet) -> None:
+        super().__init__()
+        self.weights_name = trunk.weights_name
+        self.channels = trunk.channels
+        self.layer0 = trunk.stem()
+        self.layer1 = trunk.layer1
+        self.layer2 = trunk.layer2
+        self.layer3 = trunk.layer3
+        self.layer4 = trunk.layer4
+
+    def load(self, pretrained: bool | str) -> None:
+        """Fill in ImageNet weights, see `load_pretrained()`.
+
+        Raises:
+            ValueError: If the weights cannot be had.
+        """
+        names = ("layer1", "layer2", "layer3", "layer4")
+        published = {"conv1": self.layer0[0], "bn1": self.layer0[1]}
+        published |= {name: getattr(self, name) for name in names}
+        load_pretrained(nn.ModuleDict(published), self.weights_name, pretrained)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) to four maps (B, channels[i], ceil(H / stride), ceil(W / stride))."""
+        stride4 = self.layer1(self.layer0(images))
+        stride8 = self.layer2(stride4)
+        middle = self.layer3(stride8)
+        return [stride4, stride8, middle, self.layer4(middle)]
+
+
+def dilated_backbone(
+    name: str, *, in_channels: int, output_stride: int, pretrained: bool | str
+) -> ResNetStages | TimmBackbone:
+    """A ResNet without weights yet (see `ResNetStages.load()`), or a network of timm with them.
+
+    Args:
+        name: One of `DILATED`.
+        in_channels: Channels of the images.
+        output_stride: 8 or 16: what the last stages dilate for.
+        pretrained: For timm's networks, as in `TimmBackbone`.
+
+    Raises:
+        ValueError: If timm's network cannot dilate, or its weights cannot be had.
+    """
+    if name.startswith(PREFIX):
+        return TimmBackbone(
+            name.removeprefix(PREFIX),
+            in_channels=in_channels,
+            output_stride=output_stride,
+            pretrained=pretrained,
+        )
+    return ResNetStages(ResNet(name, in_channels=in_channels, output_stride=output_stride))

@@ -1,0 +1,135 @@
+"""FCN: a dilated backbone and a small convolutional head, as torchvision has it."""
+
+from typing import Annotated, ClassVar
+
+from torch import Tensor, nn
+
+from base.base_model import BaseModel
+from models.aspp import conv_bn_relu
+from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone
+from models.layout import resize_like
+from models.timm_backbone import TimmBackbone
+from utils.config import PositiveInt
+from utils.name_map import NameMap
+
+
+def fcn_head(in_channels: int, classifier: nn.Conv2d) -> nn.Sequential:
+    """A 3x3 convolution to as many channels as the classifier takes, and the classifier."""
+    return nn.Sequential(
+        *conv_bn_relu(in_channels, classifier.in_channels, 3), nn.Dropout(0.1), classifier
+    )
+
+
+class FCN(BaseModel):
+    """Fully convolutional network: logits at an output stride of 8, upsampled.
+
+    The same network as torchvision's `fcn_resnet50` and `fcn_resnet101`, so that their checkpoints
+    fit.
+
+    Paper: Fully Convolutional Networks for Semantic Segmentation, https://arxiv.org/abs/1411.4038
+
+    Differs from the paper:
+        - The backbone is a dilated ResNet with an output stride of 8 instead of VGG-16 with 32.
+        - The head is two convolutions with BatchNorm instead of two wide ones of 4096 channels.
+        - The logits are upsampled bilinearly, at once, and not by a convolution that is learnt.
+        - There is an auxiliary head.
+
+    Args:
+        num_classes: K, without the ignored label.
+        in_channels: C, the channels of the images.
+        backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
+        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
+            a local file, false trains from scratch.
+        use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
+            model, untrained, so that checkpoints fit both ways.
+        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_backbone: Train the heads only.
+
+    Raises:
+        ValueError: If `backbone` is not known or cannot have an output stride of 8, or its weights
+            cannot be had.
+    """
+
+    aux_weight = 0.5  # torchvision's, as it trained the weights that it publishes
+
+    foreign_names: ClassVar[dict[str, NameMap]] = {
+        "torchvision": NameMap(
+            (
+                *TORCHVISION_RESNET,
+                ("classifier.", "head."),
+                ("aux_classifier.", "auxiliary_head."),
+            ),
+            optional=("auxiliary_head.",),
+        )
+    }
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        in_channels: PositiveInt = 3,
+        backbone: Annotated[str, DILATED] = "resnet50",
+        pretrained: bool | str = True,
+        use_aux: bool = True,
+        freeze_bn: bool = False,
+        freeze_backbone: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            in_channels=in_channels,
+            freeze_bn=freeze_bn,
+            freeze_backbone=freeze_backbone,
+        )
+        DILATED.check(backbone, "backbone")
+        self.use_aux = use_aux
+        self.backbone = dilated_backbone(
+            backbone, in_channels=in_channels, output_stride=8, pretrained=pretrained
+        )
+        aux_channels, channels = self.backbone.channels[2:]
+        classifiers = [nn.Conv2d(c // 4, num_classes, 1) for c in (channels, aux_channels)]
+        self.head = fcn_head(channels, classifiers[0])
+        self.auxiliary_head = fcn_head(aux_channels, classifiers[1])
+
+        if isinstance(self.backbone, TimmBackbone):
+            self.initialise_weights(classifiers, keep=self.backbone)
+        else:
+            self.initialise_weights(classifiers)
+            self.backbone.load(pretrained)
+        # Trainable weights that never get a gradient would stop a run on several processes.
+        self.auxiliary_head.requires_grad_(use_aux)
+        self.apply_freezing()
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """The network under the heads."""
+        return [self.backbone]
+
+    def classifier_modules(self) -> list[nn.Module]:
+        """The last convolution of each head."""
+        return [self.head[-1], self.auxiliary_head[-1]]
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Segment images.
+
+        Args:
+            images: (B, C, H, W) float, normalised, of any size.
+
+        Returns:
+            Logits (B, K, H, W); in training mode with `use_aux`, these and auxiliary logits of the
+            same shape.
+
+        Raises:
+            ValueError: If the images have the wrong shape, or the batch is too small to train on.
+        """
+        self.check_images(images)
+        batch, _, height, width = images.shape
+        self.check_batch(batch * ((height + 7) // 8) * ((width + 7) // 8))
+
+        # Backbone: (B, C8, ceil(H / 8), ceil(W / 8))
+        middle, deep = self.backbone(images)[2:]
+
+        # Heads
+        logits = resize_like(self.head(deep), images, align_corners=False)
+        if not (self.training and self.use_aux):
+            return logits
+        auxiliary_logits = resize_like(self.auxiliary_head(middle), images, align_corners=False)
+        return logits, auxiliary_logits

@@ -1,0 +1,40 @@
+"""A first pass through a network that others wrote, to see what it needs and uses."""
+
+import torch
+from torch import Tensor, nn
+
+
+def outputs_of(network: nn.Module, images: Tensor, last: int = 1) -> list[Tensor]:
+    """Run a network once in evaluation mode and freeze the parameters that did not matter.
+
+    Networks out of libraries carry parameters that their outputs here do not depend on. Left to
+    train they would never get a gradient, which stops a run on several processes.
+
+    Args:
+        network: Returns a tensor or a list of them.
+        images: (B, C, H, W), small.
+        last: How many of a list's last tensors will be used.
+
+    Returns:
+        The outputs, without graph.
+
+    Raises:
+        ValueError: If the network cannot take images of this size.
+    """
+    training = network.training
+    network.eval()
+    try:
+        with torch.enable_grad():
+            outputs = network(images)
+            outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)[-last:]
+            parameters = [p for p in network.parameters() if p.requires_grad]
+            total = torch.stack([output.float().sum() for output in outputs]).sum()
+            gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"cannot take images of any size ({error})") from error
+    finally:
+        network.train(training)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            parameter.requires_grad_(False)
+    return [output.detach() for output in outputs]

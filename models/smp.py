@@ -1,0 +1,312 @@
+"""The architectures of Segmentation Models PyTorch, over any of its encoders or timm's."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from base.base_model import BaseModel
+from models.layout import crop, pad_to
+from models.pooling import AveragePool
+from models.pretrained import adapt_first_layer, read_weights
+from models.probe import outputs_of
+from models.timm_backbone import (
+    hub_file,
+    local_file,
+    missing_weights,
+    report_missing,
+    timm_weights,
+    weights_overlay,
+)
+from utils.config import Choices, PositiveInt
+from utils.config_file import suggest
+from utils.name_map import NameMap
+
+ARCHITECTURES = Choices(
+    (
+        "Unet",
+        "UnetPlusPlus",
+        "MAnet",
+        "FPN",
+        "PAN",
+        "Linknet",
+        "DeepLabV3",
+        "DeepLabV3Plus",
+        "Segformer",
+        "DPT",
+        "UPerNet",
+        "PSPNet",
+    )
+)
+
+# Their context branch averages each image to one value, which a BatchNorm then sees.
+_POOLS_WHOLE_IMAGE = ("PAN", "DeepLabV3", "DeepLabV3Plus", "UPerNet")
+
+# PAN halves the encoder's last map three more times, and DPT once, but gets it back only if even.
+_SMALLEST_MAP = {"PAN": 8}
+_MULTIPLE = {"DPT": 2}
+
+_SET_HERE = (
+    "encoder_name",
+    "encoder_weights",
+    "in_channels",
+    "classes",
+    "activation",
+    "aux_params",
+)
+
+
+class SMP(BaseModel):
+    """An architecture of Segmentation Models PyTorch.
+
+    Source: https://github.com/qubvel-org/segmentation_models.pytorch, where each architecture
+    names its paper.
+
+    Differs from the library:
+        - Takes images of any size: they are filled up with zeros to what the network needs, and the
+          logits are cut back. Of sizes that the library takes itself, the logits are the same.
+        - The classifier starts close to zero, pooling to several bins is deterministic and exports
+          for every size, and parameters that nothing depends on do not train.
+
+    Args:
+        num_classes: K, without the ignored label.
+        architecture: Unet, UnetPlusPlus, MAnet, FPN, PAN, Linknet, DeepLabV3, DeepLabV3Plus,
+            Segformer, DPT, UPerNet or PSPNet.
+        encoder_name: The library's name of an encoder, such as resnet34, mobilenet_v2 or mit_b0; or
+            `tu-` and a name of timm's, such as tu-convnext_tiny. DPT takes timm's vision
+            transformers only.
+        encoder_weights: Weights of the encoder: the library's name of them, mostly `"imagenet"`;
+            the path of a local file; null trains from scratch.
+        options: Further arguments of the architecture, as a dict, such as
+            `{"decoder_channels": [128, 64, 32, 16, 8]}`; for a `tu-` encoder also those of timm.
+        in_channels: C, the channels of the images.
+        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_backbone: Train the decoder only.
+
+    Raises:
+        ValueError: If the architecture, the encoder, its weights or an option is not known, or the
+            two do not go together.
+    """
+
+    foreign_names: ClassVar[dict[str, NameMap]] = {
+        "segmentation_models_pytorch": NameMap(
+            [(part, f"network.{part}") for part in ("encoder.", "decoder.", "segmentation_head.")]
+        )
+    }
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        architecture: Annotated[str, ARCHITECTURES] = "Unet",
+        encoder_name: str = "resnet34",
+        encoder_weights: str | None = "imagenet",
+        options: dict[str, Any] | None = None,
+        in_channels: PositiveInt = 3,
+        freeze_bn: bool = False,
+        freeze_backbone: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            in_channels=in_channels,
+            freeze_bn=freeze_bn,
+            freeze_backbone=freeze_backbone,
+        )
+        ARCHITECTURES.check(architecture, "architecture")
+        self.architecture = architecture
+        builder = _Builder(architecture, encoder_name, options or {})
+        self.network = builder.build(num_classes, in_channels, encoder_weights)
+        _replace_pooling(self.network)
+        self.stride: int = self.network.encoder.output_stride * _MULTIPLE.get(architecture, 1)
+        self.takes_any_size = not self.network.requires_divisible_input_shape
+        self.smallest_side = self.stride * _SMALLEST_MAP.get(architecture, 1)
+        classifier = self._classifier()
+        nn.init.normal_(classifier.weight, std=0.01)
+        if classifier.bias is not None:
+            nn.init.zeros_(classifier.bias)
+        side = max(2 * self.stride, self.smallest_side)
+        try:
+            outputs_of(self.network, torch.zeros(1, in_channels, side, side + self.stride))
+        except ValueError as error:
+            raise ValueError(f"{architecture} with encoder {encoder_name} {error}") from error
+        self.apply_freezing()
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """The encoder."""
+        return [self.network.encoder]
+
+    def classifier_modules(self) -> list[nn.Module]:
+        """The last convolution of the head."""
+        return [self._classifier()]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Segment images.
+
+        Args:
+            images: (B, C, H, W) float, normalised, of any size.
+
+        Returns:
+            Logits (B, K, H, W).
+
+        Raises:
+            ValueError: If the images have the wrong shape, or the batch is too small to train on.
+        """
+        self.check_images(images)
+        batch, _, height, width = images.shape
+        rows, columns = -(-height // self.stride), -(-width // self.stride)
+        pools = self.architecture in _POOLS_WHOLE_IMAGE
+        self.check_batch(batch if pools else batch * rows * columns)
+
+        if not self.takes_any_size:
+            smallest = self.smallest_side
+            images = pad_to(
+                images, max(rows * self.stride, smallest), max(columns * self.stride, smallest)
+            )
+        return crop(self.network(images), height, width)
+
+    def _classifier(self) -> nn.Conv2d:
+        head = self.network.segmentation_head
+        return [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
+
+
+class _Builder:
+    """Builds an architecture over an encoder, with weights if wanted."""
+
+    def __init__(self, architecture: str, encoder_name: str, options: dict[str, Any]) -> None:
+        self.library = import_smp()
+        self.architecture = getattr(self.library, architecture)
+        self.encoder_name = encoder_name
+        self.options = options
+        self.of_timm = encoder_name.startswith("tu-")
+        self._check_encoder()
+        self._check_options(architecture)
+
+    def build(self, num_classes: int, in_channels: int, weights: str | None) -> Any:
+        """The network of the library."""
+        settings: dict[str, Any] = {
+            "encoder_name": self.encoder_name,
+            "encoder_weights": None,
+            "in_channels": in_channels,
+            "classes": num_classes,
+            **self.options,
+        }
+        if not self.of_timm:
+            network = self._create(settings)
+            if weights is not None:
+                self._load(network.encoder, weights, in_channels)
+            return network
+        if weights is not None:
+            name = self.encoder_name.removeprefix("tu-")
+            path = local_file(weights) if _is_path(weights) else timm_weights(name)
+            settings |= weights_overlay(path) | {"encoder_weights": True}
+            del settings["pretrained"]  # the library's own argument says so
+            with missing_weights() as missing:
+                network = self._create_of_timm(settings)
+            report_missing(missing, network.encoder, self.encoder_name, path)
+            return network
+        return self._create_of_timm(settings)
+
+    def _create_of_timm(self, settings: dict[str, Any]) -> Any:
+        # Transformers keep to one size unless told not to, each in its own words.
+        for extra in ({"strict_img_size": False}, {"dynamic_img_size": True}):
+            with contextlib.suppress(TypeError):
+                return self._create({**extra, **settings})
+        try:
+            return self._create(settings)
+        except TypeError as error:
+            raise ValueError(f"{self.encoder_name}: {error}") from error
+
+    def _create(self, settings: dict[str, Any]) -> Any:
+        try:
+            return self.architecture(**settings)
+        except (KeyError, ValueError, NotImplementedError, RuntimeError, AssertionError) as error:
+            text = str(error.args[0] if error.args else error).splitlines()[0]
+            name = self.architecture.__name__
+            raise ValueError(f"{name} with encoder {self.encoder_name}: {text}") from error
+
+    def _load(self, encoder: nn.Module, weights: str, in_channels: int) -> None:
+        if _is_path(weights):
+            path = local_file(weights)
+        else:
+            known = self.library.encoders.encoders[self.encoder_name]["pretrained_settings"]
+            if weights not in known:
+                hint = suggest(weights, known, listing=True) or "; there are none: use null"
+                raise ValueError(f"encoder_weights: {self.encoder_name} has no {weights!r}{hint}")
+            path = hub_file(
+                known[weights]["repo_id"],
+                "model.safetensors",
+                f"the {weights} weights of {self.encoder_name}",
+                known[weights]["revision"],
+            )
+        values = read_weights(path)
+        values = {key.removeprefix("encoder."): value for key, value in values.items()}
+        first = next(
+            f"{key}.weight" for key, m in encoder.named_modules() if isinstance(m, nn.Conv2d)
+        )
+        if first in values:
+            values[first] = adapt_first_layer(values[first], in_channels)
+        try:
+            encoder.load_state_dict(values)  # the library's own drops the classifier
+        except (RuntimeError, KeyError) as error:
+            text = str(error).splitlines()[-1].strip()
+            raise ValueError(
+                f"encoder_weights: {path} holds no weights of {self.encoder_name}: {text[:300]}"
+            ) from error
+
+    def _check_encoder(self) -> None:
+        name = self.encoder_name
+        known = self.library.encoders.get_encoder_names()
+        if not self.of_timm and name not in known:
+            hint = suggest(name, known) or "; timm's names begin with tu-, as in tu-convnext_tiny"
+            raise ValueError(f"encoder_name: there is no encoder {name!r}{hint}")
+        if self.of_timm:
+            import timm
+
+            if not timm.is_model(name.removeprefix("tu-")):
+                names = [f"tu-{model}" for model in timm.list_models()]
+                raise ValueError(f"encoder_name: timm has no {name[3:]!r}{suggest(name, names)}")
+
+    def _check_options(self, architecture: str) -> None:
+        parameters = inspect.signature(self.architecture.__init__).parameters.values()
+        known = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+        for name in self.options:
+            if name in _SET_HERE:
+                raise ValueError(f"options.{name}: not to be given here; see the other arguments")
+            if name not in known and not self.of_timm:
+                free = [option for option in known if option not in _SET_HERE]
+                hint = suggest(name, free, listing=True)
+                raise ValueError(f"options.{name}: {architecture} takes no such option{hint}")
+
+
+def import_smp() -> Any:
+    """The package segmentation_models_pytorch.
+
+    Raises:
+        ValueError: If it is not installed.
+    """
+    try:
+        import segmentation_models_pytorch
+    except ImportError as error:
+        raise ValueError(
+            f"SMP needs a package ({error}): pip install segmentation-models-pytorch"
+        ) from error
+    return segmentation_models_pytorch
+
+
+def _is_path(weights: str) -> bool:
+    return "/" in weights or "." in weights
+
+
+def _replace_pooling(network: nn.Module) -> None:
+    """Put our pooling where the library's has no deterministic gradient on CUDA."""
+    for parent in list(network.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, nn.AdaptiveAvgPool2d):
+                size = module.output_size
+                rows, columns = (size, size) if isinstance(size, int) else size or (1, 1)
+                if rows is not None and rows == columns and rows > 1:
+                    setattr(parent, name, AveragePool(rows))

@@ -1,0 +1,47 @@
+"""Max unpooling without scattering."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.layout import crop, keep_layout
+
+
+def unpool(
+    features: Tensor, indices: Tensor, size: Sequence[int], *, kernel_size: int = 2
+) -> Tensor:
+    """Put values back where max pooling with stride 2 took them from, zeros elsewhere.
+
+    The same numbers as `F.max_unpool2d`, which is not deterministic on CUDA and does not know where
+    to stop if a size was rounded up. Where two overlapping windows took the same pixel, the one
+    further down or right counts.
+
+    Args:
+        features: (B, C, h, w).
+        indices: What the pooling returned, of the same shape.
+        size: (H, W), the size of what was pooled: `h` is ceil(H / 2), and `w` ceil(W / 2).
+        kernel_size: 2, or 3 with a padding of 1.
+
+    Returns:
+        (B, C, H, W).
+    """
+    batch, channels, rows, columns = features.shape
+    height, width = size
+    row = torch.arange(2 * rows, device=features.device)[:, None]
+    column = torch.arange(2 * columns, device=features.device)
+    positions = (row * width + column).view(rows, 2, columns, 2)
+    # Each 2x2 cell is compared with the few windows only that reach into it: the one that it has
+    # the number of and, if they overlap, the next ones down and to the right.
+    reach = range(kernel_size - 1)
+    unpooled = features.new_zeros(())
+    for down, right in ((down, right) for down in reach for right in reach):
+        index, value = indices, features
+        if down or right:
+            shift = (-right, right, -down, down)
+            index, value = F.pad(indices, shift, value=-1), F.pad(features, shift)
+        chosen = index[:, :, :, None, :, None] == positions
+        unpooled = torch.where(chosen, value[:, :, :, None, :, None], unpooled)
+    unpooled = unpooled.reshape(batch, channels, 2 * rows, 2 * columns)
+    return crop(keep_layout(unpooled, features), height, width)

@@ -1,0 +1,247 @@
+"""UPerNet: pyramid pooling at the deepest features, a feature pyramid over all of them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from base.base_model import BaseModel
+from models.layout import resize_like
+from models.pretrained import load_pretrained
+from models.pspnet import PyramidPooling
+from models.resnet import RESNETS, ResNet, usual_dilations
+from models.timm_backbone import PREFIX, TimmBackbone
+from utils.config import Choices, PositiveInt
+
+BACKBONES = Choices(RESNETS, (PREFIX,))
+
+
+class ResNetPyramid(nn.Module):
+    """The four feature maps of a ResNet.
+
+    Args:
+        trunk: The ResNet, whose parts this takes over.
+    """
+
+    def __init__(self, trunk: ResNet) -> None:
+        super().__init__()
+        self.channels = trunk.channels
+        self.initial = trunk.stem()
+        self.layer1 = trunk.layer1
+        self.layer2 = trunk.layer2
+        self.layer3 = trunk.layer3
+        self.layer4 = trunk.layer4
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) to four maps (B, channels[i], ...), the largest first."""
+        stride4 = self.layer1(self.initial(images))
+        stride8 = self.layer2(stride4)
+        middle = self.layer3(stride8)
+        return [stride4, stride8, middle, self.layer4(middle)]
+
+
+class FeaturePyramid(nn.Module):
+    """Hands what the deep features know down to the larger ones, and joins them all.
+
+    Paper: Feature Pyramid Networks for Object Detection, https://arxiv.org/abs/1612.03144
+
+    Differs from the paper:
+        - The maps are resized bilinearly, and joined into one.
+        - The deepest map has no 3x3 convolution of its own.
+        - The largest map goes without a 1x1 convolution if it has `channels` channels already.
+
+    Args:
+        in_channels: Channels of the maps, the largest map first.
+        channels: Channels of each map in the pyramid, and of the output.
+        legacy: Be as older checkpoints are: a map gets what its deeper neighbour was before that
+            one got anything, and one 3x3 convolution under several names smooths them all.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, *, legacy: bool = False) -> None:
+        super().__init__()
+        self.legacy = legacy
+        self.keeps_first = in_channels[0] == channels
+        projected = in_channels[1:] if self.keeps_first else in_channels
+        self.conv1x1 = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in projected)
+        smooth_convs = [nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels[:-1]]
+        if legacy:
+            smooth_convs = smooth_convs[:1] * len(smooth_convs)
+        self.smooth_conv = nn.ModuleList(smooth_convs)
+        self.conv_fusion = nn.Sequential(
+            nn.Conv2d(len(in_channels) * channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+        self.register_load_state_dict_pre_hook(refuse_legacy_weights)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """(B, in_channels[i], H_i, W_i) to (B, channels, H_0, W_0)."""
+        laterals = list(maps[:1]) if self.keeps_first else []
+        projected = maps[1:] if self.keeps_first else maps
+        laterals += [conv(features) for conv, features in zip(self.conv1x1, projected, strict=True)]
+
+        # From the deepest to the largest
+        pyramid = laterals[-1:]
+        deeper = laterals[-1]
+        for lateral, smooth in zip(laterals[-2::-1], list(self.smooth_conv)[::-1], strict=True):
+            features = lateral + resize_like(deeper, lateral, align_corners=True)
+            pyramid.append(smooth(features))
+            deeper = lateral if self.legacy else features
+
+        pyramid.reverse()
+        largest = pyramid[0]
+        resized = [resize_like(features, largest, align_corners=True) for features in pyramid]
+        return self.conv_fusion(torch.cat(resized, dim=1))
+
+
+def smooths_alike(weights: Mapping[str, Tensor], prefix: str) -> bool:
+    """Whether the 3x3 convolutions of a `FeaturePyramid` are one and the same, as they once were.
+
+    Args:
+        weights: A state dict.
+        prefix: What the pyramid's names in it begin with.
+    """
+    keys = [key for key in weights if re.fullmatch(rf"{prefix}smooth_conv\.\d+\.weight", key)]
+    first, *others = [weights[key] for key in keys] or [torch.empty(0)]
+    return bool(others) and all(torch.equal(first, other) for other in others)
+
+
+def refuse_legacy_weights(
+    pyramid: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Refuse an older checkpoint's weights for a pyramid that would predict something else of them.
+
+    Raises:
+        ValueError: If the 3x3 convolutions are all the same, which they are in older checkpoints
+            only, and the pyramid is not `legacy`.
+    """
+    assert isinstance(pyramid, FeaturePyramid)
+    if smooths_alike(state_dict, prefix) and not pyramid.legacy:
+        raise ValueError(
+            "these weights are of an older UperNet, whose feature pyramid adds other maps: set "
+            "legacy_fpn=true in arch.args"
+        )
+
+
+class UperNet(BaseModel):
+    """Pyramid pooling at 1, 2, 4 and 6 bins, a feature pyramid, one segmentation head.
+
+    Paper: Unified Perceptual Parsing for Scene Understanding, https://arxiv.org/abs/1807.10221
+
+    Differs from the paper:
+        - There is one head, for semantic segmentation; no scenes, parts, materials, textures.
+        - The ResNets have an output stride of 16, by dilating layer4, and not of 32.
+        - The pooling is at 1, 2, 4 and 6 bins and not at 1, 2, 3 and 6, and its output has as many
+            channels as the deepest features.
+        - In the feature pyramid, BatchNorm and ReLU come once, after the maps are joined.
+        - The head is one 3x3 convolution.
+        - There is no auxiliary head.
+        - Every network of timm that has features at strides 4 to 32 can be the backbone.
+
+    Args:
+        num_classes: K, without the ignored label.
+        in_channels: C, the channels of the images.
+        backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
+        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
+            a local file, false trains from scratch.
+        fpn_out: Channels of the feature pyramid.
+        legacy_fpn: Build the feature pyramid in the way that older checkpoints need: see
+            `FeaturePyramid`.
+        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_backbone: Train the decoder only.
+
+    Raises:
+        ValueError: If `backbone` is not known or lacks one of the strides, or its weights cannot be
+            had, or `fpn_out` is below 1.
+    """
+
+    legacy_args: ClassVar[dict[str, str]] = {"use_aux": "UperNet has no auxiliary output"}
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        in_channels: PositiveInt = 3,
+        backbone: Annotated[str, BACKBONES] = "resnet101",
+        pretrained: bool | str = True,
+        fpn_out: PositiveInt = 256,
+        legacy_fpn: bool = False,
+        freeze_bn: bool = False,
+        freeze_backbone: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            in_channels=in_channels,
+            freeze_bn=freeze_bn,
+            freeze_backbone=freeze_backbone,
+        )
+        BACKBONES.check(backbone, "backbone")
+        if fpn_out < 1:
+            raise ValueError(f"fpn_out must be at least 1, got {fpn_out}")
+        self.backbone: TimmBackbone | ResNetPyramid
+        trunk: ResNet | None = None
+        if backbone.startswith(PREFIX):
+            self.backbone = TimmBackbone(
+                backbone.removeprefix(PREFIX), in_channels=in_channels, pretrained=pretrained
+            )
+        else:
+            trunk = ResNet(
+                backbone,
+                in_channels=in_channels,
+                output_stride=16,
+                dilations=usual_dilations(backbone, 16, halve_first=False),
+            )
+            self.backbone = ResNetPyramid(trunk)
+        channels = self.backbone.channels
+        # Upper-case names, because older checkpoints have them.
+        self.PPN = PyramidPooling(channels[-1], bins=(1, 2, 4, 6), out_channels=channels[-1])
+        self.FPN = FeaturePyramid(channels, fpn_out, legacy=legacy_fpn)
+        self.head = nn.Conv2d(fpn_out, num_classes, 3, padding=1)
+
+        self.initialise_weights([self.head], keep=self.backbone if trunk is None else None)
+        if trunk is not None:
+            load_pretrained(trunk, trunk.weights_name, pretrained)
+        self.apply_freezing()
+
+    @classmethod
+    def args_for(cls, args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Arguments of the network that a checkpoint's weights are of: they tell which pyramid."""
+        result = super().args_for(args, weights)
+        if smooths_alike(weights, "FPN."):
+            result["legacy_fpn"] = True
+        return result
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """The ResNet, or the network of timm."""
+        return [self.backbone]
+
+    def classifier_modules(self) -> list[nn.Module]:
+        """The last convolution."""
+        return [self.head]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Segment images.
+
+        Args:
+            images: (B, C, H, W) float, normalised, of any size.
+
+        Returns:
+            Logits (B, K, H, W).
+
+        Raises:
+            ValueError: If the images have the wrong shape, or one image is to be trained on.
+        """
+        self.check_images(images)
+        self.check_batch(images.shape[0])  # the 1x1 pooling leaves one value per image
+
+        # Backbone: four maps, of which the first is (B, C4, ceil(H / 4), ceil(W / 4))
+        maps = self.backbone(images)
+
+        # Feature pyramid: (B, fpn_out, ceil(H / 4), ceil(W / 4))
+        features = self.FPN([*maps[:-1], self.PPN(maps[-1])])
+
+        # Head
+        return F.interpolate(self.head(features), size=images.shape[2:], mode="bilinear")

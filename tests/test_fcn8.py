@@ -1,0 +1,120 @@
+"""What is FCN8's own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+import models
+
+K = 3
+SMALL = {"base_channels": 4, "hidden_channels": 8, "pretrained": False}
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_seed() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def build(**args: Any) -> Any:
+    return models.FCN8(K, **{**SMALL, **args})
+
+
+def published() -> nn.ModuleDict:
+    """A narrow VGG-16 under the names that are published."""
+    widths = [4, 4, "M", 8, 8, "M", 16, 16, 16, "M", 32, 32, 32, "M", 32, 32, 32, "M"]
+    features = torchvision.models.vgg.make_layers(widths)
+    layers = [nn.Linear(32 * 7 * 7, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8), nn.ReLU()]
+    classifier = nn.Sequential(*layers, nn.Dropout(), nn.Linear(8, 1000))
+    return nn.ModuleDict({"features": features, "classifier": classifier}).eval()
+
+
+def test_feature_published_names() -> None:
+    """Source: torchvision's VGG-16."""
+    with torch.device("meta"):
+        theirs = torchvision.models.vgg16().state_dict()
+    assert list(published().state_dict()) == list(theirs)
+
+
+def test_feature_fcn8_pretrained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Source: torchvision's features with the padding put in by hand, and its classifier."""
+    theirs: Any = published()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    model = build(pretrained=str(tmp_path / "weights.pth")).eval()
+    assert not caplog.records
+    images = torch.randn(1, 3, 26, 26)  # 26 + 198 is a multiple of 32, so nothing is rounded
+    theirs.features[0].padding = (100, 100)
+    with torch.no_grad():
+        expected = theirs.features(images)
+        features = model.pool5(model.pool4(model.pool3(images)))
+        assert features.shape == expected.shape == (1, 32, 7, 7)
+        torch.testing.assert_close(features, expected)
+        expected = theirs.classifier[:6](expected.flatten(1))
+        hidden = model.output[:6](features)
+    torch.testing.assert_close(hidden, expected[:, :, None, None])
+
+
+def test_smoke_fcn8_pretrained_in_channels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = published().state_dict()
+    torch.save(weights, tmp_path / "weights.pth")
+    model = build(in_channels=4, pretrained=str(tmp_path / "weights.pth"))
+    expected = weights["features.0.weight"][:, [0, 1, 2, 0]] * 3 / 4
+    torch.testing.assert_close(model.pool3[0].weight, expected)
+    assert not caplog.records
+
+
+def test_exception_fcn8_arguments() -> None:
+    with pytest.raises(ValueError, match="base_channels must be at least 1, got 0"):
+        build(base_channels=0)
+    with pytest.raises(ValueError, match="hidden_channels must be at least 1, got -1"):
+        build(hidden_channels=-1)
+    with pytest.raises(ValueError, match="fit base_channels=64 .* only, got 64 and 8: set pretr"):
+        build(base_channels=64, pretrained=True)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("up_output", 2), ("up_final", 8)])
+def test_feature_fcn8_upsampling(name: str, factor: int) -> None:
+    """Source: torch's bilinear interpolation, away from the border, where it repeats the edge."""
+    scores = torch.randn(2, K, 5, 6)
+    with torch.no_grad():
+        upsampled = getattr(build(), name)(scores)
+    expected = F.interpolate(scores, scale_factor=factor, mode="bilinear")
+    inner, outer = factor // 2, factor
+    torch.testing.assert_close(
+        upsampled[:, :, outer:-outer, outer:-outer], expected[:, :, inner:-inner, inner:-inner]
+    )
+
+
+def test_feature_fcn8_strides() -> None:
+    """Source: the paper's table 1. Every prediction of stride 32 sees 404x404 pixels."""
+    model = build().eval()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):  # positive everywhere, so that nothing is cut off
+            nn.init.constant_(module.weight, 1 / module.weight[0].numel())
+    images = torch.rand(1, 3, 538, 538, requires_grad=True)
+    scores = model.output(model.pool5(model.pool4(model.pool3(images))))
+    assert scores.shape[2:] == (17, 17)
+    # Pooling passes on the largest only; averages instead show all that a score can see.
+    for stage in (model.pool3, model.pool4, model.pool5):
+        for index, module in enumerate(stage):
+            if isinstance(module, nn.MaxPool2d):
+                stage[index] = nn.AvgPool2d(2)
+    scores = model.output(model.pool5(model.pool4(model.pool3(images))))
+    scores[0, 0, 8, 8].backward()
+    assert images.grad is not None
+    rows = images.grad[0].sum(dim=(0, 2)).nonzero()
+    assert rows.max() - rows.min() + 1 == 404
+
+
+def test_feature_fcn8_freeze_backbone() -> None:
+    model = build(freeze_backbone=True)
+    names = {key.rpartition(".")[0] for key, p in model.named_parameters() if p.requires_grad}
+    scores = {"adj_pool3", "adj_pool4", "output.6"}
+    assert names == scores | {"up_output", "up_pool4_out", "up_final"}

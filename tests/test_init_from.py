@@ -1,0 +1,166 @@
+"""Starting from the weights of another training."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+import models
+from init_from import init_from, load_start
+from tests.test_models import CASES, K, build
+from utils.checkpoint import CheckpointError, save_checkpoint
+
+OWN_CASES = [case for case in CASES if not case.startswith("SMP/")]
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_seed() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def classifier_keys(model: Any) -> set[str]:
+    inside = {id(module) for module in model.classifier_modules()}
+    prefixes = tuple(f"{key}." for key, m in model.named_modules() if id(m) in inside)
+    return {key for key in model.state_dict() if key.startswith(prefixes)}
+
+
+@pytest.mark.parametrize("case", OWN_CASES)
+def test_feature_another_number_of_classes(case: str, tmp_path: Path) -> None:
+    source, model = build(case, num_classes=K + 2), build(case)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    table = init_from(model, load_start(tmp_path / "best.pth"))
+    left = classifier_keys(model)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key] if key in left else source.state_dict()[key]), key
+    assert f"the classifier is new: {K} classes, {K + 2} in the file" in table
+
+
+def test_feature_same_classes_load_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, model = build("UNet"), build("UNet")
+    meta = {"classes": ["a", "b", "c"]}
+    save_checkpoint({"state_dict": source.state_dict(), "meta": meta}, tmp_path / "best.pth")
+    table = init_from(model, load_start(tmp_path / "best.pth"), ("a", "b", "c"))
+    assert "classifier" not in table and not caplog.records
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key])
+    init_from(model, load_start(tmp_path / "best.pth"), ("a", "b", "d"))
+    assert "as many classes under other names" in caplog.text
+
+
+def test_feature_table(tmp_path: Path) -> None:
+    """Every tensor but the counters of BatchNorm is in one row."""
+    source, model = build("PSPNet", num_classes=5), build("PSPNet")
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    rows = [
+        line.split()
+        for line in init_from(model, load_start(tmp_path / "best.pth")).splitlines()[2:]
+    ]
+    names = [row[0] for row in rows]
+    assert {"initial", "layer4", "master_branch", "master_branch.1", "auxiliary_branch.4"} == (
+        set(names) - {"layer1", "layer2", "layer3", "auxiliary_branch"}
+    )
+    counted = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
+    assert sum(int(row[1]) for row in rows) == len(counted)
+    assert sum(int(row[2]) for row in rows) == len(counted) - 4
+    row = rows[names.index("layer1")]
+    assert row[1:3] == ["20", "20"]
+
+
+def test_feature_ancestors_checkpoint(tmp_path: Path) -> None:
+    """The ancestor's files: `module.` in front of every key, 21 classes, no meta."""
+    source, model = build("UNet", num_classes=21), build("UNet")
+    weights = {f"module.{key}": value for key, value in source.state_dict().items()}
+    torch.save({"arch": "DataParallel", "epoch": 3, "state_dict": weights}, tmp_path / "b.pth")
+    init_from(model, load_start(tmp_path / "b.pth"))
+    key = "down2.down_conv.0.weight"
+    assert torch.equal(model.state_dict()[key], source.state_dict()[key])
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_feature_other_channels(channels: int, tmp_path: Path) -> None:
+    source = build("UNet")
+    model = build("UNet", in_channels=channels)
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    table = init_from(model, load_start(tmp_path / "best.pth"))
+    assert f"first layer adapted to {channels} channels" in table
+    grey = torch.randn(1, 1, 20, 20)
+    torch.testing.assert_close(
+        model.start_conv[0](grey.repeat(1, channels, 1, 1)) if channels == 1 else torch.zeros(1),
+        source.start_conv[0](grey.repeat(1, 3, 1, 1)) if channels == 1 else torch.zeros(1),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert torch.equal(model.state_dict()["final_conv.weight"], source.final_conv.weight)
+
+
+def test_exception_another_model(tmp_path: Path) -> None:
+    save_checkpoint({"state_dict": build("PSPNet").state_dict()}, tmp_path / "best.pth")
+    model = build("UNet")
+    before = model.state_dict()["final_conv.weight"].clone()
+    message = "init_from: the weights are not of this UNet: .* missing .*unexpected"
+    with pytest.raises(CheckpointError, match=message):
+        init_from(model, load_start(tmp_path / "best.pth"))
+    wide = build("UNet", base_channels=8)
+    save_checkpoint({"state_dict": wide.state_dict()}, tmp_path / "wide.pth")
+    with pytest.raises(CheckpointError, match=r"of another shape \(start_conv.0.weight is 4x3x3x3"):
+        init_from(model, load_start(tmp_path / "wide.pth"))
+    assert torch.equal(model.state_dict()["final_conv.weight"], before)
+    with pytest.raises(CheckpointError, match="init_from: .*none.pth: no such file"):
+        load_start(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_feature_torchvision(name: str, auxiliary: bool, tmp_path: Path) -> None:
+    """Source: torchvision's network with random weights."""
+    theirs = getattr(torchvision.models.segmentation, name)(
+        weights=None, weights_backbone=None, num_classes=K, aux_loss=auxiliary
+    ).eval()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    cls = models.FCN if name.startswith("fcn") else models.DeepLabV3
+    model = cls(K, pretrained=False).eval()
+    table = init_from(model, load_start(tmp_path / "weights.pth"))
+    assert bool(re.search(r"auxiliary\w* .*not in the file", table)) != auxiliary
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), theirs(images)["out"], rtol=1e-4, atol=1e-5)
+    other = cls(K + 1, pretrained=False)
+    assert "the classifier is new" in init_from(other, load_start(tmp_path / "weights.pth"))
+
+
+def test_feature_safetensors_of_smp(tmp_path: Path) -> None:
+    """How the library's `save_pretrained` writes a model."""
+    import segmentation_models_pytorch as library
+
+    theirs = library.Linknet("resnet18", encoder_weights=None, classes=K).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    model = models.SMP(K, architecture="Linknet", encoder_name="resnet18", encoder_weights=None)
+    init_from(model, load_start(tmp_path / "model.safetensors"))
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images), theirs(images), rtol=1e-4, atol=1e-5)
+    (tmp_path / "broken.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="broken.safetensors: cannot be read"):
+        load_start(tmp_path / "broken.safetensors")
+
+
+def test_feature_torchvisions_training_checkpoint(tmp_path: Path) -> None:
+    """torchvision's training script keeps the weights under "model"."""
+    source, model = build("UNet"), build("UNet")
+    torch.save({"model": source.state_dict(), "epoch": 3}, tmp_path / "model_3.pth")
+    init_from(model, load_start(tmp_path / "model_3.pth"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight)
+
+
+def test_feature_nothing_is_said_of_a_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_checkpoint({"state_dict": build("UNet").state_dict()}, tmp_path / "best.pth")
+    with caplog.at_level(logging.WARNING):
+        init_from(build("UNet"), load_start(tmp_path / "best.pth"))
+    assert not caplog.records

@@ -1,0 +1,234 @@
+"""What is SMP's own: the library as the source of every number."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as library
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import models
+from models import pretrained
+from models.pooling import AveragePool
+from models.pretrained import adapt_first_layer
+from models.smp import ARCHITECTURES, SMP
+
+ENCODERS = {"DPT": "tu-vit_tiny_patch16_224", "Segformer": "mit_b0"}
+SMALL: dict[str, dict[str, Any]] = {
+    "DPT": {"decoder_intermediate_channels": [16] * 4, "decoder_fusion_channels": 16}
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_seed() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def build(architecture: str = "Unet", **args: Any) -> SMP:
+    defaults = {
+        "encoder_name": ENCODERS.get(architecture, "resnet18"),
+        "encoder_weights": None,
+        "options": SMALL.get(architecture),
+    }
+    return models.SMP(3, architecture=architecture, **{**defaults, **args})
+
+
+def theirs(architecture: str) -> Any:
+    extra = {"dynamic_img_size": True} if architecture == "DPT" else {}
+    network = getattr(library, architecture)(
+        encoder_name=ENCODERS.get(architecture, "resnet18"),
+        encoder_weights=None,
+        classes=3,
+        **SMALL.get(architecture, {}),
+        **extra,
+    )
+    disturb(network)
+    return network.eval()
+
+
+def disturb(network: nn.Module) -> None:
+    """Random statistics and affine parameters, so that no zero hides a difference."""
+    for key, value in network.state_dict().items():
+        if key.endswith("running_var") or (key.endswith("weight") and value.dim() == 1):
+            value.uniform_(0.5, 1.5)
+        elif key.endswith("running_mean"):
+            value.normal_(0, 0.1)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.names)
+def test_feature_same_logits_as_the_library(architecture: str, tmp_path: Path) -> None:
+    """Source: the library, in both directions of the name map."""
+    original = theirs(architecture)
+    model = build(architecture).eval()
+    weights, optional = model.own_names(original.state_dict())
+    assert optional == ()
+    model.load_state_dict(weights)
+    images = torch.randn(1, 3, 128, 160)
+    with torch.no_grad():
+        expected = original(images)
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
+
+        back = models.SMP.foreign_names["segmentation_models_pytorch"].theirs(model.state_dict())
+        assert back is not None and list(back) == list(original.state_dict())
+        for value in original.parameters():
+            value.zero_()
+        original.load_state_dict(back)
+        assert torch.equal(original(images), expected)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.names)
+def test_cardinality_any_size(architecture: str) -> None:
+    model = build(architecture, in_channels=4).eval()
+    with torch.no_grad():
+        for size in ((1, 1), (33, 47), (190, 38)):
+            assert model(torch.randn(1, 4, *size)).shape == (1, 3, *size)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.names)
+def test_gradient_parameter_groups(architecture: str) -> None:
+    model = build(architecture, freeze_backbone=True).train()
+    size = model.smallest_side
+    model(torch.randn(2, 3, max(size, 64), max(size, 64))).mean().backward()
+    assert all(p.grad is None for p in model.get_backbone_params())
+    trainable = [p for p in model.get_decoder_params() if p.requires_grad]
+    assert trainable and all(p.grad is not None for p in trainable)
+    count = len(model.get_backbone_params()) + len(model.get_decoder_params())
+    assert count == len(list(model.parameters()))
+
+
+def test_feature_padding_is_zeros_right_and_below() -> None:
+    model = build("FPN").eval()
+    images = torch.randn(1, 3, 40, 70)
+    padded = torch.zeros(1, 3, 64, 96)
+    padded[:, :, :40, :70] = images
+    with torch.no_grad():
+        assert torch.equal(model(images), model(padded)[:, :, :40, :70])
+
+
+def test_feature_380_crop() -> None:
+    """A usual crop that the library refuses."""
+    original = theirs("MAnet")
+    with pytest.raises(RuntimeError, match="divisible by 32"):
+        original(torch.zeros(1, 3, 380, 380))
+    with torch.no_grad():
+        assert build("MAnet").eval()(torch.zeros(1, 3, 380, 380)).shape == (1, 3, 380, 380)
+
+
+@pytest.mark.parametrize("name", ["timm-efficientnet-b0", "tu-darknet17", "tu-convnext_atto"])
+def test_smoke_encoders(name: str) -> None:
+    model = build(encoder_name=name, in_channels=2).train()
+    model(torch.randn(2, 2, 33, 47)).mean().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_feature_swin_takes_any_size() -> None:
+    """The library's Swin takes images of one size unless it is told otherwise."""
+    options = {"depths": [1, 1, 1, 1], "decoder_channels": 16}
+    name = "tu-swin_tiny_patch4_window7_224"
+    model = build("UPerNet", encoder_name=name, options=options).eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, 70, 50)).shape == (1, 3, 70, 50)
+
+
+def test_feature_unused_parts_do_not_train() -> None:
+    """The library's PSPNet carries two stages of the encoder that it never calls."""
+    model = build("PSPNet")
+    frozen = [key for key, p in model.named_parameters() if not p.requires_grad]
+    assert frozen and all(key.startswith("network.encoder.layer") for key in frozen)
+    assert {key.split(".")[2] for key in frozen} == {"layer3", "layer4"}
+
+
+def test_feature_deterministic_pooling() -> None:
+    model = build("PSPNet")
+    bins = [m.bins for m in model.modules() if isinstance(m, AveragePool)]
+    assert bins == [2, 3, 6]
+
+
+def test_exception_batch_of_one() -> None:
+    with pytest.raises(ValueError, match="one value per channel"):
+        build("DeepLabV3").train()(torch.randn(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="one value per channel"):
+        build("Unet").train()(torch.randn(1, 3, 32, 32))
+    build("Unet").train()(torch.randn(1, 3, 32, 33))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"architecture": "unet"}, "architecture: \"unet\" is not a choice; did you mean 'Unet'"),
+        ({"encoder_name": "resnet19"}, "no encoder 'resnet19'; did you mean 'resnet18'"),
+        ({"encoder_name": "convnext_tiny"}, "timm's names begin with tu-"),
+        ({"encoder_name": "tu-convnext_tinny"}, "did you mean 'tu-convnext_tiny'"),
+        ({"options": {"decoder_chanels": 1}}, "did you mean 'decoder_channels'"),
+        ({"options": {"classes": 5}}, "options.classes: not to be given here"),
+        ({"options": {"encoder_depth": 9}}, "depth"),
+        ({"encoder_name": "tu-convnext_atto", "options": {"depht": 1}}, "depht"),
+        ({"architecture": "DPT", "encoder_name": "resnet18"}, "DPT with encoder resnet18"),
+        ({"encoder_weights": "imagnet"}, "resnet18 has no 'imagnet'; did you mean 'imagenet'"),
+        ({"encoder_weights": "no/such.pth"}, "cannot open no/such.pth: no such file"),
+    ],
+)
+def test_exception_arguments(args: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        build(**args)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_feature_encoder_weights_from_a_file(channels: int, suffix: str, tmp_path: Path) -> None:
+    """Source: the library's own adaptation of the first layer."""
+    encoder = library.encoders.get_encoder("resnet18", weights=None)
+    disturb(encoder)
+    path = tmp_path / f"weights.{suffix}"
+    save = save_file if suffix == "safetensors" else torch.save
+    save(encoder.state_dict(), path)
+    model = build(in_channels=channels, encoder_weights=str(path))
+    encoder.set_in_channels(channels, pretrained=True)
+    for key, value in encoder.state_dict().items():
+        torch.testing.assert_close(model.network.encoder.state_dict()[key], value)
+
+
+def test_feature_timm_weights_from_a_file(tmp_path: Path) -> None:
+    """Source: timm's network whose weights they are."""
+    network = timm.create_model("convnext_atto")
+    disturb(network)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    path = str(tmp_path / "weights.safetensors")
+    model = build("FPN", encoder_name="tu-convnext_atto", encoder_weights=path, in_channels=4)
+    own = model.network.encoder.state_dict()
+    expected = adapt_first_layer(network.state_dict()["stem.0.weight"], 4)
+    torch.testing.assert_close(own["model.stem_0.weight"], expected)
+    key = "stages.2.blocks.1.mlp.fc1.weight"
+    assert torch.equal(own["model.stages_2.blocks.1.mlp.fc1.weight"], network.state_dict()[key])
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-convnext_atto"])
+def test_exception_weights_of_another_network(encoder: str, tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.zeros(3)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=f"holds no weights of {encoder}"):
+        build(encoder_name=encoder, encoder_weights=str(tmp_path / "weights.pth"))
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-convnext_atto"])
+def test_exception_no_network(
+    encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Source of the file's name: the libraries' own tables."""
+    monkeypatch.setattr(pretrained, "ANSWER_WITHIN", 0.5)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    start = time.monotonic()
+    with pytest.raises(ValueError) as caught:
+        build(encoder_name=encoder, encoder_weights="imagenet")
+    assert time.monotonic() - start < 5
+    repository = (
+        "smp-hub/resnet18.imagenet" if encoder == "resnet18" else "timm/convnext_atto.d2_in1k"
+    )
+    assert f"https://huggingface.co/{repository}/" in str(caught.value)
+    assert "model.safetensors" in str(caught.value)
+    assert "give its path instead" in str(caught.value)
