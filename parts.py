@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import dataloaders
 import models
@@ -69,6 +69,12 @@ PARTS: dict[str, Part] = {
         given=frozenset({"optimizer", "num_epochs", "iters_per_epoch"}),
     ),
 }
+
+
+def arch_for(arch: Component, weights: Mapping[str, Tensor]) -> Component:
+    """The model that a checkpoint's weights are of; see `BaseModel.args_for()`."""
+    cls: type[BaseModel] = getattr(models, arch.type)
+    return Component(arch.type, cls.args_for(arch.args, weights))
 
 
 def build_loader(config: Config, section: str, **settings: Any) -> BaseDataLoader:

@@ -14,6 +14,7 @@ from torch import Tensor
 import dataloaders
 import models
 from base.base_model import BaseModel
+from parts import arch_for
 from utils.checkpoint import CheckpointError, describe_misfit, load_checkpoint
 from utils.config import Component, build
 from utils.config_file import parse_config, suggest
@@ -91,7 +92,7 @@ def restore(
             "that it was trained with"
         )
     meta = _read_meta(checkpoint, config, path)
-    model = _build_model(config["arch"], meta, path)
+    model = _build_model(config["arch"], meta, checkpoint["state_dict"], path)
     _load_weights(model, checkpoint["state_dict"], path)
     return model.to(device).eval(), meta
 
@@ -163,7 +164,9 @@ def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, A
     return {**plain, "ignore_index": config.get("ignore_index", 255)}
 
 
-def _build_model(section: object, meta: Meta, path: str | Path) -> BaseModel:
+def _build_model(
+    section: object, meta: Meta, weights: Mapping[str, Tensor], path: str | Path
+) -> BaseModel:
     arch = _component(section, "arch", path)
     if arch.type not in models.__all__:
         known = suggest(arch.type, models.__all__, listing=True)
@@ -175,13 +178,15 @@ def _build_model(section: object, meta: Meta, path: str | Path) -> BaseModel:
     if strange:
         logger.warning(f"{path}: {arch.type} takes no {', '.join(strange)}: ignored")
     args = {name: value for name, value in arch.args.items() if name in accepted}
-    if "pretrained" in accepted:
-        args["pretrained"] = False  # the checkpoint has the weights: nothing to download
     if "in_channels" in accepted:
         args.setdefault("in_channels", meta.channels)
     try:
         return build(
-            models, Component(arch.type, args), BaseModel, "arch", num_classes=len(meta.classes)
+            models,
+            arch_for(Component(arch.type, args), weights),
+            BaseModel,
+            "arch",
+            num_classes=len(meta.classes),
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its model cannot be built: {error}") from error
@@ -189,7 +194,8 @@ def _build_model(section: object, meta: Meta, path: str | Path) -> BaseModel:
 
 def _load_weights(model: BaseModel, weights: Mapping[str, Tensor], path: str | Path) -> None:
     own = model.state_dict()
-    misfit = describe_misfit(own, weights)
+    weights, optional = model.own_names(weights)
+    misfit = describe_misfit(own, weights, optional)
     if not misfit:
         model.load_state_dict(weights, strict=False)
         return

@@ -118,7 +118,8 @@ def run_training(
     import models
     from base.base_model import BaseModel
     from base.base_trainer import TrainingError, check_resumable, versions
-    from parts import PARTS, build_loader, build_losses, build_optimizer
+    from init_from import init_from, load_start
+    from parts import PARTS, arch_for, build_loader, build_losses, build_optimizer
     from rehearsal import check_classes, rehearse
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer, describe
     from utils import lr_scheduler
@@ -147,7 +148,12 @@ def run_training(
     check_classes(train_loader, val_loader, config.ignore_index)
     seed_everything(config.seed, deterministic=config.deterministic)
     num_classes = len(train_loader.source.classes)
-    model = build(models, config.arch, BaseModel, "arch", num_classes=num_classes)
+    start = checkpoint or (config.init_from and load_start(config.init_from))
+    arch = arch_for(config.arch, start["state_dict"]) if start else config.arch
+    model = build(models, arch, BaseModel, "arch", num_classes=num_classes)
+    if start and checkpoint is None:
+        table = init_from(model, start, train_loader.source.classes)
+        logger.info("Weights of %s:\n%s", config.init_from, table)
     model.to(device).to(memory_format=torch.channels_last)
     if checkpoint is not None:
         check_resumable(model, checkpoint)
