@@ -14,7 +14,7 @@ types:
 	$(PYTHON) -m mypy
 
 test:  ## needs no network and no GPU; real pictures are used if SEGMENTATION_DATA names a folder
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 bench:  ## ratios against peers on this machine
 	$(PYTHON) -m benchmarks.augmentation

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
+import inspect
 import multiprocessing
 import statistics
 import time
@@ -109,7 +110,8 @@ def main() -> None:
 def build_ours(name: str) -> nn.Module:
     """A model of this program without pretrained weights."""
     cls = getattr(models, name.partition(",")[0])
-    return cls(NUM_CLASSES, **cls.args_for(OURS[name], {}))
+    nothing = {"pretrained": False} if "pretrained" in inspect.signature(cls).parameters else {}
+    return cls(NUM_CLASSES, **OURS[name], **nothing)
 
 
 def build_theirs(name: str) -> nn.Module:

@@ -6,6 +6,7 @@ from models.deeplabv3 import DeepLabV3
 from models.enet import ENet
 from models.fcn import FCN
 from models.fcn8 import FCN8
+from models.gcn import GCN
 from models.pspdensenet import PSPDenseNet
 from models.pspnet import PSPNet
 from models.segnet import SegNet
@@ -18,6 +19,7 @@ from models.upernet import UperNet
 __all__ = [
     "FCN",
     "FCN8",
+    "GCN",
     "SMP",
     "DeepLab",
     "DeepLabV3",

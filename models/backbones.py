@@ -19,17 +19,20 @@ TORCHVISION_RESNET = (
 
 
 class ResNetStages(nn.Module):
-    """A ResNet in five parts, layer0 to layer4, as older checkpoints name them.
+    """A ResNet in five parts: its stem, and layer1 to layer4.
 
     Args:
         trunk: The network to take over.
+        stem: What the stem is called; older checkpoints of one model say `layer0`, of another
+            `initial`.
     """
 
-    def __init__(self, trunk: ResNet) -> None:
+    def __init__(self, trunk: ResNet, stem: str = "layer0") -> None:
         super().__init__()
+        self.stem = stem
         self.weights_name = trunk.weights_name
         self.channels = trunk.channels
-        self.layer0 = trunk.stem()
+        self.add_module(stem, trunk.stem())
         self.layer1 = trunk.layer1
         self.layer2 = trunk.layer2
         self.layer3 = trunk.layer3
@@ -42,13 +45,14 @@ class ResNetStages(nn.Module):
             ValueError: If the weights cannot be had.
         """
         names = ("layer1", "layer2", "layer3", "layer4")
-        published = {"conv1": self.layer0[0], "bn1": self.layer0[1]}
+        convolution, norm, *_ = self.get_submodule(self.stem).children()
+        published = {"conv1": convolution, "bn1": norm}
         published |= {name: getattr(self, name) for name in names}
         load_pretrained(nn.ModuleDict(published), self.weights_name, pretrained)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) to four maps (B, channels[i], ceil(H / stride), ceil(W / stride))."""
-        stride4 = self.layer1(self.layer0(images))
+        stride4 = self.layer1(self.get_submodule(self.stem)(images))
         stride8 = self.layer2(stride4)
         middle = self.layer3(stride8)
         return [stride4, stride8, middle, self.layer4(middle)]

@@ -146,9 +146,8 @@ class UpBottleneck(nn.Module):
     def __init__(self, in_channels: int, channels: int, *, dropout: float) -> None:
         super().__init__()
         inner = in_channels // 4
-        self.spatil_conv = nn.Conv2d(
-            in_channels, channels, 1, bias=False
-        )  # older checkpoints' name
+        # Older checkpoints spell it so.
+        self.spatil_conv = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.bn_up = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(inner)

@@ -9,38 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
+from models.backbones import ResNetStages
 from models.layout import resize_like
-from models.pretrained import load_pretrained
 from models.pspnet import PyramidPooling
 from models.resnet import RESNETS, ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
 from utils.config import Choices, PositiveInt
 
 BACKBONES = Choices(RESNETS, (PREFIX,))
-
-
-class ResNetPyramid(nn.Module):
-    """The four feature maps of a ResNet.
-
-    Args:
-        trunk: The ResNet, whose parts this takes over.
-    """
-
-    def __init__(self, trunk: ResNet) -> None:
-        super().__init__()
-        self.channels = trunk.channels
-        self.initial = trunk.stem()
-        self.layer1 = trunk.layer1
-        self.layer2 = trunk.layer2
-        self.layer3 = trunk.layer3
-        self.layer4 = trunk.layer4
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) to four maps (B, channels[i], ...), the largest first."""
-        stride4 = self.layer1(self.initial(images))
-        stride8 = self.layer2(stride4)
-        middle = self.layer3(stride8)
-        return [stride4, stride8, middle, self.layer4(middle)]
 
 
 class FeaturePyramid(nn.Module):
@@ -181,8 +157,7 @@ class UperNet(BaseModel):
         BACKBONES.check(backbone, "backbone")
         if fpn_out < 1:
             raise ValueError(f"fpn_out must be at least 1, got {fpn_out}")
-        self.backbone: TimmBackbone | ResNetPyramid
-        trunk: ResNet | None = None
+        self.backbone: TimmBackbone | ResNetStages
         if backbone.startswith(PREFIX):
             self.backbone = TimmBackbone(
                 backbone.removeprefix(PREFIX), in_channels=in_channels, pretrained=pretrained
@@ -194,16 +169,18 @@ class UperNet(BaseModel):
                 output_stride=16,
                 dilations=usual_dilations(backbone, 16, halve_first=False),
             )
-            self.backbone = ResNetPyramid(trunk)
+            self.backbone = ResNetStages(trunk, "initial")
         channels = self.backbone.channels
         # Upper-case names, because older checkpoints have them.
         self.PPN = PyramidPooling(channels[-1], bins=(1, 2, 4, 6), out_channels=channels[-1])
         self.FPN = FeaturePyramid(channels, fpn_out, legacy=legacy_fpn)
         self.head = nn.Conv2d(fpn_out, num_classes, 3, padding=1)
 
-        self.initialise_weights([self.head], keep=self.backbone if trunk is None else None)
-        if trunk is not None:
-            load_pretrained(trunk, trunk.weights_name, pretrained)
+        if isinstance(self.backbone, TimmBackbone):
+            self.initialise_weights([self.head], keep=self.backbone)
+        else:
+            self.initialise_weights([self.head])
+            self.backbone.load(pretrained)
         self.apply_freezing()
 
     @classmethod

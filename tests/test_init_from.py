@@ -11,9 +11,11 @@ import torchvision
 from safetensors.torch import save_file
 
 import models
+import train
 from init_from import init_from, load_start
 from tests.test_models import CASES, K, build
-from utils.checkpoint import CheckpointError, save_checkpoint
+from tests.test_trainer import run, small_config
+from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 OWN_CASES = [case for case in CASES if not case.startswith("SMP/")]
 
@@ -164,3 +166,52 @@ def test_feature_nothing_is_said_of_a_fit(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         init_from(build("UNet"), load_start(tmp_path / "best.pth"))
     assert not caplog.records
+
+
+def test_feature_a_run_starts_from_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rate of 0 shows whose weights a run began with."""
+    tree = small_config(tmp_path, epochs=1)
+    code, first = run(tmp_path, tree)
+    assert code == 0
+    tree["name"] = "second"
+    tree["init_from"] = str(first / "last.pth")
+    tree["optimizer"]["args"]["lr"] = 0.0
+    tree["lr_scheduler"] = None
+    assert run(tmp_path, tree)[0] == 0
+    out = capsys.readouterr().out
+    assert f"Weights of {first / 'last.pth'}:" in out and "final_conv" in out
+    (second,) = (tmp_path / "saved" / "second").glob("*/last.pth")
+    weights = load_checkpoint(first / "last.pth")["state_dict"]
+    result = load_checkpoint(second)
+    for key, value in result["state_dict"].items():
+        if "running" not in key and "num_batches" not in key:
+            assert torch.equal(value, weights[key])
+    assert result["epoch"] == 1  # the epochs, the optimizer and the best score begin anew
+
+    tree["init_from"] = str(tmp_path / "none.pth")
+    tree["name"] = "third"
+    assert run(tmp_path, tree)[0] == 2
+    assert f"init_from: {tmp_path / 'none.pth'}: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "saved" / "third").exists()
+
+
+def test_feature_weights_are_not_fetched_twice(tmp_path: Path) -> None:
+    """To go on with a run, or to start from one, takes nothing but its checkpoint."""
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    tree = small_config(tmp_path, epochs=1)
+    tree["arch"] = {
+        "type": "PSPNet",
+        "args": {"backbone": "resnet18", "pretrained": str(tmp_path / "resnet18.pth")},
+    }
+    tree["train_loader"]["args"]["num_images"] = 4
+    code, folder = run(tmp_path, tree)
+    assert code == 0
+    (tmp_path / "resnet18.pth").unlink()
+    assert run(tmp_path, tree)[0] == 2  # anew it needs the file
+    more = ("--resume", str(folder), "-o", "trainer.epochs=2")
+    assert train.main(["--device", "cpu", *more]) == 0
+    tree["init_from"] = str(folder / "last.pth")
+    tree["name"] = "second"
+    assert run(tmp_path, tree)[0] == 0

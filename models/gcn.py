@@ -1,0 +1,273 @@
+"""GCN: large kernels at four resolutions, and boundaries refined on the way up."""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from base.base_model import BaseModel
+from models.backbones import ResNetStages
+from models.layout import crop, resize_like
+from models.resnet import RESNETS, VARIANTS, Bottleneck, ResNet, projection
+from utils.config import Choices, PositiveInt
+
+BACKBONES = Choices(RESNETS)
+WITH_BOTTLENECKS = tuple(name for name, (block, _) in VARIANTS.items() if block is Bottleneck)
+
+
+class GlobalConvolution(nn.Module):
+    """A kernel of size x size as the sum of two pairs of narrow ones, nothing between.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        size: Side of the kernel; odd.
+    """
+
+    def __init__(self, in_channels: int, channels: int, size: int) -> None:
+        super().__init__()
+        margin = size // 2
+        self.conv11 = nn.Conv2d(in_channels, channels, (size, 1), padding=(margin, 0))
+        self.conv12 = nn.Conv2d(channels, channels, (1, size), padding=(0, margin))
+        self.conv21 = nn.Conv2d(in_channels, channels, (1, size), padding=(0, margin))
+        self.conv22 = nn.Conv2d(channels, channels, (size, 1), padding=(margin, 0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, channels, H, W)."""
+        return self.conv12(self.conv11(features)) + self.conv22(self.conv21(features))
+
+
+class BoundaryRefinement(nn.Module):
+    """Two 3x3 convolutions beside a shortcut.
+
+    Args:
+        channels: Channels of the input and of the output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # Nothing uses the two BatchNorms, here or in the paper; older checkpoints have them.
+        self.bn1 = nn.BatchNorm2d(channels).requires_grad_(False)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(channels).requires_grad_(False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """(B, channels, H, W) to the same shape."""
+        return scores + self.conv2(self.relu(self.conv1(scores)))
+
+
+class GlobalBlock(nn.Module):
+    """A residual block with large kernels, in place of a bottleneck.
+
+    It has 85 channels inside where the bottleneck has 256, and so about as many weights.
+
+    Args:
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        stride: What height and width are divided by.
+    """
+
+    size = 5
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int = 1) -> None:
+        super().__init__()
+        inner = channels * 85 // 1024
+        self.branch1 = nn.Sequential(
+            *self._narrow(in_channels, inner, stride, tall=True),
+            *self._narrow(inner, inner, stride, tall=False),
+        )
+        self.branch2 = nn.Sequential(
+            *self._narrow(in_channels, inner, stride, tall=False),
+            *self._narrow(inner, inner, stride, tall=True),
+        )
+        self.conv3 = nn.Conv2d(inner, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = projection(in_channels, channels, stride)
+
+    def _narrow(self, in_channels: int, channels: int, stride: int, *, tall: bool) -> nn.Sequential:
+        """One convolution of a pair, which strides along its kernel only."""
+        kernel, steps, padding = (self.size, 1), (stride, 1), (self.size // 2, 0)
+        if not tall:
+            kernel, steps, padding = kernel[::-1], steps[::-1], padding[::-1]
+        return nn.Sequential(
+            nn.Conv2d(in_channels, channels, kernel, steps, padding, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
+        shortcut = features if self.downsample is None else self.downsample(features)
+        features = self.branch1(features) + self.branch2(features)
+        return self.relu(self.bn3(self.conv3(features)) + shortcut)
+
+
+def global_stage(in_channels: int, channels: int, depth: int) -> nn.Sequential:
+    """`depth` blocks with large kernels, the first of them with a stride of 2."""
+    first = GlobalBlock(in_channels, channels, stride=2)
+    return nn.Sequential(first, *(GlobalBlock(channels, channels) for _ in range(depth - 1)))
+
+
+class Doubling(nn.ConvTranspose2d):
+    """A transposed convolution that doubles height and width.
+
+    Args:
+        channels: Channels of the input and of the output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 4, stride=2, padding=1, bias=False)
+
+    def start_bilinear(self) -> None:
+        """Set the weights to bilinear interpolation of each channel by itself, as FCN's begin."""
+        slope = torch.tensor([0.25, 0.75, 0.75, 0.25])
+        nn.init.zeros_(self.weight)
+        with torch.no_grad():
+            self.weight.diagonal().copy_(torch.outer(slope, slope)[..., None])
+
+
+class GCN(BaseModel):
+    """Large separable kernels on every stage of a ResNet, boundary refinement after each step.
+
+    Paper: Large Kernel Matters - Improve Semantic Segmentation by Global Convolutional Network,
+    https://arxiv.org/abs/1703.02719
+
+    Differs from the paper:
+        - The kernels are 11x11 by default, not 15x15 or larger.
+        - Scores are enlarged bilinearly, and the last time by 4 at once; with `use_deconv`, by
+          transposed convolutions and twice by 2, as in the paper.
+        - A 1x1 convolution over the classes ends the network.
+        - With `use_resnet_gcn`, only layer3 and layer4 have large kernels. The paper's figure is of
+          a block of layer3, with 85 channels inside; layer4 has twice as many.
+
+    Args:
+        num_classes: K, without the ignored label.
+        in_channels: C, the channels of the images.
+        backbone: A ResNet, resnet18 to resnet152.
+        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
+            a local file, false trains from scratch.
+        use_resnet_gcn: Build layer3 and layer4 of the backbone from large kernels instead of
+            bottlenecks. There are no ImageNet weights for these blocks: with `pretrained` they keep
+            their random values, and a warning says so.
+        use_deconv: Enlarge scores by transposed convolutions, which begin as bilinear.
+        num_filters: Side of the large kernels; odd.
+        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_backbone: Train the decoder only.
+
+    Raises:
+        ValueError: If `backbone` is not known or has no bottlenecks for `use_resnet_gcn` to
+            replace, `num_filters` is even or below 1, or the weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        in_channels: PositiveInt = 3,
+        backbone: Annotated[str, BACKBONES] = "resnet50",
+        pretrained: bool | str = True,
+        use_resnet_gcn: bool = False,
+        use_deconv: bool = False,
+        num_filters: PositiveInt = 11,
+        freeze_bn: bool = False,
+        freeze_backbone: bool = False,
+    ) -> None:
+        super().__init__(
+            num_classes,
+            in_channels=in_channels,
+            freeze_bn=freeze_bn,
+            freeze_backbone=freeze_backbone,
+        )
+        BACKBONES.check(backbone, "backbone")
+        if use_resnet_gcn and backbone not in WITH_BOTTLENECKS:
+            raise ValueError(
+                f"use_resnet_gcn replaces bottlenecks, which {backbone} does not have: choose "
+                f"{', '.join(WITH_BOTTLENECKS)}"
+            )
+        if num_filters < 1 or num_filters % 2 == 0:
+            raise ValueError(f"num_filters must be odd and at least 1, got {num_filters}")
+        trunk = ResNet(backbone, in_channels=in_channels)
+        widths = trunk.channels
+        if use_resnet_gcn:
+            trunk.layer3 = global_stage(widths[1], widths[2], len(trunk.layer3))
+            trunk.layer4 = global_stage(widths[2], widths[3], len(trunk.layer4))
+        self.use_deconv = use_deconv
+        self.backbone = ResNetStages(trunk, "initial")
+        self.gcn1 = GlobalConvolution(widths[0], num_classes, num_filters)
+        self.br1 = BoundaryRefinement(num_classes)
+        self.gcn2 = GlobalConvolution(widths[1], num_classes, num_filters)
+        self.br2 = BoundaryRefinement(num_classes)
+        self.gcn3 = GlobalConvolution(widths[2], num_classes, num_filters)
+        self.br3 = BoundaryRefinement(num_classes)
+        self.gcn4 = GlobalConvolution(widths[3], num_classes, num_filters)
+        self.br4 = BoundaryRefinement(num_classes)
+        self.br5 = BoundaryRefinement(num_classes)
+        self.br6 = BoundaryRefinement(num_classes)
+        self.br7 = BoundaryRefinement(num_classes)
+        self.br8 = BoundaryRefinement(num_classes)
+        self.br9 = BoundaryRefinement(num_classes)
+        if use_deconv:
+            self.decov1 = Doubling(num_classes)  # older checkpoints spell it so
+            self.decov2 = Doubling(num_classes)
+            self.decov3 = Doubling(num_classes)
+            self.decov4 = Doubling(num_classes)
+            self.decov5 = Doubling(num_classes)
+        self.final_conv = nn.Conv2d(num_classes, num_classes, 1)
+
+        self.initialise_weights([self.final_conv])
+        for module in self.modules():
+            if isinstance(module, Doubling):
+                module.start_bilinear()
+        self.backbone.load(pretrained)
+        self.apply_freezing()
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """The ResNet."""
+        return [self.backbone]
+
+    def classifier_modules(self) -> list[nn.Module]:
+        """Everything after the backbone, for it has a channel for each class."""
+        return [module for module in self.children() if module is not self.backbone]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Segment images.
+
+        Args:
+            images: (B, C, H, W) float, normalised, of any size.
+
+        Returns:
+            Logits (B, K, H, W).
+
+        Raises:
+            ValueError: If the images have the wrong shape, or the batch is too small to train on.
+        """
+        self.check_images(images)
+        batch, _, height, width = images.shape
+        self.check_batch(batch * ((height + 31) // 32) * ((width + 31) // 32))
+
+        # Scores at every stride, (B, K, ceil(H / 4), ceil(W / 4)) and smaller
+        features4, features8, features16, features32 = self.backbone(images)
+        stride4 = self.br1(self.gcn1(features4))
+        stride8 = self.br2(self.gcn2(features8))
+        stride16 = self.br3(self.gcn3(features16))
+        scores = self.br4(self.gcn4(features32))
+
+        # From stride 32 to full resolution
+        if self.use_deconv:
+            scores = self.br5(stride16 + crop(self.decov1(scores), *stride16.shape[2:]))
+            scores = self.br6(stride8 + crop(self.decov2(scores), *stride8.shape[2:]))
+            scores = self.br7(stride4 + crop(self.decov3(scores), *stride4.shape[2:]))
+            scores = self.br8(self.decov4(scores))
+            scores = self.br9(crop(self.decov5(scores), height, width))
+        else:
+            scores = self.br5(stride16 + resize_like(scores, stride16, align_corners=True))
+            scores = self.br6(stride8 + resize_like(scores, stride8, align_corners=True))
+            scores = self.br7(stride4 + resize_like(scores, stride4, align_corners=True))
+            scores = self.br8(scores)
+            scores = F.interpolate(scores, (height, width), mode="bilinear", align_corners=True)
+            scores = self.br9(scores)
+        return self.final_conv(scores)
