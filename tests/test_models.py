@@ -161,6 +161,12 @@ def fingerprint(model: BaseModel) -> list[Any]:
     ]
 
 
+@functools.cache
+def usual_fingerprint(case: str) -> list[Any]:
+    torch.manual_seed(0)
+    return fingerprint(build(case))
+
+
 @pytest.mark.parametrize(
     ("case", "argument"),
     [(c, a) for c in CASES if "/" not in c for a in parameters_of(c) if a not in WEIGHTS],
@@ -168,11 +174,9 @@ def fingerprint(model: BaseModel) -> list[Any]:
 def test_smoke_every_argument_has_an_effect(case: str, argument: str) -> None:
     if argument == "freeze_bn" and not norms(build(case)):
         return  # nothing to freeze
-    value = another_value(case, argument)
     torch.manual_seed(0)
-    usual = fingerprint(build(case))
-    torch.manual_seed(0)
-    assert fingerprint(build(case, **{argument: value})) != usual
+    changed = fingerprint(build(case, **{argument: another_value(case, argument)}))
+    assert changed != usual_fingerprint(case)
 
 
 @every_model
@@ -377,6 +381,7 @@ def test_feature_classifier_modules(case: str) -> None:
     assert {key.rpartition(".")[0] for key in named} == prefixes
 
 
+@pytest.mark.slow
 @every_model
 def test_feature_compile_whole(case: str) -> None:
     """The graph is one piece; the compiler's own code generation is not what is tested here."""
@@ -414,6 +419,7 @@ def test_feature_channels_last_throughout(case: str) -> None:
     tuple(int(n) for n in torch.__version__.split(".")[:2]) < (2, 14),
     reason="older exports fix whether the traced size is odd",
 )
+@pytest.mark.slow
 @every_model
 def test_feature_export_takes_every_size(case: str) -> None:
     """Source: the model itself, at sizes unlike the traced one."""
