@@ -40,7 +40,7 @@ def load_start(path: str | Path) -> dict[str, Any]:
         CheckpointError: If the file cannot be read.
     """
     try:
-        return load_checkpoint(path)
+        return load_checkpoint(Path(path).expanduser())
     except CheckpointError as error:
         raise CheckpointError(f"init_from: {error}") from error
 

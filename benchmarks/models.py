@@ -3,8 +3,8 @@
 For each: parameters, GFLOP (two for a multiplication with an addition), seconds of a forward pass
 in evaluation mode, seconds of forward and backward in training mode, and the memory that the latter
 takes at its peak. Where SMP has a model of that name, both take turns and the ratio of the times is
-printed. Few of these pairs are the same network, so the GFLOP of both stand beside: only
-`DeepLabV3` is equal layer by layer.
+printed. Few of these pairs are the same network: only `DeepLabV3` without its auxiliary head is
+equal layer by layer. So the ratio of the times for one GFLOP stands beside it.
 
     python -m benchmarks.models [--size 256] [--batch-size 2] [--device cuda] [NAME ...]
     python -m benchmarks.models --count     parameters and GFLOP at 512x512 only
@@ -42,7 +42,7 @@ OURS: dict[str, dict[str, Any]] = {
     "SegResNet": {},
     "ENet": {},
     "GCN": {"backbone": "resnet50"},
-    "DeepLabV3": {"backbone": "resnet50"},
+    "DeepLabV3": {"backbone": "resnet50", "use_aux": False},
     "DeepLab": {"backbone": "resnet50"},
     "DeepLab, xception": {"backbone": "xception"},
     "DeepLab, mobilenet_v2": {"backbone": "mobilenet_v2"},
@@ -102,8 +102,8 @@ def main() -> None:
         f"torch {torch.__version__}, median of {arguments.rounds}"
     )
     rows = [row for name in names for row in compare(name, arguments)]
-    headers = ["model", "M parameters", "GFLOP", "forward ms", "forward+backward ms", "peak MiB",
-               "forward ratio", "forward+backward ratio"]  # fmt: skip
+    headers = ["model", "M param.", "GFLOP", "forward ms", "+backward ms", "peak MiB",
+               "forward ratio", "a GFLOP", "+backward ratio", "a GFLOP"]  # fmt: skip
     print(tabulate.tabulate(rows, headers=headers, floatfmt=".2f"))
 
 
@@ -147,7 +147,8 @@ def compare(name: str, arguments: argparse.Namespace) -> list[list[Any]]:
             statistics.median(a / b for a, b in zip(mine, other, strict=True))
             for mine, other in ((ours.forward, theirs.forward), (ours.both, theirs.both))
         ]
-        rows[0] += ratios
+        gflops = theirs.gflop / ours.gflop
+        rows[0] += [ratios[0], ratios[0] * gflops, ratios[1], ratios[1] * gflops]
         rows.append([f"  SMP {THEIRS[name]['architecture']}", *cells(theirs)])
     return rows
 

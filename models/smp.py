@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -194,21 +195,36 @@ class _Builder:
             "classes": num_classes,
             **self.options,
         }
+        path = None if weights is None else self._weights_file(weights)
         if not self.of_timm:
             network = self._create(settings)
-            if weights is not None:
-                self._load(network.encoder, weights, in_channels)
+            if path is not None:
+                self._load(network.encoder, path, in_channels)
             return network
-        if weights is not None:
-            name = self.encoder_name.removeprefix("tu-")
-            path = local_file(weights) if _is_path(weights) else timm_weights(name)
-            settings |= weights_overlay(path) | {"encoder_weights": True}
-            del settings["pretrained"]  # the library's own argument says so
-            with missing_weights() as missing:
-                network = self._create_of_timm(settings)
-            report_missing(missing, network.encoder, self.encoder_name, path)
-            return network
-        return self._create_of_timm(settings)
+        if path is None:
+            return self._create_of_timm(settings)
+        settings |= weights_overlay(path) | {"encoder_weights": True}
+        del settings["pretrained"]  # the library's own argument says so
+        with missing_weights() as missing:
+            network = self._create_of_timm(settings)
+        report_missing(missing, network.encoder, self.encoder_name, path)
+        return network
+
+    def _weights_file(self, weights: str) -> Path:
+        if _is_path(weights):
+            return local_file(weights)
+        if self.of_timm:
+            return timm_weights(self.encoder_name.removeprefix("tu-"))
+        known = self.library.encoders.encoders[self.encoder_name]["pretrained_settings"]
+        if weights not in known:
+            hint = suggest(weights, known, listing=True) or "; there are none: use null"
+            raise ValueError(f"encoder_weights: {self.encoder_name} has no {weights!r}{hint}")
+        return hub_file(
+            known[weights]["repo_id"],
+            "model.safetensors",
+            f"the {weights} weights of {self.encoder_name}",
+            known[weights]["revision"],
+        )
 
     def _create_of_timm(self, settings: dict[str, Any]) -> Any:
         # Transformers keep to one size unless told not to, each in its own words.
@@ -224,24 +240,11 @@ class _Builder:
         try:
             return self.architecture(**settings)
         except (KeyError, ValueError, NotImplementedError, RuntimeError, AssertionError) as error:
-            text = str(error.args[0] if error.args else error).splitlines()[0]
+            text = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
             name = self.architecture.__name__
             raise ValueError(f"{name} with encoder {self.encoder_name}: {text}") from error
 
-    def _load(self, encoder: nn.Module, weights: str, in_channels: int) -> None:
-        if _is_path(weights):
-            path = local_file(weights)
-        else:
-            known = self.library.encoders.encoders[self.encoder_name]["pretrained_settings"]
-            if weights not in known:
-                hint = suggest(weights, known, listing=True) or "; there are none: use null"
-                raise ValueError(f"encoder_weights: {self.encoder_name} has no {weights!r}{hint}")
-            path = hub_file(
-                known[weights]["repo_id"],
-                "model.safetensors",
-                f"the {weights} weights of {self.encoder_name}",
-                known[weights]["revision"],
-            )
+    def _load(self, encoder: nn.Module, path: Path, in_channels: int) -> None:
         values = read_weights(path)
         values = {key.removeprefix("encoder."): value for key, value in values.items()}
         first = next(

@@ -277,7 +277,7 @@ def test_feature_ancestor_keys_without_meaning_warn():
 
 def test_feature_every_config_file_is_valid():
     files = [*sorted((ROOT / "configs").rglob("*.json")), ROOT / "config.json"]
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         config = check(parse_config(file))
         assert config.warnings == (), file

@@ -88,7 +88,7 @@ def test_feature_a_model_moves_without_its_folder(tmp_path, capsys):
 
 
 def test_feature_print_config_needs_no_data(tmp_path):
-    for name in ("unet_camvid.json", "pspnet_voc.json"):
+    for name in ("unet_camvid.json", "pspnet_voc.json", "segformer_camvid.json"):
         result = subprocess.run(
             [sys.executable, str(ROOT / "train.py"), "-c", str(ROOT / "configs" / name),
              "--print-config"],

@@ -15,6 +15,7 @@ from torch.export import Dim
 import models
 from base.base_model import BaseModel
 from utils.config import Choices
+from utils.random_state import seed_everything
 
 K = 3
 
@@ -434,6 +435,27 @@ def test_feature_export_takes_every_size(case: str) -> None:
         images = torch.randn(size)
         with torch.no_grad():
             torch.testing.assert_close(exported(images), model(images), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.gpu
+@every_model
+def test_feature_gpu_deterministic(case: str) -> None:
+    """No kernel that torch refuses in deterministic mode, and twice the same gradients."""
+    seed_everything(0, deterministic=True)
+    try:
+        model = build(case).cuda().to(memory_format=torch.channels_last).eval()
+        images = torch.randn(2, 3, 97, 64, device="cuda").to(memory_format=torch.channels_last)
+        found = []
+        for _ in range(2):
+            model.zero_grad(set_to_none=True)
+            logits = model(images)
+            logits.square().mean().backward()
+            gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+            found.append((logits.detach(), torch.cat(gradients)))
+        assert torch.equal(found[0][0], found[1][0])
+        assert torch.equal(found[0][1], found[1][1])
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_feature_freeze_bn_after_conversion() -> None:

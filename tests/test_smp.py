@@ -119,7 +119,10 @@ def test_feature_380_crop() -> None:
         assert build("MAnet").eval()(torch.zeros(1, 3, 380, 380)).shape == (1, 3, 380, 380)
 
 
-@pytest.mark.parametrize("name", ["timm-efficientnet-b0", "tu-darknet17", "tu-convnext_atto"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnext50_32x4d", "efficientnet-b0", "mobilenet_v2", "tu-darknet17", "tu-convnext_atto"],
+)
 def test_smoke_encoders(name: str) -> None:
     model = build(encoder_name=name, in_channels=2).train()
     model(torch.randn(2, 2, 33, 47)).mean().backward()
