@@ -66,14 +66,18 @@ def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence
     """
     weights, optional = model.own_names(checkpoint["state_dict"])
     own = model.state_dict()
-    replaced = _classifier_keys(model, own, weights)
+    replaced = _classifier_keys(model, own, weights, optional)
     adapted = _adapt_input(own, weights)
     wanted = {key: value for key, value in own.items() if key not in replaced}
     offered = {key: value for key, value in weights.items() if key not in replaced}
     misfit = describe_misfit(wanted, offered, optional)
     if misfit:
         name = type(model).__name__
-        raise CheckpointError(f"init_from: the weights are not of this {name}: {misfit}")
+        stored = checkpoint.get("config")
+        arch = stored.get("arch") if isinstance(stored, dict) else None
+        other = arch.get("type") if isinstance(arch, dict) else None
+        hint = f", but of the model {other}" if other not in (None, name) else ""
+        raise CheckpointError(f"init_from: the weights are not of this {name}{hint}: {misfit}")
     model.load_state_dict(offered, strict=False)
     if not replaced:
         _compare_classes(checkpoint, classes)
@@ -81,15 +85,18 @@ def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence
 
 
 def _classifier_keys(
-    model: BaseModel, own: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+    model: BaseModel,
+    own: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    optional: tuple[str, ...],
 ) -> set[str]:
-    """All names of the classifier's weights if any of them does not fit, else none."""
+    """The names of the classifier's weights if they are of other classes, else none."""
     inside = {id(module) for module in model.classifier_modules()}
     prefixes = tuple(f"{key}." for key, m in model.named_modules() if id(m) in inside)
-    keys = {key for key in {*own, *weights} if key.startswith(prefixes)}
-    both = [key for key in keys if key in own and key in weights]
-    fits = all(own[key].shape == weights[key].shape for key in both)
-    return set() if fits else keys
+    keys = {key for key in own if key.startswith(prefixes)}
+    expected = {key for key in keys if key in weights or not key.startswith(optional)}
+    classes = _classes_in_file(model, own, weights, expected)
+    return keys if classes not in (None, model.num_classes) else set()
 
 
 def _adapt_input(own: Mapping[str, Tensor], weights: dict[str, Tensor]) -> str:
@@ -129,7 +136,9 @@ def _table(
     for key, value in own.items():
         if key.endswith("num_batches_tracked"):
             continue
-        name = key.rpartition(".")[0] if key in replaced else key.partition(".")[0]
+        name = ".".join(key.split(".")[: 2 if key.startswith("network.") else 1])
+        if key in replaced:
+            name = key.rpartition(".")[0]
         part = parts.setdefault(name, Part(name))
         part.tensors += 1
         part.values += value.numel()
@@ -137,7 +146,7 @@ def _table(
         if key in replaced:
             part.note = part.note or (
                 f"the classifier is new: {model.num_classes} classes, "
-                f"{_classes_in_file(model, own, weights, replaced)} in the file"
+                f"{_classes_in_file(model, own, weights, replaced & weights.keys())} in the file"
             )
         elif key == adapted:
             part.note = f"first layer adapted to {value.shape[1]} channels"
@@ -152,15 +161,25 @@ def _table(
 
 
 def _classes_in_file(
-    model: BaseModel, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], replaced: set[str]
-) -> int:
-    """The other number of classes, from the first size that differs."""
-    sizes = [
-        (ours, theirs)
-        for key in own
-        if key in replaced and key in weights
-        for ours, theirs in zip(own[key].shape, weights[key].shape, strict=False)
-        if ours != theirs
-    ]
-    ours, theirs = sizes[0]
-    return theirs * model.num_classes // ours  # some heads have several channels for each class
+    model: BaseModel, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], keys: set[str]
+) -> int | None:
+    """How many classes the file's classifier has; None if more than their number differs.
+
+    Some heads have several channels for each class, so sizes count as multiples.
+    """
+    found = set()
+    for key in keys:
+        if key not in weights:
+            if key.endswith("num_batches_tracked"):
+                continue
+            return None
+        ours, theirs = own[key].shape, weights[key].shape
+        if len(ours) != len(theirs):
+            return None
+        for mine, other in zip(ours, theirs, strict=True):
+            if mine != other:
+                found.add(other * model.num_classes / mine if mine % model.num_classes == 0 else 0)
+    if not found:
+        return model.num_classes
+    count = found.pop()
+    return int(count) if not found and count >= 1 and count == int(count) else None

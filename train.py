@@ -148,7 +148,9 @@ def run_training(
     check_classes(train_loader, val_loader, config.ignore_index)
     seed_everything(config.seed, deterministic=config.deterministic)
     num_classes = len(train_loader.source.classes)
-    start = checkpoint or (config.init_from and load_start(config.init_from))
+    start = checkpoint
+    if checkpoint is None and config.init_from is not None:
+        start = load_start(config.init_from)
     arch = arch_for(config.arch, start["state_dict"]) if start else config.arch
     model = build(models, arch, BaseModel, "arch", num_classes=num_classes)
     if start and checkpoint is None:

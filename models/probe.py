@@ -31,7 +31,9 @@ def outputs_of(network: nn.Module, images: Tensor, last: int = 1) -> list[Tensor
             total = torch.stack([output.float().sum() for output in outputs]).sum()
             gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise ValueError(f"cannot take images of any size ({error})") from error
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        size = "x".join(map(str, images.shape[2:]))
+        raise ValueError(f"cannot be run on an image of {size} ({text})") from error
     finally:
         network.train(training)
     for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -7,14 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
+from models.backbones import DILATED
 from models.layout import resize_like
 from models.pooling import AveragePool
 from models.pretrained import load_pretrained
-from models.resnet import RESNETS, ResNet
+from models.resnet import ResNet
 from models.timm_backbone import PREFIX, TimmBackbone
-from utils.config import Choices, PositiveInt
-
-BACKBONES = Choices(RESNETS, (PREFIX,))
+from utils.config import PositiveInt
 
 
 class PyramidPooling(nn.Module):
@@ -90,7 +89,7 @@ class PSPNet(BaseModel):
         num_classes: int,
         *,
         in_channels: PositiveInt = 3,
-        backbone: Annotated[str, BACKBONES] = "resnet152",
+        backbone: Annotated[str, DILATED] = "resnet152",
         pretrained: bool | str = True,
         use_aux: bool = True,
         freeze_bn: bool = False,
@@ -102,7 +101,7 @@ class PSPNet(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        BACKBONES.check(backbone, "backbone")
+        DILATED.check(backbone, "backbone")
         self.use_aux = use_aux
         self.backbone: TimmBackbone | None = None
         trunk: TimmBackbone | ResNet

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.layout import crop, pad_to
 from models.pooling import AveragePool
-from models.pretrained import adapt_first_layer, read_weights
+from models.pretrained import adapt_first_layer, load_pretrained, read_weights
 from models.probe import outputs_of
 from models.timm_backbone import (
+    PREFIX,
     hub_file,
     local_file,
     missing_weights,
@@ -47,9 +48,8 @@ ARCHITECTURES = Choices(
 # Their context branch averages each image to one value, which a BatchNorm then sees.
 _POOLS_WHOLE_IMAGE = ("PAN", "DeepLabV3", "DeepLabV3Plus", "UPerNet")
 
-# PAN halves the encoder's last map three more times, and DPT once, but gets it back only if even.
-_SMALLEST_MAP = {"PAN": 8}
-_MULTIPLE = {"DPT": 2}
+# Encoders end at a stride of 32, whatever they dilate; PAN halves its map of stride 16 three times.
+_SMALLEST_SIDE = {"PAN": 128}
 
 _SET_HERE = (
     "encoder_name",
@@ -68,8 +68,8 @@ class SMP(BaseModel):
     names its paper.
 
     Differs from the library:
-        - Takes images of any size: they are filled up with zeros to what the network needs, and the
-          logits are cut back. Of sizes that the library takes itself, the logits are the same.
+        - Takes images of any size: they are filled up with zeros to multiples of the stride, and
+          the logits are cut back. Of sizes that need no filling the logits are the same.
         - The classifier starts close to zero, pooling to several bins is deterministic and exports
           for every size, and parameters that nothing depends on do not train.
 
@@ -78,8 +78,8 @@ class SMP(BaseModel):
         architecture: Unet, UnetPlusPlus, MAnet, FPN, PAN, Linknet, DeepLabV3, DeepLabV3Plus,
             Segformer, DPT, UPerNet or PSPNet.
         encoder_name: The library's name of an encoder, such as resnet34, mobilenet_v2 or mit_b0; or
-            `tu-` and a name of timm's, such as tu-convnext_tiny. DPT takes timm's vision
-            transformers only.
+            `tu-` and a name of timm's, such as tu-convnext_tiny. DPT takes timm's transformers
+            only.
         encoder_weights: Weights of the encoder: the library's name of them, mostly `"imagenet"`;
             the path of a local file; null trains from scratch.
         options: Further arguments of the architecture, as a dict, such as
@@ -95,7 +95,8 @@ class SMP(BaseModel):
 
     foreign_names: ClassVar[dict[str, NameMap]] = {
         "segmentation_models_pytorch": NameMap(
-            [(part, f"network.{part}") for part in ("encoder.", "decoder.", "segmentation_head.")]
+            [(part, f"network.{part}") for part in ("encoder.", "decoder.", "segmentation_head.")],
+            dropped=("classification_head.",),
         )
     }
 
@@ -122,18 +123,25 @@ class SMP(BaseModel):
         builder = _Builder(architecture, encoder_name, options or {})
         self.network = builder.build(num_classes, in_channels, encoder_weights)
         _replace_pooling(self.network)
-        self.stride: int = self.network.encoder.output_stride * _MULTIPLE.get(architecture, 1)
-        self.takes_any_size = not self.network.requires_divisible_input_shape
-        self.smallest_side = self.stride * _SMALLEST_MAP.get(architecture, 1)
+        self.stride: int = self.network.encoder.output_stride
+        if architecture == "DPT" and self.stride < 32:
+            self.stride *= 2  # it halves a vision transformer's map, and adds that up again
+        self.smallest_side = _SMALLEST_SIDE.get(architecture, 32)
         classifier = self._classifier()
         nn.init.normal_(classifier.weight, std=0.01)
         if classifier.bias is not None:
             nn.init.zeros_(classifier.bias)
         side = max(2 * self.stride, self.smallest_side)
+        images = torch.zeros(1, in_channels, side, side + self.stride)
         try:
-            outputs_of(self.network, torch.zeros(1, in_channels, side, side + self.stride))
+            (logits,) = outputs_of(self.network, images)
         except ValueError as error:
             raise ValueError(f"{architecture} with encoder {encoder_name} {error}") from error
+        if logits.shape[2:] != images.shape[2:]:
+            raise ValueError(
+                f"options: {architecture} makes {logits.shape[2]}x{logits.shape[3]} logits of a "
+                f"{side}x{side + self.stride} image; upsampling has to undo the encoder's stride"
+            )
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
@@ -160,14 +168,12 @@ class SMP(BaseModel):
         batch, _, height, width = images.shape
         rows, columns = -(-height // self.stride), -(-width // self.stride)
         pools = self.architecture in _POOLS_WHOLE_IMAGE
-        self.check_batch(batch if pools else batch * rows * columns)
+        self.check_batch(batch if pools else batch * -(-height // 32) * -(-width // 32))
 
-        if not self.takes_any_size:
-            smallest = self.smallest_side
-            images = pad_to(
-                images, max(rows * self.stride, smallest), max(columns * self.stride, smallest)
-            )
-        return crop(self.network(images), height, width)
+        smallest = -(-self.smallest_side // self.stride)
+        rows, columns = max(rows, smallest), max(columns, smallest)
+        logits = self.network(pad_to(images, rows * self.stride, columns * self.stride))
+        return crop(logits, height, width)
 
     def _classifier(self) -> nn.Conv2d:
         head = self.network.segmentation_head
@@ -197,7 +203,7 @@ class _Builder:
         }
         path = None if weights is None else self._weights_file(weights)
         if not self.of_timm:
-            network = self._create(settings)
+            network = self._create_or_refuse(settings)
             if path is not None:
                 self._load(network.encoder, path, in_channels)
             return network
@@ -212,9 +218,9 @@ class _Builder:
 
     def _weights_file(self, weights: str) -> Path:
         if _is_path(weights):
-            return local_file(weights)
+            return local_file(weights, "encoder_weights")
         if self.of_timm:
-            return timm_weights(self.encoder_name.removeprefix("tu-"))
+            return timm_weights(self.encoder_name.removeprefix("tu-"), "encoder_weights")
         known = self.library.encoders.encoders[self.encoder_name]["pretrained_settings"]
         if weights not in known:
             hint = suggest(weights, known, listing=True) or "; there are none: use null"
@@ -223,6 +229,7 @@ class _Builder:
             known[weights]["repo_id"],
             "model.safetensors",
             f"the {weights} weights of {self.encoder_name}",
+            "encoder_weights",
             known[weights]["revision"],
         )
 
@@ -231,10 +238,17 @@ class _Builder:
         for extra in ({"strict_img_size": False}, {"dynamic_img_size": True}):
             with contextlib.suppress(TypeError):
                 return self._create({**extra, **settings})
+        return self._create_or_refuse(settings)
+
+    def _create_or_refuse(self, settings: dict[str, Any]) -> Any:
         try:
             return self._create(settings)
         except TypeError as error:
-            raise ValueError(f"{self.encoder_name}: {error}") from error
+            name = self.architecture.__name__
+            text = str(error)
+            if "output_stride" in text:
+                text = f"it cannot leave out strides, which {name} needs"
+            raise ValueError(f"{name} with encoder {self.encoder_name}: {text}") from error
 
     def _create(self, settings: dict[str, Any]) -> Any:
         try:
@@ -245,26 +259,29 @@ class _Builder:
             raise ValueError(f"{name} with encoder {self.encoder_name}: {text}") from error
 
     def _load(self, encoder: nn.Module, path: Path, in_channels: int) -> None:
-        values = read_weights(path)
-        values = {key.removeprefix("encoder."): value for key, value in values.items()}
         first = next(
             f"{key}.weight" for key, m in encoder.named_modules() if isinstance(m, nn.Conv2d)
         )
-        if first in values:
-            values[first] = adapt_first_layer(values[first], in_channels)
+
+        def convert(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            values = {key.removeprefix("encoder."): value for key, value in values.items()}
+            if first in values:
+                values[first] = adapt_first_layer(values[first], in_channels)
+            return values
+
         try:
-            encoder.load_state_dict(values)  # the library's own drops the classifier
-        except (RuntimeError, KeyError) as error:
-            text = str(error).splitlines()[-1].strip()
-            raise ValueError(
-                f"encoder_weights: {path} holds no weights of {self.encoder_name}: {text[:300]}"
-            ) from error
+            # The library's own knows names that it once had, and drops the classifier.
+            encoder.load_state_dict(convert(read_weights(path)))
+        except (RuntimeError, KeyError):
+            load_pretrained(encoder, self.encoder_name, str(path), convert=convert)
 
     def _check_encoder(self) -> None:
         name = self.encoder_name
         known = self.library.encoders.get_encoder_names()
         if not self.of_timm and name not in known:
             hint = suggest(name, known) or "; timm's names begin with tu-, as in tu-convnext_tiny"
+            if name.startswith(PREFIX):
+                hint = f"; did you mean 'tu-{name.removeprefix(PREFIX)}'?"
             raise ValueError(f"encoder_name: there is no encoder {name!r}{hint}")
         if self.of_timm:
             import timm
@@ -278,7 +295,7 @@ class _Builder:
         known = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
         for name in self.options:
             if name in _SET_HERE:
-                raise ValueError(f"options.{name}: not to be given here; see the other arguments")
+                raise ValueError(f"options.{name}: not to be given here; the program sets it")
             if name not in known and not self.of_timm:
                 free = [option for option in known if option not in _SET_HERE]
                 hint = suggest(name, free, listing=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import re
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from models.layout import crop, pad_to_multiple
 from models.pretrained import no_answer, read_weights
 from models.probe import outputs_of
+from utils.config_file import suggest
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,7 @@ class TimmBackbone(nn.Module):
         super().__init__()
         timm = import_timm()
         if not timm.is_model(name):
-            close = difflib.get_close_matches(name, timm.list_models(), n=3)
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            hint = suggest(name, timm.list_models())
             raise ValueError(f"timm has no network named {name!r}{hint}")
         self.name = name
         settings: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
@@ -124,14 +123,17 @@ def weights_overlay(path: Path) -> dict[str, Any]:
 def missing_weights() -> Iterator[list[str]]:
     """The names of the weights that timm does not find in a file while this is open.
 
-    It loads what fits and says the rest to a log that nobody reads.
+    It loads what fits and says the rest to a log that nobody reads. Names that the file has and the
+    network has not begin with a `+`.
     """
     names: list[str] = []
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found = re.match(r"Missing keys \((.*?)\)", record.getMessage())
-            names.extend(found[1].split(", ") if found else [])
+            found = re.match(r"(Missing|Unexpected) keys \((.*?)\)", record.getMessage())
+            if found:
+                sign = "+" if found[1] == "Unexpected" else ""
+                names.extend(sign + name for name in found[2].split(", "))
 
     log = logging.getLogger("timm.models._builder")
     before = (log.level, log.propagate)
@@ -153,6 +155,8 @@ def report_missing(missing: list[str], network: nn.Module, what: str, path: Path
     Raises:
         ValueError: If it lacked them all.
     """
+    left_over = [name[1:] for name in missing if name.startswith("+")]
+    missing = [name for name in missing if not name.startswith("+")]
     # A pyramid of features lacks the classifier, and joins the first parts of its names by _.
     own = [f"_{key.replace('.', '_')}" for key, _ in network.named_parameters()]
     own += [f"_{key.replace('.', '_')}" for key, _ in network.named_buffers()]
@@ -161,6 +165,18 @@ def report_missing(missing: list[str], network: nn.Module, what: str, path: Path
     if len(missing) >= len(list(network.parameters())):
         raise ValueError(
             f"pretrained: {path} holds no weights of {what}: expected names such as {missing[0]}"
+        )
+    name = what.removeprefix(PREFIX).removeprefix("tu-")
+    with torch.device("meta"):  # the whole network, for the names of what a pyramid leaves out
+        whole = set(import_timm().create_model(name).state_dict()) if left_over else set()
+    left_over = [key for key in left_over if key not in whole]
+    if left_over:
+        logger.warning(
+            "%d weights of %s have no place in %s and were not loaded: %s",
+            len(left_over),
+            path,
+            what,
+            ", ".join(left_over),
         )
     if missing:
         logger.warning(
@@ -172,19 +188,19 @@ def report_missing(missing: list[str], network: nn.Module, what: str, path: Path
         )
 
 
-def local_file(path: str) -> Path:
-    """A file of weights that the user named.
+def local_file(path: str, argument: str = "pretrained") -> Path:
+    """A file of weights that the user named with an argument.
 
     Raises:
         ValueError: If there is none.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ValueError(f"pretrained: cannot open {file}: no such file")
+        raise ValueError(f"{argument}: cannot open {file}: no such file")
     return file
 
 
-def timm_weights(name: str) -> Path:
+def timm_weights(name: str, argument: str = "pretrained") -> Path:
     """The published weights of a network of timm as a local file, downloaded if not there yet.
 
     timm itself would ask its hub again and again, for minutes where there is no network.
@@ -198,16 +214,20 @@ def timm_weights(name: str) -> Path:
         raise ValueError(
             f'timm has no weights of {name!r} on its hub: set "pretrained" to false or to a file'
         )
-    return hub_file(settings.hf_hub_id, "model.safetensors", f"the ImageNet weights of timm/{name}")
+    what = f"the ImageNet weights of timm/{name}"
+    return hub_file(settings.hf_hub_id, "model.safetensors", what, argument)
 
 
-def hub_file(repository: str, file: str, what: str, revision: str | None = None) -> Path:
+def hub_file(
+    repository: str, file: str, what: str, argument: str, revision: str | None = None
+) -> Path:
     """A file of the Hugging Face hub: an earlier download, or a new one.
 
     Args:
         repository: `"owner/name"`.
         file: Its name there.
         what: What a message calls it.
+        argument: Which argument takes the path of a local file.
         revision: Branch, tag or commit; the newest by default.
 
     Raises:
@@ -227,8 +247,8 @@ def hub_file(repository: str, file: str, what: str, revision: str | None = None)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise ValueError(
         f"cannot download {what} ({reason}). Fetch {url} on a machine that can, put the file "
-        "anywhere and give its path instead. Without pretrained weights the model trains from "
-        "scratch"
+        f'anywhere and give its path as "{argument}". Without pretrained weights the model trains '
+        "from scratch"
     )
 
 

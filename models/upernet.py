@@ -9,14 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.backbones import ResNetStages
+from models.backbones import DILATED, ResNetStages
 from models.layout import resize_like
 from models.pspnet import PyramidPooling
-from models.resnet import RESNETS, ResNet, usual_dilations
+from models.resnet import ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
-from utils.config import Choices, PositiveInt
-
-BACKBONES = Choices(RESNETS, (PREFIX,))
+from utils.config import PositiveInt
 
 
 class FeaturePyramid(nn.Module):
@@ -141,7 +139,7 @@ class UperNet(BaseModel):
         num_classes: int,
         *,
         in_channels: PositiveInt = 3,
-        backbone: Annotated[str, BACKBONES] = "resnet101",
+        backbone: Annotated[str, DILATED] = "resnet101",
         pretrained: bool | str = True,
         fpn_out: PositiveInt = 256,
         legacy_fpn: bool = False,
@@ -154,7 +152,7 @@ class UperNet(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        BACKBONES.check(backbone, "backbone")
+        DILATED.check(backbone, "backbone")
         if fpn_out < 1:
             raise ValueError(f"fpn_out must be at least 1, got {fpn_out}")
         self.backbone: TimmBackbone | ResNetStages
@@ -186,10 +184,7 @@ class UperNet(BaseModel):
     @classmethod
     def args_for(cls, args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
         """Arguments of the network that a checkpoint's weights are of: they tell which pyramid."""
-        result = super().args_for(args, weights)
-        if smooths_alike(weights, "FPN."):
-            result["legacy_fpn"] = True
-        return result
+        return {**super().args_for(args, weights), "legacy_fpn": smooths_alike(weights, "FPN.")}
 
     def backbone_modules(self) -> list[nn.Module]:
         """The ResNet, or the network of timm."""

@@ -134,7 +134,8 @@ def test_feature_torchvision(name: str, auxiliary: bool, tmp_path: Path) -> None
     with torch.no_grad():
         torch.testing.assert_close(model(images), theirs(images)["out"], rtol=1e-4, atol=1e-5)
     other = cls(K + 1, pretrained=False)
-    assert "the classifier is new" in init_from(other, load_start(tmp_path / "weights.pth"))
+    table = init_from(other, load_start(tmp_path / "weights.pth"))
+    assert f"the classifier is new: {K + 1} classes, {K} in the file" in table
 
 
 def test_feature_safetensors_of_smp(tmp_path: Path) -> None:
@@ -158,6 +159,46 @@ def test_feature_torchvisions_training_checkpoint(tmp_path: Path) -> None:
     source, model = build("UNet"), build("UNet")
     torch.save({"model": source.state_dict(), "epoch": 3}, tmp_path / "model_3.pth")
     init_from(model, load_start(tmp_path / "model_3.pth"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight)
+
+
+def test_exception_another_kernel_is_not_another_number_of_classes(tmp_path: Path) -> None:
+    """GCN's decoder is all classifier, and still has to be the same."""
+    source = build("GCN", num_filters=7)
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    for classes in (K, K + 1):
+        with pytest.raises(CheckpointError, match="of another shape"):
+            init_from(build("GCN", num_classes=classes), load_start(tmp_path / "best.pth"))
+    source = build("GCN/deconv", backbone="resnet50", num_classes=K + 1)
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    with pytest.raises(CheckpointError, match="unexpected"):
+        init_from(build("GCN"), load_start(tmp_path / "best.pth"))
+
+
+def test_exception_strange_weights(tmp_path: Path) -> None:
+    weights: dict[str, Any] = build("UNet").state_dict()
+    torch.save({"state_dict": {**weights, "final_conv.weight": 3}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
+        load_start(tmp_path / "a.pth")
+    torch.save({"state_dict": {**weights, "final_conv.bias": torch.zeros(())}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="of another shape"):
+        init_from(build("UNet"), load_start(tmp_path / "a.pth"))
+
+
+def test_exception_names_the_other_model(tmp_path: Path) -> None:
+    checkpoint = {"state_dict": build("ENet").state_dict(), "config": {"arch": {"type": "ENet"}}}
+    save_checkpoint(checkpoint, tmp_path / "best.pth")
+    with pytest.raises(CheckpointError, match="not of this UNet, but of the model ENet"):
+        init_from(build("UNet"), load_start(tmp_path / "best.pth"))
+
+
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "module._orig_mod."])
+def test_feature_wrapped_weights(prefix: str, tmp_path: Path) -> None:
+    """Lightning, torch.compile and DataParallel each put a word in front of every name."""
+    source, model = build("UNet"), build("UNet")
+    weights = {f"{prefix}{key}": value for key, value in source.state_dict().items()}
+    torch.save({"state_dict": weights}, tmp_path / "a.pth")
+    init_from(model, load_start(tmp_path / "a.pth"))
     assert torch.equal(model.final_conv.weight, source.final_conv.weight)
 
 

@@ -132,9 +132,13 @@ def test_gradient_timm_every_trainable_parameter(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("convnext_tinny", {}, "timm has no network named 'convnext_tinny'; did you mean convnext"),
+        (
+            "convnext_tinny",
+            {},
+            "timm has no network named 'convnext_tinny'; did you mean 'convnext",
+        ),
         ("vit_tiny_patch16_224", {}, "has features at strides 16"),
-        ("maxvit_rmlp_pico_rw_256", {}, "cannot take images of any size"),
+        ("maxvit_rmlp_pico_rw_256", {}, "cannot be run on an image of 64x96"),
         ("swin_tiny_patch4_window7_224", {"output_stride": 8}, "cannot leave out strides"),
         ("hrnet_w18_small", {"output_stride": 16}, "cannot leave out strides"),
         ("convnext_atto", {"pretrained": "nowhere.pth"}, "cannot open nowhere.pth"),
@@ -175,6 +179,23 @@ def test_feature_timm_reports_what_is_missing(
     torch.save({"a.weight": torch.zeros(1)}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="holds no weights of timm/convnext_atto"):
         TimmBackbone("convnext_atto", pretrained=str(tmp_path / "weights.pth"))
+
+
+def test_feature_timm_reports_what_is_left_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The classifier has no place in a pyramid and is no news; a block too many is."""
+    weights = timm.create_model("resnet18").state_dict()
+    torch.save(weights, tmp_path / "weights.pth")
+    TimmBackbone("resnet18", pretrained=str(tmp_path / "weights.pth"))
+    assert not caplog.records
+    weights["layer1.2.conv1.weight"] = torch.zeros(64, 64, 3, 3)
+    torch.save(weights, tmp_path / "weights.pth")
+    TimmBackbone("resnet18", pretrained=str(tmp_path / "weights.pth"))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("1 weights of")
+    assert "have no place in timm/resnet18" in record.getMessage()
+    assert record.getMessage().endswith("layer1.2.conv1.weight")
 
 
 def test_feature_timm_earlier_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,8 +92,8 @@ def test_cardinality_any_size(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES.names)
 def test_gradient_parameter_groups(architecture: str) -> None:
     model = build(architecture, freeze_backbone=True).train()
-    size = model.smallest_side
-    model(torch.randn(2, 3, max(size, 64), max(size, 64))).mean().backward()
+    size = max(model.smallest_side, 64)
+    model(torch.randn(2, 3, size, size)).mean().backward()
     assert all(p.grad is None for p in model.get_backbone_params())
     trainable = [p for p in model.get_decoder_params() if p.requires_grad]
     assert trainable and all(p.grad is not None for p in trainable)
@@ -127,6 +127,57 @@ def test_smoke_encoders(name: str) -> None:
     model = build(encoder_name=name, in_channels=2).train()
     model(torch.randn(2, 2, 33, 47)).mean().backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        ("Unet", "mit_b0"),
+        ("Unet", "efficientnet-b0"),
+        ("Unet", "tu-hrnet_w18_small"),
+        ("Unet", "densenet121"),
+        ("DeepLabV3Plus", "mit_b0"),
+    ],
+)
+def test_cardinality_any_size_over_encoders(architecture: str, name: str) -> None:
+    """Encoders that need more than the architecture asks for."""
+    model = build(architecture, encoder_name=name).eval()
+    with torch.no_grad():
+        for size in ((1, 1), (3, 100), (33, 47)):
+            assert model(torch.randn(1, 3, *size)).shape == (1, 3, *size)
+
+
+def test_feature_dpt_over_swin() -> None:
+    """Source: the library, at a size that is a multiple of 32 and not of 64."""
+    name = "tu-swin_tiny_patch4_window7_224"
+    options = {**SMALL["DPT"], "depths": [1, 1, 1, 1]}
+    model = build("DPT", encoder_name=name, options=options).eval()
+    images = torch.randn(1, 3, 96, 160)
+    with torch.no_grad():
+        assert torch.equal(model(images), model.network(images))
+
+
+def test_feature_weights_file_with_other_parts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = library.encoders.get_encoder("resnet18", weights=None)
+    weights = {**encoder.state_dict(), "extra.weight": torch.zeros(1)}
+    del weights["layer1.0.bn1.weight"]
+    torch.save(weights, tmp_path / "weights.pth")
+    model = build(encoder_weights=str(tmp_path / "weights.pth"))
+    kept, left_over = (record.getMessage() for record in caplog.records)
+    assert kept.endswith("layer1.0.bn1.weight") and left_over.endswith("extra.weight")
+    assert torch.equal(model.network.encoder.conv1.weight, encoder.conv1.weight)
+
+
+def test_feature_checkpoint_with_a_classification_head() -> None:
+    aux = {"classes": 4}
+    original = library.Unet("resnet18", encoder_weights=None, classes=3, aux_params=aux)
+    assert any(key.startswith("classification_head.") for key in original.state_dict())
+    weights, _ = models.SMP(3, encoder_name="resnet18", encoder_weights=None).own_names(
+        original.state_dict()
+    )
+    build().load_state_dict(weights)
 
 
 def test_feature_swin_takes_any_size() -> None:
@@ -166,6 +217,16 @@ def test_exception_batch_of_one() -> None:
         ({"architecture": "unet"}, "architecture: \"unet\" is not a choice; did you mean 'Unet'"),
         ({"encoder_name": "resnet19"}, "no encoder 'resnet19'; did you mean 'resnet18'"),
         ({"encoder_name": "convnext_tiny"}, "timm's names begin with tu-"),
+        ({"encoder_name": "timm/resnet18"}, "did you mean 'tu-resnet18'"),
+        ({"options": {"encoder_depth": "x"}}, "Unet with encoder resnet18: "),
+        (
+            {"options": {"upsampling": 2}, "architecture": "FPN"},
+            "FPN makes 32x48 logits of a 64x96",
+        ),
+        (
+            {"architecture": "PAN", "encoder_name": "tu-swin_tiny_patch4_window7_224"},
+            "cannot leave out strides, which PAN needs",
+        ),
         ({"encoder_name": "tu-convnext_tinny"}, "did you mean 'tu-convnext_tiny'"),
         ({"options": {"decoder_chanels": 1}}, "did you mean 'decoder_channels'"),
         ({"options": {"classes": 5}}, "options.classes: not to be given here"),
@@ -173,7 +234,10 @@ def test_exception_batch_of_one() -> None:
         ({"encoder_name": "tu-convnext_atto", "options": {"depht": 1}}, "depht"),
         ({"architecture": "DPT", "encoder_name": "resnet18"}, "DPT with encoder resnet18"),
         ({"encoder_weights": "imagnet"}, "resnet18 has no 'imagnet'; did you mean 'imagenet'"),
-        ({"encoder_weights": "no/such.pth"}, "cannot open no/such.pth: no such file"),
+        (
+            {"encoder_weights": "no/such.pth"},
+            "encoder_weights: cannot open no/such.pth: no such file",
+        ),
     ],
 )
 def test_exception_arguments(args: dict[str, Any], message: str) -> None:
@@ -234,4 +298,4 @@ def test_exception_no_network(
     )
     assert f"https://huggingface.co/{repository}/" in str(caught.value)
     assert "model.safetensors" in str(caught.value)
-    assert "give its path instead" in str(caught.value)
+    assert 'give its path as "encoder_weights"' in str(caught.value)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 _MARK = b"sha256:"
 _SHOWN_KEYS = 3
+_WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, Lightning
 _END_RECORD = b"PK\x05\x06"
 _END_RECORD_BYTES = 22
 _COMMENT_BYTES = len(_MARK) + 64
@@ -102,6 +103,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         if not checkpoint or not all(isinstance(v, torch.Tensor) for v in checkpoint.values()):
             raise CheckpointError(f"{path}: has no 'state_dict'; it is not a checkpoint of a model")
         checkpoint = {"state_dict": checkpoint}
+    weights = checkpoint["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise CheckpointError(f"{path}: its 'state_dict' holds more than tensors")
     if "monitor_best" in checkpoint and isinstance(checkpoint["monitor_best"], np.number):
         checkpoint["monitor_best"] = checkpoint["monitor_best"].item()
     return {**checkpoint, "state_dict": without_prefix(checkpoint["state_dict"])}
@@ -124,11 +128,12 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def without_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """A copy without the `module.` that a parallel wrapper puts in front of every key."""
-    prefix = "module."
-    if not all(key.startswith(prefix) for key in state_dict):
-        return dict(state_dict)
-    return {key[len(prefix) :]: value for key, value in state_dict.items()}
+    """A copy without what wrappers put in front of every key: `module.`, `_orig_mod.`, `model.`."""
+    for prefix in _WRAPPERS:
+        if state_dict and all(key.startswith(prefix) for key in state_dict):
+            inner = {key.removeprefix(prefix): value for key, value in state_dict.items()}
+            return without_prefix(inner)
+    return dict(state_dict)
 
 
 def describe_misfit(

@@ -27,10 +27,12 @@ class NameMap:
     Args:
         pairs: Their prefix and ours for each part of the network.
         optional: Our prefixes of parts that their files may lack; such a part keeps its values.
+        dropped: Their prefixes of parts that we do not have and do not need.
     """
 
     pairs: Sequence[tuple[str, str]]
     optional: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for side in zip(*self.pairs, strict=True):
@@ -41,7 +43,8 @@ class NameMap:
 
     def ours(self, weights: Mapping[str, T]) -> dict[str, T] | None:
         """Their weights under our names, in their order; None if these are not theirs."""
-        return _rename(weights, self.pairs)
+        kept = {key: value for key, value in weights.items() if not key.startswith(self.dropped)}
+        return _rename(kept, self.pairs)
 
     def theirs(self, weights: Mapping[str, T]) -> dict[str, T] | None:
         """Our weights under their names, in our order; None if these are not ours."""
