@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tabulate
+import torch
 from torch import Tensor
 
 from base.base_model import BaseModel
@@ -78,10 +79,23 @@ def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence
         other = arch.get("type") if isinstance(arch, dict) else None
         hint = f", but of the model {other}" if other not in (None, name) else ""
         raise CheckpointError(f"init_from: the weights are not of this {name}{hint}: {misfit}")
+    _check_shared(own, offered)
     model.load_state_dict(offered, strict=False)
     if not replaced:
         _compare_classes(checkpoint, classes)
     return _table(model, own, offered, replaced, adapted, weights)
+
+
+def _check_shared(own: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> None:
+    """Refuse two different weights for one place, of which the first would be lost."""
+    places: dict[int, str] = {}
+    for key in (key for key in own if key in offered and own[key].numel()):
+        first = places.setdefault(own[key].data_ptr(), key)
+        if not torch.equal(offered[first], offered[key]):
+            raise CheckpointError(
+                f"init_from: {first} and {key} are one weight in this model and two in the file; "
+                "leave out the legacy argument in arch.args"
+            )
 
 
 def _classifier_keys(

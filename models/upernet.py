@@ -184,7 +184,8 @@ class UperNet(BaseModel):
     @classmethod
     def args_for(cls, args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
         """Arguments of the network that a checkpoint's weights are of: they tell which pyramid."""
-        return {**super().args_for(args, weights), "legacy_fpn": smooths_alike(weights, "FPN.")}
+        # What the config says counts: the weights are asked where it says nothing.
+        return {"legacy_fpn": smooths_alike(weights, "FPN."), **super().args_for(args, weights)}
 
     def backbone_modules(self) -> list[nn.Module]:
         """The ResNet, or the network of timm."""

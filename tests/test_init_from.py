@@ -185,6 +185,22 @@ def test_exception_strange_weights(tmp_path: Path) -> None:
         init_from(build("UNet"), load_start(tmp_path / "a.pth"))
 
 
+def test_exception_two_weights_for_one_place(tmp_path: Path) -> None:
+    """The legacy UperNet has one convolution where the new one has three."""
+    args = {"backbone": "resnet18", "fpn_out": 8, "pretrained": False}
+    new, legacy = (models.UperNet(K, **args, legacy_fpn=flag) for flag in (False, True))
+    save_checkpoint({"state_dict": new.state_dict()}, tmp_path / "new.pth")
+    start = load_start(tmp_path / "new.pth")
+    with pytest.raises(CheckpointError, match="are one weight in this model and two in the file"):
+        init_from(legacy, start)
+    assert models.UperNet.args_for(args, start["state_dict"])["legacy_fpn"] is False
+    old = legacy.state_dict()
+    assert models.UperNet.args_for(args, old)["legacy_fpn"] is True
+    assert models.UperNet.args_for({**args, "legacy_fpn": True}, start["state_dict"])["legacy_fpn"]
+    save_checkpoint({"state_dict": old}, tmp_path / "old.pth")
+    init_from(models.UperNet(K, **args, legacy_fpn=True), load_start(tmp_path / "old.pth"))
+
+
 def test_exception_names_the_other_model(tmp_path: Path) -> None:
     checkpoint = {"state_dict": build("ENet").state_dict(), "config": {"arch": {"type": "ENet"}}}
     save_checkpoint(checkpoint, tmp_path / "best.pth")
