@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from utils.image_io import DataError
+from utils.files.data_file import DataError
 
 _INVALID = -32768  # no class and never an ignored value
 _LOWEST, _HIGHEST = -32768, 65535  # what a mask may hold
@@ -37,12 +37,14 @@ class LabelMap:
     ) -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self._is_mapped = ids is not None
         small = num_classes <= 256 and 0 <= ignore_index <= 255
         self.dtype: type[np.uint8] | type[np.int16] = np.uint8 if small else np.int16
-        table = {i: i for i in range(num_classes)} if ids is None else dict(ids)
+        void_table = dict.fromkeys(void, -1)
         if ids is None:
-            table[ignore_index] = -1
-        table.update((value, -1) for value in void)
+            table = {**{i: i for i in range(num_classes)}, ignore_index: -1, **void_table}
+        else:
+            table = {**void_table, **ids}  # what a map names, it means
         self._table = np.full(_HIGHEST - _LOWEST + 1, _INVALID, np.int16)
         for value, label in table.items():
             self._table[value - _LOWEST] = ignore_index if label == -1 else label
@@ -79,21 +81,23 @@ class LabelMap:
         self._refuse(mask[labels == _INVALID], name)
         return labels.astype(self.dtype)
 
+    def knows(self, mask: np.ndarray) -> np.ndarray:
+        """Where a mask, ids (H, W) or colours (H, W, 3), holds a class or what is ignored."""
+        if mask.ndim == 3:
+            if self._colours is None:
+                return np.zeros(mask.shape[:2], bool)
+            return self._colour_labels(mask, self._colours) != _INVALID
+        inside = (mask >= _LOWEST) & (mask <= _HIGHEST)
+        places = np.where(inside, mask, 0).astype(np.int32) - _LOWEST
+        return inside & (self._table[places] != _INVALID)
+
     def _from_colours(self, mask: np.ndarray, name: str) -> np.ndarray:
         if self._colours is None:
             raise DataError(
                 f"{name}: holds colours where class ids were expected; say which colour is which "
                 'class with "palette" or "label_map"'
             )
-        if self._colour_table is None:
-            # 32 MB, made once: sorting or comparing colours costs several times as much a picture.
-            self._colour_table = np.full(1 << 24, _INVALID, np.int16)
-            for (r, g, b), label in self._colours.items():
-                value = self.ignore_index if label == -1 else label
-                self._colour_table[r << 16 | g << 8 | b] = value
-        wide = mask.astype(np.int32)
-        keys = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-        labels = self._colour_table[keys]
+        labels = self._colour_labels(mask, self._colours)
         bad = labels == _INVALID
         if bad.any():
             colour = tuple(int(v) for v in mask[bad][0])
@@ -103,12 +107,30 @@ class LabelMap:
             )
         return labels.astype(self.dtype)
 
+    def _colour_labels(
+        self, mask: np.ndarray, colours: Mapping[tuple[int, int, int], int]
+    ) -> np.ndarray:
+        """Labels (H, W) int16, `_INVALID` for other colours."""
+        if self._colour_table is None:
+            # 32 MB, made once: sorting or comparing colours costs several times as much a picture.
+            self._colour_table = np.full(1 << 24, _INVALID, np.int16)
+            for (r, g, b), label in colours.items():
+                value = self.ignore_index if label == -1 else label
+                self._colour_table[r << 16 | g << 8 | b] = value
+        wide = mask.astype(np.int32)
+        return self._colour_table[wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]]
+
     def _refuse(self, values: np.ndarray, name: str) -> None:
         if values.size == 0:
             return
         seen = ", ".join(str(v) for v in np.unique(values)[:8])
+        known = (
+            "which the label map does not name"
+            if self._is_mapped
+            else f"which is neither a class (0..{self.num_classes - 1}) nor ignored "
+            f"({self.ignore_index})"
+        )
         raise DataError(
-            f"{name}: {values.size} pixels have label {seen}, which is neither a class "
-            f"(0..{self.num_classes - 1}) nor ignored ({self.ignore_index}); put the mask right, "
+            f"{name}: {values.size} pixels have label {seen}, {known}; put the mask right, "
             'or map the value with "label_map" (-1 ignores it)'
         )

@@ -1,0 +1,1 @@
+"""Pictures and masks, one file a format."""

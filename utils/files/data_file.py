@@ -1,0 +1,76 @@
+"""Files of a dataset: their bytes, their limits, and the error that names them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO
+
+# Pillow's own limit, applied to every format before anything is decoded: a file of a few bytes can
+# claim any size.
+MAX_PIXELS = 178_956_970
+MAX_BYTES = 1 << 30  # of a file that is read at once: MAX_PIXELS uncompressed take half of it
+
+
+class DataError(ValueError):
+    """A file of a dataset that cannot be used; the message names it and says what to do."""
+
+
+@contextlib.contextmanager
+def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A regular file, open for reading; what goes wrong while it is open becomes a `DataError`.
+
+    Raises:
+        DataError: If it is missing, empty, no regular file or cannot be read.
+    """
+    if "\0" in os.fspath(path):
+        raise DataError(f"{os.fspath(path)!r}: is no file name, as it holds a NUL character")
+    try:
+        # Opening a pipe that nobody writes to would wait for ever.
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):
+            kind = "a folder" if os.path.isdir(path) else "no regular file"
+            raise DataError(f"{path}: is {kind}")
+        if facts.st_size == 0:
+            raise DataError(f"{path}: is empty (0 bytes)")
+        with open(path, "rb") as file:
+            yield file
+    except FileNotFoundError:
+        where = " (a link that leads nowhere)" if os.path.islink(path) else ""
+        raise DataError(f"{path}: no such file{where}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The whole of a regular file.
+
+    Raises:
+        DataError: If it is missing, empty, no regular file, larger than `MAX_BYTES`, or cannot be
+            read.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise DataError(
+                f"{path}: has {size / 1e9:.1f} GB, more than the {MAX_BYTES / 1e9:.1f} GB that a "
+                "picture may have; cut it into tiles"
+            )
+        return file.read()
+
+
+def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
+    """Refuse a size that no training picture has, before memory is asked for.
+
+    Raises:
+        DataError: If there are more than `MAX_PIXELS` pixels, or none.
+    """
+    if width < 1 or height < 1:
+        raise DataError(f"{path}: claims a size of {width}x{height}")
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{path}: claims {width}x{height}, more than {MAX_PIXELS / 1e6:.0f} million pixels; "
+            "cut it into tiles"
+        )

@@ -1,0 +1,190 @@
+"""What a picture's header says, without decoding the picture."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import warnings
+
+import numpy as np
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from utils.files.data_file import DataError, open_file, read_bytes
+from utils.files.jpeg_file import JPEG_START, read_jpeg_header
+from utils.files.npy_file import NPY_START
+from utils.files.png_file import (
+    GREY,
+    GREY_ALPHA,
+    PALETTE,
+    PNG_START,
+    RGB,
+    RGB_ALPHA,
+    read_png_header,
+)
+from utils.files.tiff_io import TIFF_STARTS, collect_complaints
+
+_ORIENTATION = 0x0112
+_NO_PICTURE = 0b101  # NewSubfileType: an overview or thumbnail, a mask
+_PNG_MODES = {
+    GREY: "grey", RGB: "RGB", PALETTE: "palette", GREY_ALPHA: "grey+alpha", RGB_ALPHA: "RGBA",
+}  # fmt: skip
+# PhotometricInterpretation and channels -> mode
+_TIFF_MODES = {(2, 3): "RGB", (2, 4): "RGBA", (3, 1): "palette", (5, 4): "CMYK", (6, 3): "RGB"}
+# Pillow's name -> mode, channels, bits of a channel.
+_PILLOW_MODES = {
+    "1": ("grey", 1, 1), "L": ("grey", 1, 8), "P": ("palette", 1, 8), "RGB": ("RGB", 3, 8),
+    "RGBA": ("RGBA", 4, 8), "RGBX": ("RGBA", 4, 8), "CMYK": ("CMYK", 4, 8),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class FileFacts:
+    """How a picture is stored.
+
+    Attributes:
+        format: "JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF" or "NPY".
+        mode: "grey", "palette", "RGB", "RGBA", "grey+alpha", "CMYK" or "4 bands"; with "16-bit "
+            or "float " in front where a value has not 8 bits.
+        width: In pixels.
+        height: In pixels.
+        channels: Values of each pixel; a palette picture has one.
+        bits: Of each value.
+        frames: Pictures in the file; overviews and thumbnails do not count.
+        exif_orientation: 1 to 8 (1: as it is), or None where the file names none.
+        size_bytes: Of the file.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    channels: int
+    bits: int
+    frames: int
+    exif_orientation: int | None
+    size_bytes: int
+
+
+def file_facts(path: str | os.PathLike[str]) -> FileFacts:
+    """Read the header of a picture or mask.
+
+    A header can be right while the pixels behind it are damaged; reading the picture tells.
+
+    Raises:
+        DataError: If the file cannot be opened, or no header is found in it.
+    """
+    with open_file(path) as file:
+        start = file.read(16)
+    if start.startswith(JPEG_START):
+        return _jpeg(path)
+    if start.startswith(PNG_START):
+        return _png(path)
+    try:
+        if start.startswith(TIFF_STARTS):
+            return _tiff(path)
+        if start.startswith(NPY_START):
+            return _npy(path)
+        return _other(path)
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{path}: is not a picture that can be read (it begins with {start!r})"
+        ) from None
+    except Exception as error:
+        # The header decides what a reader does, so a damaged one can raise anything.
+        raise DataError(
+            f"{path}: has a damaged header ({error}); copy or export it again"
+        ) from None
+
+
+def _jpeg(path: str | os.PathLike[str]) -> FileFacts:
+    data = read_bytes(path)
+    header = read_jpeg_header(path, data)
+    channels = len(header.sampling)
+    mode = {3: "RGB", 4: "CMYK"}.get(channels, _bands(channels))
+    return FileFacts(
+        "JPEG", _deep(mode, header.bits), header.width, header.height, channels, header.bits, 1,
+        _orientation(header.exif), len(data),
+    )  # fmt: skip
+
+
+def _png(path: str | os.PathLike[str]) -> FileFacts:
+    data = read_bytes(path)
+    header = read_png_header(path, data)
+    mode = _deep(_PNG_MODES[header.colour], header.bits)
+    return FileFacts(
+        "PNG", mode, header.width, header.height, header.channels, header.bits, header.frames,
+        _orientation(header.exif), len(data),
+    )  # fmt: skip
+
+
+def _tiff(path: str | os.PathLike[str]) -> FileFacts:
+    # Complaints are for those who want the pixels.
+    with open_file(path) as file, collect_complaints(), tifffile.TiffFile(file) as tiff:
+        # Counted first: in a chain that goes in circles, a loop over `pages` has no end.
+        if len(tiff.pages) == 0:
+            raise ValueError("it holds no page")
+        page = tiff.pages.first
+        frames = sum(not getattr(other, "subfiletype", 0) & _NO_PICTURE for other in tiff.pages)
+        channels, bits = page.samplesperpixel, page.bitspersample
+        tag = page.tags.get(_ORIENTATION)
+        size = os.fstat(file.fileno()).st_size
+    width, height = int(page.imagewidth), int(page.imagelength)
+    mode = _TIFF_MODES.get((int(page.photometric), channels), _bands(channels))
+    is_float = page.dtype is not None and page.dtype.kind == "f"
+    return FileFacts(
+        "TIFF", _deep(mode, bits, is_float), width, height, channels, bits, max(1, frames),
+        None if tag is None else int(tag.value), size,
+    )  # fmt: skip
+
+
+def _npy(path: str | os.PathLike[str]) -> FileFacts:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{array.ndim} dimensions; expected 2 or 3")
+    height, width, *bands = array.shape
+    if bands and height < min(width, bands[0]):  # the bands come first
+        bands, height, width = [height], width, bands[0]
+    channels = bands[0] if bands else 1
+    bits, is_float = 8 * array.dtype.itemsize, array.dtype.kind == "f"
+    mode = _bands(channels)
+    return FileFacts(
+        "NPY", _deep(mode, bits, is_float), width, height, channels, bits, 1, None,
+        os.stat(path).st_size,
+    )  # fmt: skip
+
+
+def _other(path: str | os.PathLike[str]) -> FileFacts:
+    data = read_bytes(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        picture = Image.open(io.BytesIO(data), formats=("BMP", "GIF", "WEBP"))
+    mode, channels, bits = _PILLOW_MODES[picture.mode]
+    return FileFacts(
+        picture.format or "", _deep(mode, bits), *picture.size, channels, bits,
+        getattr(picture, "n_frames", 1), _orientation(picture.info.get("exif", b"")), len(data),
+    )  # fmt: skip
+
+
+def _bands(channels: int) -> str:
+    return "grey" if channels == 1 else f"{channels} bands"
+
+
+def _deep(mode: str, bits: int, is_float: bool = False) -> str:
+    if is_float:
+        return f"float {mode}"
+    return mode if bits == 8 else f"{bits}-bit {mode}"
+
+
+def _orientation(exif: bytes) -> int | None:
+    if not exif:
+        return None
+    tags = Image.Exif()
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        # A damaged note does not make a damaged picture.
+        warnings.simplefilter("ignore")
+        tags.load(exif)
+    value = tags.get(_ORIENTATION)
+    return value if value in range(1, 9) else None

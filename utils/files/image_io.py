@@ -1,0 +1,262 @@
+"""Read pictures and label masks, the same way everywhere."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from utils.files.data_file import DataError, check_pixels, read_bytes
+from utils.files.file_facts import file_facts
+from utils.files.jpeg_file import JPEG_START, mend_scan, read_jpeg_header
+from utils.files.npy_file import NPY_START, read_npy
+from utils.files.png_file import (
+    PALETTE,
+    PNG_START,
+    RGB,
+    RGB_ALPHA,
+    PngHeader,
+    needed_chunks,
+    read_png_header,
+)
+from utils.files.tiff_io import TIFF_STARTS, is_plain_tiff, read_tiff
+from utils.formats import IMAGE_EXTENSIONS
+
+# What Pillow is asked to read; others hide damage, or start other programs.
+_PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "TIFF", "WEBP")
+# Those that TurboJPEG knows: https://libjpeg-turbo.org/Documentation/Documentation
+_TURBO_SAMPLINGS = ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1))
+
+# Of a TIFF alone, Pillow applies the orientation, and nobody can tell it not to.
+_TURNED_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an 8-bit picture as RGB.
+
+    The EXIF rotation is not applied, as label masks never carry one. Transparency is dropped.
+
+    Damage is found as far as the formats allow: by check sums in PNG, by structure and by
+    impossible codes in JPEG and WebP. A changed byte that still decodes to a picture cannot be
+    told from a good file.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        DataError: If the file is missing, no picture, cut off, damaged, an animation, or has more
+            than 8 bits a channel.
+    """
+    data = read_bytes(path)
+    if data.startswith(JPEG_START):
+        return _read_jpeg(path, data)
+    if data.startswith(PNG_START):
+        _check_png(path, data, max_bits=8)
+        return _decode(path, needed_chunks(path, data), cv2.IMREAD_COLOR_RGB)
+    if data.startswith(TIFF_STARTS):
+        return _read_tiff(path, data)
+    return np.array(_open(path, data).convert("RGB"))
+
+
+def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a label mask without interpreting it.
+
+    A palette picture gives its indices, never its colours; one of 1, 2 or 4 bits a sample gives
+    numbers from 0 on, never shades of grey. Transparency is dropped.
+
+    Returns:
+        Ids (H, W), uint8, int32 or int64; or colours (H, W, 3) uint8 where the file holds colours.
+
+    Raises:
+        DataError: If the file is missing, no picture, cut off, damaged, or lossily compressed.
+    """
+    data = read_bytes(path)
+    if data.startswith(JPEG_START):
+        raise DataError(f"{path}: is a JPEG, which changes label values; export the masks as PNG")
+    if data.startswith(PNG_START):
+        return _read_png_mask(path, data)
+    if data.startswith(TIFF_STARTS):
+        _check_frames(path, file_facts(path).frames)
+        return _ids_or_colours(path, read_tiff(path)[0])
+    if data.startswith(NPY_START):
+        return _ids_or_colours(path, read_npy(path))
+    if _is_lossy_webp(data):
+        raise DataError(
+            f"{path}: is a lossy WebP, which changes label values; export the masks as PNG"
+        )
+    picture = _open(path, data)
+    if picture.mode in ("P", "L", "1"):
+        return np.array(picture, dtype=np.uint8)
+    return np.array(picture.convert("RGB"))
+
+
+def list_images(folder: Path, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> list[Path]:
+    """All files below a folder with one of the extensions (any case), hidden ones left out, sorted.
+
+    Args:
+        folder: Searched with its sub-folders.
+        extensions: Lower case, with the dot.
+    """
+    found = []
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if name.lower().endswith(extensions) and not name.startswith("."):
+                found.append(Path(root, name))
+    return sorted(found)
+
+
+def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    """Refuse what libjpeg only warns of: it fills up what is missing, and the picture looks good.
+
+    OpenCV and Pillow keep these warnings to themselves or print them.
+    """
+    header = read_jpeg_header(path, data)
+    check_pixels(path, header.width, header.height)
+    if header.bits != 8:
+        raise DataError(f"{path}: has {header.bits} bits a channel; convert it to 8 bits")
+    first, *others = header.sampling
+    known = first in _TURBO_SAMPLINGS and others == [(1, 1), (1, 1)]
+    if known or len(header.sampling) == 1:
+        try:
+            return simplejpeg.decode_jpeg(mend_scan(data, header))
+        except ValueError as error:
+            raise _damaged(path, error) from None
+    return np.array(_open(path, data).convert("RGB"))
+
+
+def _check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> PngHeader:
+    """The header of a PNG that holds one picture of a decent size."""
+    header = read_png_header(path, data)
+    check_pixels(path, header.width, header.height)
+    if header.bits > max_bits:
+        raise DataError(f"{path}: has {header.bits} bits a channel; convert it to {max_bits} bits")
+    _check_frames(path, header.frames)
+    return header
+
+
+def _read_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    header = _check_png(path, data, max_bits=16)
+    if header.colour in (RGB, RGB_ALPHA):
+        if header.bits == 16:
+            raise DataError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits")
+        return _decode(path, needed_chunks(path, data), cv2.IMREAD_COLOR_RGB)
+    data = needed_chunks(path, data, indices=header.colour == PALETTE)
+    mask = _decode(path, data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if header.bits == 16:
+        return mask.astype(np.int32)
+    # The decoder spreads fewer bits over 0..255.
+    return mask if header.bits == 8 else mask // (255 // (2**header.bits - 1))
+
+
+def _read_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    """Refuse what Pillow would read wrongly: several pages, many bands, more than 8 bits."""
+    facts = file_facts(path)
+    check_pixels(path, facts.width, facts.height)
+    _check_frames(path, facts.frames)
+    if not is_plain_tiff(path):
+        raise DataError(
+            f"{path}: is no plain picture but {facts.channels} x {facts.bits} bits a pixel "
+            f"({facts.mode}); convert it to RGB with 8 bits a channel, or name the bands to read"
+        )
+    picture = _open(path, data).convert("RGB")
+    turn = _TURNED_BACK.get(facts.exif_orientation or 1)
+    return np.array(picture if turn is None else picture.transpose(turn))
+
+
+def _ids_or_colours(path: str | os.PathLike[str], pixels: np.ndarray) -> np.ndarray:
+    """A mask out of bands (H, W, C)."""
+    kind, channels = pixels.dtype, pixels.shape[2]
+    if kind == np.uint8 and channels in (3, 4):
+        return np.ascontiguousarray(pixels[:, :, :3])
+    if kind.kind not in "biu" or channels != 1:
+        raise DataError(
+            f"{path}: has {channels} bands of type {kind}; expected one of class ids in whole "
+            "numbers, or RGB colours of 8 bits"
+        )
+    ids = pixels[:, :, 0]
+    if kind.itemsize == 1 and kind.kind in "bu":
+        return ids.astype(np.uint8)
+    return ids.astype(np.int64 if kind.itemsize >= 4 and kind != np.int32 else np.int32)
+
+
+def _is_lossy_webp(data: bytes) -> bool:
+    """Whether the first picture is of the kind "VP8 " and not "VP8L".
+
+    https://developers.google.com/speed/webp/docs/riff_container
+    """
+    if not (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
+        return False
+    position = 12
+    while data[position : position + 4] not in (b"VP8 ", b"VP8L", b""):
+        size = int.from_bytes(data[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    return data[position : position + 4] == b"VP8 "
+
+
+def _decode(path: str | os.PathLike[str], data: bytes, flags: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise _damaged(path, error.err) from None
+    if image is None:
+        raise _damaged(path, "its pixels cannot be decoded")
+    return image
+
+
+def _open(path: str | os.PathLike[str], data: bytes) -> ImageFile.ImageFile:
+    """A decoded Pillow picture; Pillow raises where data is missing."""
+    try:
+        # It also warns, on the terminal and once for each worker, of what the checks here refuse.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
+            check_pixels(path, *picture.size)
+            # Of a camera's MPO, the others are previews of the first; for TIFF see _read_tiff.
+            if picture.format not in ("MPO", "TIFF"):
+                _check_frames(path, getattr(picture, "n_frames", 1))
+            _check_filled(path, picture)
+            picture.load()
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{path}: is not a picture that can be read (it begins with {data[:12]!r}); expected "
+            "JPEG, PNG, BMP, TIFF, WebP or GIF"
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: is too large ({error}); cut it into tiles") from None
+    except DataError:
+        raise
+    except Exception as error:
+        # The header decides what a decoder does, so a damaged one can raise anything.
+        raise _damaged(path, error) from None
+    return picture
+
+
+def _check_filled(path: str | os.PathLike[str], picture: ImageFile.ImageFile) -> None:
+    """Refuse the two kinds in which Pillow makes up pixels that are not there."""
+    if picture.format == "BMP" and picture.info.get("compression") in (1, 2):
+        raise DataError(f"{path}: is a BMP with run-length coding; save it without, or as PNG")
+    if picture.format == "GIF" and picture.tile[0][1] != (0, 0, *picture.size):
+        raise DataError(f"{path}: its picture covers only a part of it; export it as PNG")
+
+
+def _check_frames(path: str | os.PathLike[str], frames: int) -> None:
+    if frames > 1:
+        raise DataError(
+            f"{path}: holds {frames} pictures, and which one is meant is not clear; save each as "
+            "a file of its own"
+        )
+
+
+def _damaged(path: str | os.PathLike[str], reason: object) -> DataError:
+    return DataError(f"{path}: is cut off or damaged ({reason}); copy or export it again")

@@ -1,0 +1,118 @@
+"""The header of a JPEG file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from utils.files.data_file import DataError
+
+JPEG_START = b"\xff\xd8"
+
+_END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
+_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # these three hold tables
+_SEQUENTIAL = (0xC0, 0xC1, 0xC9)
+_PROGRESSIVE = (0xC2, 0xCA)
+_WHOLE_SPECTRUM = b"\0\x3f\0"  # how the header of a sequential scan has to end
+# Each scan goes over all pixels, so that many of them can keep a decoder busy for hours; encoders
+# make about ten.
+_MAX_SCANS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class JpegHeader:
+    """What the frame of a JPEG file says about its picture.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        bits: Of each sample.
+        sampling: Horizontal and vertical sampling factor of each component.
+        sequential: Whether each scan holds whole blocks.
+        scan: Where the header of the first scan ends.
+        exif: The EXIF data, or nothing.
+    """
+
+    width: int
+    height: int
+    bits: int
+    sampling: tuple[tuple[int, int], ...]
+    sequential: bool = False
+    scan: int = 0
+    exif: bytes = b""
+
+
+def read_jpeg_header(path: str | os.PathLike[str], data: bytes) -> JpegHeader:
+    """Walk the segments of a JPEG file up to its first scan.
+
+    Format: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B.
+
+    Raises:
+        DataError: If a segment is broken or missing, or there are far too many scans.
+    """
+    header, sequential, exif, position = None, False, b"", len(JPEG_START)
+    while True:
+        marker, position = _next_marker(path, data, position)
+        if marker in _WITHOUT_LENGTH:
+            continue
+        end = position + int.from_bytes(data[position : position + 2], "big")
+        if marker in (_SCAN, _END):
+            break
+        if end < position + 2 or end > len(data):
+            raise _cut_off(path, data)
+        if marker in _FRAMES:
+            header = _parse_frame(path, data[position + 2 : end])
+            sequential = marker in _SEQUENTIAL
+            if marker in _PROGRESSIVE and data.count(b"\xff\xda") > _MAX_SCANS:
+                raise DataError(
+                    f"{path}: has more than {_MAX_SCANS} scans; save it as a baseline JPEG"
+                )
+        elif marker == _APP1 and data.startswith(b"Exif\0\0", position + 2):
+            exif = data[position + 8 : end]
+        position = end
+    if header is None or marker == _END:
+        raise DataError(f"{path}: is a JPEG without a picture in it; copy or export it again")
+    return dataclasses.replace(header, sequential=sequential, scan=end, exif=exif)
+
+
+def mend_scan(data: bytes, header: JpegHeader) -> bytes:
+    """The same JPEG with the numbers that a sequential scan has to name.
+
+    Some phones write others, which mean nothing, and a strict decoder stops at them.
+    """
+    start, end = header.scan - len(_WHOLE_SPECTRUM), header.scan
+    if not header.sequential or data[start:end] == _WHOLE_SPECTRUM:
+        return data
+    return data[:start] + _WHOLE_SPECTRUM + data[end:]
+
+
+def _next_marker(path: str | os.PathLike[str], data: bytes, position: int) -> tuple[int, int]:
+    """The marker at a position, and where its segment starts."""
+    start = position
+    while data.startswith(b"\xff", position):
+        position += 1
+    if position >= len(data):
+        raise _cut_off(path, data)
+    if position == start or data[position] == 0:
+        raise DataError(f"{path}: is damaged at byte {start}; copy or export it again")
+    return data[position], position + 1
+
+
+def _parse_frame(path: str | os.PathLike[str], frame: bytes) -> JpegHeader:
+    if len(frame) < 9 or len(frame) < 6 + 3 * frame[5]:
+        raise DataError(f"{path}: has a damaged header; copy or export it again")
+    factors = frame[7 : 6 + 3 * frame[5] : 3]
+    return JpegHeader(
+        width=int.from_bytes(frame[3:5], "big"),
+        height=int.from_bytes(frame[1:3], "big"),
+        bits=frame[0],
+        sampling=tuple((factor >> 4, factor & 15) for factor in factors),
+    )
+
+
+def _cut_off(path: str | os.PathLike[str], data: bytes) -> DataError:
+    return DataError(
+        f"{path}: is cut off (a JPEG of {len(data)} bytes that ends in its header); copy or "
+        "export it again"
+    )

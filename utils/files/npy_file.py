@@ -1,0 +1,50 @@
+"""NumPy's array files as pictures."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from utils.files.data_file import DataError, check_pixels
+
+NPY_START = b"\x93NUMPY"
+
+
+def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an array as a picture: (H, W), (H, W, C) or (C, H, W), the bands the shortest axis.
+
+    Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+
+    Returns:
+        (H, W, C) in the file's type and the machine's byte order.
+
+    Raises:
+        DataError: If the file is cut off or too large, or holds something else.
+    """
+    try:
+        # A map, as the header may claim any size: only what the file really holds can be mapped.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        raise DataError(
+            f"{path}: is cut off or no plain array ({error}); save it again with numpy.save"
+        ) from None
+    pixels = _orient(path, array)
+    check_pixels(path, pixels.shape[1], pixels.shape[0])
+    return np.array(pixels, pixels.dtype.newbyteorder("="))
+
+
+def _orient(path: str | os.PathLike[str], array: np.ndarray) -> np.ndarray:
+    """(H, W), (H, W, C) or (C, H, W) as (H, W, C)."""
+    if array.ndim == 2:
+        return array[..., None]
+    if array.ndim == 3:
+        first, second, third = array.shape
+        if third < min(first, second):
+            return array
+        if first < min(second, third):
+            return np.moveaxis(array, 0, 2)
+    raise DataError(
+        f"{path}: holds an array of shape {array.shape}; expected (H, W), (H, W, C) or (C, H, W) "
+        "with fewer bands than rows and columns"
+    )

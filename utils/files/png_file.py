@@ -1,0 +1,144 @@
+"""The structure of a PNG file: its header, and whether anything of it is missing or changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+
+from utils.files.data_file import DataError
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+
+_SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
+_BITS = {GREY: (1, 2, 4, 8, 16), PALETTE: (1, 2, 4, 8)}
+_NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+
+
+@dataclasses.dataclass(frozen=True)
+class PngHeader:
+    """What a PNG file says about its picture.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        bits: Of each sample.
+        colour: `GREY`, `RGB`, `PALETTE`, `GREY_ALPHA` or `RGB_ALPHA`.
+        frames: More than one in an animation.
+        exif: The EXIF data, or nothing.
+    """
+
+    width: int
+    height: int
+    bits: int
+    colour: int
+    frames: int = 1
+    exif: bytes = b""
+
+    @property
+    def channels(self) -> int:
+        """Samples of each pixel."""
+        return _SAMPLES[self.colour]
+
+
+def read_png_header(path: str | os.PathLike[str], data: bytes) -> PngHeader:
+    """The header, and what stands in front of the pixels.
+
+    Raises:
+        DataError: If a chunk is cut off or the header is damaged.
+    """
+    header, frames, exif = None, 1, b""
+    for kind, start, end in _chunks(path, data):
+        if kind == b"IHDR":
+            header = _parse_header(path, data[start:end])
+        elif kind == b"acTL" and end - start == 8:
+            frames = int.from_bytes(data[start : start + 4], "big")
+        elif kind == b"eXIf":
+            exif = data[start:end]
+        if header is None or kind in (b"IDAT", b"IEND"):
+            break
+    if header is None:
+        raise DataError(f"{path}: is a PNG without a header; copy or export it again")
+    return dataclasses.replace(header, frames=frames, exif=exif)
+
+
+def needed_chunks(path: str | os.PathLike[str], data: bytes, *, indices: bool = False) -> bytes:
+    """The same PNG with nothing but its pixels and palette, every check sum compared.
+
+    Texts, colour profiles and frames of an animation stay out: they change no pixel, decoders
+    complain about them, and a few bytes of them can unpack to gigabytes.
+
+    Format: https://www.w3.org/TR/png-3/, chapter 5.
+
+    Args:
+        path: For messages.
+        data: The file, which starts with `PNG_START`.
+        indices: Make a palette picture a grey one of the same samples. Pillow, the only one to
+            hand out indices, makes up what is missing of them.
+
+    Raises:
+        DataError: If a chunk is missing, cut off, changed, or of a kind that nobody knows.
+    """
+    view, kinds = memoryview(data), set()
+    kept: list[bytes | memoryview] = []
+    for kind, start, end in _chunks(path, data):
+        if kind[0] & 32:  # a small letter: can be left out
+            continue
+        if kind not in _NEEDED:
+            name = kind.decode("ascii", "replace")
+            raise DataError(f"{path}: holds an unknown part {name!r}; export it as a plain PNG")
+        if zlib.crc32(view[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            name = kind.decode("ascii")
+            raise DataError(
+                f"{path}: is damaged (wrong check sum of {name} at byte {start}); copy or export "
+                "it again"
+            )
+        kinds.add(kind)
+        if indices and kind == b"IHDR":
+            kept.append(_grey_header(data[start:end]))
+        elif not (indices and kind == b"PLTE"):
+            kept.append(view[start - 8 : end + 4])
+    if b"IDAT" not in kinds:
+        raise DataError(f"{path}: is a PNG without a picture in it; copy or export it again")
+    size = len(PNG_START) + sum(map(len, kept))
+    return data if size == len(data) else b"".join((PNG_START, *kept))
+
+
+def _grey_header(header: bytes) -> bytes:
+    content = b"IHDR" + header[:9] + bytes([GREY]) + header[10:]
+    return struct.pack(">I", len(header)) + content + struct.pack(">I", zlib.crc32(content))
+
+
+def _chunks(path: str | os.PathLike[str], data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind of each chunk up to the last one, and where its content starts and ends."""
+    position = len(PNG_START)
+    kind = b""
+    while kind != b"IEND":
+        if position + 12 > len(data):
+            raise _cut_off(path, data)
+        length, kind = struct.unpack_from(">I4s", data, position)
+        start = position + 8
+        position = start + length + 4
+        if not kind.isalpha():
+            raise DataError(f"{path}: is damaged at byte {start - 8}; copy or export it again")
+        if position > len(data):
+            raise _cut_off(path, data)
+        yield kind, start, start + length
+
+
+def _parse_header(path: str | os.PathLike[str], header: bytes) -> PngHeader:
+    if len(header) == 13:
+        width, height, bits, colour = struct.unpack_from(">IIBB", header)
+        if colour in _SAMPLES and bits in _BITS.get(colour, (8, 16)):
+            return PngHeader(width, height, bits, colour)
+    raise DataError(f"{path}: has a damaged header; copy or export it again")
+
+
+def _cut_off(path: str | os.PathLike[str], data: bytes) -> DataError:
+    return DataError(
+        f"{path}: is cut off (a PNG of {len(data)} bytes without its last part); copy or export it "
+        "again"
+    )

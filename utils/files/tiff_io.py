@@ -1,0 +1,246 @@
+"""TIFF files of any number of bands and any sample type, exactly as stored."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import math
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from utils.files.data_file import DataError, check_pixels, open_file
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, either byte order
+MAX_BYTES = 4 << 30
+
+_ORIENTATION = 274
+_GDAL_NODATA = 42113  # https://gdal.org/en/stable/drivers/raster/gtiff.html
+_GEO_TAGS = (33550, 34264, 34735)  # ModelPixelScale, ModelTransformation, GeoKeyDirectory
+_BAND_AXES = "SCIQ"  # samples, channels, and pages that nobody gave another meaning
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # PhotometricInterpretation -> its samples
+_ALPHA = (1, 2)  # ExtraSamples: premultiplied or not
+
+# A microscope's file may go on in others; only what the named file holds is read.
+_ONE_FILE: dict[str, Any] = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
+
+
+def read_tiff(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
+    """Read all bands of a TIFF.
+
+    Bands are the samples of one page, interleaved or planar, or several pages of one size and one
+    sample. Overviews and masks, flagged as such (NewSubfileType), are no bands. Values are as
+    stored: palette pictures give their indices, and a picture that counts from white is not
+    inverted. rasterio, where it is installed, reads geo-referenced files and what tifffile cannot
+    decode; the pixels are the same.
+
+    Format: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
+
+    Returns:
+        Pixels (H, W, C) in the file's type and the machine's byte order, and the value that
+        marks missing ones (GDAL_NODATA) or None.
+
+    Raises:
+        DataError: If the file is missing, cut off, damaged, too large, holds several pictures,
+            or is compressed in a way that takes a package that is not installed.
+    """
+    with _open(path) as series:
+        _check_size(path, series)
+        _check_complete(path, series)
+        nodata = _nodata(path, series.keyframe)
+        return _decode(path, series, nodata), nodata
+
+
+def is_plain_tiff(path: str | os.PathLike[str]) -> bool:
+    """Whether a TIFF is an ordinary picture: 8 bits, and grey, palette, RGB(A) or CMYK.
+
+    Raises:
+        DataError: If the header cannot be used.
+    """
+    with _open(path) as series:
+        return len(series.pages) == 1 and _is_plain(series.keyframe)
+
+
+def _is_plain(page: Any) -> bool:
+    alpha = len(page.extrasamples) == 1 and int(page.extrasamples[0]) in _ALPHA
+    samples = _COLOURS.get(int(page.photometric), 0) + alpha
+    return page.dtype in (np.uint8, np.bool_) and page.samplesperpixel == samples
+
+
+@contextlib.contextmanager
+def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The pages that make up a TIFF's picture; whatever a damaged file causes is a `DataError`."""
+    with open_file(path) as file, collect_complaints() as complaints:
+        try:
+            with tifffile.TiffFile(file, **_ONE_FILE) as tiff:
+                # Counted first: in a chain that goes in circles, `series` would walk for ever.
+                if len(tiff.pages) == 0:
+                    raise ValueError("it holds no page")
+                series = _only_series(path, tiff.series)
+                if complaints:
+                    raise ValueError(complaints[0])
+                yield series
+        except (DataError, OSError):
+            raise
+        except Exception as error:
+            # The header decides what a decoder does, so a damaged one can raise anything.
+            if "imagecodecs" in str(error):
+                raise _needs_codec(path, str(error)) from None
+            raise DataError(
+                f"{path}: is cut off or damaged ({error}); copy or export it again"
+            ) from None
+
+
+@contextlib.contextmanager
+def collect_complaints() -> Iterator[list[str]]:
+    """Collect what tifffile only logs, such as a chain of pages that leads out of the file."""
+    found: list[str] = []
+    thread = threading.get_ident()
+
+    def collect(record: logging.LogRecord) -> bool:
+        if record.thread == thread and record.levelno >= logging.ERROR:
+            found.append(record.getMessage())
+        return record.thread != thread
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(collect)
+    try:
+        yield found
+    finally:
+        logger.removeFilter(collect)
+
+
+def _only_series(path: str | os.PathLike[str], every: list[Any]) -> Any:
+    """The one picture of a file, without its overviews and masks."""
+    found = [s for s in every if not (s.keyframe.is_reduced or s.keyframe.is_mask)]
+    if len(found) != 1:
+        shapes = " and ".join("x".join(map(str, series.shape)) for series in found[:3])
+        raise DataError(
+            f"{path}: holds {len(found)} pictures of different kinds ({shapes or 'none'}); "
+            "save the one to use as a file of its own"
+        )
+    return found[0]
+
+
+def _check_size(path: str | os.PathLike[str], series: Any) -> None:
+    """Hold what the header says against the limits, before memory is asked for."""
+    page = series.keyframe
+    check_pixels(path, page.imagewidth, page.imagelength)
+    shape = "x".join(map(str, series.shape))
+    if series.dtype is None:
+        raise DataError(
+            f"{path}: has samples of {page.bitspersample} bits in format {page.sampleformat}, "
+            "which nothing here can read; save it with 8, 16 or 32 bits, the same in all bands"
+        )
+    if series.size * series.dtype.itemsize > MAX_BYTES:
+        raise DataError(
+            f"{path}: claims {shape} values, more than {MAX_BYTES >> 30} GiB; cut it into tiles"
+        )
+    others = [axis for axis in series.axes if axis not in "YX"]
+    if page.imagedepth > 1 or len(others) > 1 or set(others) - set(_BAND_AXES):
+        raise DataError(
+            f"{path}: has the axes {series.axes} ({shape}); expected rows, columns and one axis "
+            "of bands; save each picture as a file of its own"
+        )
+
+
+def _check_complete(path: str | os.PathLike[str], series: Any) -> None:
+    """Every strip and tile has to lie in the file, as decoders may make up what does not."""
+    end = series.dataoffset + series.size * series.dtype.itemsize if series.dataoffset else 0
+    for page in series.pages:
+        offsets, counts = page.dataoffsets, page.databytecounts
+        if page.is_contiguous:
+            lacks = 0 < sum(counts) < page.nbytes  # 0: left out, see _decode
+        else:
+            lacks = min(len(offsets), len(counts)) < math.prod(page.chunked)
+        if lacks:
+            raise DataError(f"{path}: is damaged: its header lacks pixels; copy or export it again")
+        end = max(end, *(int(o) + int(c) for o, c in zip(offsets, counts, strict=False)))
+    size = os.stat(path).st_size
+    if end > size:
+        raise DataError(
+            f"{path}: is cut off: its pixels end at byte {end}, the file at {size}; copy or "
+            "export it again"
+        )
+
+
+def _decode(path: str | os.PathLike[str], series: Any, nodata: float | None) -> np.ndarray:
+    """All values (H, W, C), by whichever package can decode them."""
+    page = series.keyframe
+    known = (
+        page.compression in tifffile.TIFF.DECOMPRESSORS
+        and page.predictor in tifffile.TIFF.UNPREDICTORS
+    )
+    single = len(series.pages) == 1
+    if single and (not known or any(tag in page.tags for tag in _GEO_TAGS)) and _has_rasterio():
+        return _read_gdal(path, series.dtype)
+    if any(p.is_contiguous and p.dataoffsets[0] == 0 for p in series.pages):
+        # GDAL writes no data for what is empty, and tifffile would read the header as pixels.
+        return _bands_last(np.full(series.shape, nodata or 0, series.dtype), series.axes)
+    if known:
+        return _bands_last(series.asarray(maxworkers=1), series.axes)
+    # For other kinds Pillow would hand over changed values and say nothing, and it turns a picture
+    # that has an orientation.
+    upright = page.tags.valueof(_ORIENTATION, default=1) == 1
+    plain = single and upright and _is_plain(page)
+    if plain and page.photometric in (1, 2) and not page.extrasamples:
+        pixels = np.array(Image.open(path))
+        return pixels.reshape(*pixels.shape[:2], -1)
+    raise _needs_codec(path, f"compression {page.compression.name}, predictor {page.predictor}")
+
+
+def _has_rasterio() -> bool:
+    return importlib.util.find_spec("rasterio") is not None
+
+
+def _read_gdal(path: str | os.PathLike[str], dtype: np.dtype) -> np.ndarray:
+    """The same values (H, W, C) by way of GDAL."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    # Files beside this one, such as .aux.xml or .ovr, shall not change what it holds.
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path, driver="GTiff") as source:
+                pixels = source.read()
+        except RasterioError as error:
+            raise ValueError(str(error)) from None
+    return np.moveaxis(pixels, 0, 2).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _needs_codec(path: str | os.PathLike[str], what: str) -> DataError:
+    return DataError(
+        f"{path}: cannot be decoded ({what}) without a further package: pip install imagecodecs "
+        "(or rasterio)"
+    )
+
+
+def _bands_last(pixels: np.ndarray, axes: str) -> np.ndarray:
+    """(H, W, C); the order in memory stays."""
+    bands = [axis for axis in axes if axis not in "YX"]
+    if not bands:
+        return pixels[..., None]
+    return pixels.transpose([axes.index(axis) for axis in ("Y", "X", *bands)])
+
+
+def _nodata(path: str | os.PathLike[str], page: Any) -> float | None:
+    """The value that GDAL's tag names."""
+    tag = page.tags.get(_GDAL_NODATA)
+    if tag is None:
+        return None
+    text = str(tag.value).strip(" \0")
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(
+            f"{path}: its nodata tag holds {text!r}; expected a number. Remove it with "
+            "gdal_edit.py -unsetnodata, and set nodata in the config"
+        ) from None
