@@ -1,30 +1,23 @@
-import inspect
-
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from utils.augmentation import Augmentation
 from utils.transforms import (
-    Augmentation,
     Geometry,
     blur,
     centre_geometry,
     sample_geometry,
     sample_sigma,
+    sample_turns,
+    source_to_canvas,
+    thin_label,
     warp,
 )
 
 FILL = (11.0, 22.0, 33.0)
-TRAINING = {
-    "augment": True,
-    "base_size": 64,
-    "crop_size": 64,
-    "flip": True,
-    "rotate": True,
-    "blur": True,
-}
 
 
 def make_image(height, width, channels=3, dtype=np.uint8, seed=0):
@@ -59,114 +52,6 @@ def difference(a, b):
 def away_from_edges(mask):
     """Pixels whose 7x7 neighbours are in the mask too; the outside of the canvas is not."""
     return cv2.erode(mask.astype(np.uint8), np.ones((7, 7)), borderValue=0) > 0
-
-
-class TestAugmentation:
-    @pytest.mark.parametrize(
-        "args",
-        [
-            {},
-            {"val": True},
-            {"val": True, "crop_size": 24},
-            {"augment": True},
-            {"augment": True, "base_size": 40},
-            {"augment": True, "base_size": 40, "scale": False},
-            {"augment": True, "crop_size": 24},
-            {"augment": True, "flip": True},
-            {"augment": True, "rotate": True},
-            {"augment": True, "blur": True},
-            TRAINING,
-        ],
-    )
-    def test_smoke(self, args):
-        augmentation = Augmentation(**args)
-        rng = np.random.default_rng(0)
-        image, label = augmentation(
-            make_image(33, 47), make_label(33, 47), rng, ignore_index=255, fill=FILL
-        )
-        assert image.shape[:2] == label.shape
-        assert image.dtype == np.uint8 and label.dtype == np.uint8
-
-    def test_smoke_signature_is_the_schema_of_the_loader_arguments(self):
-        parameters = inspect.signature(Augmentation).parameters
-        assert {name: parameter.default for name, parameter in parameters.items()} == {
-            "augment": False, "val": False, "base_size": None, "crop_size": None,
-            "scale": True, "flip": False, "rotate": False, "blur": False,
-        }  # fmt: skip
-        assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
-
-    def test_feature_precedence(self):
-        image, label = make_image(40, 60), make_label(40, 60)
-        rng = np.random.default_rng(0)
-        raw = Augmentation(crop_size=16, flip=True)(image, label, rng, ignore_index=255, fill=0)
-        assert raw[0] is image and raw[1] is label
-        both = Augmentation(val=True, augment=True, crop_size=16, base_size=99, flip=True)
-        only = Augmentation(val=True, crop_size=16)
-        for ours, theirs in zip(
-            both(image, label, rng, ignore_index=255, fill=0),
-            only(image, label, rng, ignore_index=255, fill=0),
-            strict=True,
-        ):
-            assert np.array_equal(ours, theirs)
-
-    def test_feature_same_generator_same_sample(self):
-        image, label = make_image(60, 80), make_label(60, 80)
-        augmentation = Augmentation(**TRAINING)
-
-        def sample(seed):
-            rng = np.random.default_rng(seed)
-            return augmentation(image, label, rng, ignore_index=255, fill=FILL)
-
-        assert all(np.array_equal(a, b) for a, b in zip(sample(3), sample(3), strict=True))
-        assert len({sample(seed)[0].tobytes() for seed in range(20)}) == 20
-
-    def test_feature_arguments_stay_as_they_were(self):
-        image, label = make_image(60, 80), make_label(60, 80)
-        image_before, label_before = image.copy(), label.copy()
-        image.flags.writeable = label.flags.writeable = False
-        for seed in range(20):
-            rng = np.random.default_rng(seed)
-            Augmentation(**TRAINING)(image, label, rng, ignore_index=255, fill=FILL)
-        assert np.array_equal(image, image_before) and np.array_equal(label, label_before)
-
-    @pytest.mark.parametrize(("dtype", "ignore_index"), [(np.uint8, 255), (np.int16, -1)])
-    def test_feature_no_class_outside_the_picture(self, dtype, ignore_index):
-        """The ancestor wrote class 0 into a fifth of such labels."""
-        image = np.full((48, 64, 3), 200, np.uint8)
-        label = np.full((48, 64), 5, dtype)
-        augmentation = Augmentation(**TRAINING)
-        seen = set()
-        for seed in range(200):
-            rng = np.random.default_rng(seed)
-            new_image, new_label = augmentation(
-                image, label, rng, ignore_index=ignore_index, fill=0
-            )
-            assert new_label.dtype == dtype
-            seen |= set(np.unique(new_label).tolist())
-            # Away from the edge, a pixel has its class exactly where it has its colour.
-            inside = away_from_edges(new_label == 5)
-            outside = away_from_edges(new_label != 5)
-            assert (new_image[inside] >= 199).all()
-            assert (new_image[outside] == 0).all()
-        assert seen == {5, ignore_index}
-
-    def test_feature_label_and_image_stay_aligned(self):
-        """A label drawn as a picture and the label itself move alike."""
-        colours = np.random.default_rng(1).permutation(256)[: 6 * 3].reshape(6, 3).astype(np.uint8)
-        label = make_label(90, 120, block=15)
-        augmentation = Augmentation(
-            augment=True, base_size=120, crop_size=80, flip=True, rotate=True
-        )
-        compared = 0
-        for seed in range(60):
-            rng = np.random.default_rng(seed)
-            image, new_label = augmentation(colours[label], label, rng, ignore_index=255, fill=FILL)
-            for value in range(6):
-                inside = away_from_edges(new_label == value)
-                # One level: bilinear weights are rounded.
-                assert (difference(image[inside], colours[value]) <= 1).all()
-                compared += int(inside.sum())
-        assert compared > 20_000
 
 
 class TestSampleGeometry:
@@ -353,6 +238,82 @@ class TestWarp:
         assert new_label.shape == (geometry.height, geometry.width)
         assert set(np.unique(new_label).tolist()) <= {5, 255}
         assert (new_image == 9).all()
+
+
+class TestTurns:
+    @pytest.mark.parametrize("flip", [False, True])
+    @pytest.mark.parametrize("vertical_flip", [False, True])
+    @pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+    @pytest.mark.parametrize(
+        ("dtype", "channels"), [(np.uint8, 3), (np.float32, 1), (np.int16, 13)]
+    )
+    def test_feature_equal_numpy(self, flip, vertical_flip, quarter_turns, dtype, channels):
+        """Truth: numpy.flip and numpy.rot90, after padding and cropping by slices."""
+        image, label = make_image(40, 67, channels, dtype), make_label(40, 67)
+        for height, width, top, left in [(40, 67, 0, 0), (17, 23, 5, 9), (60, 90, 0, 0)]:
+            turns = (flip, vertical_flip, quarter_turns)
+            geometry = Geometry(40, 67, height, width, top, left, 0, *turns)
+            new_image, new_label = apply(image, label, geometry, fill=9)
+            for source, new, outside in ((image, new_image, 9), (label, new_label, 255)):
+                padded = np.full((99, 99, *source.shape[2:]), outside, source.dtype)
+                padded[:40, :67] = source
+                expected = padded[top : top + height, left : left + width]
+                expected = np.flip(expected, 1) if flip else expected
+                expected = np.flip(expected, 0) if vertical_flip else expected
+                assert np.array_equal(new, np.rot90(expected, quarter_turns))
+            assert new_label.shape == geometry.output_size
+
+    @pytest.mark.parametrize("angle", [-10, 7])
+    def test_feature_turned_after_the_rotation(self, angle):
+        image, label = make_image(60, 80), make_label(60, 80, block=20)
+        plain = Geometry(90, 120, 50, 70, 8, 11, angle, True)
+        turned = Geometry(90, 120, 50, 70, 8, 11, angle, True, True, 3)
+        (image_a, label_a), (image_b, label_b) = (apply(image, label, g) for g in (plain, turned))
+        image_a, label_a = (np.rot90(np.flip(a, 0), 3) for a in (image_a, label_a))
+        # Bilinear weights are rounded to a fraction of a pixel, from the other side.
+        assert difference(image_a, image_b).max() <= 2
+        assert np.mean(label_a != label_b) < 0.01
+
+    def test_cardinality_draws(self):
+        rng = np.random.default_rng(0)
+        drawn = [sample_turns(rng, vertical_flip=True, rotate90=True) for _ in range(2000)]
+        assert {turns for _, turns in drawn} == {0, 1, 2, 3}
+        for turns in range(4):
+            assert 0.2 < np.mean([t == turns for _, t in drawn]) < 0.3
+        assert 0.45 < np.mean([flip for flip, _ in drawn]) < 0.55
+        assert sample_turns(rng) == (False, 0)
+
+    def test_feature_one_switch_leaves_the_other_draw(self):
+        for seed in range(20):
+            both, one = (
+                sample_turns(np.random.default_rng(seed), vertical_flip=flip, rotate90=True)
+                for flip in (True, False)
+            )
+            assert both[1] == one[1]
+
+
+class TestSourceAndCanvas:
+    GEOMETRY = Geometry(120, 160, 64, 72, top=20, left=31, angle=8, flip=True, quarter_turns=1)
+
+    def test_feature_thin_label_equals_the_warped_one(self):
+        """Truth: `warp`, at the centre of each square of seven pixels."""
+        label = make_label(60, 80, block=9)
+        _, whole = apply(make_image(60, 80), label, self.GEOMETRY)
+        thin = thin_label(label, self.GEOMETRY, 7, ignore_index=255)
+        assert thin.shape == (72 // 7, 64 // 7)
+        assert np.array_equal(thin, whole[3::7, 3::7][: 72 // 7, : 64 // 7])
+
+    def test_feature_points_go_where_the_pixels_go(self):
+        """Truth: the place of a bright spot in the warped picture."""
+        geometry = Geometry(120, 160, 120, 160, angle=8)
+        for y, x in [(30, 40), (12, 60), (44, 9)]:
+            image = np.zeros((60, 80, 1), np.float32)
+            image[y, x] = 1
+            new, _ = apply(image, np.zeros((60, 80), np.uint8), geometry, fill=0)
+            weights = new[..., 0] / new.sum()
+            seen = [(weights * np.arange(0.5, 160)).sum(), (weights.T * np.arange(0.5, 120)).sum()]
+            point = source_to_canvas(np.array([[x + 0.5, y + 0.5]]), geometry, (60, 80))
+            assert np.abs(point[0] - seen).max() < 0.1
 
 
 class TestCentreGeometry:

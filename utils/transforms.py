@@ -1,9 +1,9 @@
 """Paired image and label geometry as pure functions of (arrays, parameters).
 
-Scaling, rotation, crop and flip are one affine map from the output back to the source, so a pixel
-is interpolated once and only pixels that the crop shows are computed. Coordinates are continuous:
-pixel `i` covers `[i, i + 1)` and its centre is `i + 0.5`. With that convention a pure scale equals
-`cv2.resize`, and a pure crop or flip equals indexing.
+Scaling, rotation, crop, flips and quarter turns are one affine map from the output back to the
+source, so a pixel is interpolated once and only pixels that the crop shows are computed.
+Coordinates are continuous: pixel `i` covers `[i, i + 1)` and its centre is `i + 0.5`. With that
+convention a pure scale equals `cv2.resize`, and a pure crop, flip or quarter turn equals indexing.
 """
 
 import math
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
-from utils.config import PositiveInt
 
 # The training ranges of pytorch-segmentation, so that its configs mean the same here.
 SCALE_RANGE = (0.5, 2.0)
@@ -30,17 +28,19 @@ BAND_ROWS = 96
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the output picture lies in the scaled and rotated source.
+    """Where the crop lies in the scaled and rotated source, and how it is turned over.
 
     Args:
         scaled_height: Height of the whole source picture after scaling, in pixels.
         scaled_width: Width of the whole source picture after scaling, in pixels.
-        height: Output height, in pixels.
-        width: Output width, in pixels.
-        top: First row of the output in the scaled picture.
-        left: First column of the output in the scaled picture.
+        height: Height of the crop, in pixels; the output's, unless a quarter turn swaps the two.
+        width: Width of the crop, in pixels.
+        top: First row of the crop in the scaled picture.
+        left: First column of the crop in the scaled picture.
         angle: Counter-clockwise rotation about the picture's centre, in degrees.
-        flip: Whether the output is mirrored left to right.
+        flip: Whether the crop is mirrored left to right.
+        vertical_flip: Whether it is then mirrored top to bottom.
+        quarter_turns: Counter-clockwise turns by 90 degrees after that, 0 to 3.
     """
 
     scaled_height: int
@@ -51,97 +51,14 @@ class Geometry:
     left: int = 0
     angle: float = 0.0
     flip: bool = False
+    vertical_flip: bool = False
+    quarter_turns: int = 0
 
-
-class Augmentation:
-    """What happens to an image and its label between the file and the batch.
-
-    `val` wins over `augment`; with neither the pair passes unchanged. Training scales the long
-    side, rotates, crops (padding at the bottom and right where the picture is smaller), flips and
-    blurs. Validation scales the short side to `crop_size` and takes the square in the middle.
-
-    What lies outside the source picture gets the fill colour and the ignored label, never a class.
-    A rotated corner that a fixed canvas would cut away stays visible where the crop reaches it, so
-    more of the labelled pixels are used.
-
-    Args:
-        augment: Apply the training transform.
-        val: Apply the validation transform.
-        base_size: Long side after scaling in training, in pixels; none leaves the size as it is.
-        crop_size: Side of the square output, in pixels; none keeps the whole scaled picture.
-        scale: Draw the long side uniformly from 0.5 to 2 times `base_size`.
-        flip: Mirror left to right in half of the samples.
-        rotate: Rotate by a whole number of degrees, uniformly from -10 to 10.
-        blur: Blur the image, not the label, with a sigma drawn uniformly from [0, 1) pixels.
-    """
-
-    def __init__(
-        self,
-        *,
-        augment: bool = False,
-        val: bool = False,
-        base_size: PositiveInt | None = None,
-        crop_size: PositiveInt | None = None,
-        scale: bool = True,
-        flip: bool = False,
-        rotate: bool = False,
-        blur: bool = False,
-    ) -> None:
-        self.augment = augment
-        self.val = val
-        self.base_size = base_size
-        self.crop_size = crop_size
-        self.scale = scale
-        self.flip = flip
-        self.rotate = rotate
-        self.blur = blur
-
-    def __call__(
-        self,
-        image: np.ndarray,
-        label: np.ndarray,
-        rng: np.random.Generator,
-        *,
-        ignore_index: int,
-        fill: float | Sequence[float],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Transform one pair; the arguments stay as they were.
-
-        Args:
-            image: (H, W, C), uint8, uint16, int16 or float32.
-            label: (H, W), uint8 or int16.
-            rng: The only source of chance; equal generators give equal samples.
-            ignore_index: Label of the pixels outside the source picture.
-            fill: Their colour, one value or one a channel, in the unit of `image`.
-
-        Returns:
-            Image (h, w, C) and label (h, w), of the types they came in.
-
-        Raises:
-            ValueError: If the pair does not fit together, see `warp`.
-        """
-        height, width = label.shape
-        if self.val:
-            if self.crop_size is None:
-                return image, label
-            geometry = centre_geometry(height, width, self.crop_size)
-            return warp(image, label, geometry, ignore_index=ignore_index, fill=fill)
-        if not self.augment:
-            return image, label
-        geometry = sample_geometry(
-            rng,
-            height,
-            width,
-            base_size=self.base_size,
-            crop_size=self.crop_size,
-            scale=self.scale,
-            flip=self.flip,
-            rotate=self.rotate,
-        )
-        image, label = warp(image, label, geometry, ignore_index=ignore_index, fill=fill)
-        if self.blur:
-            image = blur(image, sample_sigma(rng))
-        return image, label
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """(height, width) of the output, in pixels."""
+        size = (self.height, self.width)
+        return size[::-1] if self.quarter_turns % 2 else size
 
 
 def sample_geometry(
@@ -150,7 +67,7 @@ def sample_geometry(
     width: int,
     *,
     base_size: int | None = None,
-    crop_size: int | None = None,
+    crop_size: int | tuple[int, int] | None = None,
     scale: bool = True,
     flip: bool = False,
     rotate: bool = False,
@@ -165,7 +82,8 @@ def sample_geometry(
         height: Source height, in pixels.
         width: Source width, in pixels.
         base_size: Long side after scaling, in pixels; none leaves the size as it is.
-        crop_size: Side of the square output, in pixels; none keeps the scaled size.
+        crop_size: Side of the square output, or its height and width, in pixels; none keeps the
+            scaled size.
         scale: Draw the long side from 0.5 to 2 times `base_size`, both included.
         flip: Mirror with probability one half.
         rotate: Draw a whole angle from -10 to 10 degrees, both included.
@@ -185,7 +103,11 @@ def sample_geometry(
         scaled_height = max(int(height * ratio + 0.5), 1)
         scaled_width = max(int(width * ratio + 0.5), 1)
 
-    out_height, out_width = (crop_size or scaled_height), (crop_size or scaled_width)
+    if crop_size is None:
+        crop_size = scaled_height, scaled_width
+    elif isinstance(crop_size, int):
+        crop_size = crop_size, crop_size
+    out_height, out_width = crop_size
     return Geometry(
         scaled_height,
         scaled_width,
@@ -196,6 +118,17 @@ def sample_geometry(
         angle=_uniform_int(draw_angle, -MAX_ANGLE, MAX_ANGLE) if rotate else 0,
         flip=flip and draw_flip < 0.5,
     )
+
+
+def sample_turns(
+    rng: np.random.Generator, *, vertical_flip: bool = False, rotate90: bool = False
+) -> tuple[bool, int]:
+    """Draw `Geometry.vertical_flip`, in half of the cases, and `Geometry.quarter_turns`, 0 to 3.
+
+    Two numbers are drawn whatever is switched on.
+    """
+    draw_flip, draw_turns = rng.random(2).tolist()
+    return vertical_flip and draw_flip < 0.5, _uniform_int(draw_turns, 0, 3) if rotate90 else 0
 
 
 def centre_geometry(height: int, width: int, crop_size: int) -> Geometry:
@@ -258,40 +191,86 @@ def warp(
             neither one value nor one a channel.
     """
     _check_pair(image, label, ignore_index)
-    colour = _fill_colour(image, fill)
+    colour = fill_colour(image, fill)
 
-    rows, columns = _covered(geometry)
+    rows, columns = _covered_output(geometry)
+    size = (columns.stop - columns.start, rows.stop - rows.start)
     # Without rotation the rectangle shows nothing but the picture, and clamping at its edges is
     # what a resize does. With rotation the warp fills the corners.
     border = cv2.BORDER_CONSTANT if geometry.angle else cv2.BORDER_REPLICATE
-    first_column = geometry.width - columns if geometry.flip else 0
-    matrix = _output_to_source(image.shape[0], image.shape[1], geometry, first_column)
+    matrix = _output_to_source(label.shape, geometry, rows.start, columns.start)
 
     factor = _reduction(image.shape[0], image.shape[1], geometry)
-    y0, y1, x0, x1 = _source_window(matrix, rows, columns, label.shape, factor)
+    y0, y1, x0, x1 = _source_window(matrix, size, label.shape, factor)
     to_indices = _to_indices(matrix, x0, y0, factor)
     image = _reduce(image[y0:y1, x0:x1], factor)
-    image = _warp_channels(image, to_indices, (columns, rows), border, colour)
+    image = _warp_channels(image, to_indices, size, border, colour)
     label = cv2.warpAffine(
         label[y0:y1, x0:x1],
         _to_indices(matrix, x0, y0, 1),
-        (columns, rows),
+        size,
         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
         borderMode=border,
         borderValue=(ignore_index,),
     )
-    if (rows, columns) == (geometry.height, geometry.width):
+    height, width = geometry.output_size
+    if size == (width, height):
         return image, label
 
-    place = (slice(rows), slice(first_column, first_column + columns))
     # Copies of one line: NumPy fills a picture with a colour ten times slower.
-    line = np.tile(np.array(colour, image.dtype), (geometry.width, 1))
-    padded_image = np.empty((geometry.height, *line.shape), image.dtype)
-    padded_image.reshape(geometry.height, -1)[:] = line.ravel()
-    padded_label = np.full((geometry.height, geometry.width), ignore_index, label.dtype)
-    padded_image[place] = image
-    padded_label[place] = label
+    line = np.tile(np.array(colour, image.dtype), (width, 1))
+    padded_image = np.empty((height, *line.shape), image.dtype)
+    padded_image.reshape(height, -1)[:] = line.ravel()
+    padded_label = np.full((height, width), ignore_index, label.dtype)
+    padded_image[rows, columns] = image
+    padded_label[rows, columns] = label
     return padded_image, padded_label
+
+
+def thin_label(
+    label: np.ndarray, geometry: Geometry, step: int, *, ignore_index: int
+) -> np.ndarray:
+    """What `warp` would make of a label, at the centres of squares of `step` pixels only.
+
+    Args:
+        label: (H, W), uint8 or int16.
+        geometry: What to do.
+        step: Distance of two points in the output, in pixels.
+        ignore_index: Label of the points outside the source picture.
+
+    Returns:
+        Labels (h // step, w // step).
+    """
+    matrix = _output_to_source(label.shape, geometry)
+    matrix[:, :2] *= step
+    height, width = geometry.output_size
+    return cv2.warpAffine(
+        label,
+        _to_indices(matrix, 0, 0, 1),
+        (width // step, height // step),
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(ignore_index,),
+    )
+
+
+def source_to_canvas(
+    points: np.ndarray, geometry: Geometry, source_size: tuple[int, ...]
+) -> np.ndarray:
+    """Where points of the source lie in the scaled and rotated picture, before the crop.
+
+    Args:
+        points: (N, 2), x and y, continuous.
+        geometry: What is done; its crop and what follows do not matter.
+        source_size: (H, W) of the source.
+
+    Returns:
+        (N, 2), x and y, continuous; outside the scaled size where the rotation moved them there.
+    """
+    size = (geometry.scaled_height, geometry.scaled_width)
+    matrix = _output_to_source(source_size, Geometry(*size, *size, angle=geometry.angle))
+    inverse = cv2.invertAffineTransform(matrix)
+    return points @ inverse[:, :2].T + inverse[:, 2]
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -338,7 +317,7 @@ def _check_pair(image: np.ndarray, label: np.ndarray, ignore_index: int) -> None
         )
 
 
-def _fill_colour(image: np.ndarray, fill: float | Sequence[float]) -> tuple[float, ...]:
+def fill_colour(image: np.ndarray, fill: float | Sequence[float]) -> tuple[float, ...]:
     """Return one fill value a channel, rounded where the image holds whole numbers."""
     channels = image.shape[2]
     values = np.atleast_1d(fill).tolist()
@@ -352,7 +331,7 @@ def _fill_colour(image: np.ndarray, fill: float | Sequence[float]) -> tuple[floa
 
 
 def _covered(geometry: Geometry) -> tuple[int, int]:
-    """Count the first rows and columns of the output, before its flip, that show the picture."""
+    """Count the first rows and columns of the crop, not yet turned over, that show the picture."""
     height, width = geometry.scaled_height, geometry.scaled_width
     radians = math.radians(geometry.angle)
     cos, sin = abs(math.cos(radians)), abs(math.sin(radians))
@@ -364,43 +343,73 @@ def _covered(geometry: Geometry) -> tuple[int, int]:
     )
 
 
+def _covered_output(geometry: Geometry) -> tuple[slice, slice]:
+    """The rows and columns of the output that show the picture."""
+    rows, columns = _covered(geometry)
+    (a, b, x), (c, d, y) = _output_to_crop(geometry)
+    # The inverse of a map of this kind is its transpose.
+    corners = [(-x, -y), (columns - x, rows - y)]
+    left, right = sorted(a * dx + c * dy for dx, dy in corners)
+    top, bottom = sorted(b * dx + d * dy for dx, dy in corners)
+    return slice(top, bottom), slice(left, right)
+
+
+def _output_to_crop(geometry: Geometry) -> list[tuple[int, int, int]]:
+    """Map output coordinates to those of the crop before its flips and turns.
+
+    Returns:
+        The two rows of a matrix for column vectors (x, y, 1).
+    """
+    rows = []
+    for a, b, offset in ((1, 0, 0), (0, 1, 0)):
+        if geometry.flip:
+            a, offset = -a, offset + a * geometry.width
+        if geometry.vertical_flip:
+            b, offset = -b, offset + b * geometry.height
+        for turn in range(geometry.quarter_turns):
+            # A row from the top of the turned picture is a column from the right before the turn.
+            width = geometry.height if turn % 2 else geometry.width
+            a, b, offset = b, -a, offset + a * width
+        rows.append((a, b, offset))
+    return rows
+
+
 def _output_to_source(
-    source_height: int, source_width: int, geometry: Geometry, first_column: int
+    source_size: tuple[int, ...], geometry: Geometry, first_row: int = 0, first_column: int = 0
 ) -> np.ndarray:
     """Map continuous output coordinates to continuous source coordinates.
 
     Args:
-        source_height: In pixels.
-        source_width: In pixels.
+        source_size: (H, W) of the source.
         geometry: What to do.
-        first_column: Output column at which the computed rectangle starts.
+        first_row: Output row at which the computed rectangle starts.
+        first_column: Output column at which it starts.
 
     Returns:
         Matrix (2, 3) for column vectors (x, y, 1).
     """
-    scale_x = source_width / geometry.scaled_width
-    scale_y = source_height / geometry.scaled_height
+    scale_x = source_size[1] / geometry.scaled_width
+    scale_y = source_size[0] / geometry.scaled_height
     centre_x, centre_y = geometry.scaled_width / 2, geometry.scaled_height / 2
     radians = math.radians(geometry.angle)
     cos, sin = math.cos(radians), math.sin(radians)
 
-    # Output to scaled canvas: mirror, then shift by the crop's corner.
-    sign = -1.0 if geometry.flip else 1.0
-    mirrored = float(geometry.width) if geometry.flip else 0.0
-    offset_x = mirrored + sign * first_column + geometry.left - centre_x
-    offset_y = geometry.top - centre_y
+    # Output to scaled canvas: undo turns and flips, then shift by the crop's corner.
+    (a, b, x), (c, d, y) = _output_to_crop(geometry)
+    offset_x = x + a * first_column + b * first_row + geometry.left - centre_x
+    offset_y = y + c * first_column + d * first_row + geometry.top - centre_y
 
     # Canvas to source: turn back about the centre, then undo the scale.
     return np.array(
         [
             [
-                scale_x * cos * sign,
-                -scale_x * sin,
+                scale_x * (cos * a - sin * c),
+                scale_x * (cos * b - sin * d),
                 scale_x * (cos * offset_x - sin * offset_y + centre_x),
             ],
             [
-                scale_y * sin * sign,
-                scale_y * cos,
+                scale_y * (sin * a + cos * c),
+                scale_y * (sin * b + cos * d),
                 scale_y * (sin * offset_x + cos * offset_y + centre_y),
             ],
         ]
@@ -408,28 +417,28 @@ def _output_to_source(
 
 
 def _source_window(
-    matrix: np.ndarray, rows: int, columns: int, source_size: tuple[int, ...], factor: int
+    matrix: np.ndarray, size: tuple[int, int], source_size: tuple[int, ...], factor: int
 ) -> tuple[int, int, int, int]:
     """Bound the source pixels that the output reads, in whole squares of `factor`.
 
     Args:
         matrix: Continuous output to source map, (2, 3).
-        rows: Output rows.
-        columns: Output columns.
+        size: Output (width, height).
         source_size: (H, W) of the source.
         factor: Of the reduction before the warp.
 
     Returns:
         (y0, y1, x0, x1), never empty.
     """
+    columns, rows = size
     bounds = []
-    for (by_x, by_y, offset), size in zip(matrix[::-1].tolist(), source_size, strict=True):
+    for (by_x, by_y, offset), side in zip(matrix[::-1].tolist(), source_size, strict=True):
         low = offset + min(by_x * columns, 0) + min(by_y * rows, 0)
         high = offset + max(by_x * columns, 0) + max(by_y * rows, 0)
         # Two squares of margin: one that bilinear reads beyond, one for rounding.
-        first = min(max(math.floor(low / factor) - 2, 0), (size - 1) // factor)
+        first = min(max(math.floor(low / factor) - 2, 0), (side - 1) // factor)
         last = max(math.ceil(high / factor) + 2, first + 1)
-        bounds += [first * factor, min(last * factor, size)]
+        bounds += [first * factor, min(last * factor, side)]
     y0, y1, x0, x1 = bounds
     return y0, y1, x0, x1
 

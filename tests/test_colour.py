@@ -1,0 +1,119 @@
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import ColorJitter
+from torchvision.transforms.v2 import functional as tv
+
+from utils import colour
+from utils.colour import OPERATIONS, ColourJitter, jitter, sample_jitter
+from utils.files.data_file import DataError
+
+
+def pictures():
+    """Noise, greys, saturated colours and a smooth ramp: (H, W, 3) uint8."""
+    rng = np.random.default_rng(0)
+    yield rng.integers(0, 256, (130, 77, 3), dtype=np.uint8)
+    yield np.repeat(rng.integers(0, 256, (9, 11, 1), dtype=np.uint8), 3, axis=2)
+    yield rng.integers(0, 2, (20, 30, 3), dtype=np.uint8) * 255
+    yield np.dstack(np.meshgrid(np.arange(256), np.arange(70))[:1] * 3).astype(np.uint8)
+
+
+def to_tensor(image):
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+class TestAdjust:
+    @pytest.mark.parametrize(
+        ("name", "values", "levels"),
+        [
+            # torchvision cuts where we round: one level. It cuts its grey too: another.
+            ("brightness", [0.0, 0.3, 0.9, 1.0, 1.7, 3.0], 1),
+            ("contrast", [0.0, 0.3, 0.9, 1.0, 1.7, 3.0], 2),
+            ("saturation", [0.0, 0.3, 0.9, 1.0, 1.7, 3.0], 2),
+            ("hue", [-0.5, -0.31, -0.01, 0.0, 0.2, 0.5], 1),
+        ],
+    )
+    def test_feature_equals_torchvision(self, name, values, levels):
+        """Truth: torchvision.transforms.v2.functional.adjust_*."""
+        for image in pictures():
+            for value in values:
+                ours = getattr(colour, f"adjust_{name}")(image, value)
+                theirs = getattr(tv, f"adjust_{name}")(to_tensor(image), value)
+                assert ours.dtype == np.uint8 and ours.shape == image.shape
+                difference = ours.astype(int) - theirs.permute(1, 2, 0).numpy()
+                assert np.abs(difference).max() <= levels, (name, value)
+
+
+class TestJitter:
+    def test_smoke(self):
+        image = next(pictures())
+        parameters = ColourJitter(1.2, 0.8, 1.4, 0.1)
+        assert jitter(image, parameters).shape == image.shape
+
+    def test_feature_nothing_to_do(self):
+        image = next(pictures())
+        assert jitter(image, ColourJitter()) is image
+
+    def test_feature_the_argument_stays(self):
+        image = next(pictures())
+        before = image.copy()
+        image.flags.writeable = False
+        jitter(image, ColourJitter(1.2, 0.8, 1.4, 0.1))
+        assert np.array_equal(image, before)
+
+    def test_feature_order(self):
+        """Truth: torchvision's functions one after the other."""
+        image = next(pictures())
+        results = []
+        for order in (OPERATIONS, OPERATIONS[::-1]):
+            parameters = ColourJitter(1.4, 0.6, 1.5, 0.2, order)
+            expected = to_tensor(image)
+            for name in order:
+                expected = getattr(tv, f"adjust_{name}")(expected, getattr(parameters, name))
+            results.append(jitter(image, parameters))
+            difference = results[-1].astype(int) - expected.permute(1, 2, 0).numpy()
+            # Four times the level or two of one operation, scaled by those that follow.
+            assert np.abs(difference).max() <= 8
+        assert np.abs(results[0].astype(int) - results[1]).max() > 20
+
+    @pytest.mark.parametrize(
+        ("shape", "dtype"), [((4, 4, 3), np.uint16), ((4, 4, 13), np.uint8), ((4, 4, 1), np.uint8)]
+    )
+    def test_exception_other_pictures(self, shape, dtype):
+        with pytest.raises(DataError, match=r"defined for 8-bit RGB pictures, and this one has"):
+            jitter(np.zeros(shape, dtype), ColourJitter(hue=0.1))
+
+
+class TestSampleJitter:
+    def test_feature_ranges_are_torchvisions(self):
+        """Truth: the bounds that torchvision's ColorJitter works out of the same four numbers."""
+        widths = {"brightness": 0.4, "contrast": 1.7, "saturation": 0.1, "hue": 0.2}
+        bounds = ColorJitter(**widths)
+        rng = np.random.default_rng(0)
+        drawn = [sample_jitter(rng, **widths) for _ in range(3000)]
+        for name in OPERATIONS:
+            low, high = getattr(bounds, name)
+            values = np.array([getattr(parameters, name) for parameters in drawn])
+            assert low <= values.min() and values.max() <= high
+            edge = 0.01 * (high - low)
+            assert values.min() < low + edge and values.max() > high - edge
+            assert abs(values.mean() - (low + high) / 2) < 3 * edge
+        assert len({parameters.order for parameters in drawn}) == 24
+
+    def test_feature_one_switch_leaves_the_other_draws(self):
+        for seed in range(10):
+            one, two = (
+                sample_jitter(np.random.default_rng(seed), brightness=0.3, hue=0.2, contrast=width)
+                for width in (0.0, 0.5)
+            )
+            assert (one.brightness, one.hue, one.order) == (two.brightness, two.hue, two.order)
+            assert one.contrast == 1
+
+    def test_smoke_off_is_nothing(self):
+        parameters = sample_jitter(np.random.default_rng(0))
+        assert all(
+            getattr(parameters, name) == inspect.signature(ColourJitter).parameters[name].default
+            for name in OPERATIONS
+        )
