@@ -13,6 +13,7 @@ from utils.formats import IMAGE_EXTENSIONS
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from restore import Meta
@@ -52,6 +53,10 @@ class Job:
     def outputs(self) -> list[Path]:
         """The files to make."""
         return [self.mask] if self.overlay is None else [self.mask, self.overlay]
+
+    def is_done(self) -> bool:
+        """Whether all of them are there."""
+        return all(path.exists() for path in self.outputs())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,11 +121,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--output: {output} is not a folder, or lies in something that is none")
     pictures = find_pictures(arguments.images, wanted_extensions(arguments.extension), output)
     jobs = plan(pictures, output, arguments.overlay)
-    todo = [job for job in jobs if arguments.overwrite or not all(map(Path.exists, job.outputs()))]
+    todo = [job for job in jobs if arguments.overwrite or not job.is_done()]
     kept = len(jobs) - len(todo)
     failed = 0
     if todo:
         predictor, meta = load(arguments)
+        if meta.band_rule is not None and meta.band_rule.suffixes:
+            jobs = plan(first_bands(pictures, meta.band_rule.suffixes), output, arguments.overlay)
+            todo = [job for job in jobs if arguments.overwrite or not job.is_done()]
+            kept = len(jobs) - len(todo)
         make_output_folder(output)
         failed = predict_all(todo, predictor, meta, arguments.overwrite)
     print(summary(len(todo) - failed, kept, failed, output))
@@ -234,6 +243,28 @@ def _files_of_pattern(pattern: str, output: Path) -> tuple[Path, list[Path]]:
     ]
 
 
+def first_bands(
+    pictures: Sequence[tuple[Path, Path]], suffixes: Sequence[str]
+) -> list[tuple[Path, Path]]:
+    """Of pictures with a file for each band: the first band's files, named without their suffix.
+
+    Raises:
+        InputError: If there is none.
+    """
+    suffix = suffixes[0]
+    found = [
+        (path, relative.with_name(relative.stem.removesuffix(suffix) + relative.suffix))
+        for path, relative in pictures
+        if relative.stem.endswith(suffix)
+    ]
+    if not found:
+        raise InputError(
+            f"--images: the model takes one file a band, and none of the {len(pictures)} files "
+            f"there has a name that ends with {suffix}"
+        )
+    return found
+
+
 def plan(pictures: Sequence[tuple[Path, Path]], output: Path, overlay: bool) -> list[Job]:
     """Name the files to make.
 
@@ -314,10 +345,10 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
         raise InputError(str(error)) from error
     except torch.OutOfMemoryError:
         raise InputError(f"--device: {device} has no room for the model; try cpu") from None
-    if meta.channels != 3:
+    if meta.band_rule is None and meta.channels != 3:
         raise InputError(
-            f"{arguments.model} is for images of {meta.channels} channels; this program reads "
-            "colour pictures, which have 3"
+            f"{arguments.model} is for images of {meta.channels} channels and does not say how "
+            "they are read"
         )
     return Predictor(model, meta.mean, meta.std, device, mode=arguments.mode), meta
 
@@ -372,6 +403,21 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def read_picture(path: Path, meta: "Meta") -> "np.ndarray":
+    """A picture (H, W, C), read as in the training.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    from utils.files.image_io import read_image
+    from utils.files.raster_io import band_siblings, read_bands
+
+    if meta.band_rule is None:
+        return read_image(path)
+    paths = band_siblings(path, meta.band_rule.suffixes)
+    return read_bands(paths, meta.band_rule, meta.mean)[0]
+
+
 def predict_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool) -> None:
     """Write the files of one picture that are missing, or all of them if `overwrite` is on.
 
@@ -379,16 +425,15 @@ def predict_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool)
         ValueError: If the picture cannot be read or predicted.
         OSError: If a file cannot be written.
     """
-    from utils.image_io import read_image
     from utils.palette import blend, colorize, save_mask, save_picture
 
-    image = read_image(job.picture)
+    image = read_picture(job.picture, meta)
     ids = predictor.predict(image)
     job.mask.parent.mkdir(parents=True, exist_ok=True)
     if overwrite or not job.mask.exists():
         save_mask(job.mask, ids, meta.palette, overwrite=overwrite)
     if job.overlay is not None and (overwrite or not job.overlay.exists()):
-        overlay = blend(image, colorize(ids, meta.palette))
+        overlay = blend(meta.preview(image), colorize(ids, meta.palette))
         save_picture(job.overlay, overlay, overwrite=overwrite)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,9 @@ from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
 from utils import losses, lr_scheduler
-from utils.config import Component, Config, LossTerm, Part, build, split_args
+from utils.augmentation import Augmentation
+from utils.config import Component, Config, LossTerm, Part, build, signature_of, split_args
 from utils.config_file import ConfigError
-from utils.transforms import Augmentation
 
 BACKBONE_RATE = 0.1  # differential_lr: the backbone's rate over the decoder's, as in the ancestor
 
@@ -43,7 +43,13 @@ def _try_loss(cls: type, args: dict[str, Any]) -> None:
     cls(**args)
 
 
-_LOADER = Part("data loader", dataloaders, BaseDataset, shares=(Augmentation, LoaderOptions))
+_LOADER = Part(
+    "data loader",
+    dataloaders,
+    BaseDataset,
+    shares=(Augmentation, LoaderOptions),
+    given=frozenset({"class_names", "channels"}),
+)
 
 PARTS: dict[str, Part] = {
     "arch": Part("model", models, BaseModel, given=frozenset({"num_classes"})),
@@ -77,13 +83,28 @@ def arch_for(arch: Component, weights: Mapping[str, Tensor]) -> Component:
     return Component(arch.type, cls.args_for(arch.args, weights))
 
 
-def build_loader(config: Config, section: str, **settings: Any) -> BaseDataLoader:
-    """The loader of `train_loader`, `val_loader` or `test_loader`.
+def with_channels(arch: Component, channels: int) -> Component:
+    """The model with the first layer that the pictures need, unless `in_channels` is given."""
+    if channels == 3 or "in_channels" not in signature_of(getattr(models, arch.type)):
+        return arch
+    return Component(arch.type, {"in_channels": channels, **arch.args})
+
+
+class Source(NamedTuple):
+    """What a loader section names: a dataset, what is done to its samples, and how they batch."""
+
+    dataset: BaseDataset
+    augmentation: Augmentation
+    options: LoaderOptions
+
+
+def build_source(config: Config, section: str, *, held_out: bool = False) -> Source:
+    """The parts of the loader of `train_loader`, `val_loader` or `test_loader`.
 
     Args:
         config: The checked config.
         section: Which of the three.
-        settings: `training`, `held_out`, `rank`, `world_size` of `BaseDataLoader`.
+        held_out: For the validation on what `val_split` holds back: at native resolution.
 
     Raises:
         ConfigError: If the dataset cannot be found or used.
@@ -92,19 +113,46 @@ def build_loader(config: Config, section: str, **settings: Any) -> BaseDataLoade
     cls = getattr(dataloaders, component.type)
     own, augmentation, options = split_args(component.args, cls, Augmentation, LoaderOptions)
     dataset = build(dataloaders, Component(component.type, own), BaseDataset, section)
-    if settings.get("held_out"):
-        augmentation = {}  # validation at native resolution
     try:
-        return BaseDataLoader(
+        return Source(
             dataset,
-            Augmentation(**augmentation),
+            Augmentation(
+                **({} if held_out else augmentation),
+                class_names=dataset.classes,
+                channels=dataset.channels,
+            ),
             LoaderOptions(**options),
-            seed=config.seed,
-            ignore_index=config.ignore_index,
-            **settings,
         )
     except ValueError as error:
         raise ConfigError(f"{section} ({component.type})", [str(error)]) from error
+
+
+def build_loader(
+    config: Config, section: str, *, held_out: bool = False, **settings: Any
+) -> BaseDataLoader:
+    """The loader of `train_loader`, `val_loader` or `test_loader`.
+
+    Args:
+        config: The checked config.
+        section: Which of the three.
+        held_out: Load what `val_split` holds back.
+        settings: `training`, `num_epochs`, `rank`, `world_size` of `BaseDataLoader`.
+
+    Raises:
+        ConfigError: If the dataset cannot be found or used.
+    """
+    source = build_source(config, section, held_out=held_out)
+    try:
+        return BaseDataLoader(
+            *source,
+            seed=config.seed,
+            ignore_index=config.ignore_index,
+            held_out=held_out,
+            **settings,
+        )
+    except ValueError as error:
+        kind = getattr(config, section).type
+        raise ConfigError(f"{section} ({kind})", [str(error)]) from error
 
 
 def build_losses(config: Config) -> list[tuple[nn.Module, LossTerm]]:

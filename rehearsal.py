@@ -24,15 +24,15 @@ def rehearse(
     Raises:
         ValueError: If they do not fit together.
     """
-    samples = loader.samples
-    sample = samples.sample(1, int(loader.batches.indices[0]))
+    sample = loader.first_sample()
     count = min(loader.batches.batch_size, 2)
     images = torch.from_numpy(sample.image).to(device).expand(count, -1, -1, -1)
     labels = torch.from_numpy(sample.label).to(device).long().expand(count, -1, -1)
     channels = images.shape[-1]
     if model.in_channels != channels:
         raise ValueError(
-            f"arch.args.in_channels: {model.in_channels}, but the pictures have {channels} channels"
+            f"arch.args.in_channels: {model.in_channels}, but the pictures have {channels} "
+            "channels; leave it out to take it from them"
         )
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     devices = [device] if device.type == "cuda" else []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,9 @@ from parts import arch_for
 from utils.checkpoint import CheckpointError, describe_misfit, load_checkpoint
 from utils.config import Component, build
 from utils.config_file import parse_config, suggest
+from utils.files.raster_io import BandRule
 from utils.palette import voc_palette
+from utils.visualize import to_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +37,9 @@ class Meta:
         std: Likewise.
         channels: C of the images.
         ignore_index: The label that did not count in training.
+        band_rule: How pictures are read; None: as 8-bit RGB.
+        preview_bands: The channels that show red, green and blue, or one to show in grey; none
+            stands for the first ones.
 
     Raises:
         ValueError: If the lengths contradict each other or a value is out of range.
@@ -45,6 +51,8 @@ class Meta:
     std: tuple[float, ...]
     channels: int = 3
     ignore_index: int = 255
+    band_rule: BandRule | None = None
+    preview_bands: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -60,6 +68,15 @@ class Meta:
             )
         if min(self.std) <= 0:
             raise ValueError("a standard deviation is not positive")
+        if len(self.preview_bands) not in (0, 1, 3) or not all(
+            0 <= band < self.channels for band in self.preview_bands
+        ):
+            raise ValueError(f"{self.preview_bands} are not channels that can show a picture")
+
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        """A picture (H, W, C) as one to look at: (H, W, 3) uint8 RGB."""
+        bands = self.preview_bands or ((0, 1, 2) if self.channels >= 3 else (0,))
+        return to_rgb(image, bands, self.mean, self.std)
 
 
 def restore(

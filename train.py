@@ -9,18 +9,31 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from base.base_dataloader import BaseDataLoader
+    from base.base_model import BaseModel
     from base.base_trainer import RunResult
-    from utils.config import Config
+    from utils.config import Config, LossTerm
 
 DEFAULT_CONFIG = "config.json"
 
 logger = logging.getLogger("train")
+
+
+class TrainingParts(NamedTuple):
+    """What a config's sections have become; the names are those that `Trainer` takes."""
+
+    model: BaseModel
+    losses: list[tuple[nn.Module, LossTerm]]
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    train_loader: BaseDataLoader
+    val_loader: BaseDataLoader | None
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -113,19 +126,11 @@ def run_training(
 ) -> int:
     """Check the config, build everything, train."""
     choose_visible_gpus(arguments.device)
-    import torch
-
-    import models
-    from base.base_model import BaseModel
-    from base.base_trainer import TrainingError, check_resumable, versions
-    from init_from import init_from, load_start
-    from parts import PARTS, arch_for, build_loader, build_losses, build_optimizer
-    from rehearsal import check_classes, rehearse
+    from base.base_trainer import TrainingError, versions
+    from parts import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer, describe
-    from utils import lr_scheduler
-    from utils.config import build, check_config, with_defaults
+    from utils.config import check_config, with_defaults
     from utils.logger import RunFolder, RunLog, log_to_console
-    from utils.random_state import seed_everything
 
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
     config = check_config(tree, PARTS, source, VALIDATION_FIGURES, TRAINING_FIGURES)
@@ -140,38 +145,8 @@ def run_training(
     device, n_gpu = choose_device(config, arguments.device)
 
     # Everything that can be wrong with data or model is found before a folder is made.
-    train_loader = build_loader(config, "train_loader", training=True)
-    val_loader = build_val_loader(config)
-    for loader in (train_loader, val_loader):
-        if loader is not None:
-            loader.samples.sample(1, int(loader.batches.indices[0]))
-    check_classes(train_loader, val_loader, config.ignore_index)
-    seed_everything(config.seed, deterministic=config.deterministic)
-    num_classes = len(train_loader.source.classes)
-    start = checkpoint
-    if checkpoint is None and config.init_from is not None:
-        start = load_start(config.init_from)
-    arch = arch_for(config.arch, start["state_dict"]) if start else config.arch
-    model = build(models, arch, BaseModel, "arch", num_classes=num_classes)
-    if start and checkpoint is None:
-        table = init_from(model, start, train_loader.source.classes)
-        logger.info("Weights of %s:\n%s", config.init_from, table)
-    model.to(device).to(memory_format=torch.channels_last)
-    if checkpoint is not None:
-        check_resumable(model, checkpoint)
-    losses = build_losses(config)
-    rehearse(model, [loss for loss, _ in losses], train_loader, device)
-    optimizer = build_optimizer(config, model)
-    scheduler = config.lr_scheduler and build(
-        lr_scheduler,
-        config.lr_scheduler,
-        torch.optim.lr_scheduler.LRScheduler,
-        "lr_scheduler",
-        optimizer=optimizer,
-        num_epochs=config.trainer.epochs,
-        iters_per_epoch=len(train_loader),
-    )
-
+    parts = build_training(config, device, checkpoint)
+    train_loader, val_loader = parts.train_loader, parts.val_loader
     settings = config.trainer
     folder = (
         RunFolder.create(settings.save_dir, settings.log_dir, config.name)
@@ -181,12 +156,7 @@ def run_training(
     first_step = (checkpoint or {}).get("step", 0) + 1 if checkpoint else 0
     with RunLog(folder, tensorboard=settings.tensorboard, first_step=first_step) as log:
         trainer = Trainer(
-            model=model,
-            losses=losses,
-            optimizer=optimizer,
-            lr_scheduler=scheduler,
-            train_loader=train_loader,
-            val_loader=val_loader,
+            **parts._asdict(),
             device=device,
             n_gpu=n_gpu,
             config=config,
@@ -211,7 +181,72 @@ def run_training(
             logger.exception("the program failed")  # the log keeps the traceback
             raise
         finish(config, result, train_loader if val_loader is None else val_loader)
+        report_skipped(train_loader, val_loader)
     return 0
+
+
+def build_training(
+    config: Config, device: torch.device, checkpoint: dict[str, Any] | None = None
+) -> TrainingParts:
+    """Loaders, model, losses, optimizer and schedule, held against each other; writes nothing.
+
+    Args:
+        config: The checked config.
+        device: Where the model goes.
+        checkpoint: What is to be resumed; its weights are not loaded yet.
+
+    Raises:
+        ValueError: If something cannot be built, or the parts do not fit together.
+    """
+    import torch
+
+    import models
+    from base.base_model import BaseModel
+    from base.base_trainer import check_resumable
+    from init_from import init_from, load_start
+    from parts import arch_for, build_loader, build_losses, build_optimizer, with_channels
+    from rehearsal import check_classes, rehearse
+    from utils import lr_scheduler
+    from utils.config import build
+    from utils.random_state import seed_everything
+
+    train_loader = build_loader(
+        config, "train_loader", training=True, num_epochs=config.trainer.epochs
+    )
+    val_loader = build_val_loader(config)
+    for loader in (train_loader, val_loader):
+        if loader is not None:
+            loader.first_sample()
+    check_classes(train_loader, val_loader, config.ignore_index)
+    if checkpoint is None:
+        train_loader.prepare(1)  # the first batches are loaded while the model is built
+    seed_everything(config.seed, deterministic=config.deterministic)
+    num_classes = len(train_loader.source.classes)
+    start = checkpoint
+    if checkpoint is None and config.init_from is not None:
+        start = load_start(config.init_from)
+    arch = with_channels(config.arch, train_loader.source.channels)
+    arch = arch_for(arch, start["state_dict"]) if start else arch
+    model = build(models, arch, BaseModel, "arch", num_classes=num_classes)
+    if start and checkpoint is None:
+        table = init_from(model, start, train_loader.source.classes)
+        logger.info("Weights of %s:\n%s", config.init_from, table)
+    model.to(device).to(memory_format=torch.channels_last)
+    if checkpoint is not None:
+        check_resumable(model, checkpoint)
+    losses = build_losses(config)
+    rehearse(model, [loss for loss, _ in losses], train_loader, device)
+    optimizer = build_optimizer(config, model)
+    scheduler = None if config.lr_scheduler is None else build(
+        lr_scheduler,
+        config.lr_scheduler,
+        torch.optim.lr_scheduler.LRScheduler,
+        "lr_scheduler",
+        optimizer=optimizer,
+        num_epochs=config.trainer.epochs,
+        iters_per_epoch=len(train_loader),
+    )  # fmt: skip
+    return TrainingParts(model, losses, optimizer, scheduler, train_loader, val_loader)
 
 
 def how_to_go_on(run: Path) -> str:
@@ -313,6 +348,19 @@ def finish(config: Config, result: RunResult, loader: BaseDataLoader) -> None:
     logger.info("  python inference.py --model %s --images %s", *paths[:2])
     if config.trainer.tensorboard:
         logger.info("  tensorboard --logdir %s", paths[2])
+
+
+def report_skipped(*loaders: BaseDataLoader | None) -> None:
+    """How many pictures the figures leave out."""
+    for name, loader in zip(("train_loader", "val_loader"), loaders, strict=True):
+        if loader is not None and loader.bad:
+            logger.warning(
+                "%s: %d of %d pictures could not be used and were skipped; python check.py names "
+                "them",
+                name,
+                len(loader.bad),
+                len(loader.batches.indices),
+            )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -197,9 +198,10 @@ class Trainer(BaseTrainer):
                 loss_sum += sum(terms.values()) * len(images)
                 count += len(images)
                 self.metrics.update(logits, labels)
-                if len(triples) < GRID_PICTURES and batch.images.dtype == torch.uint8:
+                if len(triples) < GRID_PICTURES:
                     prediction = logits[0].argmax(0).cpu().numpy()
-                    triples.append((batch.images[0].numpy(), batch.labels[0].numpy(), prediction))
+                    picture = self.val_loader.source.preview(batch.images[0].numpy())
+                    triples.append((picture, batch.labels[0].numpy(), prediction))
         figures = {"val_loss": loss_sum.item() / count, **self.metrics.compute()}
         self.log.scalars(
             {
@@ -210,7 +212,7 @@ class Trainer(BaseTrainer):
             },
             self.step,
         )
-        if triples and triples[0][0].shape[-1] == 3:
+        if triples:
             grid = comparison_grid(triples, self.palette, self.config.ignore_index)
             self.log.image("val/inputs_targets_predictions", grid, self.step)
         return figures
@@ -280,6 +282,8 @@ class _TimedIterator(Iterator[T]):
 def describe(loader: BaseDataLoader, ignore_index: int, versions: dict[str, str]) -> dict[str, Any]:
     """The `meta` of a checkpoint: what a prediction needs beside the weights."""
     dataset = loader.source
+    rule = dataset.band_rule
+    bands = {} if rule is None else {"band_rule": dataclasses.asdict(rule)}
     return {
         "classes": list(dataset.classes),
         "palette": [list(colour) for colour in dataset.palette],
@@ -287,5 +291,7 @@ def describe(loader: BaseDataLoader, ignore_index: int, versions: dict[str, str]
         "std": list(dataset.std),
         "channels": dataset.channels,
         "ignore_index": ignore_index,
+        "preview_bands": list(dataset.preview_bands),
+        **bands,
         "versions": versions,
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -15,13 +15,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from base.base_dataset import BaseDataset, DataError, SampleArrays, Samples
-from utils.config import Fraction, NonNegativeInt, PositiveInt
-from utils.transforms import Augmentation
+from utils.augmentation import Augmentation
+from utils.config import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from utils.pair_cache import DiskCache, PairCache, RamCache, free_memory
 
 logger = logging.getLogger(__name__)
 
 ORDER_STREAM = 2  # first word of the random seed of an epoch's order
 SPLIT_STREAM = 3
+
+# More pictures than this that cannot be used are a fault of the whole set, not of some files.
+MAX_BAD_SHARE = 0.05
 
 
 class Batch(NamedTuple):
@@ -31,15 +35,20 @@ class Batch(NamedTuple):
         images: (B, H, W, C), uint8 as a rule; not normalised.
         labels: (B, H, W) uint8 or int16.
         indices: (B,) places in the dataset.
+        skipped: What was wrong with the samples that are not in it.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    skipped: tuple[str, ...] = ()
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Which samples stand in which batch, as a function of (seed, epoch) alone.
+
+    Goes from `epoch` to `last_epoch` without a gap, so that loader processes never run dry between
+    two epochs.
 
     Args:
         indices: The samples to draw from.
@@ -75,18 +84,26 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self.num_batches = full + (rest > self.leaves_out)
         self.epoch = 0
         self.first_batch = 0
+        self.last_epoch = 0
 
     def __len__(self) -> int:
         return self.num_batches
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        first = self.first_batch
+        for epoch in range(self.epoch, max(self.epoch, self.last_epoch) + 1):
+            yield from self.of_epoch(epoch, first)
+            first = 0
+
+    def of_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[list[tuple[int, int]]]:
+        """The batches of one epoch, from `first_batch` on."""
         order = self.indices
         if self.shuffle:
-            rng = np.random.default_rng((ORDER_STREAM, self.seed, self.epoch))
+            rng = np.random.default_rng((ORDER_STREAM, self.seed, epoch))
             order = rng.permutation(order)
-        for number in range(self.first_batch, self.num_batches):
+        for number in range(first_batch, self.num_batches):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield [(self.epoch, int(index)) for index in batch[self.rank :: self.world_size]]
+            yield [(epoch, int(index)) for index in batch[self.rank :: self.world_size]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +116,12 @@ class LoaderOptions:
         num_workers: Processes that load; 0 loads in the main process.
         val_split: The share of the samples held back for validation, the same ones every time.
         drop_last: Leave out a last batch that is not full.
+        on_bad_sample: What happens to a sample whose files cannot be used: `"raise"` ends the
+            training; `"skip"` warns, counts, and lets another stand in for it (validation: leaves
+            it out), up to one picture in twenty.
+        cache: Keep decoded pictures: `"ram"` for this run, `"disk"` for later ones too.
+        cache_gb: What `"ram"` may take; half of the free memory by default.
+        cache_dir: The folder of `"disk"`.
     """
 
     batch_size: PositiveInt
@@ -106,6 +129,10 @@ class LoaderOptions:
     num_workers: NonNegativeInt = 1
     val_split: Fraction | None = None
     drop_last: bool = False
+    on_bad_sample: Literal["raise", "skip"] = "raise"
+    cache: Literal["ram", "disk"] | None = None
+    cache_gb: PositiveFloat | None = None
+    cache_dir: str = "saved/cache"
 
     legacy_args: ClassVar[dict[str, str]] = {
         "return_id": "a batch always carries the places of its samples",
@@ -125,11 +152,15 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             and no batch of a single sample, on which batch normalisation fails. Otherwise a batch
             is a list with one entry a picture size.
         held_out: Load what `val_split` holds back instead of the rest.
+        num_epochs: Up to which epoch batches are prepared ahead; 0 prepares each epoch when it is
+            asked for.
         rank: This process.
         world_size: The number of processes.
 
     Raises:
-        ValueError: If `batch_size` cannot be divided over the processes, or no batch is left.
+        DataError: If the dataset has problems, unless bad samples are to be skipped.
+        ValueError: If `batch_size` cannot be divided over the processes, no batch is left, or the
+            cache cannot be made.
     """
 
     def __init__(
@@ -142,9 +173,15 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         ignore_index: int,
         training: bool = False,
         held_out: bool = False,
+        num_epochs: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        skip = options.on_bad_sample == "skip"
+        if dataset.problems and not skip:
+            raise DataError("; ".join(dataset.problems))
+        for note in (*dataset.problems, *dataset.notes):
+            logger.warning(note)
         batch_size = options.batch_size
         if batch_size % world_size:
             low = batch_size - batch_size % world_size
@@ -153,10 +190,24 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 f"batch_size: {batch_size} is the size of the whole step and cannot be divided "
                 f"over {world_size} processes; use {fits}"
             )
+        indices = share_of(len(dataset), options.val_split, held_out)
         self.source = dataset
-        self.samples = Samples(dataset, augmentation, seed=seed, ignore_index=ignore_index)
+        self.samples = Samples(
+            dataset,
+            augmentation,
+            seed=seed,
+            ignore_index=ignore_index,
+            indices=indices,
+            substitute=skip and training,
+            cache=_make_cache(dataset, options, ignore_index),
+        )
+        self.skips = skip
+        self.bad: dict[str, int] = {}
+        self.num_epochs = num_epochs
+        self._stream: Iterator[Any] | None = None
+        self._next = (0, 0)
         self.batches = EpochBatches(
-            _share(len(dataset), options.val_split, held_out),
+            indices,
             batch_size,
             shuffle=options.shuffle,
             seed=seed,
@@ -188,7 +239,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             cast("Dataset[Any]", self.samples),
             batch_sampler=self.batches,
             num_workers=num_workers,
-            collate_fn=collate if training else collate_by_size,
+            collate_fn=collate if training else CollateBySize(skip),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=num_workers > 0,
             worker_init_fn=_init_worker,
@@ -201,18 +252,74 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         """Pictures an epoch, over all processes."""
         return len(self.batches.indices) - self.batches.leaves_out
 
+    def first_sample(self) -> SampleArrays:
+        """The first sample; where bad ones are skipped, the first that can be used.
+
+        Raises:
+            DataError: If there is none.
+        """
+        for index in self.batches.indices.tolist():
+            sample = self.samples[1, index]
+            if isinstance(sample, SampleArrays):
+                self._count(sample.skipped)
+                return sample
+            if not self.skips:
+                raise sample
+            self._count((str(sample),))
+        raise DataError("no picture can be used")
+
+    def prepare(self, epoch: int, first_batch: int = 0) -> None:
+        """Let the processes begin with an epoch before it is asked for."""
+        self.batches.epoch, self.batches.first_batch = epoch, first_batch
+        self.batches.last_epoch = self.num_epochs
+        self._stream, self._next = iter(self), (epoch, first_batch)
+
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch | list[Batch]]:
         """The batches of an epoch, from `first_batch` on.
 
         Raises:
             DataError: If a file cannot be used.
         """
-        self.batches.epoch = epoch
-        self.batches.first_batch = first_batch
-        for batch in self:
+        if self._stream is None or self._next != (epoch, first_batch):
+            self.prepare(epoch, first_batch)
+        stream, self._stream = self._stream, None  # whoever leaves in the middle starts anew
+        assert stream is not None
+        for _ in range(first_batch, len(self.batches)):
+            batch = next(stream)
             if isinstance(batch, DataError):
                 raise batch
-            yield batch
+            parts = [batch] if isinstance(batch, Batch) else batch
+            self._count([message for part in parts for message in part.skipped])
+            yield batch if isinstance(batch, Batch) else [p for p in parts if len(p.indices)]
+        if epoch < self.num_epochs:
+            self._stream, self._next = stream, (epoch + 1, 0)
+
+    def _count(self, messages: Iterable[str]) -> None:
+        """Name a sample that is skipped, once; too many of them are an error."""
+        for message in messages:
+            self.bad[message] = self.bad.get(message, 0) + 1
+            if self.bad[message] > 1:
+                continue
+            logger.warning("skipped: %s", message)
+            limit = max(1, int(MAX_BAD_SHARE * len(self.batches.indices)))
+            if len(self.bad) > limit:
+                raise DataError(
+                    f"{len(self.bad)} of {len(self.batches.indices)} pictures cannot be used, more "
+                    f"than one in {round(1 / MAX_BAD_SHARE)}; the last: {message}. "
+                    "python check.py names all"
+                )
+
+
+def _make_cache(
+    dataset: BaseDataset, options: LoaderOptions, ignore_index: int
+) -> PairCache | None:
+    if options.cache is None:
+        return None
+    if options.cache == "disk":
+        rule = f"{dataset.reading_rule()} {ignore_index}"
+        return DiskCache(options.cache_dir, [sample.files for sample in dataset.samples], rule)
+    limit = options.cache_gb * 1e9 if options.cache_gb else free_memory() / 2
+    return RamCache(len(dataset), int(limit), forked=options.num_workers > 0)
 
 
 def collate(samples: Sequence[SampleArrays | DataError]) -> Batch | DataError:
@@ -232,26 +339,39 @@ def collate(samples: Sequence[SampleArrays | DataError]) -> Batch | DataError:
         torch.from_numpy(np.stack([a.image for a in arrays])),
         torch.from_numpy(np.stack([a.label for a in arrays])),
         torch.tensor([a.index for a in arrays]),
+        tuple(message for a in arrays for message in a.skipped),
     )
 
 
-def collate_by_size(samples: Sequence[SampleArrays | DataError]) -> list[Batch] | DataError:
-    """One batch for each size, so that no picture is padded: that would change its prediction."""
-    groups: dict[tuple[int, ...], list[SampleArrays | DataError]] = {}
-    for sample in samples:
-        if isinstance(sample, DataError):
-            return sample
-        groups.setdefault(sample.image.shape, []).append(sample)
-    batches = []
-    for group in groups.values():
-        batch = collate(group)
-        if isinstance(batch, DataError):
-            return batch
-        batches.append(batch)
-    return batches
+@dataclasses.dataclass(frozen=True)
+class CollateBySize:
+    """One batch for each size, so that no picture is padded: that would change its prediction.
+
+    Args:
+        skip: Leave out samples that cannot be used; a first batch without pictures says which.
+    """
+
+    skip: bool = False
+
+    def __call__(self, samples: Sequence[SampleArrays | DataError]) -> list[Batch] | DataError:
+        """The batches, or the first sample that failed."""
+        groups: dict[tuple[int, ...], list[SampleArrays | DataError]] = {}
+        skipped = []
+        for sample in samples:
+            if isinstance(sample, SampleArrays):
+                groups.setdefault(sample.image.shape, []).append(sample)
+            elif self.skip:
+                skipped.append(str(sample))
+            else:
+                return sample
+        batches = [cast(Batch, collate(group)) for group in groups.values()]
+        if skipped:
+            nothing = Batch(torch.empty(0), torch.empty(0), torch.empty(0))
+            batches.insert(0, nothing._replace(skipped=tuple(skipped)))
+        return batches
 
 
-def _share(length: int, val_split: float | None, held_out: bool) -> list[int]:
+def share_of(length: int, val_split: float | None, held_out: bool) -> list[int]:
     """The samples that training keeps, or those that `val_split` holds back."""
     if val_split is None:
         return list(range(length))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
-from base.base_dataset import BaseDataset, DataError, Sample
+from base.base_dataset import BaseDataset
 from utils.config import PositiveFloat, PositiveInt
+from utils.files.band_files import pair_bands
+from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
 from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.image_io import list_images
+from utils.pairing import Pairing, by_stem, pair
 from utils.palette import voc_palette
-
-logger = logging.getLogger(__name__)
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Colour = tuple[Channel, Channel, Channel]
+MaskId = Annotated[int, msgspec.Meta(ge=-32768, le=65535)]  # what utils/labels.py looks up
+Limits = tuple[float, float]
+
+PICTURES = (*IMAGE_EXTENSIONS, ".npy")
+MASKS = (*MASK_EXTENSIONS, ".npy", ".jpg", ".jpeg")  # JPEG, to be refused with the reason
 
 
 class Folder(BaseDataset):
@@ -33,6 +36,10 @@ class Folder(BaseDataset):
     Masks hold class ids (grey or palette pictures), or colours if `palette` or a `label_map` of
     colours says which is which.
 
+    Pictures are of 8 bits, read as RGB. If the first is a TIFF or PNG of another kind or an NPY
+    file, or one of the arguments from `bands` to `rgb` is given, all bands are read as they are
+    stored; then `mean` and `std` are needed, and a message holds them, ready to paste.
+
     Args:
         classes: The names of the classes, or how many there are.
         data_dir: The folder that the other paths start from.
@@ -44,11 +51,20 @@ class Folder(BaseDataset):
         ignore_index: The id or ids in the masks that do not count; 255 by default.
         label_map: Id or `"r,g,b"` in the masks -> class, or -1 for what does not count. Ids that
             it does not name are errors.
-        mean: Mean of each channel in 0..1; ImageNet's by default.
-        std: Standard deviation of each channel in 0..1; ImageNet's by default.
+        mean: Mean of each channel: in 0..1 for 8 bits, else in the unit of the file. ImageNet's
+            by default, for RGB.
+        std: Standard deviation of each channel, likewise.
+        bands: The bands to use, in this order, counted from 1; all by default.
+        band_suffixes: What the stems end with where each band is a file of its own: with
+            `["_HH", "_HV"]`, `1_HH.tif` and `1_HV.tif` are the bands of picture `1`.
+        clip: [low, high], or one such pair a band, in the numbers that the files hold.
+        nodata: The value of pixels that do not count, instead of the one that a TIFF names. NaN
+            and infinity never count.
+        rgb: The three bands, counted from 1 in the file, that show red, green and blue where
+            pictures are logged, or one to show in grey; the first ones by default.
 
     Raises:
-        DataError: If a folder is missing, a picture has no mask, or two pictures share a stem.
+        DataError: If a folder is missing or empty, or two pictures share a stem.
         ValueError: If the arguments contradict each other.
     """
 
@@ -62,10 +78,15 @@ class Folder(BaseDataset):
         masks: str | None = None,
         mask_suffix: str = "",
         palette: list[Colour] | None = None,
-        ignore_index: int | list[int] | None = None,
+        ignore_index: MaskId | list[MaskId] | None = None,
         label_map: dict[str, int] | None = None,
         mean: list[float] | None = None,
         std: list[PositiveFloat] | None = None,
+        bands: list[PositiveInt] | None = None,
+        band_suffixes: list[str] | None = None,
+        clip: list[float | Limits] | None = None,
+        nodata: float | None = None,
+        rgb: list[PositiveInt] | None = None,
     ) -> None:
         self.classes = (
             [f"class {i}" for i in range(classes)] if isinstance(classes, int) else classes
@@ -87,12 +108,24 @@ class Folder(BaseDataset):
             self.colour_map = {colour: i for i, colour in enumerate(palette)}
         if label_map is not None:
             self.label_map, self.colour_map = _parse_label_map(label_map, count)
-        self.mean = self.mean if mean is None else mean
-        self.std = self.std if std is None else std
-        if not len(self.mean) == len(self.std) == self.channels:
-            raise ValueError(f"mean and std: expected {self.channels} numbers each")
         image_source, mask_source = _sources(data_dir, split, images, masks)
-        super().__init__(_pair(image_source, mask_source, mask_suffix))
+        root = None if data_dir is None else Path(data_dir)
+        pairing = _pair(image_source, mask_source, mask_suffix, band_suffixes, root)
+        self.band_rule = choose_rule(
+            pairing.samples,
+            bands=bands,
+            suffixes=band_suffixes,
+            clip=clip,
+            nodata=nodata,
+            always=rgb is not None,
+        )
+        if self.band_rule is not None:
+            self.channels = self.band_rule.channels
+        self.preview_bands = choose_preview(self.band_rule, rgb)
+        self.mean, self.std = choose_statistics(
+            pairing.samples, self.band_rule, mean, std, (self.mean, self.std)
+        )
+        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
 
 
 def _sources(
@@ -127,7 +160,7 @@ def _parse_label_map(
             numbers = [int(word) for word in key.strip("()[] ").split(",")]
         except ValueError:
             numbers = []
-        if len(numbers) == 1 and 0 <= numbers[0] <= 65535:
+        if len(numbers) == 1 and -32768 <= numbers[0] <= 65535:
             ids[numbers[0]] = label
         elif len(numbers) == 3 and all(0 <= n <= 255 for n in numbers):
             colours[(numbers[0], numbers[1], numbers[2])] = label
@@ -136,84 +169,31 @@ def _parse_label_map(
     return ids or None, colours or None
 
 
-def _pair(image_source: Path, mask_source: Path, mask_suffix: str) -> list[Sample]:
+def _pair(
+    image_source: Path,
+    mask_source: Path,
+    mask_suffix: str,
+    band_suffixes: list[str] | None,
+    root: Path | None,
+) -> Pairing:
     """Match pictures and masks by whole stem."""
-    images = _by_stem(image_source, IMAGE_EXTENSIONS)
-    masks = _by_stem(mask_source, (*MASK_EXTENSIONS, ".jpg", ".jpeg"))
-    if mask_suffix:
-        masks = {
-            stem.removesuffix(mask_suffix): path
-            for stem, path in masks.items()
-            if stem.endswith(mask_suffix)
-        }
-    alone = [stem for stem in images if stem not in masks]
-    if alone:
-        raise DataError(
-            f"{len(alone)} of {len(images)} pictures in {image_source} have no mask of the same "
-            f"stem in {mask_source}: {_few(alone)}{_hint(alone[0], masks)}; add the masks or "
-            "remove the pictures"
+    masks = by_stem(mask_source, MASKS, suffix=mask_suffix, root=root)
+    if band_suffixes is not None:
+        different = set(band_suffixes) - {""}
+        if not different or len(different) != len(band_suffixes):
+            raise ValueError("band_suffixes: expected one a band, all different and none empty")
+        return pair_bands(
+            image_source, masks, mask_source, suffixes=band_suffixes, extensions=PICTURES, root=root
         )
-    spare = [stem for stem in masks if stem not in images]
-    if spare:
-        logger.warning(
-            "%d of %d masks in %s belong to no picture: %s",
-            len(spare),
-            len(masks),
-            mask_source,
-            _few(spare),
-        )
-    return [Sample(stem, str(images[stem]), str(masks[stem])) for stem in sorted(images)]
+    images = by_stem(image_source, PICTURES, root=root)
+    if mask_suffix and image_source == mask_source:
+        images = {stem: path for stem, path in images.items() if not stem.endswith(mask_suffix)}
+    alone = next((stem for stem in sorted(images) if stem not in masks), None)
+    hint = "" if alone is None else _hint(alone, masks)
+    return pair(images, masks, image_source, mask_source, hint)
 
 
-def _by_stem(source: Path, extensions: tuple[str, ...]) -> dict[str, Path]:
-    """Stem (with sub-folders) -> file."""
-    if source.is_dir():
-        paths, root = list_images(source, extensions), source
-    elif source.is_file():
-        paths, root = _read_list(source)
-    else:
-        raise DataError(f"{source}: no such folder or list file{_nearest(source)}")
-    if not paths:
-        raise DataError(f"{source}: holds no picture ({', '.join(extensions)})")
-    found: dict[str, Path] = {}
-    for path in paths:
-        stem = str(path.relative_to(root).with_suffix("").as_posix())
-        if stem in found:
-            raise DataError(
-                f"{found[stem]} and {path} have the same stem; rename one, so that it is clear "
-                "which belongs to which"
-            )
-        found[stem] = path
-    return found
-
-
-def _read_list(source: Path) -> tuple[list[Path], Path]:
-    """The files that a list names, relative to the list's folder, and what they have in common."""
-    try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{source}: is not a text file with one path a line") from None
-    paths = [source.parent / line.strip() for line in lines if line.strip()]
-    if not paths:
-        raise DataError(f"{source}: names no file")
-    return paths, Path(os.path.commonpath([path.parent for path in paths]))
-
-
-def _nearest(path: Path) -> str:
-    """Up to where a path exists, and what is there."""
-    parent = path.parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    there = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))
-    return f" ({parent} holds: {_few(there)})" if there else f" ({parent} is empty)"
-
-
-def _few(names: list[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
-
-
-def _hint(stem: str, masks: dict[str, Any]) -> str:
+def _hint(stem: str, masks: Mapping[str, Path]) -> str:
     """The mask_suffix to set, where the masks' stems only have something behind."""
     suffixes = {m.removeprefix(stem) for m in masks if m.startswith(stem)} - {""}
     return f'; set "mask_suffix": "{min(suffixes, key=len)}"?' if suffixes else ""

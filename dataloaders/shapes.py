@@ -6,7 +6,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from base.base_dataset import BaseDataset, Sample
+from base.base_dataset import BaseDataset, Pair, Picture, Sample
 from utils.config import NonNegativeInt, PositiveInt
 
 ImageSize = Annotated[int, msgspec.Meta(ge=16)]
@@ -76,7 +76,7 @@ class Shapes(BaseDataset):
         self.image_size = image_size
         self.seed = seed
 
-    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def load(self, index: int) -> Pair:
         """Draw one scene.
 
         Args:
@@ -91,7 +91,15 @@ class Shapes(BaseDataset):
         if not 0 <= index < len(self.samples):
             raise IndexError(f"scene {index} of {len(self.samples)}")
         stream = np.random.SeedSequence(self.seed, spawn_key=(SPLIT_KEYS[self.split], index))
-        return draw_scene(np.random.default_rng(stream), self.image_size)
+        return Pair(*draw_scene(np.random.default_rng(stream), self.image_size))
+
+    def load_image(self, index: int) -> Picture:
+        """Draw one scene; its picture."""
+        return Picture(self.load(index).image)
+
+    def load_mask(self, index: int) -> np.ndarray:
+        """Draw one scene; its mask."""
+        return self.load(index).mask
 
 
 def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:

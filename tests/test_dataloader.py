@@ -9,11 +9,20 @@ from PIL import Image
 
 from base.base_dataloader import BaseDataLoader, EpochBatches, LoaderOptions
 from base.base_dataset import BaseDataset, DataError, Sample
-from dataloaders import Shapes
-from utils.transforms import Augmentation
+from dataloaders import Folder, Shapes
+from utils.augmentation import Augmentation
 
 
-def loader(dataset=None, *, augment=True, training=True, held_out=False, seed=0, **options):
+def loader(
+    dataset=None,
+    *,
+    augment=True,
+    training=True,
+    held_out=False,
+    seed=0,
+    num_epochs=0,
+    **options,
+):
     augmentation = Augmentation(augment=augment, flip=True, rotate=True, blur=True, crop_size=48)
     return BaseDataLoader(
         Shapes(num_images=10, image_size=64) if dataset is None else dataset,
@@ -23,6 +32,7 @@ def loader(dataset=None, *, augment=True, training=True, held_out=False, seed=0,
         ignore_index=255,
         training=training,
         held_out=held_out,
+        num_epochs=num_epochs,
     )
 
 
@@ -76,6 +86,153 @@ def test_feature_an_epoch_leaves_the_global_random_state_alone():
 def test_feature_resuming_skips_batches_not_work():
     whole = contents(loader(shuffle=True).epoch(1))
     assert contents(loader(shuffle=True).epoch(1, first_batch=2)) == whole[2:]
+
+
+class Counted(Shapes):
+    """Writes down what is read."""
+
+    def __init__(self, **args):
+        super().__init__(**args)
+        self.read = []
+
+    def load(self, index):
+        self.read.append(index)
+        return super().load(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_feature_epochs_that_follow_without_a_gap_are_the_same(workers):
+    apart = loader(shuffle=True)
+    through = loader(shuffle=True, num_epochs=3, num_workers=workers)
+    for epoch in (1, 2, 3):
+        assert contents(through.epoch(epoch)) == contents(apart.epoch(epoch))
+    # An epoch that is left in the middle, and another order of epochs, start anew.
+    next(iter(through.epoch(1)))
+    assert contents(through.epoch(1, first_batch=1)) == contents(apart.epoch(1))[1:]
+    assert contents(through.epoch(3)) == contents(apart.epoch(3))
+
+
+def test_feature_the_next_epoch_is_prepared_during_the_last_step_of_this_one():
+    through = loader(num_epochs=2, num_workers=1)
+    list(through.epoch(1))
+    iterator = through._stream
+    assert iterator is not None
+    assert iterator._tasks_outstanding > 0
+    list(through.epoch(2))
+    assert through._stream is None
+    assert iterator._tasks_outstanding == 0  # and nothing beyond the last
+
+
+def test_feature_the_first_epoch_can_be_prepared():
+    batches = loader(shuffle=True, num_workers=1)
+    batches.prepare(2)
+    iterator = batches._stream
+    assert iterator._tasks_outstanding > 0
+    assert contents(batches.epoch(2)) == contents(loader(shuffle=True).epoch(2))
+    batches.prepare(1)
+    assert contents(batches.epoch(2)) == contents(loader(shuffle=True).epoch(2))
+
+
+class Broken(Shapes):
+    """Some pictures cannot be read."""
+
+    def __init__(self, bad, num_images=40):
+        super().__init__(num_images=num_images, image_size=64)
+        self.bad = bad
+
+    def load(self, index):
+        if index in self.bad:
+            raise DataError(f"picture {index}: is cut off")
+        return super().load(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_feature_bad_samples_are_replaced_in_training(workers, caplog):
+    batches = loader(
+        Broken({3, 17}), shuffle=True, on_bad_sample="skip", num_workers=workers, num_epochs=2
+    )
+    first, second = (list(batches.epoch(epoch)) for epoch in (1, 2))
+    for epoch in (first, second):
+        assert [len(batch.indices) for batch in epoch] == [4] * 10
+        seen = [i for batch in epoch for i in batch.indices.tolist()]
+        assert not {3, 17} & set(seen)
+        assert set(range(40)) - {3, 17} == set(seen)
+    assert set(batches.bad) == {"picture 3: is cut off", "picture 17: is cut off"}
+    assert min(batches.bad.values()) == 2
+    assert caplog.text.count("skipped: picture 3: is cut off") == 1
+    again = loader(Broken({3, 17}), shuffle=True, on_bad_sample="skip", num_epochs=2)
+    assert contents(again.epoch(1)) == contents(first)
+    assert contents(again.epoch(2)) == contents(second)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_feature_bad_samples_are_left_out_of_validation(workers):
+    batches = loader(
+        Broken({0, 1}),
+        batch_size=2,
+        training=False,
+        on_bad_sample="skip",
+        num_workers=workers,
+    )
+    groups = list(batches.epoch(0))
+    assert groups[0] == []
+    assert [i for group in groups for b in group for i in b.indices.tolist()] == [*range(2, 40)]
+    assert len(batches.bad) == 2
+    assert batches.first_sample().index == 2
+
+
+def test_exception_too_many_bad_samples():
+    """One in twenty of 40 are two."""
+    batches = loader(Broken({3, 17, 20}), on_bad_sample="skip")
+    with pytest.raises(DataError, match=r"3 of 40 pictures cannot be used, more than one in 20"):
+        list(batches.epoch(1))
+    with pytest.raises(DataError, match="picture 3: is cut off"):
+        list(loader(Broken({3})).epoch(1))
+    every = loader(Broken(set(range(40))), on_bad_sample="skip")
+    with pytest.raises(DataError, match="drawn to stand in"):
+        list(every.epoch(1))
+
+
+def test_exception_a_dataset_with_problems():
+    dataset = Shapes(num_images=10)
+    dataset.problems.append("2 pictures have no mask")
+    with pytest.raises(DataError, match="2 pictures have no mask"):
+        loader(dataset)
+    assert loader(dataset, on_bad_sample="skip").num_samples == 10
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_feature_ram_cache_reads_each_picture_once_and_changes_nothing(workers):
+    args = {"num_images": 10, "image_size": 64}
+    dataset = Counted(**args)
+    cached = loader(dataset, shuffle=True, cache="ram", num_workers=workers)
+    plain = loader(shuffle=True)
+    for epoch in (1, 2, 3):
+        assert contents(cached.epoch(epoch)) == contents(plain.epoch(epoch))
+    if workers == 0:
+        assert sorted(dataset.read) == list(range(10))
+
+
+def test_feature_disk_cache_outlives_the_loader(tmp_path):
+    from tests.test_datasets import image, mask, save
+
+    for i in range(4):
+        save(tmp_path / f"images/{i}.png", image(i, (64, 64)))
+        save(tmp_path / f"masks/{i}.png", mask(i, (64, 64)))
+
+    def make(cache):
+        dataset = Folder(classes=3, data_dir=str(tmp_path))
+        return loader(
+            dataset, batch_size=2, cache=cache, cache_dir=str(tmp_path / "c"), num_workers=0
+        )
+
+    plain = [contents(make(None).epoch(epoch)) for epoch in (1, 2)]
+    assert [contents(make("disk").epoch(epoch)) for epoch in (1, 2)] == plain
+    second = make("disk")
+    second.source.load = None  # nothing is read again
+    assert [contents(second.epoch(epoch)) for epoch in (1, 2)] == plain
+    save(tmp_path / "images/0.png", image(9, (64, 64)))
+    assert contents(make("disk").epoch(1)) == contents(make(None).epoch(1)) != plain[0]
 
 
 def test_cardinality_uint8_pictures_and_integer_labels():

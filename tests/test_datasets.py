@@ -1,12 +1,13 @@
-"""Folder and VOC on trees made here, and on real files where there are some."""
+"""Folder on trees made here, and on real files where there are some."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import BaseDataSet, BaseDataset, DataError, Samples
-from dataloaders import VOC, Folder
-from utils.transforms import Augmentation
+from dataloaders import Folder
+from utils.augmentation import Augmentation
 
 
 def save(path, array, palette=None):
@@ -23,6 +24,11 @@ def image(seed=0, size=(8, 10)):
 
 def mask(seed=0, size=(8, 10), classes=3):
     return np.random.default_rng(seed).integers(0, classes, size, dtype=np.uint8)
+
+
+def batches(dataset, **options):
+    options = LoaderOptions(**{"batch_size": 1, "num_workers": 0, **options})
+    return BaseDataLoader(dataset, Augmentation(), options, seed=0, ignore_index=255)
 
 
 @pytest.fixture
@@ -52,7 +58,7 @@ def test_feature_folder_pairs_by_whole_stem(tree):
         Folder(classes=3, data_dir=str(tree), images="images/train", masks="masks/train"),
     ):
         assert [s.name.removeprefix("train/") for s in dataset.samples] == ["city/b", "im.0"]
-        picture, ids = dataset.load(0)
+        picture, ids, _ = dataset.load(0)
         assert np.array_equal(picture, image(1))
         assert np.array_equal(ids, mask(1))
         assert len(dataset.palette) == len(dataset.classes) == 3
@@ -118,8 +124,10 @@ def test_exception_folder_files(tree):
     with pytest.raises(DataError, match=r"no such folder or list file \(.*holds: images, masks\)"):
         Folder(classes=3, data_dir=str(tree), images="pictures", masks="masks")
     (tree / "masks/train/city/b.png").rename(tree / "masks/train/city/c.png")
+    dataset = Folder(classes=3, data_dir=str(tree), split="train")
+    assert [sample.name for sample in dataset.samples] == ["im.0"]
     with pytest.raises(DataError, match="1 of 2 pictures .* have no mask .*: city/b"):
-        Folder(classes=3, data_dir=str(tree), split="train")
+        batches(dataset)
     (tree / "masks/train/city/c.png").rename(tree / "masks/train/city/b.png")
     save(root / "im.0.png", image())
     with pytest.raises(DataError, match="have the same stem"):
@@ -139,7 +147,7 @@ def test_exception_folder_files(tree):
 
 def test_feature_folder_spare_mask_warns(tree, caplog):
     save(tree / "masks/train/z.png", mask())
-    Folder(classes=3, data_dir=str(tree), split="train")
+    batches(Folder(classes=3, data_dir=str(tree), split="train"))
     assert "1 of 3 masks" in caplog.text
 
 
@@ -170,84 +178,10 @@ def test_smoke_folder_mean_and_std(tree):
     )
     assert dataset.mean == [0.1, 0.2, 0.3]
     samples = Samples(dataset, Augmentation(), seed=0, ignore_index=255)
-    assert samples.fill == (26, 51, 76)
-
-
-# --- VOC
-
-
-@pytest.fixture
-def voc(tmp_path):
-    root = tmp_path / "VOCdevkit/VOC2012"
-    for i, name in enumerate(("2007_000001", "2007_000002")):
-        save(root / f"JPEGImages/{name}.jpg", image(i))
-        for folder, classes in (("SegmentationClass", 3), ("SegmentationClassAug", 5)):
-            ids = mask(i, classes=classes)
-            ids[0, 0] = 255
-            save(root / folder / f"{name}.png", ids)
-    lists = root / "ImageSets/Segmentation"
-    lists.mkdir(parents=True)
-    for split in ("train", "val", "trainval", "test"):
-        (lists / f"{split}.txt").write_text("2007_000001\r\n2007_000002\n\n")
-        pairs = "".join(
-            f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png\n"
-            for n in ("2007_000001", "2007_000002")
-        )
-        (lists / f"{split}_aug.txt").write_text(pairs)
-    return tmp_path
-
-
-@pytest.mark.parametrize("split", ["train", "val", "trainval", "test"])
-def test_feature_voc_all_splits(voc, split):
-    plain, more = VOC(str(voc), split), VOC(str(voc), f"{split}_aug")
-    assert [s.name for s in plain.samples] == [s.name for s in more.samples]
-    assert plain.load(1)[1].max() == more.load(1)[1].max() == 255
-    assert "SegmentationClass/" in plain.samples[0].label
-    assert "SegmentationClassAug/" in more.samples[0].label
-
-
-def test_feature_voc_other_list_format_and_root(voc):
-    root = voc / "VOCdevkit/VOC2012"
-    (root / "ImageSets/Segmentation/train_aug.txt").write_text("2007_000002\n")
-    for folder in (voc, voc / "VOCdevkit", root):
-        dataset = VOC(str(folder), "train_aug")
-        assert dataset.samples[0].label == str(root / "SegmentationClassAug/2007_000002.png")
-
-
-def test_exception_voc(voc):
-    root = voc / "VOCdevkit/VOC2012"
-    with pytest.raises(DataError, match="expected VOCdevkit/VOC2012"):
-        VOC(str(voc / "nothing"), "train")
-    (root / "SegmentationClassAug/2007_000002.png").unlink()
-    with pytest.raises(DataError, match="1 of the files that it names do not exist"):
-        VOC(str(voc), "val_aug")
-    (root / "ImageSets/Segmentation/val_aug.txt").unlink()
-    with pytest.raises(DataError, match="separate download.*there are: test, "):
-        VOC(str(voc), "val_aug")
-    (root / "SegmentationClass/2007_000001.png").unlink()
-    with pytest.raises(DataError, match="has no labels"):
-        VOC(str(voc), "test").load(0)
-
-
-def test_feature_voc_constants():
-    assert len(VOC.classes) == len(VOC.palette) == 21
-    assert tuple(VOC.palette[15]) == (192, 128, 128)  # person, as in the devkit
+    assert samples.fill_8_bit == (26, 51, 76)
 
 
 # --- real files
-
-
-def test_feature_real_voc_equals_pillow(real_data):
-    for split in ("train", "val", "trainval", "train_aug", "val_aug", "trainval_aug"):
-        dataset = VOC(str(real_data / "voc2012_layout"), split)
-        for index, sample in enumerate(dataset.samples):
-            picture, ids = dataset.load(index)
-            expected = np.asarray(Image.open(sample.label))
-            assert np.array_equal(ids, expected)
-            theirs = np.asarray(Image.open(sample.image).convert("RGB")).astype(int)
-            assert np.abs(picture - theirs).mean() < 0.5
-            label = label_of(dataset, index, ignore_index=-1)
-            assert np.array_equal(label, np.where(expected == 255, -1, expected.astype(int)))
 
 
 def test_feature_real_camvid_equals_pillow(real_data):

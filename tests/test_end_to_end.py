@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import inference
 import train
@@ -51,7 +53,7 @@ def test_feature_a_model_moves_without_its_folder(tmp_path, capsys):
     for folder in ("images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)
     for index, sample in enumerate(shapes.samples):
-        image, mask = shapes.load(index)
+        image, mask, _ = shapes.load(index)
         Image.fromarray(image).save(tmp_path / "data/images" / f"{sample.name}.v1.JPG", "JPEG")
         Image.fromarray(mask).save(tmp_path / "data/masks" / f"{sample.name}.v1.png")
     args = {"data_dir": str(tmp_path / "data"), "classes": list(shapes.classes), "batch_size": 2}
@@ -144,3 +146,56 @@ def test_feature_camvid_through_folder(tmp_path, real_data, capsys):
     code = train.main(["-c", str(ROOT / "configs/unet_camvid.json"), "-d", "cpu", *flags])
     assert code == 0
     assert "95 validation pictures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("layout", ["one file", "one file a band"])
+def test_feature_pictures_of_four_bands_from_files_to_masks(tmp_path, capsys, layout):
+    """16-bit TIFF in, masks and overlays out; nothing takes three channels for granted."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    suffixes = ["_B1", "_B2", "_B3", "_B4"]
+    for number in range(6):
+        mask = np.zeros((40, 48), np.uint8)
+        mask[10:30, rng.integers(20) :][:, :20] = 1
+        bands = rng.integers(100, 300, (40, 48, 4)).astype(np.uint16)
+        bands += np.uint16(2000) * mask[..., None]
+        if layout == "one file":
+            tifffile.imwrite(tmp_path / f"images/{number}.tif", bands, planarconfig="contig")
+        else:
+            for band, suffix in enumerate(suffixes):
+                tifffile.imwrite(tmp_path / f"images/{number}{suffix}.tif", bands[..., band])
+        Image.fromarray(mask).save(tmp_path / f"masks/{number}.png")
+    args = {
+        "data_dir": str(tmp_path), "classes": ["ground", "thing"], "rgb": [4, 2, 1],
+        "mean": [500.0] * 4, "std": [700.0] * 4, "clip": [0, 3000], "batch_size": 2,
+        "num_workers": 0, "augment": True, "base_size": 48, "crop_size": 32, "rotate": True,
+        "blur": True, "rotate90": True, "mosaic": 0.5, "val_split": 0.3,
+    }  # fmt: skip
+    if layout != "one file":
+        args["band_suffixes"] = suffixes
+    tree = {
+        "name": "bands",
+        "arch": {"type": "UNet", "args": {"base_channels": 4}},
+        "train_loader": {"type": "Folder", "args": args},
+        "optimizer": {"type": "Adam"},
+        "loss": "CrossEntropyLoss2d",
+        "trainer": {
+            "epochs": 4, "save_dir": str(tmp_path / "saved"), "log_dir": str(tmp_path / "runs"),
+        },
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    assert train.main(["-c", str(tmp_path / "config.json"), "--device", "cpu"]) == 0
+    model = best_model(capsys.readouterr().out)
+    events = EventAccumulator(str(next((tmp_path / "runs").rglob("events*"))))
+    events.Reload()
+    assert "val/inputs_targets_predictions" in events.Tags()["images"]
+    out = tmp_path / "out"
+    command = ["-m", model, "-i", str(tmp_path / "images"), "-o", str(out), "--overlay"]
+    assert inference.main([*command, "--mode", "whole"]) == 0
+    assert len(list(out.iterdir())) == 12
+    assert Image.open(out / "0.png").size == Image.open(out / "0_overlay.png").size == (48, 40)
+    # The model says how many bands its pictures have.
+    with_three = ["-c", str(tmp_path / "config.json"), "-o", "arch.args.in_channels=3"]
+    assert train.main([*with_three, "--device", "cpu"]) == 2
+    assert "in_channels: 3, but the pictures have 4 channels" in capsys.readouterr().err

@@ -12,7 +12,7 @@ COUNTS_VAL = [123420, 17072, 9119, 7102, 12464, 8030, 7113]
 def scenes(count, split="train", **args):
     dataset = Shapes(split, num_images=count, **args)
     pairs = [dataset.load(index) for index in range(count)]
-    return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+    return np.stack([pair.image for pair in pairs]), np.stack([pair.mask for pair in pairs])
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ class TestShapes:
 
     @pytest.mark.parametrize("size", [16, 33, 96, 200])
     def test_cardinality_arrays(self, size):
-        image, mask = Shapes(image_size=size).load(1)
+        image, mask, _ = Shapes(image_size=size).load(1)
         assert image.shape == (size, size, 3) and image.dtype == np.uint8
         assert mask.shape == (size, size) and mask.dtype == np.uint8
         assert image.flags.c_contiguous and mask.flags.c_contiguous

@@ -12,6 +12,37 @@ from utils.palette import colorize
 Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
+SHOWN_SPREAD = 2  # standard deviations on each side of the mean, from black to white
+
+
+def to_rgb(
+    image: np.ndarray, bands: Sequence[int], mean: Sequence[float], std: Sequence[float]
+) -> np.ndarray:
+    """A picture of any bands and type as one to look at.
+
+    8-bit values are shown as they are; of others, black lies two standard deviations below the
+    mean of a band and white two above.
+
+    Args:
+        image: (H, W, C).
+        bands: The channels that show red, green and blue, or one to show in grey.
+        mean: Of each channel, as for `normalize()`.
+        std: Likewise.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    chosen = image if list(bands) == list(range(image.shape[2])) else image[..., list(bands)]
+    if image.dtype != np.uint8:
+        centre = np.array([mean[band] for band in bands], np.float32)
+        spread = np.array([std[band] for band in bands], np.float32) * SHOWN_SPREAD
+        chosen = (chosen - centre) / (2 * spread) + 0.5
+        chosen = np.rint(np.clip(chosen, 0, 1) * 255).astype(np.uint8)
+    if chosen.shape[2] == 1:
+        chosen = np.repeat(chosen, 3, axis=2)
+    return np.ascontiguousarray(chosen)
+
+
 def comparison_grid(
     triples: Sequence[Triple],
     palette: Sequence[Sequence[int]],

@@ -1,0 +1,217 @@
+"""Which mask belongs to which picture; lists and folders of a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from utils.files.data_file import DataError
+from utils.files.image_io import list_images
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One picture of a dataset and, unless it is unlabelled, its mask.
+
+    Args:
+        name: What messages call it.
+        image: Its file; the first, where the picture is spread over several.
+        label: The file that its mask comes from.
+        bands: The files of its bands in their order, where each is a file of its own.
+    """
+
+    name: str
+    image: str
+    label: str | None = None
+    bands: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that the sample is read from."""
+        label = () if self.label is None else (self.label,)
+        return (*(self.bands or (self.image,)), *label)
+
+
+@dataclasses.dataclass
+class Pairing:
+    """The samples of a dataset, and what is wrong with its lists and folders.
+
+    Args:
+        samples: Those that are complete.
+        problems: What training refuses: a picture without a mask, a line that leads nowhere.
+        notes: What it only warns of: a mask without a picture, a line that stands twice.
+    """
+
+    samples: list[Sample] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def pair(
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    image_source: str | Path,
+    mask_source: str | Path,
+    hint: str = "",
+) -> Pairing:
+    """Match pictures and masks by their key, as a rule the stem.
+
+    Args:
+        images: Key -> picture.
+        masks: Key -> mask.
+        image_source: Where the pictures come from, for messages.
+        mask_source: Where the masks come from.
+        hint: What else to say of pictures without a mask.
+    """
+    result = Pairing(
+        [Sample(k, str(images[k]), str(masks[k])) for k in sorted(images) if k in masks]
+    )
+    alone = sorted(k for k in images if k not in masks)
+    if alone:
+        result.problems.append(
+            f"{len(alone)} of {len(images)} pictures in {image_source} have no mask of the same "
+            f"stem in {mask_source}: {few(alone)}{hint}; add the masks or remove the pictures"
+        )
+    spare = sorted(k for k in masks if k not in images)
+    if spare:
+        result.notes.append(
+            f"{len(spare)} of {len(masks)} masks in {mask_source} belong to no picture: "
+            f"{few(spare)}"
+        )
+    return result
+
+
+def keep_existing(samples: Iterable[Sample], source: str | Path) -> Pairing:
+    """Leave out the samples that lack a file, so that none is missed in the middle of an epoch.
+
+    Args:
+        samples: As a list names them.
+        source: The list, for messages.
+    """
+    listings: dict[str, set[str]] = {}
+    result = Pairing()
+    missing: list[str] = []
+    for sample in samples:
+        absent = [path for path in sample.files if not _is_there(path, listings)]
+        missing += absent
+        if not absent:
+            result.samples.append(sample)
+    if missing:
+        result.problems.append(
+            f"{source}: {len(missing)} of the files that it names do not exist: {few(missing, 3)}"
+        )
+    return result
+
+
+def _is_there(path: str, listings: dict[str, set[str]]) -> bool:
+    """Whether a file exists; a folder is listed once, which is much faster on a network drive."""
+    folder, name = os.path.split(path)
+    if folder not in listings:
+        try:
+            listings[folder] = set(os.listdir(folder or "."))
+        except OSError:
+            listings[folder] = set()
+    return name in listings[folder]
+
+
+def by_stem(
+    source: Path, extensions: tuple[str, ...], *, suffix: str = "", root: Path | None = None
+) -> dict[str, Path]:
+    """The files of a folder (with its sub-folders) or of a list, by stem below it.
+
+    Args:
+        source: A folder, or a text file with one path a line.
+        extensions: Lower case, with the dot.
+        suffix: What the stems end with; files of other stems are left out, and it is cut off.
+        root: What a list's lines may not leave; None for a list of the user's own.
+
+    Raises:
+        DataError: If there is no such folder or list, it is empty, or two files share a stem.
+    """
+    if source.is_dir():
+        paths, top = list_images(source, extensions), source
+    elif source.is_file():
+        paths, top = read_list(source, root)
+    else:
+        raise DataError(f"{source}: no such folder or list file{nearest(source)}")
+    if not paths:
+        raise DataError(f"{source}: holds no picture ({', '.join(extensions)})")
+    found: dict[str, Path] = {}
+    for path in paths:
+        stem = path.relative_to(top).with_suffix("").as_posix()
+        if not stem.endswith(suffix):
+            continue
+        stem = stem.removesuffix(suffix)
+        if stem in found:
+            raise DataError(
+                f"{found[stem]} and {path} have the same stem; rename one, so that it is clear "
+                "which belongs to which"
+            )
+        found[stem] = path
+    return found
+
+
+def read_lines(source: Path) -> list[str]:
+    """The lines of a list file without blank ones, each once.
+
+    Byte order marks, CRLF and spaces around a line do not count.
+
+    Raises:
+        DataError: If it is missing, no text, or empty.
+    """
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{source}: is not UTF-8 text with one entry a line") from None
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror})") from None
+    if "\0" in text:
+        raise DataError(f"{source}: holds NUL characters; save it as UTF-8 text")
+    lines = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if not lines:
+        raise DataError(f"{source}: names no file")
+    return lines
+
+
+def read_list(source: Path, root: Path | None = None) -> tuple[list[Path], Path]:
+    """The files that a list names, relative to its folder, and the folder they have in common.
+
+    Raises:
+        DataError: If the list cannot be used, or a line leaves `root`.
+    """
+    paths = [Path(os.path.normpath(source.parent / line)) for line in read_lines(source)]
+    if root is not None:
+        for path in paths:
+            confine(path, root, source)
+    return paths, Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def confine(path: str | Path, root: Path, source: str | Path) -> Path:
+    """A path that a list names, if it lies below the dataset's folder.
+
+    Raises:
+        DataError: If it does not.
+    """
+    absolute = os.path.abspath(path)
+    if not Path(absolute).is_relative_to(os.path.abspath(root)):
+        raise DataError(f"{source}: {path} lies outside the dataset's folder {root}")
+    return Path(path)
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first names of many."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
+
+
+def nearest(path: Path) -> str:
+    """Up to where a path exists, and what is there."""
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        return f" ({parent} is a file)"
+    there = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))
+    return f" ({parent} holds: {few(there)})" if there else f" ({parent} is empty)"
