@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+import numpy as np
 
 from base.base_dataset import BaseDataset, DataError, Sample
+from dataloaders.voc_download import fetch_sbd, fetch_sbd_list, fetch_voc
+from utils.config_file import suggest
+from utils.files.mat_io import import_scipy, read_mat
+from utils.pairing import Pairing, confine, keep_existing, nearest, read_lines
 from utils.palette import voc_palette
 
 Split = Literal[
-    "train", "val", "trainval", "test", "train_aug", "val_aug", "trainval_aug", "test_aug"
-]
+    "train", "val", "trainval", "test", "train_aug", "val_aug", "trainval_aug", "test_aug",
+    "sbd_train", "sbd_val", "sbd_train_noval",
+]  # fmt: skip
+
+AUG_HINT = (
+    "the _aug lists and SegmentationClassAug are a separate download; with SBD's own "
+    "benchmark_RELEASE/dataset in data_dir, train_aug and trainval_aug need neither"
+)
 
 
 class VOC(BaseDataset):
     """Pascal VOC 2012: 20 object classes and the background.
 
-    http://host.robots.ox.ac.uk/pascal/VOC/voc2012/; the splits named `..._aug` use the annotations
-    of SBD, http://home.bharathh.info/pubs/pdfs/BharathICCV2011.pdf.
+    http://host.robots.ox.ac.uk/pascal/VOC/voc2012/. The splits named `..._aug` and `sbd_...` use
+    the annotations of SBD, http://home.bharathh.info/pubs/pdfs/BharathICCV2011.pdf.
 
     A list in `ImageSets/Segmentation` holds one id a line (`2011_000003`), or picture and mask
-    (`/JPEGImages/2011_000003.jpg /SegmentationClassAug/2011_000003.png`).
+    (`/JPEGImages/2011_000003.jpg /SegmentationClassAug/2011_000003.png`). Without
+    `SegmentationClassAug`, `train_aug` and `trainval_aug` are put together from VOC and SBD: all of
+    SBD and VOC's train, less VOC's val, or with it; VOC's own masks where it has them.
+    `sbd_...` are SBD's own splits; its train and val mix those of VOC.
 
     Args:
-        data_dir: The folder with `VOCdevkit/VOC2012` in it, or that folder itself.
+        data_dir: The folder with `VOCdevkit/VOC2012` in it, or that folder itself (one of another
+            year too); for SBD also with `benchmark_RELEASE/dataset`, or that folder itself.
         split: Which list to read. `test` has no public labels.
+        download: Fetch what the split needs and `data_dir` lacks: VOC (2 GB), SBD (1.4 GB).
 
     Raises:
-        DataError: If the folder, the list or a file in it is missing.
+        DataError: If the folder or the list is missing, no sample is complete, SciPy is missing
+            for SBD's masks, or a download fails.
+        ValueError: If there is no such split, or it cannot be downloaded.
     """
 
     classes = (
@@ -40,67 +59,145 @@ class VOC(BaseDataset):
     std = (0.23965294, 0.23532275, 0.2398498)
     void = (255,)  # the border around objects
 
-    def __init__(self, data_dir: str, split: Split) -> None:
-        root = _find_root(Path(data_dir))
-        source = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        if not source.is_file():
-            there = sorted(path.stem for path in source.parent.glob("*.txt"))
-            raise DataError(
-                f"{source}: no such list{_sbd_hint(split)}; there are: {', '.join(there) or 'none'}"
-            )
-        masks = "SegmentationClassAug" if split.endswith("_aug") else "SegmentationClass"
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-        samples = [_parse_line(line.split(), root, masks) for line in lines if line.split()]
-        if not samples:
-            raise DataError(f"{source}: names no picture")
-        if split.startswith("test"):
-            samples = [s if s.label and Path(s.label).exists() else Sample(s.name, s.image)
-                       for s in samples]  # fmt: skip
-        _check_exist(samples, source)
-        super().__init__(samples)
+    def __init__(self, data_dir: str, split: Split, *, download: bool = False) -> None:
+        if split not in get_args(Split):
+            options = suggest(split, get_args(Split), listing=True)
+            raise ValueError(f"split: VOC has no {split!r}{options}")
+        folder = Path(data_dir)
+        if download:
+            _download(folder, split)
+        pairing = _pair_sbd(folder, split) if split.startswith("sbd_") else _pair(folder, split)
+        if any((sample.label or "").endswith(".mat") for sample in pairing.samples):
+            import_scipy()
+        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+
+    def load_mask(self, index: int) -> np.ndarray:
+        """A mask as stored, (H, W): a PNG of VOC's or a MATLAB file of SBD's.
+
+        Raises:
+            DataError: If the file cannot be used or the sample has none.
+        """
+        file = self.mask_file(index)
+        if file.endswith(".mat"):
+            return read_mat(file, "GTcls", "Segmentation")
+        return super().load_mask(index)
 
 
-def _find_root(data_dir: Path) -> Path:
-    for root in (data_dir / "VOCdevkit" / "VOC2012", data_dir / "VOC2012", data_dir):
-        if (root / "ImageSets" / "Segmentation").is_dir():
-            return root
-    raise DataError(
-        f"{data_dir}: expected VOCdevkit/VOC2012/ImageSets/Segmentation in it; set data_dir to the "
-        "folder in which VOCtrainval_11-May-2012.tar was unpacked"
-    )
+def _download(data_dir: Path, split: str) -> None:
+    """Fetch the originals that a split needs, unless they are there."""
+    voc, sbd = _find_voc(data_dir), _find_sbd(data_dir)
+    if split in ("test", "val_aug", "test_aug"):
+        if voc is None or not _list_file(voc, split).is_file():
+            raise ValueError(f"download: nothing public holds the split {split!r} of VOC")
+        return
+    if voc is None and not split.startswith("sbd_"):
+        voc = fetch_voc(data_dir)
+    more = split.endswith("_aug") and not (voc and (voc / "SegmentationClassAug").is_dir())
+    if sbd is None and (more or split.startswith("sbd_")):
+        sbd = fetch_sbd(data_dir)
+    if sbd and split == "sbd_train_noval":
+        fetch_sbd_list(sbd)
 
 
-def _parse_line(words: list[str], root: Path, masks: str) -> Sample:
-    if len(words) == 1:
-        name = words[0]
-        return Sample(
-            name, str(root / "JPEGImages" / f"{name}.jpg"), str(root / masks / f"{name}.png")
+def _pair(data_dir: Path, split: str) -> Pairing:
+    """The samples of a list of VOC's."""
+    root = _find_voc(data_dir)
+    if root is None:
+        expected = data_dir / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+        raise DataError(
+            f"{data_dir}: expected VOCdevkit/VOC2012/ImageSets/Segmentation in it"
+            f"{nearest(expected)}; set data_dir to the folder in which "
+            'VOCtrainval_11-May-2012.tar was unpacked, or "download": true'
         )
-    image, label = (root / word.lstrip("/") for word in words[:2])
+    more = split.endswith("_aug")
+    masks = "SegmentationClassAug" if more else "SegmentationClass"
+    if split in ("train_aug", "trainval_aug") and not (root / masks).is_dir():
+        sbd = _find_sbd(data_dir)
+        if sbd is not None:
+            return _compose(root, sbd, with_val=split == "trainval_aug")
+    source = _list_file(root, split)
+    if not source.is_file():
+        there = ", ".join(sorted(path.stem for path in source.parent.glob("*.txt"))) or "none"
+        hint = f" ({AUG_HINT})" if more else ""
+        raise DataError(f"{source}: no such list{hint}; there are: {there}")
+    samples = [_parse_line(line, root, masks, source) for line in read_lines(source)]
+    if split.startswith("test"):
+        samples = [s if Path(s.label or "").exists() else Sample(s.name, s.image) for s in samples]
+    pairing = keep_existing(samples, source)
+    if more and not (root / masks).is_dir():
+        pairing.problems = [f"{problem} ({AUG_HINT})" for problem in pairing.problems]
+    return pairing
+
+
+def _find_voc(data_dir: Path) -> Path | None:
+    roots = (data_dir / "VOCdevkit" / "VOC2012", data_dir / "VOC2012", data_dir)
+    return next((r for r in roots if (r / "ImageSets" / "Segmentation").is_dir()), None)
+
+
+def _list_file(root: Path, split: str) -> Path:
+    return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def _parse_line(line: str, root: Path, masks: str, source: Path) -> Sample:
+    words = line.split()
+    if len(words) == 1:
+        picture = line if "/" in line else f"JPEGImages/{line}.jpg"
+        words = [picture, f"{masks}/{Path(picture).stem}.png"]
+    if len(words) != 2:
+        raise DataError(f"{source}: expected an id, or picture and mask, on the line {line!r}")
+    image, label = (confine(root / word.lstrip("/"), root, source) for word in words)
     return Sample(image.stem, str(image), str(label))
 
 
-def _check_exist(samples: list[Sample], source: Path) -> None:
-    """Missing files are found now, not in the middle of the first epoch."""
-    listings: dict[Path, set[str]] = {}
-    missing = []
-    for sample in samples:
-        for path in (sample.image, sample.label):
-            if path is None:
-                continue
-            folder = Path(path).parent
-            if folder not in listings:
-                listings[folder] = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
-            if Path(path).name not in listings[folder]:
-                missing.append(path)
-    if missing:
+def _pair_sbd(data_dir: Path, split: str) -> Pairing:
+    """The samples of a list of SBD's."""
+    root = _find_sbd(data_dir)
+    if root is None:
+        expected = data_dir / "benchmark_RELEASE" / "dataset" / "cls"
         raise DataError(
-            f"{source}: {len(missing)} of the files that it names do not exist, the first is "
-            f"{missing[0]}"
+            f"{data_dir}: expected benchmark_RELEASE/dataset/cls in it{nearest(expected)}; set "
+            'data_dir to the folder in which benchmark.tgz was unpacked, or "download": true'
         )
+    source = root / f"{split.removeprefix('sbd_')}.txt"
+    return keep_existing([_sbd_sample(name, root) for name in _read_ids(source)], source)
 
 
-def _sbd_hint(split: str) -> str:
-    if not split.endswith("_aug"):
-        return ""
-    return " (the _aug lists and SegmentationClassAug are a separate download)"
+def _find_sbd(data_dir: Path) -> Path | None:
+    folders = (data_dir / "benchmark_RELEASE" / "dataset", data_dir / "dataset", data_dir)
+    return next((folder for folder in folders if (folder / "cls").is_dir()), None)
+
+
+def _read_ids(source: Path) -> list[str]:
+    """The ids of a list, which are file names and no paths."""
+    ids = read_lines(source)
+    for name in ids:
+        if Path(name).name != name:
+            raise DataError(f"{source}: expected one id a line, got {name!r}")
+    return ids
+
+
+def _sbd_sample(name: str, root: Path) -> Sample:
+    return Sample(name, str(root / "img" / f"{name}.jpg"), str(root / "cls" / f"{name}.mat"))
+
+
+def _compose(voc: Path, sbd: Path, *, with_val: bool) -> Pairing:
+    """The samples of `train_aug` or `trainval_aug` out of the two originals.
+
+    The rule is that of the lists in circulation, see `tools/dataset_converters/voc_aug.py` of
+    https://github.com/open-mmlab/mmsegmentation.
+    """
+    train, val = (set(_read_ids(_list_file(voc, name))) for name in ("train", "val"))
+    more = {name for part in ("train", "val") for name in _read_ids(sbd / f"{part}.txt")}
+    names = train | more | val if with_val else (train | more) - val
+    samples = [
+        _parse_line(name, voc, "SegmentationClass", voc)
+        if name in train | val
+        else _sbd_sample(name, sbd)
+        for name in sorted(names)
+    ]
+    pairing = keep_existing(samples, f"{voc} and {sbd}")
+    pairing.notes.append(
+        f"{voc}: holds no SegmentationClassAug; the {len(names)} pictures of the split are put "
+        f"together from VOC and {sbd}"
+    )
+    return pairing

@@ -1,0 +1,238 @@
+"""The 20 object classes of Pascal VOC on the pictures of COCO."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import uuid
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from tqdm import tqdm
+
+from base.base_dataset import BaseDataset, DataError, Sample
+from dataloaders.voc import VOC
+from utils.config import NonNegativeInt
+from utils.convert.coco_file import Instances, Picture, read_instances
+from utils.convert.coco_masks import Region, coco_masks, encode
+from utils.files.data_file import MAX_PIXELS, check_pixels
+from utils.pairing import Pairing, confine, keep_existing, nearest
+
+logger = logging.getLogger(__name__)
+
+SPLITS = {"train2017": "train2017", "val2017": "val2017", "train": "train2017", "val": "val2017"}
+
+# What COCO calls the classes 1..20 of VOC.
+COCO_NAMES = (
+    "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "dining table", "dog", "horse", "motorcycle", "person", "potted plant", "sheep", "couch",
+    "train", "tv",
+)  # fmt: skip
+CROWD = 255
+
+
+class COCOVOC21(BaseDataset):
+    """COCO 2017 with the classes of VOC: what networks are trained on before VOC itself.
+
+    https://cocodataset.org/#download; the choice of classes and pictures is that of
+    https://github.com/jfzhang95/pytorch-deeplab-xception. Masks are drawn from
+    `annotations/instances_<split>.json` when they are read, which needs pycocotools. Where objects
+    overlap, the one that the file names first has the pixel. Crowds are ignored where no object
+    is. COCO's other 60 kinds of things, crowds of them too, are background.
+
+    Counting the object pixels of every picture takes a minute or two for `train2017`; the counts
+    are kept beside the annotations, where the folder can be written to.
+
+    Args:
+        data_dir: The folder with `annotations` and `images/<split>` in it.
+        split: `train2017` or `val2017`; `train` and `val` mean the same.
+        min_pixels: Pictures with no more pixels than these in the classes 1..20 are left out.
+
+    Raises:
+        DataError: If the annotations cannot be read, or no picture is left.
+        ValueError: If there is no such split, or pycocotools is missing.
+    """
+
+    classes = VOC.classes
+    palette = VOC.palette
+    void = (CROWD,)
+
+    def __init__(
+        self,
+        data_dir: str,
+        split: Literal["train2017", "val2017", "train", "val"],
+        *,
+        min_pixels: NonNegativeInt = 1000,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        coco_masks()
+        root, split_name = Path(data_dir), SPLITS[split]
+        source = root / "annotations" / f"instances_{split_name}.json"
+        if not source.exists():
+            raise DataError(f"{source}: no such file{nearest(source)}")
+        instances = read_instances(source)
+        problems = _missing_categories(source, instances)
+        regions = _regions_of(instances)
+        pixels = _count_all(source, instances.images, regions)
+        pictures = [p for p in instances.images if pixels[str(p.id)] > min_pixels]
+        pairing, there = _with_files(pictures, root / "images" / split_name, root, source)
+        self._drawings = Packed(_pack(picture, regions[picture.id]) for picture in there)
+        if not pictures:
+            problems.append(f"{source}: no picture has more than {min_pixels} object pixels")
+        super().__init__(pairing.samples, problems=[*problems, *pairing.problems])
+
+    def load_mask(self, index: int) -> np.ndarray:
+        """Draw the mask of a picture.
+
+        Returns:
+            (H, W) uint8: 0..20, 255 for crowds.
+
+        Raises:
+            DataError: If an outline is broken.
+        """
+        height, width, regions = msgspec.msgpack.decode(
+            zlib.decompress(self._drawings[index]), type=tuple[int, int, list[Region]]
+        )
+        try:
+            check_pixels("its picture", width, height)
+            return draw_first_on_top(height, width, regions)
+        except DataError as error:
+            raise DataError(f"{self.mask_file(index)}: {error}") from None
+
+
+class Packed:
+    """Many strings of bytes in one.
+
+    Worker processes share the memory of one large object; of many small ones each worker would
+    soon have a copy, as Python writes a count into every object that it looks at.
+
+    Args:
+        parts: The strings.
+    """
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        kept = list(parts)
+        self._data = b"".join(kept)
+        self._ends = np.cumsum([0, *map(len, kept)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        first, last = self._ends[:-1][index], self._ends[1:][index]
+        return self._data[first:last]
+
+
+def draw_first_on_top(height: int, width: int, regions: Sequence[Region]) -> np.ndarray:
+    """Draw regions, the first one on top and crowds under everything.
+
+    Returns:
+        (H, W) uint8 ids; 0 where there is no region.
+
+    Raises:
+        DataError: If an outline is broken.
+    """
+    ids = np.zeros((height, width), np.uint8)
+    crowds = [region for region in regions if region.crowd]
+    objects = [region for region in regions if not region.crowd]
+    for region in (*crowds, *reversed(objects)):
+        ids[coco_masks().decode(encode(region, height, width)) != 0] = region.value
+    return ids
+
+
+def _missing_categories(source: Path, instances: Instances) -> list[str]:
+    """What to say of a file that is not of COCO's own categories."""
+    known = {category.name for category in instances.categories}
+    missing = [name for name in COCO_NAMES if name not in known]
+    if not missing:
+        return []
+    return [
+        f"{source}: describes no category named {', '.join(missing)}; expected the instance "
+        "annotations of COCO 2017 (python convert.py coco makes masks of other files)"
+    ]
+
+
+def _regions_of(instances: Instances) -> dict[int | str, list[Region]]:
+    """For each picture the objects and crowds of the 20 classes, in the order of the file."""
+    labels = {name: label for label, name in enumerate(COCO_NAMES, 1)}
+    values = {c.id: labels[c.name] for c in instances.categories if c.name in labels}
+    regions: dict[int | str, list[Region]] = {picture.id: [] for picture in instances.images}
+    for item in instances.annotations:
+        if item.category_id in values and item.image_id in regions:
+            crowd = bool(item.iscrowd)
+            value = CROWD if crowd else values[item.category_id]
+            region = Region(f"annotation {item.id}", value, crowd, bytes(item.segmentation))
+            regions[item.image_id].append(region)
+    return regions
+
+
+def _with_files(
+    pictures: Sequence[Picture], folder: Path, root: Path, source: Path
+) -> tuple[Pairing, list[Picture]]:
+    """The samples, and for each of them what the annotations say of its picture."""
+    files = [str(confine(folder / picture.file_name, root, source)) for picture in pictures]
+    pairing = keep_existing([Sample(Path(f).stem, f, str(source)) for f in files], source)
+    there = {sample.image for sample in pairing.samples}
+    return pairing, [p for p, file in zip(pictures, files, strict=True) if file in there]
+
+
+def _pack(picture: Picture, regions: Sequence[Region]) -> bytes:
+    return zlib.compress(msgspec.msgpack.encode((picture.height, picture.width, regions)), 1)
+
+
+class PixelCounts(msgspec.Struct):
+    """The object pixels of each picture, and the file of annotations that they were counted in."""
+
+    size: int
+    time: int
+    pixels: dict[str, int]
+
+
+def _count_all(
+    source: Path, pictures: Sequence[Picture], regions: Mapping[int | str, Sequence[Region]]
+) -> dict[str, int]:
+    """Object pixels of each picture by its id, counted once and then read from a file."""
+    facts = source.stat()
+    cache = source.with_name(f"{source.stem}_voc21_pixels.json")
+    with contextlib.suppress(OSError, msgspec.MsgspecError):  # not there yet, or damaged
+        kept = msgspec.json.decode(cache.read_bytes(), type=PixelCounts)
+        unchanged = (kept.size, kept.time) == (facts.st_size, facts.st_mtime_ns)
+        if unchanged and kept.pixels.keys() == {str(picture.id) for picture in pictures}:
+            return kept.pixels
+    bar = tqdm(pictures, desc="object pixels", unit="picture", disable=None, leave=False)
+    pixels = {str(picture.id): _count(picture, regions[picture.id]) for picture in bar}
+    _write(cache, msgspec.json.encode(PixelCounts(facts.st_size, facts.st_mtime_ns, pixels)))
+    return pixels
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; a folder that cannot be written to is not an error."""
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        logger.info("%s cannot be written (%s); it is counted each time", path, error.strerror)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _count(picture: Picture, regions: Sequence[Region]) -> int:
+    """Pixels in the classes 1..20.
+
+    A picture that cannot be drawn is kept, so that reading it says what is wrong with it.
+    """
+    masks = coco_masks()
+    try:
+        check_pixels(picture.file_name, picture.width, picture.height)
+        outlines = [encode(r, picture.height, picture.width) for r in regions if not r.crowd]
+    except DataError:
+        return MAX_PIXELS
+    return int(masks.area(masks.merge(outlines))) if outlines else 0

@@ -1,0 +1,97 @@
+"""Freiburg Forest, the dataset of DeepScene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from base.base_dataset import BaseDataset, DataError
+from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
+from utils.pairing import by_stem, nearest, pair
+
+FOLDERS = {"training": "train", "validation": "test"}
+
+
+class DeepScene(BaseDataset):
+    """Freiburg Forest: 230 + 136 pictures of forest tracks.
+
+    http://deepscene.cs.uni-freiburg.de/, Valada et al., "Deep Multispectral Semantic Scene
+    Understanding of Forested Environments using Multimodal Fusion", ISER 2016.
+
+    Pictures and masks share what stands before the first `_`: `rgb/b1-09517_Clipped.jpg` belongs
+    to `GT_color/b1-09517_Clipped.png` or `GT_color/b1-09517_mask.png`. Masks hold colours. Void has
+    none, so that class 0 occurs nowhere and counts in no mean; white, which others use for it, is
+    ignored, and every other colour is an error. The authors' own figures take Tree for Vegetation.
+
+    Args:
+        data_dir: The folder with `train` and `test` in it, or its parent where that is called
+            `freiburg_forest_annotated`.
+        split: `training` reads `train`, `validation` reads `test`.
+
+    Raises:
+        DataError: If a folder is missing, two files share an id, or no picture has its mask.
+        ValueError: If there is no such split.
+    """
+
+    classes = ("Void", "Road", "Grass", "Vegetation", "Tree", "Sky", "Obstacle")
+    palette = (
+        (255, 255, 255),
+        (170, 170, 170),
+        (0, 255, 0),
+        (102, 102, 51),
+        (0, 60, 0),
+        (0, 120, 255),
+        (0, 0, 0),
+    )
+
+    def __init__(self, data_dir: str, split: Literal["training", "validation"]) -> None:
+        if split not in FOLDERS:
+            raise ValueError(f"split: expected one of {', '.join(FOLDERS)}, got {split!r}")
+        root = _find_root(Path(data_dir)) / FOLDERS[split]
+        images = _by_id(by_stem(root / "rgb", IMAGE_EXTENSIONS))
+        masks = _by_id(by_stem(root / "GT_color", MASK_EXTENSIONS))
+        pairing = pair(images, masks, root / "rgb", root / "GT_color")
+        self.colour_map = {colour: label for label, colour in enumerate(self.palette)}
+        self.colour_map[self.palette[0]] = -1
+        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+
+    def load_mask(self, index: int) -> np.ndarray:
+        """The colours (H, W, 3) of a mask.
+
+        Raises:
+            DataError: If the file cannot be used or holds no colours.
+        """
+        mask = super().load_mask(index)
+        if mask.ndim != 3:
+            raise DataError(
+                f"{self.mask_file(index)}: holds ids where the colours of GT_color were expected; "
+                "save it as RGB"
+            )
+        return mask
+
+
+def _find_root(data_dir: Path) -> Path:
+    for root in (data_dir, data_dir / "freiburg_forest_annotated"):
+        if any((root / folder).is_dir() for folder in FOLDERS.values()):
+            return root
+    raise DataError(
+        f"{data_dir}: expected the folders train and test{nearest(data_dir / 'train')}; set "
+        "data_dir to the folder in which freiburg_forest_annotated.tar.gz was unpacked"
+    )
+
+
+def _by_id(found: Mapping[str, Path]) -> dict[str, Path]:
+    """Files by what their stems share."""
+    named: dict[str, Path] = {}
+    for stem, path in found.items():
+        key = stem.partition("_")[0]
+        if key in named:
+            raise DataError(
+                f"{named[key]} and {path} share the id {key}; remove one, so that it is clear "
+                "which belongs to which"
+            )
+        named[key] = path
+    return named

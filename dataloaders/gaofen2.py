@@ -1,0 +1,119 @@
+"""Gaofen-2: the optical pictures of the 2020 contest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from base.base_dataset import BaseDataset, DataError
+from utils.config import PositiveFloat, PositiveInt
+from utils.config_file import suggest
+from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
+from utils.pairing import Pairing, by_stem, nearest, pair
+
+Split = Literal["train", "valid", "all"]
+
+FIRST_VALID = 421  # of the 500 pictures of the contest, where they lie in one folder
+EXTENSIONS = (".tif", ".tiff")
+
+
+class Gaofen2(BaseDataset):
+    """Gaofen-2 pictures of 0.8 m in nine classes, track 4 of the 2020 Gaofen contest.
+
+    https://github.com/AICyberTeam/2020Gaofen. Two trees are known: `sat/{train,valid}/img` with
+    `N.tif`, its mask `lbl/N_gt.png` of class ids or, where that is missing, `img/N_gt.png` in
+    colours; and one folder with `N.tif` and `N_gt.png`, whose numbers decide: `train` is 1 to 420,
+    `valid` the rest.
+
+    Args:
+        data_dir: The folder with `sat` in it, or `sat` itself, or the one folder.
+        split: `all` is both, for `val_split`.
+        bands: The bands to use, in this order, counted from 1, where files have more than three.
+        mean: Mean of each band; by default that of the contest's pictures, for RGB of 8 bits.
+        std: Standard deviation of each band, likewise.
+
+    Raises:
+        DataError: If there is no such tree.
+        ValueError: If there is no such split, or the bands, mean or std do not fit the files.
+    """
+
+    classes = (
+        "other", "building", "lawn", "shrub_tree", "waterbody", "road", "impervious_ground",
+        "vehicle", "land",
+    )  # fmt: skip
+    palette = (
+        (0, 0, 0), (0, 0, 255), (0, 255, 0), (0, 128, 0), (0, 255, 255), (255, 255, 0),
+        (255, 255, 255), (255, 0, 255), (128, 128, 128),
+    )  # fmt: skip
+    mean: Sequence[float] = (0.48016, 0.49194, 0.45625)
+    std: Sequence[float] = (0.22736, 0.2107, 0.23557)
+
+    def __init__(
+        self,
+        data_dir: str,
+        split: Split,
+        *,
+        bands: list[PositiveInt] | None = None,
+        mean: list[float] | None = None,
+        std: list[PositiveFloat] | None = None,
+    ) -> None:
+        if split not in get_args(Split):
+            raise ValueError(f"split: {split!r}{suggest(split, get_args(Split), listing=True)}")
+        self.colour_map = {colour: label for label, colour in enumerate(self.palette)}
+        pairing = _find(Path(data_dir), split)
+        self.band_rule = choose_rule(pairing.samples, bands=bands)
+        if self.band_rule is not None:
+            self.channels = self.band_rule.channels
+        self.preview_bands = choose_preview(self.band_rule)
+        self.mean, self.std = choose_statistics(
+            pairing.samples, self.band_rule, mean, std, (self.mean, self.std)
+        )
+        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+
+
+def _find(data_dir: Path, split: str) -> Pairing:
+    """The pictures of a split in whichever tree there is."""
+    for root in (data_dir / "sat", data_dir):
+        folders = [root / name for name in ("train", "valid") if split in (name, "all")]
+        found = [folder for folder in folders if (folder / "img").is_dir()]
+        if found:
+            parts = [_pair_folder(folder / "img", folder / "lbl") for folder in found]
+            return Pairing(
+                [sample for part in parts for sample in part.samples],
+                [problem for part in parts for problem in part.problems],
+                [note for part in parts for note in part.notes],
+            )
+    if not any(data_dir.glob("*.tif*")):
+        raise DataError(
+            f"{data_dir}: expected sat/{split}/img in it, or N.tif with N_gt.png"
+            f"{nearest(data_dir / 'sat')}"
+        )
+    return _pair_folder(data_dir, data_dir, split)
+
+
+def _pair_folder(images: Path, labels: Path, split: str = "all") -> Pairing:
+    """Masks of ids where there are any, else the colours beside the pictures."""
+    masks: dict[str, Path] = {}
+    for folder in (images, labels):
+        if any(folder.glob("*_gt.png")):
+            masks |= by_stem(folder, (".png",), suffix="_gt")
+    pictures = by_stem(images, EXTENSIONS)
+    return pair(_of_split(pictures, split), _of_split(masks, split), images, labels)
+
+
+def _of_split(files: dict[str, Path], split: str) -> dict[str, Path]:
+    """Of all files, those whose number says so."""
+    if split == "all":
+        return files
+    for name, path in files.items():
+        if not name.isdecimal():
+            raise DataError(
+                f"{path}: has no number, which decides between train and valid; use the split "
+                '"all" with val_split'
+            )
+    return {
+        name: path
+        for name, path in files.items()
+        if (int(name) >= FIRST_VALID) == (split == "valid")
+    }

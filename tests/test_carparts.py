@@ -1,0 +1,146 @@
+"""Car Parts."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from base.base_dataset import DataError
+from dataloaders import CarParts
+from tests.dataset_trees import (
+    assert_picture_equals_pillow,
+    ids,
+    image,
+    label_of,
+    loaders_of_the_ancestor,
+    read,
+    save,
+)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Three pictures, two of them for training; a mask of the car as grey and as palette PNG."""
+    for i, (split, name) in enumerate((("train", "a.1"), ("train", "b"), ("valid", "c"))):
+        save(tmp_path / f"{split}/JPEGImages/{name}.jpg", image(i, (9, 12)))
+        save(tmp_path / f"{split}/annotation/{name}.png", ids(i, range(14), (9, 12)))
+        car = ids(i, [0, 1 + 254 * (i % 2)], (9, 12))
+        save(tmp_path / f"{split}/foreground/{name}.png", car, None if i % 2 else [0] * 768)
+    for name in ("a.1", "b"):
+        save(tmp_path / f"train/annotation_noisy/{name}.png", ids(9, range(14), (9, 12)))
+    return tmp_path
+
+
+def inside(path: str) -> np.ndarray:
+    """Where Pillow finds the car."""
+    return np.asarray(Image.open(path)) != 0
+
+
+def assert_equals_pillow(dataset: CarParts, folder: str = "annotation") -> None:
+    for index, sample in enumerate(dataset.samples):
+        assert f"/{folder}/" in sample.label
+        assert np.array_equal(label_of(dataset, index), read(sample.label))
+
+
+def assert_ignored_outside(dataset: CarParts, folder: str = "annotation") -> None:
+    for index, sample in enumerate(dataset.samples):
+        car = inside(sample.label.replace(f"/{folder}/", "/foreground/"))
+        for ignored in (255, -1):
+            expected = np.where(car, read(sample.label), ignored)
+            assert np.array_equal(label_of(dataset, index, ignored), expected)
+
+
+def test_feature_carparts_equals_pillow(tree):
+    assert_equals_pillow(CarParts(str(tree), "train"))
+    assert_equals_pillow(CarParts(str(tree), "valid"))
+    noisy = CarParts(str(tree), "train", labels="annotation_noisy")
+    assert_equals_pillow(noisy, "annotation_noisy")
+    assert [s.name for s in noisy.samples] == ["a.1", "b"]
+
+
+def test_feature_carparts_foreground(tree):
+    assert_ignored_outside(CarParts(str(tree), "train", foreground=True))
+    noisy = CarParts(str(tree), "train", labels="annotation_noisy", foreground=True)
+    assert_ignored_outside(noisy, "annotation_noisy")
+
+
+def test_feature_carparts_foreground_is_a_file_of_its_sample(tree):
+    """A cache on disk has to notice when it changes."""
+    with_car = CarParts(str(tree), "valid", foreground=True).samples[0]
+    assert with_car.files[-1].endswith("valid/foreground/c.png")
+    assert with_car.files[:-1] == CarParts(str(tree), "valid").samples[0].files
+
+
+def test_exception_carparts_arguments_and_folders(tree):
+    with pytest.raises(ValueError, match="annotation_noisy is there for train only"):
+        CarParts(str(tree), "valid", labels="annotation_noisy")
+    with pytest.raises(ValueError, match="split: expected one of train, valid, got 'val'"):
+        CarParts(str(tree), "val")
+    with pytest.raises(DataError, match=r"no such folder.*holds: train, valid"):
+        CarParts(str(tree / "data"), "train")
+
+
+def test_feature_carparts_missing_files_are_problems(tree):
+    (tree / "train/foreground/b.png").unlink()
+    assert CarParts(str(tree), "train").problems == []
+    dataset = CarParts(str(tree), "train", foreground=True)
+    assert [s.name for s in dataset.samples] == ["a.1"]
+    assert "foreground: 1 of the files that it names do not exist" in dataset.problems[0]
+    (tree / "train/annotation/a.1.png").unlink()
+    assert "1 of 2 pictures" in CarParts(str(tree), "train").problems[0]
+
+
+def test_exception_carparts_masks(tree):
+    save(tree / "valid/foreground/c.png", np.ones((9, 11), np.uint8))
+    with pytest.raises(DataError, match=r"foreground/c\.png: is 11x9 and .*c\.png is 12x9"):
+        CarParts(str(tree), "valid", foreground=True).load(0)
+    save(tree / "valid/annotation/c.png", np.full((9, 12), 14, np.uint8))
+    with pytest.raises(DataError, match=r"annotation/c\.png: 108 pixels have label 14"):
+        label_of(CarParts(str(tree), "valid"))
+
+
+def test_cardinality_carparts_classes():
+    assert len(set(CarParts.classes)) == len(set(CarParts.palette)) == 14
+    assert (CarParts.classes[0], CarParts.classes[13]) == ("background", "wheel")
+
+
+def test_feature_carparts_in_a_loader(tree):
+    train, val = loaders_of_the_ancestor("CarParts", tree, ("train", "valid"), foreground=True)
+    (batch,) = list(train.epoch(1))
+    assert tuple(batch.labels.shape) == (2, 380, 380)
+    assert val.num_samples == 1
+
+
+# --- real files
+
+
+def every_tenth(dataset: CarParts) -> CarParts:
+    dataset.samples = dataset.samples[::10]
+    return dataset
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 340), ("valid", 60)])
+def test_feature_real_carparts_equals_pillow(real_data, split, count):
+    folder = str(real_data / "carparts")
+    dataset = CarParts(folder, split)
+    assert (len(dataset), dataset.problems, dataset.notes) == (count, [], [])
+    assert_equals_pillow(every_tenth(dataset))
+    assert_picture_equals_pillow(dataset, 0)
+    assert_ignored_outside(every_tenth(CarParts(folder, split, foreground=True)))
+
+
+def test_feature_real_carparts_noisy_labels_differ(real_data):
+    folder = str(real_data / "carparts")
+    noisy = every_tenth(CarParts(folder, "train", labels="annotation_noisy"))
+    assert_equals_pillow(noisy, "annotation_noisy")
+    clean = every_tenth(CarParts(folder, "train"))
+    assert any(not np.array_equal(noisy.load_mask(i), clean.load_mask(i)) for i in range(34))
+
+
+def test_feature_real_carparts_mean_and_std(real_data):
+    """Pillow and NumPy, over every tenth picture: within 0.02 of what holds for all 400."""
+    dataset = every_tenth(CarParts(str(real_data / "carparts"), "train"))
+    files = [sample.image for sample in dataset.samples]
+    pixels = np.concatenate([np.asarray(Image.open(f).convert("RGB")).reshape(-1, 3)[::7]
+                             for f in files]) / 255  # fmt: skip
+    assert np.abs(pixels.mean(0) - dataset.mean).max() < 0.02
+    assert np.abs(pixels.std(0) - dataset.std).max() < 0.02
