@@ -1,0 +1,1 @@
+"""From other programs to masks and lists."""

@@ -1,0 +1,253 @@
+"""Masks from labelme's JSON files, https://github.com/wkentaro/labelme."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from PIL import Image, ImageDraw
+
+from utils.config_file import suggest
+from utils.convert.conversion import (
+    BACKGROUND,
+    MAX_COORDINATE,
+    Legend,
+    MaskJob,
+    mask_path,
+    refuse_unknown,
+)
+from utils.convert.parallel import run_each
+from utils.files.data_file import DataError, check_pixels, read_bytes
+from utils.files.image_io import list_images
+
+IGNORED_LABEL, BACKGROUND_LABEL = "__ignore__", "_background_"
+LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels; labelme's own
+
+# Shape type -> the fewest and the most points.
+POINTS = {
+    "polygon": (3, math.inf),
+    "oriented_rectangle": (4, 4),
+    "rectangle": (2, 2),
+    "circle": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, math.inf),
+    "point": (1, 1),
+    "points": (1, math.inf),
+    "mask": (2, 2),
+}
+
+
+class Shape(msgspec.Struct):
+    """A region: its label, what it is, and its points (x, y)."""
+
+    label: str
+    points: list[tuple[float, float]]
+    shape_type: str | None = None
+    mask: str | None = None
+
+
+class Drawing(msgspec.Struct, rename="camel"):
+    """A labelme file; the picture in it stays as it is."""
+
+    shapes: list[Shape]
+    image_height: int | None = None
+    image_width: int | None = None
+    image_data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class SizedShapes(msgspec.Struct):
+    """What is drawn of a labelme file."""
+
+    height: int
+    width: int
+    shapes: list[Shape]
+
+
+def read_drawings(
+    folder: Path, *, image_data: bool = False, processes: int | None = None
+) -> tuple[dict[Path, SizedShapes], int]:
+    """Read every JSON file below a folder; a broken one is named and skipped.
+
+    Args:
+        folder: Searched with its sub-folders.
+        image_data: Decode the picture in the file where the file does not say its size.
+        processes: How many; None: all cores, where that pays.
+
+    Returns:
+        File -> shapes, and how many were skipped.
+
+    Raises:
+        DataError: If the folder is none, or holds no JSON file.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is no folder")
+    paths = list_images(folder, (".json",))
+    if not paths:
+        raise DataError(f"{folder}: holds no JSON file")
+    read = functools.partial(read_drawing, image_data=image_data)
+    found = run_each(read, {str(path): path for path in paths}, processes=processes)
+    return {Path(name): drawing for name, drawing in found.items()}, len(paths) - len(found)
+
+
+def read_drawing(path: Path, *, image_data: bool = False) -> SizedShapes:
+    """Read one labelme file, of any version.
+
+    Raises:
+        DataError: If it cannot be read, is none, or does not say how large the picture is.
+    """
+    try:
+        drawing = msgspec.json.decode(read_bytes(path), type=Drawing)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is no labelme file ({error})") from None
+    height, width = drawing.image_height, drawing.image_width
+    if (height is None or width is None) and image_data:
+        height, width = _size_of_data(path, drawing.image_data)
+    if height is None or width is None:
+        raise DataError(
+            f"{path}: has no imageHeight and imageWidth; --image-data takes the size from the "
+            "picture in the file"
+        )
+    check_pixels(path, width, height)
+    return SizedShapes(height, width, drawing.shapes)
+
+
+def _size_of_data(path: Path, data: msgspec.Raw) -> tuple[int, int]:
+    try:
+        text = msgspec.json.decode(data, type=str)
+        with Image.open(io.BytesIO(base64.b64decode(text))) as picture:
+            return picture.height, picture.width
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):
+        raise DataError(f"{path}: holds no picture in imageData either") from None
+
+
+def choose_classes(
+    drawings: Mapping[Path, SizedShapes], names: Sequence[str] | None = None
+) -> tuple[Legend, dict[str, int]]:
+    """Classes for the labels.
+
+    Class 0 is the background, `_background_`; `__ignore__` does not count. The others are `names`
+    in that order, or every label found, sorted.
+
+    Args:
+        drawings: All files.
+        names: The classes. The two special names may stand among them.
+
+    Returns:
+        The classes, and label -> id in the mask.
+
+    Raises:
+        ValueError: If a label is not among `names`, or there is none at all.
+    """
+    special = {IGNORED_LABEL, BACKGROUND_LABEL, BACKGROUND}
+    counts = Counter(shape.label for drawing in drawings.values() for shape in drawing.shapes)
+    found = sorted(set(counts) - special)
+    chosen = found if names is None else [name for name in names if name not in special]
+    if not chosen:
+        raise ValueError("no shape has a label; name the classes with --classes")
+    try:
+        refuse_unknown("label", found, chosen)
+    except ValueError as error:
+        shown = ", ".join(f"{label} ({count})" for label, count in sorted(counts.items()))
+        raise ValueError(f"{error}; labels found (shapes): {shown}") from None
+    legend = Legend((BACKGROUND, *chosen))
+    values = {name: i for i, name in enumerate(legend.names)}
+    return legend, values | {BACKGROUND_LABEL: 0, IGNORED_LABEL: legend.ignore_index}
+
+
+def plan_labelme(
+    drawings: Mapping[Path, SizedShapes], folder: Path, values: Mapping[str, int], output: Path
+) -> list[MaskJob]:
+    """A mask for each file, called like it and as deep below `output` as it is below `folder`."""
+    return [
+        MaskJob(
+            str(path),
+            mask_path(output, path.relative_to(folder).as_posix()),
+            functools.partial(draw_shapes, drawing, values),
+        )
+        for path, drawing in drawings.items()
+    ]
+
+
+def draw_shapes(drawing: SizedShapes, values: Mapping[str, int]) -> np.ndarray:
+    """Draw shapes over each other in the order of the file, as labelme itself does.
+
+    Args:
+        drawing: The shapes and the size.
+        values: Label -> id in the mask.
+
+    Returns:
+        (H, W) ids; 0 where there is no shape.
+
+    Raises:
+        DataError: If a shape is broken.
+    """
+    canvas = Image.new("I", (drawing.width, drawing.height))
+    for number, shape in enumerate(drawing.shapes):
+        try:
+            _draw(canvas, shape, values[shape.label])
+        except ValueError as error:
+            raise DataError(f"shape {number} ({shape.label}): {error}") from None
+    return np.asarray(canvas)
+
+
+def _draw(canvas: Image.Image, shape: Shape, value: int) -> None:
+    """Draw one shape; Pillow draws labelme's masks too, so that the edges are the same."""
+    kind = shape.shape_type or "polygon"  # files of labelme 3 have none
+    _check_points(kind, shape.points)
+    pen = ImageDraw.Draw(canvas)
+    (x, y), (to_x, to_y) = shape.points[0], shape.points[-1]
+    if kind == "mask":
+        _paste(canvas, shape, value)
+    elif kind == "rectangle":
+        box = (min(x, to_x), min(y, to_y), max(x, to_x), max(y, to_y))
+        pen.rectangle(box, fill=value, outline=value)
+    elif kind == "circle":
+        _disc(pen, (x, y), math.hypot(to_x - x, to_y - y), value)
+    elif kind in ("line", "linestrip"):
+        pen.line(shape.points, fill=value, width=LINE_WIDTH)
+    elif kind in ("point", "points"):
+        for point in shape.points:
+            _disc(pen, point, POINT_RADIUS, value)
+    else:
+        pen.polygon(shape.points, fill=value, outline=value)
+
+
+def _check_points(kind: str, points: Sequence[tuple[float, float]]) -> None:
+    if kind not in POINTS:
+        raise ValueError(f"shape_type {kind!r} is unknown{suggest(kind, POINTS, listing=True)}")
+    fewest, most = POINTS[kind]
+    if not fewest <= len(points) <= most:
+        expected = f"{fewest}" if fewest == most else f"{fewest} or more"
+        raise ValueError(f"a {kind} has {expected} points, not {len(points)}")
+    far = max(abs(value) for point in points for value in point)
+    if far > MAX_COORDINATE:
+        raise ValueError(f"has a point at {far:g}, far outside the picture")
+
+
+def _disc(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, value: int) -> None:
+    x, y = centre
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=value, outline=value)
+
+
+def _paste(canvas: Image.Image, shape: Shape, value: int) -> None:
+    """Draw a bitmap into its box, of which both corners are inside."""
+    (left, top), (right, bottom) = ((int(x), int(y)) for x, y in shape.points)
+    size = (right - left + 1, bottom - top + 1)
+    try:
+        stored = Image.open(io.BytesIO(base64.b64decode(shape.mask or "")))
+        if stored.size == size:
+            bitmap = Image.fromarray(np.asarray(stored.convert("L")) != 0)
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):
+        raise ValueError("its mask is no picture") from None
+    if stored.size != size:
+        raise ValueError(
+            f"its mask is {stored.width}x{stored.height} in a box of {size[0]}x{size[1]}"
+        )
+    canvas.paste(value, (left, top), bitmap)

@@ -1,0 +1,182 @@
+"""What a split is made of, and the list files that it becomes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils.convert.conversion import refuse_existing
+from utils.convert.splits import SPLITS, Split
+from utils.files.data_file import DataError
+from utils.files.image_io import read_mask
+from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
+from utils.pairing import Sample, by_stem, few, pair, read_lines
+
+MAX_VALUES = 256  # colours in one mask
+
+
+def find_pairs(
+    data: str, images: str | None, masks: str | None, mask_suffix: str
+) -> tuple[list[Sample], list[str]]:
+    """Pictures with their masks, paired as `Folder` does it.
+
+    Args:
+        data: The folder that the others start from, or a list of pictures.
+        images: Folder or list of the pictures; None: `images`.
+        masks: Folder or list of the masks; None: `masks`.
+        mask_suffix: What a mask's stem has behind the picture's.
+
+    Returns:
+        The pairs, and what is odd about the rest.
+
+    Raises:
+        DataError: If a picture has no mask, or nothing is found.
+        ValueError: If the arguments contradict each other.
+    """
+    if Path(data).is_file():
+        if images is not None or masks is None:
+            raise ValueError(f"{data} is a list of pictures: --masks goes with it, not --images")
+        image_source, mask_source = Path(data), Path(masks)
+    else:
+        image_source, mask_source = Path(data, images or "images"), Path(data, masks or "masks")
+    found = pair(
+        by_stem(image_source, IMAGE_EXTENSIONS),
+        by_stem(mask_source, MASK_EXTENSIONS, suffix=mask_suffix),
+        image_source,
+        mask_source,
+    )
+    if found.problems:
+        raise DataError(found.problems[0])
+    return found.samples, found.notes
+
+
+def count_values(path: str, void: Sequence[int] = (255,)) -> dict[str, int]:
+    """The values of a mask and their pixels, the ignored ones left out.
+
+    Returns:
+        `"3"` or `"128,64,0"` -> pixels.
+
+    Raises:
+        DataError: If it cannot be read, or holds too many colours to be classes.
+    """
+    mask = read_mask(path)
+    if mask.ndim == 3:
+        keys, counts = np.unique(mask.reshape(-1, 3), axis=0, return_counts=True)
+        if len(keys) > MAX_VALUES:
+            raise DataError(
+                f"{path}: holds {len(keys)} colours; make ids of them first: convert.py colours"
+            )
+        names = [",".join(map(str, key)) for key in keys.tolist()]
+        return dict(zip(names, counts.tolist(), strict=True))
+    keys, counts = np.unique(mask, return_counts=True)
+    pairs = zip(keys.tolist(), counts.tolist(), strict=True)
+    return {str(key): count for key, count in pairs if key not in void}
+
+
+def find_groups(samples: Sequence[Sample], groups: str) -> dict[str, str]:
+    """Picture -> group, from a file if there is one of that name, else by a regular expression.
+
+    Raises:
+        ValueError: If it is neither, or a picture has no group.
+    """
+    if Path(groups).is_file():
+        return _groups_by_file(samples, Path(groups))
+    return _groups_by_pattern(samples, groups)
+
+
+def _groups_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[str, str]:
+    """Picture -> group: what a regular expression finds in its name, its first group if it has one.
+
+    Raises:
+        ValueError: If the expression is none, or finds nothing in a name.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"--groups: '{pattern}' is neither a file nor a regular expression ({error})"
+        ) from None
+    groups = {}
+    for sample in samples:
+        match = compiled.search(sample.name)
+        if not match or not match[1 if compiled.groups else 0]:
+            raise ValueError(f"--groups: '{pattern}' finds nothing in '{sample.name}'")
+        groups[sample.name] = match[1 if compiled.groups else 0]
+    return groups
+
+
+def _groups_by_file(samples: Sequence[Sample], path: Path) -> dict[str, str]:
+    """Picture -> group, from lines `picture,group`; the picture with or without its extension.
+
+    Raises:
+        DataError: If the file cannot be used, or lacks a picture.
+    """
+    table: dict[str, str] = {}
+    for row in csv.reader(read_lines(path)):
+        if len(row) != 2:
+            raise DataError(f"{path}: expected 'picture,group' on a line, not {','.join(row)!r}")
+        name, group = (word.strip() for word in row)
+        if table.setdefault(name, group) != group:
+            raise DataError(f"{path}: puts {name} into the groups {table[name]} and {group}")
+    groups = {}
+    for sample in samples:
+        keys = (sample.name, sample.name + Path(sample.image).suffix)
+        found = [table[key] for key in keys if key in table]
+        if not found:
+            raise DataError(f"{path}: has no group for {sample.name}")
+        groups[sample.name] = found[0]
+    return groups
+
+
+def check_lists(output: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Find out before the work whether the lists may be written.
+
+    Raises:
+        DataError: If a list exists that may not be replaced, or that would not fit to the others.
+    """
+    stale = [
+        str(path)
+        for name in set(SPLITS) - set(names)
+        for path in list_paths(output, name)
+        if path.exists()
+    ]
+    if stale:
+        raise DataError(
+            f"{few(sorted(stale))} would stay from an earlier split and share pictures with the "
+            "new one; remove it"
+        )
+    refuse_existing([path for name in names for path in list_paths(output, name)], overwrite)
+
+
+def write_lists(split: Split, samples: Mapping[str, Sample], output: Path) -> None:
+    """Write `train.txt` and `train_masks.txt` and so on, with paths relative to the list's folder.
+
+    Raises:
+        OSError: If one cannot be written.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    for name, members in zip(split.names, split.members, strict=True):
+        files = [(samples[m].image, samples[m].label or "") for m in members]
+        for path, column in zip(list_paths(output, name), zip(*files, strict=True), strict=True):
+            lines = [Path(os.path.relpath(file, output)).as_posix() for file in column]
+            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def list_paths(output: Path, name: str) -> tuple[Path, Path]:
+    """The two lists of a split: pictures and masks."""
+    return output / f"{name}.txt", output / f"{name}_masks.txt"
+
+
+def config_lines(output: Path, name: str, mask_suffix: str = "") -> str:
+    """The arguments that `Folder` takes for a split, as lines of a config."""
+    images, masks = list_paths(output, name)
+    arguments = {"images": str(images), "masks": str(masks)}
+    if mask_suffix:
+        arguments["mask_suffix"] = mask_suffix
+    return ", ".join(f"{json.dumps(key)}: {json.dumps(v)}" for key, v in arguments.items())
