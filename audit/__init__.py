@@ -1,0 +1,1 @@
+"""What would go wrong in training, found before it: the parts of `check.py`."""

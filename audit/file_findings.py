@@ -1,0 +1,188 @@
+"""Findings about files: partners, damage, sizes, encodings."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+
+from audit.facts import ImageFacts, SampleFacts
+from audit.finding import Finding, count
+from audit.split import Split
+
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+def find(split: Split) -> Iterator[Finding]:
+    """Everything that is wrong with the files of a split."""
+    yield from _partners(split)
+    yield from _unreadable(split)
+    yield from _sizes(split)
+    yield from _orientation(split)
+    yield from _picture_encodings(split)
+    yield from _mask_encodings(split)
+    yield from _values(split)
+
+
+def _partners(split: Split) -> Iterator[Finding]:
+    for problem in split.dataset.problems:
+        yield Finding(
+            "error", "missing-partner", split.name, problem,
+            'put the files or the list right; training goes on with the rest with "on_bad_sample": '
+            '"skip"',
+        )  # fmt: skip
+    for note in split.dataset.notes:
+        yield Finding(
+            "warning", "extra-partner", split.name, note,
+            "find out whether something is missing; if not, remove what is over",
+        )  # fmt: skip
+
+
+def _unreadable(split: Split) -> Iterator[Finding]:
+    found: dict[str, dict[str, str]] = collections.defaultdict(dict)
+    for facts in split.facts:
+        if facts.image.error:
+            found[_kind(facts.image.error)][facts.files[0]] = facts.image.error
+        if facts.mask is not None and facts.mask.error:
+            file = facts.mask.file
+            lossy = file is not None and file.format == "JPEG"
+            kind = "jpeg-mask" if lossy else _kind(facts.mask.error)
+            found[kind][facts.files[-1]] = facts.mask.error
+    fixes = {
+        "jpeg-mask": "JPEG changes label values: export the masks as PNG",
+        "empty-file": "copy or export them again, or remove picture and mask",
+        "unreadable": "copy or export them again, or remove picture and mask; training goes on "
+        'without them with "on_bad_sample": "skip"',
+    }
+    texts = {
+        "jpeg-mask": "{} lossily compressed",
+        "empty-file": "{} empty",
+        "unreadable": "{} not to be used",
+    }
+    for kind, files in found.items():
+        verb = "file is" if len(files) == 1 else "files are"
+        message = texts[kind].format(f"{len(files)} {verb}")
+        files = {name: _without(name, error) for name, error in files.items()}
+        yield Finding("error", kind, split.name, message, fixes[kind], files)
+
+
+def _kind(error: str) -> str:
+    return "empty-file" if "is empty (0 bytes)" in error else "unreadable"
+
+
+def _without(name: str, error: str) -> str:
+    return error.removeprefix(f"{name}: ")
+
+
+def _sizes(split: Split) -> Iterator[Finding]:
+    files = {
+        facts.files[-1]: f"{facts.mask.width}x{facts.mask.height}, its picture "
+        f"{facts.image.width}x{facts.image.height}"
+        for facts in split.facts
+        if facts.mask is not None and facts.sizes_differ
+    }
+    if files:
+        yield Finding(
+            "error",
+            "size-mismatch",
+            split.name,
+            f"{count(len(files), 'mask')} of another size than the picture",
+            "export the masks at the pictures' size, scaled with nearest neighbour",
+            files,
+        )
+
+
+def _orientation(split: Split) -> Iterator[Finding]:
+    files = {}
+    for facts in split.facts:
+        turn = next((f.exif_orientation for f in facts.image.files if f.exif_orientation), 1)
+        if turn != 1:
+            files[facts.files[0]] = f"EXIF orientation {turn}{_mask_fits(facts, turn)}"
+    if files:
+        yield Finding(
+            "warning",
+            "exif-orientation",
+            split.name,
+            f"{count(len(files), 'picture')} with an EXIF rotation, which is not applied",
+            "look at them in the contact sheet (--sheet); where the mask fits the rotated picture, "
+            "rotate the pixels and drop the tag: mogrify -auto-orient",
+            files,
+        )
+
+
+def _mask_fits(facts: SampleFacts, orientation: int) -> str:
+    if facts.mask is None or facts.mask.error or facts.image.error:
+        return ""
+    if not facts.sizes_differ:
+        return ", the mask has the size of the picture as stored"
+    size, turned = (facts.mask.width, facts.mask.height), (facts.image.height, facts.image.width)
+    fits = orientation in TURNED and size == turned
+    return ", the mask fits the rotated picture" if fits else ", the mask fits neither way"
+
+
+def _mixed(
+    facts: Iterable[SampleFacts], mode_of: Callable[[SampleFacts], str], place: int
+) -> tuple[str, dict[str, str]]:
+    """The encodings with their counts, and the files of all but the most frequent one."""
+    modes = {f.files[place]: mode_of(f) for f in facts if mode_of(f)}
+    counts = collections.Counter(modes.values())
+    if len(counts) < 2:
+        return "", {}
+    usual = counts.most_common(1)[0][0]
+    shown = ", ".join(f"{number} {mode}" for mode, number in counts.most_common())
+    return shown, {file: mode for file, mode in modes.items() if mode != usual}
+
+
+def _picture_encodings(split: Split) -> Iterator[Finding]:
+    shown, files = _mixed(split.facts, lambda f: "/".join(i.mode for i in f.image.files), 0)
+    if files:
+        yield Finding(
+            "warning",
+            "mixed-pictures",
+            split.name,
+            f"pictures are encoded in several ways ({shown})",
+            "make sure that all mean the same; alpha is dropped and grey is tripled",
+            files,
+        )
+    channels = collections.Counter(f.image.channels for f in split.facts if f.image.channels)
+    if len(channels) > 1 or set(channels) - {split.dataset.channels}:
+        usual = split.dataset.channels
+        odd = [f for f in split.facts if f.image.channels not in (0, usual)]
+        yield Finding(
+            "error",
+            "different-bands",
+            split.name,
+            f"{count(len(odd), 'picture')} of another number of bands than {usual}",
+            "export them with the same bands, or choose the bands in the config",
+            {f.files[0]: count(f.image.channels, "band") for f in odd},
+        )
+
+
+def _mask_encodings(split: Split) -> Iterator[Finding]:
+    facts = [f for f in split.facts if f.mask is not None and not f.mask.error]
+    shown, files = _mixed(facts, lambda f: f.mask.file.mode if f.mask and f.mask.file else "", -1)
+    if files:
+        yield Finding(
+            "warning",
+            "mixed-masks",
+            split.name,
+            f"masks are encoded in several ways ({shown})",
+            "make sure that a value means the same class in all; best write all by one program",
+            files,
+        )
+
+
+def _values(split: Split) -> Iterator[Finding]:
+    files = {f.files[0]: _not_finite(f.image) for f in split.facts if f.image.not_finite}
+    if files:
+        yield Finding(
+            "error",
+            "not-finite",
+            split.name,
+            f"{count(len(files), 'picture')} with NaN or infinite values",
+            "name the value of missing pixels (nodata) in the file or the config",
+            files,
+        )
+
+
+def _not_finite(image: ImageFacts) -> str:
+    return count(image.not_finite, "pixel")

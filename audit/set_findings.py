@@ -1,0 +1,216 @@
+"""Findings about a set as a whole: doubles, sizes against crops, statistics, batches."""
+
+from __future__ import annotations
+
+import collections
+import statistics
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from audit.advice import keeps_imagenet
+from audit.finding import Finding, count
+from audit.split import BandStatistics, Split
+from utils.augmentation import Augmentation
+from utils.config import Config
+from utils.transforms import SCALE_RANGE, sample_geometry
+
+MAX_PADDING = 1 / 3  # share of a crop
+MIN_SEEN = 0.05  # share of a picture that a crop shows
+MAX_SHIFT = 0.25  # of the mean, in standard deviations
+MAX_STRETCH = 4 / 3  # of the standard deviation, either way
+MIN_PICTURES = 10  # fewer say little about the mean of a set
+
+
+def find(split: Split, config: Config) -> Iterator[Finding]:
+    """What does not fit a training in the pictures of the training split."""
+    yield from _duplicates(split)
+    yield from _batch_shapes(split)
+    yield from _crops(split)
+    yield from _constant_bands(split)
+    yield from _statistics(split, config)
+    yield from _batches(split)
+
+
+def find_leaks(train: Split, other: Split) -> Iterator[Finding]:
+    """Pictures that are trained on and tested on."""
+    seen = {f.image.sha256: f.files[0] for f in train.facts if f.image.sha256}
+    files = {
+        f.files[0]: f"is {seen[f.image.sha256]}" for f in other.facts if f.image.sha256 in seen
+    }
+    if files:
+        yield Finding(
+            "error",
+            "leak",
+            other.name,
+            f"{count(len(files), 'picture')} of {len(other.facts)} identical to training pictures",
+            f"remove them from one of the two: figures of {other.name} would flatter the model",
+            files,
+        )
+
+
+def _duplicates(split: Split) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    files = {}
+    for facts in split.facts:
+        if facts.image.sha256:
+            before = first.setdefault(facts.image.sha256, facts.name)
+            if before != facts.name:
+                files[facts.files[0]] = f"is {before}"
+    if files:
+        yield Finding(
+            "warning",
+            "duplicates",
+            split.name,
+            f"{count(len(files), 'picture')} of {len(split.facts)} there more than once",
+            "remove the copies: they count double, and their masks may differ",
+            files,
+        )
+
+
+def _batch_shapes(split: Split) -> Iterator[Finding]:
+    """Whether the pictures of a batch come out of the augmentation in one size."""
+    augmentation = split.augmentation
+    if split.options.batch_size == 1 or augmentation.crop_size is not None:
+        return
+    shapes = set(split.sizes)
+    reason = "pictures have several sizes"
+    if augmentation.augment and not augmentation.val and augmentation.base_size is not None:
+        draws = [np.random.default_rng(seed) for seed in range(4 if augmentation.scale else 1)]
+        shapes = {
+            sample_geometry(
+                rng, h, w, base_size=augmentation.base_size, scale=augmentation.scale
+            ).output_size
+            for w, h in shapes
+            for rng in draws
+        }
+        reason = f"pictures have several sizes after base_size {augmentation.base_size}"
+        reason += " and scale" * augmentation.scale
+    turns = getattr(augmentation, "rotate90", False) and any(w != h for w, h in shapes)
+    if len(shapes) > 1 or turns:
+        smallest = min(min(size) for size in split.sizes)
+        yield Finding(
+            "error",
+            "mixed-sizes",
+            split.name,
+            f"{reason}, which cannot stand in one batch of {split.options.batch_size}",
+            f'set "augment": true and a crop_size (up to {max(smallest // 32 * 32, 1)} needs no '
+            "padding), or a batch_size of 1",
+        )
+
+
+def _crops(split: Split) -> Iterator[Finding]:
+    crop, base = split.augmentation.crop_size, split.augmentation.base_size
+    if crop is None or not split.augmentation.augment or not split.sizes:
+        return
+    sizes = collections.Counter(split.sizes)
+    shares = [_crop_shares(split.augmentation, *size) for size in sizes]
+    padding, seen = np.average(shares, axis=0, weights=list(sizes.values()))
+    if padding > MAX_PADDING:
+        fix = "raise base_size" if base else "scale the pictures up with base_size"
+        yield Finding(
+            "warning", "small-pictures", split.name,
+            f"{100 * padding:.0f} % of what the model sees is padding: "
+            f"{_smaller(split.sizes, crop, base)} pictures are smaller than crop_size {crop}"
+            f"{f' at base_size {base}' if base else ''}",
+            f"set crop_size to {_usual_short_side(split.sizes, base)}, or {fix}",
+        )  # fmt: skip
+    if seen < MIN_SEEN:
+        now = base or round(statistics.median(max(size) for size in split.sizes))
+        yield Finding(
+            "warning", "large-pictures", split.name,
+            f"a crop of {crop} shows {100 * seen:.1f} % of a picture on the average",
+            f"set base_size (the long side, {now} now) to {2 * crop}, or cut the pictures into "
+            "tiles",
+        )  # fmt: skip
+
+
+def _crop_shares(augmentation: Augmentation, width: int, height: int) -> tuple[float, float]:
+    """The share of a crop that is padding, and of a picture that a crop shows, over all scales."""
+    crop, base = augmentation.crop_size or 1, augmentation.base_size
+    scales = np.linspace(*SCALE_RANGE, 31) if base and augmentation.scale else np.ones(1)
+    ratio = scales * _base_ratio(width, height, base)
+    w, h = width * ratio, height * ratio
+    shown = np.minimum(w, crop) * np.minimum(h, crop)
+    return float(np.mean(1 - shown / crop**2)), float(np.mean(shown / (w * h)))
+
+
+def _base_ratio(width: int, height: int, base: int | None) -> float:
+    return base / max(width, height) if base else 1.0
+
+
+def _smaller(sizes: Sequence[tuple[int, int]], crop: int, base: int | None) -> str:
+    """How many pictures are smaller than the crop: `"3 of 10"`."""
+    small = sum(min(size) * _base_ratio(*size, base) < crop for size in sizes)
+    return f"{small} of {len(sizes)}"
+
+
+def _usual_short_side(sizes: Sequence[tuple[int, int]], base: int | None) -> int:
+    """A multiple of 32 that the middle one of the pictures fills."""
+    sides = [min(size) * _base_ratio(*size, base) for size in sizes]
+    return max(int(statistics.median(sides)) // 32 * 32, 32)
+
+
+def _constant_bands(split: Split) -> Iterator[Finding]:
+    constant = [str(n + 1) for n, band in enumerate(split.bands) if band.low == band.high]
+    if constant:
+        yield Finding(
+            "warning", "constant-band", split.name,
+            f"{'bands' if len(constant) > 1 else 'band'} {', '.join(constant)} of "
+            f"{len(split.bands)} with one value everywhere",
+            "a model learns nothing from it: leave it out (bands), or look at how it was exported",
+        )  # fmt: skip
+
+
+def _statistics(split: Split, config: Config) -> Iterator[Finding]:
+    if len(split.usable) < MIN_PICTURES or keeps_imagenet(config, split.dataset):
+        return
+    known = zip(split.bands, split.dataset.mean, split.dataset.std, strict=False)
+    odd = [(n, *three) for n, three in enumerate(known, 1) if _is_far(*three)]
+    if odd:
+        measured = ", ".join(f"{n}: {band.mean:.4g} and {band.std:.4g}" for n, band, *_ in odd[:4])
+        expected = ", ".join(f"{mean:.4g} and {std:.4g}" for *_, mean, std in odd[:4])
+        yield Finding(
+            "warning", "mean-std", split.name,
+            f"mean and std of the pictures (band {measured}) are far from those set ({expected})",
+            "set mean and std as in the lines to paste",
+        )  # fmt: skip
+
+
+def _is_far(band: BandStatistics, mean: float, std: float) -> bool:
+    """Whether a band that varies has another mean or spread than the one that is set."""
+    if band.low == band.high:
+        return False
+    stretched = std <= 0 or not 1 / MAX_STRETCH < band.std / std < MAX_STRETCH
+    return stretched or abs(band.mean - mean) > MAX_SHIFT * band.std
+
+
+def _batches(split: Split) -> Iterator[Finding]:
+    pictures, batch = len(split.facts), split.options.batch_size
+    if (pictures < batch and split.options.drop_last) or pictures == 1 < batch:
+        yield Finding(
+            "error", "batch-size", split.name,
+            f"{count(pictures, 'picture')} cannot make a batch of {batch}",
+            f"set batch_size to {pictures}, or add pictures",
+        )  # fmt: skip
+        return
+    if pictures % batch == 1 < batch and not split.options.drop_last:
+        yield Finding(
+            "warning", "batch-size", split.name,
+            f"{pictures} pictures in batches of {batch} leave one over, which cannot be normalised "
+            "alone: each epoch leaves out another picture",
+            f"set batch_size to {_without_rest(pictures, batch)}",
+        )  # fmt: skip
+    batches = -(-pictures // batch)
+    if split.options.num_workers > batches:
+        yield Finding(
+            "warning", "num-workers", split.name,
+            f"{split.options.num_workers} loader processes for {count(batches, 'batch')} an epoch",
+            f"set num_workers to {batches} or less",
+        )  # fmt: skip
+
+
+def _without_rest(pictures: int, batch: int) -> int:
+    """The nearest batch size that does not leave a single picture over."""
+    sizes = [size for size in range(2, 3 * batch + 3) if pictures % size != 1]
+    return min(sizes, key=lambda size: (abs(size - batch), size), default=1)

@@ -1,0 +1,152 @@
+"""The contact sheet as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from audit.tiles import Entry, Tile
+from utils.palette import save_picture
+
+COLUMNS = 2
+CELL = 332  # pixels; a tile has two cells, the picture and its labels
+GAP = 8
+MARGIN = 24
+LINE = 18
+WIDTH = 2 * MARGIN + COLUMNS * (2 * CELL + 3 * GAP)
+
+PAPER, INK, FAINT, ALARM = "#ffffff", "#1d2129", "#6b7280", "#b42318"
+MOST_LINES = 4  # of text below a tile, each for labels and for messages
+
+
+def write_png(path: Path, title: str, tiles: Sequence[Tile], legend: Sequence[Entry]) -> None:
+    """Draw title, legend and tiles.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    rows = [tiles[first : first + COLUMNS] for first in range(0, len(tiles), COLUMNS)]
+    blocks = [_legend(title, legend), *(_row(row) for row in rows)]
+    sheet = Image.new("RGB", (WIDTH, sum(block.height for block in blocks) + MARGIN), PAPER)
+    top = 0
+    for block in blocks:
+        sheet.paste(block, (0, top))
+        top += block.height
+    save_picture(path, np.asarray(sheet), overwrite=True)
+
+
+def _font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _legend(title: str, legend: Sequence[Entry]) -> Image.Image:
+    """The title, and the classes in columns."""
+    columns = 6
+    wide = (WIDTH - 2 * MARGIN) // columns
+    lines = -(-len(legend) // columns)
+    block = Image.new("RGB", (WIDTH, MARGIN + 34 + lines * LINE + 20), PAPER)
+    draw = ImageDraw.Draw(block)
+    draw.text((MARGIN, MARGIN - 6), title, INK, _font(20))
+    for place, entry in enumerate(legend):
+        column, line = divmod(place, lines)
+        x, y = MARGIN + column * wide, MARGIN + 34 + line * LINE
+        _swatch(draw, x, y, entry)
+        draw.text((x + 18, y), _fit(draw, entry.name, wide - 24), INK, _font())
+    return block
+
+
+def _swatch(draw: ImageDraw.ImageDraw, x: int, y: int, entry: Entry) -> None:
+    draw.rectangle((x, y + 2, x + 12, y + 14), entry.colour, "#9ca3af")
+
+
+def _row(tiles: Sequence[Tile]) -> Image.Image:
+    drawn = [_tile(tile) for tile in tiles]
+    block = Image.new("RGB", (WIDTH, max(image.height for image in drawn) + GAP), PAPER)
+    for place, image in enumerate(drawn):
+        block.paste(image, (MARGIN + place * (2 * CELL + 3 * GAP), 0))
+    return block
+
+
+def _tile(tile: Tile) -> Image.Image:
+    """Picture and labels side by side, the text below."""
+    pictures = [_scaled(image) for image in (tile.picture, tile.overlay) if image is not None]
+    height = max([image.height for image in pictures], default=CELL // 3)
+    block = Image.new("RGB", (2 * CELL + GAP, height + (2 * MOST_LINES + 2) * LINE), PAPER)
+    draw = ImageDraw.Draw(block)
+    for place in range(2):
+        x = place * (CELL + GAP)
+        if place < len(pictures):
+            block.paste(pictures[place], (x, 0))
+        else:
+            text = "cannot be read" if tile.messages or not pictures else "no labels"
+            draw.rectangle((x, 0, x + CELL - 1, height - 1), "#e5e7eb")
+            draw.text((x + CELL / 2, height / 2), text, FAINT, _font(), anchor="mm")
+    y = height + 4
+    size = "" if tile.size is None else f"  {tile.size[0]}x{tile.size[1]}"
+    suffix = f"{size}  {tile.split}"
+    room = block.width - int(draw.textlength(suffix, _font()))
+    name = _fit(draw, tile.name, room)
+    draw.text((0, y), name, INK, _font())
+    draw.text((draw.textlength(name, _font()), y), suffix, FAINT, _font())
+    y = _entries(draw, tile.entries, y + LINE, block.width)
+    for line in _wrapped(draw, tile.messages, block.width)[:MOST_LINES]:
+        draw.text((0, y), line, ALARM, _font())
+        y += LINE
+    return block.crop((0, 0, block.width, y + GAP))
+
+
+def _scaled(image: np.ndarray) -> Image.Image:
+    height = max(1, round(image.shape[0] * CELL / image.shape[1]))
+    # A tall picture keeps its shape within a square.
+    if height <= CELL * 3 // 2:
+        return Image.fromarray(image).resize((CELL, height), Image.Resampling.LANCZOS)
+    high = CELL * 3 // 2
+    small = Image.fromarray(image).resize(
+        (max(1, round(image.shape[1] * high / image.shape[0])), high), Image.Resampling.LANCZOS
+    )
+    block = Image.new("RGB", (CELL, high), PAPER)
+    block.paste(small, ((CELL - small.width) // 2, 0))
+    return block
+
+
+def _entries(draw: ImageDraw.ImageDraw, entries: Sequence[Entry], y: int, width: int) -> int:
+    """Swatches with names, in lines; returns where the next line starts."""
+    x, lines = 0, 1
+    for place, entry in enumerate(entries):
+        share = "<1" if entry.share < 0.01 else f"{100 * entry.share:.0f}"
+        text = f"{entry.name} {share} %"
+        needed = 18 + int(draw.textlength(text, _font())) + 12
+        if x and x + needed > width:
+            x, y, lines = 0, y + LINE, lines + 1
+        if lines > MOST_LINES:
+            draw.text((0, y), f"and {len(entries) - place} more", FAINT, _font())
+            break
+        _swatch(draw, x, y, entry)
+        draw.text((x + 18, y), text, INK, _font())
+        x += needed
+    return y + LINE if entries else y
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, width: float) -> str:
+    """The text, cut at its start where it is too long: the end of a name tells files apart."""
+    if draw.textlength(text, _font()) <= width:
+        return text
+    while text and draw.textlength(f"…{text}", _font()) > width:
+        text = text[1:]
+    return f"…{text}"
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, texts: Sequence[str], width: int) -> list[str]:
+    lines = []
+    for text in texts:
+        line = ""
+        for word in text.split():
+            if line and draw.textlength(f"{line} {word}", _font()) > width:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}".strip()
+        lines.append(line)
+    return lines

@@ -1,0 +1,215 @@
+"""A few real training steps: do they fit, what do they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import threading
+import time
+from types import TracebackType
+
+import psutil
+import torch
+
+from base.base_dataloader import BaseDataLoader, Batch
+from base.base_trainer import TrainingError
+from trainer import Trainer
+
+TIMED_STEPS = 5
+TIMED_BATCHES = 16
+MAX_SECONDS = 20.0  # for either; the first step is always taken
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The parameters that an optimizer moves at one rate."""
+
+    parameters: int
+    rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+    """What the steps have shown.
+
+    Args:
+        device: Where they were taken.
+        images: Shape of the normalised pictures.
+        labels: Shape of the labels.
+        logits: Shape of the logits.
+        loss: Of the first step.
+        memory_bytes: At the highest, beyond what the program took before the first step.
+        memory_kind: How that was measured.
+        parameters: Of the model.
+        groups: Of the optimizer, in its order.
+        frozen: Parameters that do not train.
+        forgotten: Parameters that train and are in no group.
+        step_seconds: Forward, backward and update, the median of several.
+        load_seconds: From batch to batch, where nothing else is done.
+        steps: In an epoch.
+        epochs: In the training.
+        overlaps: Whether other processes load while the model computes.
+    """
+
+    device: str
+    images: list[int]
+    labels: list[int]
+    logits: list[int]
+    loss: float
+    memory_bytes: int
+    memory_kind: str
+    parameters: int
+    groups: list[Group]
+    frozen: int
+    forgotten: int
+    step_seconds: float
+    load_seconds: float
+    steps: int
+    epochs: int
+    overlaps: bool
+
+    @property
+    def epoch_seconds(self) -> float:
+        """An epoch without validation."""
+        both = (self.step_seconds, self.load_seconds)
+        return self.steps * (max(both) if self.overlaps else sum(both))
+
+    @property
+    def training_seconds(self) -> float:
+        """The whole training without validation."""
+        return self.epochs * self.epoch_seconds
+
+
+def measure_step(trainer: Trainer) -> StepReport:
+    """Take a few steps; the model is of no use afterwards.
+
+    Args:
+        trainer: With everything that training needs; its log and folder are not touched.
+
+    Raises:
+        TrainingError: If the loss is not finite.
+        DataError: If a sample cannot be used.
+    """
+    batch, load_seconds = _time_loading(trainer.train_loader)
+    trainer.network.train()
+    with _PeakMemory(trainer.device) as memory:
+        images, labels = trainer.to_device(batch)
+        started = time.perf_counter()
+        loss, logits = trainer.train_step(images, labels, batch)
+        first_loss = loss.item()
+        first_seconds = time.perf_counter() - started
+    if not loss.isfinite():
+        raise TrainingError(f"the loss of the first step is {first_loss:g}")
+    groups = [_group(group) for group in trainer.optimizer.param_groups]
+    grouped = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    parameters = list(trainer.model.parameters())
+    trainable = [p for p in parameters if p.requires_grad]
+    return StepReport(
+        device=_name(trainer.device),
+        images=list(images.shape),
+        labels=list(labels.shape),
+        logits=list(logits.shape),
+        loss=first_loss,
+        memory_bytes=memory.peak,
+        memory_kind=memory.kind,
+        parameters=sum(p.numel() for p in parameters),
+        groups=groups,
+        frozen=sum(p.numel() for p in parameters if not p.requires_grad),
+        forgotten=sum(p.numel() for p in trainable if id(p) not in grouped),
+        step_seconds=_time_steps(trainer, batch, first_seconds),
+        load_seconds=load_seconds,
+        steps=len(trainer.train_loader),
+        epochs=trainer.settings.epochs,
+        overlaps=trainer.train_loader.num_workers > 0,
+    )
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _group(group: dict) -> Group:
+    # A schedule may start at another rate than the one that the config names.
+    rate = group.get("initial_lr", group["lr"])
+    return Group(sum(p.numel() for p in group["params"]), float(rate))
+
+
+def _time_loading(loader: BaseDataLoader) -> tuple[Batch, float]:
+    """The first batch, and the seconds from batch to batch behind it."""
+    started = time.perf_counter()
+    batches = loader.epoch(1)
+    first = next(batches)
+    assert isinstance(first, Batch)
+    after_first = time.perf_counter()
+    count = 0
+    for _ in batches:
+        count += 1
+        if count == TIMED_BATCHES or time.perf_counter() - after_first > MAX_SECONDS:
+            break
+    if not count:
+        return first, after_first - started
+    return first, (time.perf_counter() - after_first) / count
+
+
+def _time_steps(trainer: Trainer, batch: Batch, first: float) -> float:
+    """The median of a few steps with the transfer to the device.
+
+    The first one, which warms up, counts only where there is no time for others.
+    """
+    seconds: list[float] = []
+    while len(seconds) < TIMED_STEPS and first + sum(seconds) < MAX_SECONDS:
+        started = time.perf_counter()
+        images, labels = trainer.to_device(batch)
+        loss, _ = trainer.train_step(images, labels, batch)
+        loss.item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds or [first])
+
+
+class _PeakMemory:
+    """How much more memory is in use at the highest than at the start.
+
+    On a GPU what torch has handed out to tensors; on the CPU the growth of the process, looked at
+    every few milliseconds.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.kind = "resident memory of the process"
+        if device.type == "cuda":
+            self.kind = "torch.cuda.max_memory_allocated, weights included"
+        self.peak = 0
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> _PeakMemory:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._watcher.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.device.type == "cuda":
+            self.peak = torch.cuda.max_memory_allocated(self.device)
+        else:
+            self._done.set()
+            self._watcher.join()
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        before = process.memory_info().rss
+        while True:
+            self.peak = max(self.peak, process.memory_info().rss - before)
+            if self._done.wait(0.005):
+                return
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether there was no room for a tensor, on the GPU or in main memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

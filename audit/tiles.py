@@ -1,0 +1,179 @@
+"""One sample as a person would look at it: the picture, and its labels laid over it by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from base.base_dataset import BaseDataset, DataError
+from utils.labels import LabelMap
+from utils.palette import IGNORED_COLOUR, blend
+
+MAX_SIDE = 480  # pixels of a picture on the sheet
+OPACITY = 0.55
+NAMED_FROM = 0.004  # share of a picture that a region needs to be named in it
+FONT_SIZE = 13
+
+UNKNOWN_COLOUR = (255, 0, 255)
+UNKNOWN, IGNORED = "no class", "ignored"
+
+Colour = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A label in a picture.
+
+    Args:
+        name: Of the class.
+        colour: That it is drawn in.
+        share: Of the picture, 0..1.
+    """
+
+    name: str
+    colour: Colour
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """What the sheet shows of a sample.
+
+    Args:
+        name: Of the sample.
+        split: Where it is used.
+        size: (width, height) in its file; None where it cannot be read.
+        picture: (h, w, 3) uint8 RGB, small; None where it cannot be read.
+        overlay: The same with its labels.
+        entries: The labels in it, the largest first.
+        messages: What is wrong with it.
+    """
+
+    name: str
+    split: str
+    size: tuple[int, int] | None
+    picture: np.ndarray | None
+    overlay: np.ndarray | None
+    entries: Sequence[Entry]
+    messages: Sequence[str]
+
+
+def make_tile(
+    dataset: BaseDataset, index: int, labels: LabelMap, split: str, messages: Sequence[str]
+) -> Tile:
+    """Read a sample and draw it.
+
+    Args:
+        dataset: Where it is from.
+        index: Its place there.
+        labels: From mask values to labels.
+        split: Where it is used.
+        messages: What is wrong with it.
+    """
+    name = dataset.samples[index].name
+    try:
+        pixels = dataset.load_image(index).pixels
+        picture = dataset.preview(pixels)
+    except (DataError, IndexError):  # damaged, or of another number of bands
+        return Tile(name, split, None, None, None, (), messages)
+    size = (picture.shape[1], picture.shape[0])
+    small = _shrink(picture)
+    try:
+        mask = dataset.load_mask(index)
+    except DataError:  # damaged, or there is none
+        return Tile(name, split, size, small, None, (), messages)
+    numbers, entries = _to_entries(_resize(mask, small.shape), mask, dataset, labels)
+    return Tile(name, split, size, small, _overlay(small, numbers, entries), entries, messages)
+
+
+def _shrink(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    scale = MAX_SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(
+        picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+
+
+def _resize(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    # OpenCV has no resize for every type that a mask may have.
+    rows = (np.arange(shape[0]) + 0.5) * mask.shape[0] / shape[0]
+    columns = (np.arange(shape[1]) + 0.5) * mask.shape[1] / shape[1]
+    return mask[rows.astype(int)[:, None], columns.astype(int)]
+
+
+def _to_entries(
+    small: np.ndarray, mask: np.ndarray, dataset: BaseDataset, labels: LabelMap
+) -> tuple[np.ndarray, list[Entry]]:
+    """The small mask as places in the list of its entries."""
+    of_small, of_mask = _safe_labels(small, labels), _safe_labels(mask, labels)
+    found, counts = np.unique(of_mask, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    entries = []
+    numbers = np.zeros(small.shape[:2], np.int32)
+    for place, label in enumerate(found[order].tolist()):
+        name, colour = describe_label(label, dataset, labels.ignore_index)
+        entries.append(Entry(name, colour, float(counts[order[place]]) / of_mask.size))
+        numbers[of_small == label] = place
+    return numbers, entries
+
+
+_NO_LABEL = -(1 << 16)
+
+
+def _safe_labels(mask: np.ndarray, labels: LabelMap) -> np.ndarray:
+    """Labels, `_NO_LABEL` where a value means nothing."""
+    known = labels.knows(mask)
+    result = np.full(mask.shape[:2], _NO_LABEL, np.int32)
+    if known.any():
+        result[known] = labels(mask[known][None], "")[0]
+    return result
+
+
+def describe_label(label: int, dataset: BaseDataset, ignore_index: int) -> tuple[str, Colour]:
+    """The name and the colour of a label."""
+    if label == _NO_LABEL:
+        return UNKNOWN, UNKNOWN_COLOUR
+    if label == ignore_index:
+        return IGNORED, IGNORED_COLOUR
+    red, green, blue = dataset.palette[label]
+    return dataset.classes[label], (red, green, blue)
+
+
+def _overlay(picture: np.ndarray, numbers: np.ndarray, entries: Sequence[Entry]) -> np.ndarray:
+    """Colours laid over the picture, edges in full colour, names in the larger regions."""
+    colours = np.array([entry.colour for entry in entries], np.uint8)[numbers]
+    mixed = blend(picture, colours, OPACITY)
+    edges = np.zeros(numbers.shape, bool)
+    edges[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
+    edges[1:] |= numbers[1:] != numbers[:-1]
+    mixed[edges] = colours[edges]
+    canvas = Image.fromarray(mixed)
+    draw = ImageDraw.Draw(canvas)
+    for place, entry in enumerate(entries):
+        if entry.name != IGNORED:
+            _name_region(draw, numbers == place, entry.name)
+    return np.array(canvas)
+
+
+def _name_region(draw: ImageDraw.ImageDraw, region: np.ndarray, name: str) -> None:
+    """Write a name where the largest part of a region is widest."""
+    _, parts, facts, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
+    if len(facts) < 2:
+        return
+    largest = int(facts[1:, cv2.CC_STAT_AREA].argmax()) + 1
+    if facts[largest, cv2.CC_STAT_AREA] < NAMED_FROM * region.size:
+        return
+    inside = np.pad((parts == largest).astype(np.uint8), 1)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    font = ImageFont.load_default(FONT_SIZE)
+    half = draw.textlength(name, font) / 2 + 3
+    left = min(max(float(x) - 1, half), max(region.shape[1] - half, half))
+    top = min(max(float(y) - 1, FONT_SIZE), region.shape[0] - FONT_SIZE)
+    place = (left, top)
+    draw.text(place, name, "white", font, anchor="mm", stroke_width=2, stroke_fill="black")

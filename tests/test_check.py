@@ -1,0 +1,309 @@
+"""The audit as a whole: what it finds, in tables, in JSON, by exit code."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import check
+from tests import audit_sets
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def clean_set(tmp_path_factory):
+    """A clean dataset, made once; tests copy it."""
+    folder = tmp_path_factory.mktemp("clean")
+    audit_sets.make_clean(folder)
+    return folder
+
+
+@pytest.fixture
+def dataset(clean_set, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(clean_set, folder)
+    (folder / "config.json").write_text(json.dumps(audit_sets.config_of(folder)))
+    return folder
+
+
+def run(folder, tree=None, *flags, step=False):
+    """Exit code and JSON of the program on a dataset."""
+    tree = audit_sets.config_of(folder) if tree is None else tree
+    (folder / "config.json").write_text(json.dumps(tree))
+    out = folder / "out.json"
+    arguments = ["-c", str(folder / "config.json"), "--json", str(out), "--workers", "1",
+                 "--cache", str(folder / "cache"), "-d", "cpu", *flags]  # fmt: skip
+    code = check.main([*arguments, *([] if step else ["--no-step"])])
+    return code, json.loads(out.read_text())
+
+
+def kinds(report, severity=None):
+    return [f["kind"] for f in report["findings"] if severity in (None, f["severity"])]
+
+
+def test_feature_a_clean_set_is_clean(dataset, capsys):
+    code, report = run(dataset, step=True)
+    out = capsys.readouterr().out
+    assert (code, report["clean"], report["findings"]) == (0, True, [])
+    assert "No findings." in out
+    assert report["splits"]["train"]["pictures"] == audit_sets.TRAIN
+    assert not (dataset / "saved").exists()
+
+
+@pytest.mark.parametrize("maker", audit_sets.MAKERS, ids=lambda maker: maker.__name__)
+def test_feature_each_fault_is_found(dataset, maker, capsys):
+    tree = audit_sets.config_of(dataset)
+    maker(dataset, tree)
+    code, report = run(dataset, tree, step=maker in audit_sets.NEED_STEP)
+    kind = audit_sets.kind_of(maker)
+    assert code == 2
+    assert kind in kinds(report), kinds(report)
+    finding = next(f for f in report["findings"] if f["kind"] == kind)
+    assert finding["message"] and finding["fix"]
+    assert f"[{kind}]" in capsys.readouterr().out
+
+
+# What else a fault brings with it, beside its own finding.
+COMPANIONS = {
+    "binary_mask": {"class-without-pixels"},
+    "exif_orientation": set(),
+    "sixteen_bit_ids": {"class-without-pixels"},
+    "colours_for_ids": {"class-without-pixels"},
+    "jpeg_mask": set(),
+    "constant_band": {"mean-std"},
+    "class_without_pixels": set(),
+    "batch_size": set(),
+}
+
+
+@pytest.mark.parametrize("maker", audit_sets.MAKERS, ids=lambda maker: maker.__name__)
+def test_feature_nothing_else_is_found(dataset, maker):
+    tree = audit_sets.config_of(dataset)
+    maker(dataset, tree)
+    _, report = run(dataset, tree, step=maker in audit_sets.NEED_STEP)
+    companions = COMPANIONS.get(maker.__name__, set())
+    assert set(kinds(report)) <= {audit_sets.kind_of(maker), *companions}
+
+
+PASTED = (audit_sets.unknown_ids, audit_sets.sixteen_bit_ids, audit_sets.colours_for_ids,
+          audit_sets.unknown_colours, audit_sets.binary_mask, audit_sets.mean_std)  # fmt: skip
+
+
+@pytest.mark.parametrize("maker", PASTED, ids=lambda maker: maker.__name__)
+def test_feature_pasted_lines_cure(dataset, maker, capsys):
+    """The printed text itself goes into the config; the findings are gone."""
+    tree = audit_sets.config_of(dataset)
+    maker(dataset, tree)
+    assert run(dataset, tree)[0] == 2
+    text = capsys.readouterr().out.split("Lines to paste")[1]
+    for block in text.split("\ninto ")[1:]:
+        heading, _, rest = block.partition(":\n")
+        entries = json.loads("{" + rest.split("\n\n")[0] + "}")
+        for path in heading.split(" and "):
+            section, _, last = path.rpartition(".")
+            assert last == "args"
+            target = tree[section] if isinstance(tree[section], dict) else {"type": tree[section]}
+            tree[section] = {**target, "args": {**target.get("args", {}), **entries}}
+    code, report = run(dataset, tree)
+    assert (code, kinds(report)) == (0, [])
+    assert len(tree["loss"]["args"]["weight"]) == len(tree["train_loader"]["args"]["classes"])
+
+
+def test_feature_binary_masks_are_given_their_label_map(dataset):
+    tree = audit_sets.config_of(dataset)
+    audit_sets.binary_mask(dataset, tree)
+    _, report = run(dataset, tree)
+    assert report["paste"]["train_loader.args"]["label_map"] == {"0": 0, "255": 1}
+
+
+def test_feature_figures_equal_a_naive_loop(dataset):
+    """Independent: Pillow and NumPy, a pixel array of everything at once."""
+    _, report = run(dataset)
+    train = report["splits"]["train"]
+    pictures = np.stack([np.array(Image.open(p).convert("RGB"), np.float64)
+                         for p in sorted((dataset / "images/train").iterdir())])  # fmt: skip
+    masks = np.stack([np.array(Image.open(p)) for p in sorted((dataset / "masks/train").iterdir())])
+    flat = pictures.reshape(-1, 3) / 255
+    for channel, band in enumerate(train["bands"]):
+        assert band["mean"] == pytest.approx(flat[:, channel].mean(), abs=1e-12)
+        assert band["std"] == pytest.approx(flat[:, channel].std(), abs=1e-12)
+        assert (band["low"], band["high"]) == (flat[:, channel].min(), flat[:, channel].max())
+    counted = (masks < 3).sum()
+    for number, totals in enumerate(train["classes"]):
+        assert totals["pixels"] == (masks == number).sum()
+        assert totals["share"] == pytest.approx((masks == number).sum() / counted)
+        assert totals["pictures"] == (masks == number).any(axis=(1, 2)).sum()
+    assert train["ignored_pixels"] == (masks == 255).sum()
+    assert train["mask_values"] == {str(v): int((masks == v).sum()) for v in (0, 1, 2, 255)}
+    shares = [totals["share"] for totals in train["classes"]]
+    weights = [round(float(1 / np.log(1.02 + share)), 2) for share in shares]
+    assert report["paste"]["loss.args"]["weight"] == weights
+
+
+def test_feature_json_has_its_keys(dataset):
+    _, report = run(dataset, step=True)
+    assert sorted(report) == ["clean", "findings", "format", "name", "paste", "splits", "step"]
+    assert report["format"] == 1
+    assert sorted(report["splits"]) == ["train", "val"]
+    assert sorted(report["splits"]["train"]) == [
+        "bands", "classes", "ignored_pixels", "mask_encodings", "mask_values", "picture_encodings",
+        "pictures", "sizes", "usable",
+    ]  # fmt: skip
+    assert report["splits"]["val"]["sizes"]["median"] == [48, 40]
+    assert report["splits"]["val"]["picture_encodings"] == {"PNG RGB": 4}
+    step = report["step"]
+    assert step["images"] == [4, 3, 32, 32] and step["logits"] == [4, 3, 32, 32]
+    assert step["steps"] == 3 and step["epochs"] == 1 and step["frozen"] == step["forgotten"] == 0
+    assert sum(group["parameters"] for group in step["groups"]) == step["parameters"]
+    assert step["epoch_seconds"] == pytest.approx(3 * (step["step_seconds"] + step["load_seconds"]))
+
+
+def test_feature_findings_name_every_file(dataset):
+    for path in (dataset / "masks/train").iterdir():
+        path.write_bytes(b"")
+    tree = audit_sets.config_of(dataset)
+    _, report = run(dataset, tree)
+    finding = next(f for f in report["findings"] if f["kind"] == "empty-file")
+    assert len(finding["files"]) == audit_sets.TRAIN
+    assert finding["severity"] == "error" and finding["split"] == "train"
+
+
+def test_feature_exif_says_which_way_the_mask_fits(dataset):
+    tree = audit_sets.config_of(dataset)
+    audit_sets.exif_orientation(dataset, tree)
+    _, report = run(dataset, tree)
+    (what,) = report["findings"][0]["files"].values()
+    assert what.endswith("the mask has the size of the picture as stored")
+    audit_sets.change_mask(dataset, np.rot90)
+    _, report = run(dataset, tree)
+    finding = next(f for f in report["findings"] if f["kind"] == "exif-orientation")
+    (what,) = finding["files"].values()
+    assert what.endswith("the mask fits the rotated picture")
+
+
+def test_feature_the_batch_size_that_is_proposed_leaves_none_over():
+    from audit.set_findings import _without_rest
+
+    for pictures in range(3, 200):
+        for batch in (2, 3, 8, 16):
+            size = _without_rest(pictures, batch)
+            assert size > 1 and pictures % size != 1, (pictures, batch)
+
+
+def test_feature_the_held_back_share_is_the_validation(dataset):
+    tree = audit_sets.config_of(dataset)
+    del tree["val_loader"]
+    audit_sets.set_args(tree, val_split=0.25, batch_size=3)
+    code, report = run(dataset, tree)
+    assert (code, report["splits"]["train"]["pictures"]) == (0, 9)
+    assert report["splits"]["val"]["pictures"] == 3
+
+
+def test_feature_pretrained_weights_keep_imagenets_statistics(dataset):
+    """ImageNet's mean and std are far from these pictures', and right for weights from there."""
+    tree = audit_sets.config_of(dataset)
+    for section in ("train_loader", "val_loader"):
+        audit_sets.set_args(tree, section, mean=None, std=None)
+    assert kinds(run(dataset, tree)[1]) == ["mean-std"]
+    tree["arch"] = {"type": "FCN", "args": {"pretrained": True}}
+    code, report = run(dataset, tree)
+    assert code == 0 and "mean" not in report["paste"]["train_loader.args"]
+
+
+def test_feature_a_picture_of_another_number_of_bands_is_found():
+    """Independent of any reader: facts as a dataset of rasters would give them."""
+    from audit.facts import ImageFacts, SampleFacts
+    from audit.file_findings import find
+    from audit.split import Split
+    from base.base_dataloader import LoaderOptions
+    from dataloaders import Shapes
+    from utils.augmentation import Augmentation
+
+    facts = [SampleFacts(str(n), [str(n)], ImageFacts(channels=n, width=1, height=1))
+             for n in (3, 3, 4)]  # fmt: skip
+    shapes = Shapes("train", num_images=3)
+    split = Split("train", "train_loader", shapes, Augmentation(), LoaderOptions(1), [0], facts)
+    (finding,) = find(split)
+    assert finding.kind == "different-bands" and finding.files == {"4": "4 bands"}
+
+
+def test_feature_training_that_skips_bad_samples_is_tried(dataset):
+    tree = audit_sets.config_of(dataset)
+    audit_sets.unreadable(dataset, tree)
+    assert run(dataset, tree, step=True)[1]["step"] is None
+    audit_sets.set_args(tree, on_bad_sample="skip")
+    code, report = run(dataset, tree, step=True)
+    assert (code, kinds(report)) == (2, ["unreadable"])
+    assert report["step"]["steps"] == 3
+
+
+def test_feature_test_pictures_are_audited(dataset):
+    tree = audit_sets.config_of(dataset)
+    tree["test_loader"] = tree["val_loader"]
+    code, report = run(dataset, tree)
+    assert code == 0 and report["splits"]["test"] == report["splits"]["val"]
+    audit_sets.leak(dataset, tree)
+    _, report = run(dataset, tree)
+    assert [(f["kind"], f["split"]) for f in report["findings"]] == [("leak", "val"),
+                                                                     ("leak", "test")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["-o", "arch.type=Unett"], "did you mean 'UNet'"),
+        (["-c", "nowhere.json"], "nowhere.json"),
+        (["--workers", "0"], "--workers 0: expected 1 or more"),
+        (["--no-step", "--json", "images"], "--json images: cannot be written"),
+        (["--no-step", "--sheet", "config.json"], "--sheet config.json: cannot be written"),
+    ],
+)
+def test_exception_mistakes_are_one_message(dataset, flags, text, capsys, monkeypatch):
+    monkeypatch.chdir(dataset)
+    assert check.main(["-c", str(dataset / "config.json"), *flags]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and text in err
+
+
+def test_exception_every_dataset_that_is_missing_is_named(dataset, capsys):
+    tree = audit_sets.config_of(dataset)
+    for section in ("train_loader", "val_loader"):
+        audit_sets.set_args(tree, section, data_dir=str(dataset / f"no_{section}"))
+    (dataset / "config.json").write_text(json.dumps(tree))
+    assert check.main(["-c", str(dataset / "config.json")]) == 2
+    err = capsys.readouterr().err
+    assert "no_train_loader" in err and "no_val_loader" in err
+
+
+def test_feature_the_default_config_is_clean_as_a_program(tmp_path):
+    overrides = {
+        "train_loader.args.num_images": 32, "val_loader.args.num_images": 16,
+        "train_loader.args.num_workers": 0, "val_loader.args.num_workers": 0,
+    }  # fmt: skip
+    flags = [flag for key, value in overrides.items() for flag in ("-o", f"{key}={value}")]
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "check.py"), "-c", str(ROOT / "config.json"), "-d", "cpu",
+         "--sheet", "--json", "out/check.json", *flags],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "No findings." in result.stdout and "One step on cpu" in result.stdout
+    assert json.loads((tmp_path / "out/check.json").read_text())["clean"]
+    sheets = sorted(p.name for p in (tmp_path / "saved/check/UNet_Shapes").iterdir())
+    assert sheets == ["contact_sheet.html", "contact_sheet.png"]
+    assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == ["cache", "check"]
+
+
+def test_feature_a_broken_set_exits_with_two_as_a_program(dataset):
+    audit_sets.unreadable(dataset, {})
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "check.py"), "-c", "config.json", "--workers", "2"],
+        cwd=dataset, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "train00.png" in result.stdout and "Traceback" not in result.stderr
+    assert "No step could be taken" in result.stdout
