@@ -21,5 +21,6 @@ test-all:  ## the slow tests too
 
 bench:  ## ratios against peers on this machine
 	$(PYTHON) -m benchmarks.augmentation
+	$(PYTHON) -m benchmarks.data
 	$(PYTHON) -m benchmarks.trainer
 	$(PYTHON) -m benchmarks.models
