@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from base.base_dataset import BaseDataset, DataError, Sample
-from utils.files.data_file import check_pixels, read_bytes
+from utils.files.mat_io import import_scipy, mat_shapes, read_mat
 from utils.formats import IMAGE_EXTENSIONS
 from utils.pairing import Pairing, by_stem, confine, keep_existing, nearest, pair, read_lines
 
@@ -72,9 +70,6 @@ _COLOURS = bytes.fromhex(
 )
 PALETTE = tuple(zip(_COLOURS[0::3], _COLOURS[1::3], _COLOURS[2::3], strict=True))
 
-# What SciPy raises for files that are cut off or something else.
-_UNREADABLE = (ValueError, TypeError, LookupError, OSError, NotImplementedError, zlib.error)
-
 
 class COCO(BaseDataset):
     """COCO-Stuff, 164k or 10k: 91 kinds of things and 91 of stuff, unlabelled pixels ignored.
@@ -126,7 +121,7 @@ class COCO(BaseDataset):
             pairing = _pair_folders(Path(data_dir), split)
         else:
             self.void = (0,)
-            _matlab()
+            import_scipy()
             pairing = _read_list(Path(data_dir), split)
         super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
 
@@ -166,39 +161,10 @@ def read_mat_mask(path: str) -> np.ndarray:
     Raises:
         DataError: If the file cannot be read, holds no such array, or is of version 1.0.
     """
-    data = read_bytes(path)
-    matlab = _matlab()
-    try:
-        _check_shapes(path, {name: shape for name, shape, _ in matlab.whosmat(io.BytesIO(data))})
-        ids = matlab.loadmat(io.BytesIO(data), variable_names=("S",))["S"]
-    except DataError:
-        raise
-    except (*_UNREADABLE, matlab.MatReadError) as error:
-        raise DataError(f"{path}: is no MATLAB file that can be read ({error})") from None
-    if ids.dtype.kind not in "iu":
-        raise DataError(f"{path}: its array S holds no whole numbers ({ids.dtype})")
-    return np.ascontiguousarray(ids)
-
-
-def _check_shapes(path: str, shapes: dict[str, tuple[int, ...]]) -> None:
-    if len(shapes.get("S", ())) != 2:
-        raise DataError(
-            f"{path}: holds no array S (H, W), but {', '.join(shapes) or 'nothing'}; expected an "
-            "annotation of COCO-Stuff 10k"
-        )
-    height, width = shapes["S"]
-    check_pixels(path, width, height)
-    count = max(shapes.get("names", (0,)))
+    count = max(mat_shapes(path).get("names", (0,)))
     if 0 < count < len(NAMES):
         raise DataError(
             f"{path}: names {count} labels where there are {len(NAMES) + 1}; version 1.0 numbered "
             "them otherwise, use COCO-Stuff 10k version 1.1"
         )
-
-
-def _matlab() -> Any:
-    try:
-        from scipy.io import matlab
-    except ImportError:
-        raise ValueError("the .mat files of CocoStuff10k need SciPy: pip install scipy") from None
-    return matlab
+    return read_mat(path, "S")

@@ -146,16 +146,16 @@ def test_exception_coco_10k_files(small):
     whole = file.read_bytes()
     for broken in (whole[:1200], whole[:200], b"x" * 500):
         file.write_bytes(broken)
-        with pytest.raises(DataError, match=r"000000000009\.mat: is no MATLAB file that can be"):
+        with pytest.raises(DataError, match=r"000000000009\.mat: is no MATLAB file, or damaged"):
             dataset.load(0)
     file.write_bytes(b"")
     with pytest.raises(DataError, match=r"000000000009\.mat: is empty"):
         dataset.load(0)
     save_mat(file, T=np.zeros((30, 40)))
-    with pytest.raises(DataError, match=r"holds no array S \(H, W\), but T"):
+    with pytest.raises(DataError, match="holds no S, but T"):
         dataset.load(0)
     save_mat(file, S=np.full((30, 40), np.nan))
-    with pytest.raises(DataError, match=r"its array S holds no whole numbers \(float64\)"):
+    with pytest.raises(DataError, match=r"S is no \(height, width\) array of whole numbers"):
         dataset.load(0)
     save_mat(file, S=np.zeros((30, 40), np.uint8), names=label_names(172))
     with pytest.raises(DataError, match=r"names 172 labels where there are 183; version 1\.0"):

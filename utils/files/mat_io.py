@@ -25,6 +25,26 @@ def import_scipy() -> ModuleType:
     return scipy.io
 
 
+def mat_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+    """The shape of each variable of a MATLAB file, from the headers alone.
+
+    Raises:
+        DataError: If the file is missing or damaged.
+    """
+    return _shapes(path, read_bytes(path))
+
+
+def _shapes(path: str | os.PathLike[str], data: bytes) -> dict[str, tuple[int, ...]]:
+    try:
+        return {name: shape for name, shape, _ in import_scipy().whosmat(io.BytesIO(data))}
+    except Exception as error:  # which ones a damaged file raises is documented nowhere
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> DataError:
+    return DataError(f"{path}: is no MATLAB file, or damaged ({error})")
+
+
 def read_mat(path: str | os.PathLike[str], *names: str) -> np.ndarray:
     """Read a mask from a MATLAB file, versions 4 to 7.
 
@@ -40,16 +60,19 @@ def read_mat(path: str | os.PathLike[str], *names: str) -> np.ndarray:
     Raises:
         DataError: If the file is missing, damaged, or holds no such array.
     """
-    scipy_io = import_scipy()
     data = read_bytes(path)
+    shapes = _shapes(path, data)
+    if len(names) == 1 and len(shapes.get(names[0], ())) == 2:
+        check_pixels(path, *reversed(shapes[names[0]]))
     try:
-        value: Any = scipy_io.loadmat(io.BytesIO(data), variable_names=names[:1])
-    except Exception as error:  # which ones a damaged file raises is documented nowhere
-        raise DataError(f"{path}: is no MATLAB file, or damaged ({error})") from None
+        value: Any = import_scipy().loadmat(io.BytesIO(data), variable_names=names[:1])
+    except Exception as error:
+        raise _damaged(path, error) from None
     for name in names:
         fields = value if isinstance(value, dict) else getattr(value, "dtype", np.dtype("u1")).names
         if name not in (fields or ()):
-            raise DataError(f"{path}: holds no {'.'.join(names)}")
+            there = ", ".join(shapes) or "nothing"
+            raise DataError(f"{path}: holds no {'.'.join(names)}, but {there}")
         value = value[name]
         if value.dtype == object and value.size == 1:
             value = value.item()
