@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.files import image_io
 from utils.files.data_file import DataError
 from utils.files.image_io import list_images, read_image, read_mask
 from utils.labels import LabelMap
@@ -174,3 +175,27 @@ def test_exception_far_out_of_range():
         LabelMap(2, 255)(np.array([[-5, 0]], np.int32), "m")
     assert LabelMap(2, -1)(np.array([[-1, 1]], np.int32), "m").tolist() == [[-1, 1]]
     assert LabelMap(300, -1)(np.array([[299, 65535]], np.int32) % 300, "m").tolist() == [[299, 135]]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_feature_png_with_and_without_the_faster_decoder(tmp_path, monkeypatch, fast):
+    """Pillow is the independent source."""
+    if fast:
+        pytest.importorskip("imagecodecs")
+        assert image_io._fast_png_decoder() is not None
+    else:
+        monkeypatch.setattr(image_io, "_fast_png_decoder", lambda: None)
+    rng = np.random.default_rng(0)
+    rgba = rng.integers(0, 256, (31, 47, 4), dtype=np.uint8)
+    for name, picture in {
+        "rgb": Image.fromarray(rgba[..., :3]),
+        "rgba": Image.fromarray(rgba),
+        "grey": Image.fromarray(rgba[..., 0]),
+    }.items():
+        picture.save(tmp_path / f"{name}.png")
+        expected = np.asarray(picture.convert("RGB"))
+        read = read_image(tmp_path / f"{name}.png")
+        assert read.dtype == np.uint8
+        assert np.array_equal(read, expected)
+        assert read.flags.writeable
+        assert read.flags.c_contiguous

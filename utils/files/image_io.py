@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -61,8 +64,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     if data.startswith(JPEG_START):
         return _read_jpeg(path, data)
     if data.startswith(PNG_START):
-        _check_png(path, data, max_bits=8)
-        return _decode(path, needed_chunks(path, data), cv2.IMREAD_COLOR_RGB)
+        header = _check_png(path, data, max_bits=8)
+        return _read_png(path, needed_chunks(path, data), header)
     if data.startswith(TIFF_STARTS):
         return _read_tiff(path, data)
     return np.array(_open(path, data).convert("RGB"))
@@ -143,6 +146,24 @@ def _check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> P
         raise DataError(f"{path}: has {header.bits} bits a channel; convert it to {max_bits} bits")
     _check_frames(path, header.frames)
     return header
+
+
+def _read_png(path: str | os.PathLike[str], data: bytes, header: PngHeader) -> np.ndarray:
+    if header.colour == RGB and (decode := _fast_png_decoder()) is not None:
+        # What it cannot decode, OpenCV refuses in its own words.
+        with contextlib.suppress(Exception):
+            return decode(data)
+    return _decode(path, data, cv2.IMREAD_COLOR_RGB)
+
+
+@functools.cache
+def _fast_png_decoder() -> Callable[[bytes], np.ndarray] | None:
+    """That of imagecodecs, where it is installed: it takes two thirds of OpenCV's time."""
+    try:
+        from imagecodecs import png_decode
+    except ImportError:
+        return None
+    return png_decode
 
 
 def _read_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
