@@ -3,8 +3,8 @@
 The pictures are PNGs of 2048x1024 with masks of class ids, trained on as one trains on street
 scenes: long side 0.5 to 2 times 2048, rotated by up to 10 degrees, cropped to 768x768, flipped and
 normalised. "In sequence" does that one operation after the other (OpenCV, uint8 until it is
-normalised, the same reader as ours); ours is one warp. The rows take turns in each round; printed
-are medians over the rounds.
+normalised), on pictures read by Pillow, as pytorch-segmentation reads them, or by our own reader;
+ours is one warp. The rows take turns in each round; printed are medians over the rounds.
 
     python -m benchmarks.data [--pictures N] [--rounds N] [--part samples|workers|epochs]
 """
@@ -35,6 +35,8 @@ from utils.transforms import MAX_ANGLE, SCALE_RANGE
 
 HEIGHT, WIDTH, NUM_CLASSES, IGNORE_INDEX = 1024, 2048, 19, 255
 BASE_SIZE, CROP_SIZE, BATCH_SIZE = 2048, 768, 4
+
+PEER = "in sequence, Pillow"
 
 PARTS = ("samples", "workers", "epochs")
 
@@ -102,16 +104,25 @@ def samples(root: Path, rounds: int) -> None:
 
         return run
 
-    def sequence(epoch: int, index: int) -> None:
-        rng = np.random.default_rng((0, epoch, index))
-        pair = read_image(files[index][0]), read_mask(files[index][1])
-        image, _ = in_sequence(*pair, rng)
+    def sequence(
+        read: Callable[[str], np.ndarray], read_label: Callable[[str], np.ndarray]
+    ) -> Callable[[int, int], None]:
         mean, std = (np.array(values, np.float32) for values in (dataset.mean, dataset.std))
-        np.ascontiguousarray(((image / np.float32(255) - mean) / std).transpose(2, 0, 1))
+
+        def run(epoch: int, index: int) -> None:
+            rng = np.random.default_rng((0, epoch, index))
+            image, _ = in_sequence(read(files[index][0]), read_label(files[index][1]), rng)
+            np.ascontiguousarray(((image / np.float32(255) - mean) / std).transpose(2, 0, 1))
+
+        return run
 
     rows: dict[str, Callable[[int, int], None]] = {
         "decode only": decode,
-        "in sequence": sequence,
+        PEER: sequence(
+            lambda path: np.asarray(Image.open(path).convert("RGB")),
+            lambda path: np.asarray(Image.open(path)),
+        ),
+        "in sequence, our reader": sequence(read_image, read_mask),
         "ours": ours(loaders[None]),
         'ours, cache "ram"': ours(loaders["ram"]),
         'ours, cache "disk"': ours(loaders["disk"]),
@@ -124,7 +135,7 @@ def samples(root: Path, rounds: int) -> None:
                 run(epoch, index)
             times[name].append((time.perf_counter() - started) / len(files))
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
-    peer = medians["in sequence"]
+    peer = medians[PEER]
     print(
         tabulate(
             [
