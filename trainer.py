@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from base.base_dataloader import BaseDataLoader, Batch
+from base.base_dataloader import BaseDataLoader
 from base.base_trainer import BaseTrainer, TrainingError
+from base.batches import Batch
 from utils.config import LossTerm
 from utils.metrics import SegmentationMetrics
 from utils.normalize import normalize

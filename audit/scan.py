@@ -19,7 +19,8 @@ import msgspec
 from tqdm import tqdm
 
 from audit.facts import FORMAT, SampleFacts, examine
-from base.base_dataset import BaseDataset, Samples
+from base.base_dataset import BaseDataset
+from base.samples import Samples
 from utils.augmentation import Augmentation
 from utils.pairing import Sample
 

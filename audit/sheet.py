@@ -11,7 +11,7 @@ from audit.sheet_html import write_html
 from audit.sheet_png import write_png
 from audit.split import Split
 from audit.tiles import IGNORED, IGNORED_COLOUR, Entry, make_tile
-from base.base_dataset import Samples
+from base.samples import Samples
 from utils.augmentation import Augmentation
 from utils.config import Config
 

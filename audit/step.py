@@ -11,8 +11,9 @@ from types import TracebackType
 import psutil
 import torch
 
-from base.base_dataloader import BaseDataLoader, Batch
+from base.base_dataloader import BaseDataLoader
 from base.base_trainer import TrainingError
+from base.batches import Batch
 from trainer import Trainer
 
 TIMED_STEPS = 5

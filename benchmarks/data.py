@@ -26,7 +26,7 @@ from PIL import Image
 from tabulate import tabulate
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
-from base.base_dataset import Samples
+from base.samples import Samples
 from dataloaders import Folder
 from utils.augmentation import Augmentation
 from utils.files.image_io import read_image, read_mask

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 
 import models
-from base.base_dataloader import Batch
 from base.base_model import BaseModel
+from base.batches import Batch
 from parts import PARTS, build_loader, build_losses, build_optimizer
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
 from utils.config import build, check_config

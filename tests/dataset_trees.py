@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from base.base_dataset import BaseDataset, Samples
+from base.base_dataset import BaseDataset
+from base.samples import Samples
 from parts import PARTS, build_loader
 from tests.conftest import ROOT
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES

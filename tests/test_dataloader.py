@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from base.base_dataloader import BaseDataLoader, EpochBatches, LoaderOptions
+from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import BaseDataset, DataError, Sample
+from base.batches import EpochBatches
 from dataloaders import Folder, Shapes
 from utils.augmentation import Augmentation
 

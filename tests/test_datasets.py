@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
-from base.base_dataset import BaseDataSet, BaseDataset, DataError, Samples
+from base.base_dataset import BaseDataSet, BaseDataset, DataError
+from base.samples import Samples
 from dataloaders import Folder
 from utils.augmentation import Augmentation
 

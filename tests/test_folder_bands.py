@@ -5,7 +5,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from base.base_dataset import DataError, Samples
+from base.base_dataset import DataError
+from base.samples import Samples
 from dataloaders import Folder
 from tests.raster_files import nodata_tag, raw_tiff, save, values
 from utils.augmentation import Augmentation

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from base.base_dataset import DataError, Samples
+from base.base_dataset import DataError
+from base.samples import Samples
 from dataloaders import Gaofen2, Gaofen3
 from tests.raster_files import raw_tiff, save, values
 from utils.augmentation import Augmentation

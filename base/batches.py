@@ -1,0 +1,144 @@
+"""Which samples stand in which batch, and how they are put together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from base.base_dataset import DataError
+from base.samples import SampleArrays
+
+ORDER_STREAM = 2  # first word of the random seed of an epoch's order
+
+
+class Batch(NamedTuple):
+    """Pictures of one size with their labels.
+
+    Attributes:
+        images: (B, H, W, C), uint8 as a rule; not normalised.
+        labels: (B, H, W) uint8 or int16.
+        indices: (B,) places in the dataset.
+        skipped: What was wrong with the samples that are not in it.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    skipped: tuple[str, ...] = ()
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Which samples stand in which batch, as a function of (seed, epoch) alone.
+
+    Goes from `epoch` to `last_epoch` without a gap, so that loader processes never run dry between
+    two epochs.
+
+    Args:
+        indices: The samples to draw from.
+        batch_size: Samples of a whole step, over all processes.
+        shuffle: Another order in each epoch.
+        seed: The run's seed.
+        drop_last: Leave out the last batch if it is not full.
+        drop_single: Leave out the last batch if it holds one sample only.
+        rank: This process.
+        world_size: The number of processes.
+    """
+
+    def __init__(
+        self,
+        indices: Sequence[int],
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        drop_last: bool = False,
+        drop_single: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        full, rest = divmod(len(self.indices), batch_size)
+        self.leaves_out = rest if drop_last or (drop_single and rest == 1 < batch_size) else 0
+        self.num_batches = full + (rest > self.leaves_out)
+        self.epoch = 0
+        self.first_batch = 0
+        self.last_epoch = 0
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        first = self.first_batch
+        for epoch in range(self.epoch, max(self.epoch, self.last_epoch) + 1):
+            yield from self.of_epoch(epoch, first)
+            first = 0
+
+    def of_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[list[tuple[int, int]]]:
+        """The batches of one epoch, from `first_batch` on."""
+        order = self.indices
+        if self.shuffle:
+            rng = np.random.default_rng((ORDER_STREAM, self.seed, epoch))
+            order = rng.permutation(order)
+        for number in range(first_batch, self.num_batches):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield [(epoch, int(index)) for index in batch[self.rank :: self.world_size]]
+
+
+def collate(samples: Sequence[SampleArrays | DataError]) -> Batch | DataError:
+    """Stack samples of one size; the first sample that failed, or a size that differs, instead."""
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+    arrays = [sample for sample in samples if isinstance(sample, SampleArrays)]
+    sizes = {(a.image.shape[1], a.image.shape[0]) for a in arrays}
+    if len(sizes) > 1:
+        shown = " and ".join(f"{w}x{h}" for w, h in sorted(sizes)[:2])
+        return DataError(
+            f"pictures of {shown} cannot stand in one batch; set crop_size (with augment), or a "
+            "batch_size of 1"
+        )
+    return Batch(
+        torch.from_numpy(np.stack([a.image for a in arrays])),
+        torch.from_numpy(np.stack([a.label for a in arrays])),
+        torch.tensor([a.index for a in arrays]),
+        tuple(message for a in arrays for message in a.skipped),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CollateBySize:
+    """One batch for each size, so that no picture is padded: that would change its prediction.
+
+    Args:
+        skip: Leave out samples that cannot be used; a first batch without pictures says which.
+    """
+
+    skip: bool = False
+
+    def __call__(self, samples: Sequence[SampleArrays | DataError]) -> list[Batch] | DataError:
+        """The batches, or the first sample that failed."""
+        groups: dict[tuple[int, ...], list[SampleArrays | DataError]] = {}
+        skipped = []
+        for sample in samples:
+            if isinstance(sample, SampleArrays):
+                groups.setdefault(sample.image.shape, []).append(sample)
+            elif self.skip:
+                skipped.append(str(sample))
+            else:
+                return sample
+        batches = [cast(Batch, collate(group)) for group in groups.values()]
+        if skipped:
+            nothing = Batch(torch.empty(0), torch.empty(0), torch.empty(0))
+            batches.insert(0, nothing._replace(skipped=tuple(skipped)))
+        return batches

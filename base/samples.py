@@ -1,0 +1,163 @@
+"""Augmented samples of a dataset, each a pure function."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from base.base_dataset import BaseDataset, DataError, Pair
+from utils.augmentation import Augmentation
+from utils.labels import LabelMap
+from utils.pair_cache import PairCache
+
+SAMPLE_STREAM = 1  # first word of a sample's random seed; the order of an epoch has another
+SUBSTITUTE_STREAM = 4
+
+MOST_SUBSTITUTES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleArrays:
+    """One sample, ready for a batch.
+
+    Args:
+        image: (H, W, C).
+        label: (H, W).
+        index: Its place in the dataset.
+        skipped: What was wrong with the samples that it stands in for.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    index: int
+    skipped: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Partners:
+    """The labelled pairs that an augmentation may mix into a sample.
+
+    Args:
+        samples: Where they come from.
+        indices: Those of the training share.
+    """
+
+    samples: Samples
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.samples.pair(int(self.indices[position]))
+
+
+class Samples(Dataset["SampleArrays | DataError"]):
+    """The augmented samples of a dataset: a pure function of (seed, epoch, index).
+
+    Asked for `(epoch, index)`, so that no worker process has to be told about a new epoch. A file
+    that cannot be used is handed over as a value: an exception that passes through a worker would
+    arrive as the text of a traceback.
+
+    Args:
+        dataset: Where the pictures come from.
+        augmentation: What is done to a pair.
+        seed: The run's seed.
+        ignore_index: The label of pixels that do not count.
+        indices: The samples that may be mixed into others or stand in for them; None for all.
+        substitute: Let another sample stand in for one that cannot be used.
+        cache: Keeps labelled pairs.
+    """
+
+    def __init__(
+        self,
+        dataset: BaseDataset,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        ignore_index: int,
+        indices: Sequence[int] | None = None,
+        substitute: bool = False,
+        cache: PairCache | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.augmentation = augmentation
+        self.seed = seed
+        self.ignore_index = ignore_index
+        self.substitute = substitute
+        self.cache = cache
+        self.partners = Partners(self, range(len(dataset)) if indices is None else indices)
+        # Borders take the mean colour, which is zero to the model.
+        self.fill = tuple(float(value) for value in dataset.mean)
+        self.fill_8_bit = tuple(round(255 * value) for value in dataset.mean)
+        self.label_map = LabelMap(
+            len(dataset.classes),
+            ignore_index,
+            void=dataset.void,
+            ids=dataset.label_map,
+            colours=dataset.colour_map,
+        )
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int]) -> SampleArrays | DataError:
+        epoch, index = key
+        try:
+            return self.sample(epoch, index)
+        except DataError as error:
+            return self._stand_in(epoch, index, error) if self.substitute else error
+
+    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """A picture (H, W, C) and its labels (H, W), before augmentation; not to be written to.
+
+        Raises:
+            DataError: If its files cannot be used.
+        """
+        cached = None if self.cache is None else self.cache.get(index)
+        if cached is not None:
+            return cached
+        image, mask, missing = Pair(*self.dataset.load(index))
+        label = self.label_map(mask, self.dataset.samples[index].label or str(index))
+        if missing is not None:
+            label[missing] = self.ignore_index
+        if self.cache is not None:
+            self.cache.put(index, image, label)
+        return image, label
+
+    def sample(self, epoch: int, index: int) -> SampleArrays:
+        """The sample that `(epoch, index)` stands for.
+
+        Raises:
+            DataError: If its files cannot be used.
+        """
+        image, label = self.pair(index)
+        rng = np.random.default_rng((SAMPLE_STREAM, self.seed, epoch, index))
+        image, label = self.augmentation(
+            image,
+            label,
+            rng,
+            ignore_index=self.ignore_index,
+            fill=self.fill_8_bit if image.dtype == np.uint8 else self.fill,
+            partners=self.partners,
+        )
+        return SampleArrays(np.ascontiguousarray(image), np.ascontiguousarray(label), index)
+
+    def _stand_in(self, epoch: int, index: int, error: DataError) -> SampleArrays | DataError:
+        """The first usable one of a few samples that (seed, epoch, index) chooses."""
+        rng = np.random.default_rng((SUBSTITUTE_STREAM, self.seed, epoch, index))
+        skipped = [str(error)]
+        for position in rng.integers(len(self.partners), size=MOST_SUBSTITUTES):
+            try:
+                sample = self.sample(epoch, int(self.partners.indices[position]))
+            except DataError as further:
+                skipped.append(str(further))
+            else:
+                return dataclasses.replace(sample, skipped=tuple(skipped))
+        return DataError(
+            f"{MOST_SUBSTITUTES} pictures that were drawn to stand in for another cannot be used "
+            f"either; the first of them: {error}"
+        )
