@@ -149,7 +149,8 @@ def _check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> P
 
 
 def _read_png(path: str | os.PathLike[str], data: bytes, header: PngHeader) -> np.ndarray:
-    if header.colour == RGB and (decode := _fast_png_decoder()) is not None:
+    plain = header.colour == RGB and not header.interlaced
+    if plain and (decode := _fast_png_decoder()) is not None:
         # What it cannot decode, OpenCV refuses in its own words.
         with contextlib.suppress(Exception):
             return decode(data)

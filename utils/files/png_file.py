@@ -27,6 +27,7 @@ class PngHeader:
         height: In pixels.
         bits: Of each sample.
         colour: `GREY`, `RGB`, `PALETTE`, `GREY_ALPHA` or `RGB_ALPHA`.
+        interlaced: Whether its rows come in seven passes.
         frames: More than one in an animation.
         exif: The EXIF data, or nothing.
     """
@@ -35,6 +36,7 @@ class PngHeader:
     height: int
     bits: int
     colour: int
+    interlaced: bool = False
     frames: int = 1
     exif: bytes = b""
 
@@ -133,7 +135,7 @@ def _parse_header(path: str | os.PathLike[str], header: bytes) -> PngHeader:
     if len(header) == 13:
         width, height, bits, colour = struct.unpack_from(">IIBB", header)
         if colour in _SAMPLES and bits in _BITS.get(colour, (8, 16)):
-            return PngHeader(width, height, bits, colour)
+            return PngHeader(width, height, bits, colour, interlaced=bool(header[12]))
     raise DataError(f"{path}: has a damaged header; copy or export it again")
 
 
