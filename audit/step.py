@@ -180,6 +180,8 @@ class _PeakMemory:
         if device.type == "cuda":
             self.kind = "torch.cuda.max_memory_allocated, weights included"
         self.peak = 0
+        self._process = psutil.Process()
+        self._before = 0
         self._done = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
@@ -187,6 +189,7 @@ class _PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
+            self._before = self._process.memory_info().rss
             self._watcher.start()
         return self
 
@@ -203,10 +206,8 @@ class _PeakMemory:
             self._watcher.join()
 
     def _watch(self) -> None:
-        process = psutil.Process()
-        before = process.memory_info().rss
         while True:
-            self.peak = max(self.peak, process.memory_info().rss - before)
+            self.peak = max(self.peak, self._process.memory_info().rss - self._before)
             if self._done.wait(0.005):
                 return
 
