@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from base.base_dataloader import BaseDataLoader
+from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
 from utils.normalize import normalize
 
@@ -51,7 +52,7 @@ def rehearse(
 def check_classes(
     train_loader: BaseDataLoader, val_loader: BaseDataLoader | None, ignore_index: int
 ) -> None:
-    """Training and validation have to speak of the same classes.
+    """Training and validation have to speak of the same classes and see the same kind of pictures.
 
     Raises:
         ValueError: If they do not.
@@ -65,9 +66,28 @@ def check_classes(
         )
     if val_loader is None:
         return
-    train, val = (list(loader.source.classes) for loader in (train_loader, val_loader))
-    if train != val:
+    train, val = train_loader.source, val_loader.source
+    if list(train.classes) != list(val.classes):
         raise ValueError(
-            f"train_loader has {len(train)} classes and val_loader {len(val)}, or their names "
-            "differ; both have to be the same"
+            f"train_loader has {len(train.classes)} classes and val_loader {len(val.classes)}, or "
+            "their names differ; both have to be the same"
         )
+    if _pictures(train) != _pictures(val):
+        raise ValueError(
+            f"train_loader has pictures of {_pictures(train)} and val_loader of {_pictures(val)}; "
+            "both have to be the same"
+        )
+    if (list(train.mean), list(train.std)) != (list(val.mean), list(val.std)):
+        logger.warning(
+            "val_loader: its pictures are normalised as in training, not by its own mean and std"
+        )
+
+
+def _pictures(dataset: BaseDataset) -> str:
+    rule = dataset.band_rule
+    if rule is None:
+        return "8-bit RGB"
+    words = [f"{rule.channels} bands of type {rule.dtype}"]
+    words += [f"bands {list(rule.bands)}"] if rule.bands else []
+    words += [f"clipped to {[list(pair) for pair in rule.clip]}"] if rule.clip else []
+    return ", ".join(words)
