@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from base.base_trainer import RunResult
     from utils.config import Config, LossTerm
 
+from utils.formats import IMAGE_EXTENSIONS
+
 DEFAULT_CONFIG = "config.json"
 
 logger = logging.getLogger("train")
@@ -85,12 +87,17 @@ def read_inputs(
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, Any], dict[str, Any] | None, Path | None]:
     """The config's tree and, to resume, the checkpoint and its run folder."""
-    from utils.config_file import ConfigError, apply_overrides, parse_config
+    from utils.config_file import (
+        ConfigError,
+        apply_overrides,
+        include_pipelines,
+        parse_config,
+    )
     from utils.resume import differences, find_latest, named_checkpoint
 
     if arguments.resume in (None, "auto"):
         tree = parse_config(arguments.config or DEFAULT_CONFIG)
-        tree = apply_overrides(tree, arguments.overrides)
+        tree = include_pipelines(apply_overrides(tree, arguments.overrides))
         path = find_latest(tree) if arguments.resume else None
         if path is None:
             if arguments.resume:
@@ -105,17 +112,25 @@ def read_inputs(
     if "config" not in checkpoint:
         raise ConfigError(str(path), ["holds no config; it is not a checkpoint of a training run"])
     tree = checkpoint["config"]
-    resumed = apply_overrides(tree, arguments.overrides)
+    resumed = include_pipelines(apply_overrides(tree, arguments.overrides))
     if arguments.config is not None:
         given = apply_overrides(parse_config(arguments.config), arguments.overrides)
-        changed = differences(resumed, given)
+        changed = differences(resumed, include_pipelines(given))
         if changed:
             raise ConfigError(
                 arguments.config,
                 [f"{change}; leave out --config, or change it with -o" for change in changed],
             )
-    run = path.parent if (path.parent / "config.json").exists() else None
-    return resumed, checkpoint, run
+    return resumed, checkpoint, path.parent if is_run_folder(path.parent, tree) else None
+
+
+def is_run_folder(folder: Path, tree: dict[str, Any]) -> bool:
+    """Whether a run of this name wrote a folder; a checkpoint may have been copied elsewhere."""
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return (folder / "log.txt").is_file() and stored.get("name") == tree.get("name")
 
 
 def run_training(
@@ -126,6 +141,7 @@ def run_training(
 ) -> int:
     """Check the config, build everything, train."""
     choose_visible_gpus(arguments.device)
+    from base.base_dataloader import WorkerError
     from base.base_trainer import TrainingError, versions
     from parts import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer, describe
@@ -171,6 +187,9 @@ def run_training(
         announce(config, trainer, device, folder.path)
         try:
             result = trainer.train()
+        except WorkerError as error:
+            logger.error("%s%s", error, how_to_go_on(folder.path))
+            return 1
         except (TrainingError, ValueError) as error:
             logger.error("%s", error)
             return 1 if isinstance(error, TrainingError) else 2
@@ -297,9 +316,25 @@ def choose_device(config: Config, wanted: str | None) -> tuple[torch.device, int
 
 
 def build_val_loader(config: Config) -> BaseDataLoader | None:
-    """`val_loader`, or what `val_split` holds back, or nothing."""
-    from parts import build_loader
+    """`val_loader`, or what `val_split` holds back, or nothing.
 
+    Raises:
+        ConfigError: If it cannot be built.
+    """
+    from parts import build_loader
+    from utils.config_file import ConfigError
+
+    if config.val_loader is not None and config.val_loader.args.get("val_split") is not None:
+        raise ConfigError(
+            "val_loader", ["args.val_split: belongs into train_loader, whose share it holds back"]
+        )
+    if config.train_loader.args.get("val_split") is not None and (
+        config.val_loader is not None or not config.trainer.val
+    ):
+        logger.warning(
+            "train_loader.args.val_split: the pictures that it holds back are not validated, as %s",
+            "val_loader is named" if config.trainer.val else "trainer.val is false",
+        )
     if not config.trainer.val:
         return None
     if config.val_loader is not None:
@@ -345,7 +380,9 @@ def finish(config: Config, result: RunResult, loader: BaseDataLoader) -> None:
         logs = config.trainer.log_dir
     logger.info("Try next:")
     paths = [shlex.quote(str(path)) for path in (result.checkpoint, images, logs)]
-    logger.info("  python inference.py --model %s --images %s", *paths[:2])
+    ending = Path(loader.source.samples[0].image).suffix.lower()
+    more = f" --extension {ending[1:]}" if ending and ending not in IMAGE_EXTENSIONS else ""
+    logger.info("  python inference.py --model %s --images %s%s", *paths[:2], more)
     if config.trainer.tensorboard:
         logger.info("  tensorboard --logdir %s", paths[2])
 
@@ -353,13 +390,13 @@ def finish(config: Config, result: RunResult, loader: BaseDataLoader) -> None:
 def report_skipped(*loaders: BaseDataLoader | None) -> None:
     """How many pictures the figures leave out."""
     for name, loader in zip(("train_loader", "val_loader"), loaders, strict=True):
-        if loader is not None and loader.bad:
+        if loader is not None and (loader.bad or loader.source.lost):
             logger.warning(
                 "%s: %d of %d pictures could not be used and were skipped; python check.py names "
                 "them",
                 name,
-                len(loader.bad),
-                len(loader.batches.indices),
+                len(loader.bad) + loader.source.lost,
+                len(loader.batches.indices) + loader.source.lost,
             )
 
 

@@ -25,6 +25,9 @@ T = TypeVar("T")
 VALIDATION_FIGURES = ("val_loss", "Pixel_Accuracy", "Mean_Accuracy", "Mean_IoU")
 TRAINING_FIGURES = ("loss", "Pixel_Accuracy", "Mean_Accuracy", "Mean_IoU")
 
+VALIDATION_EPOCH = 0  # always the same samples
+PREPARED_STEPS = 4  # this many steps before the end of an epoch validation begins to load
+
 GRID_PICTURES = 15  # as many rows as the ancestor's picture had
 
 
@@ -128,6 +131,7 @@ class Trainer(BaseTrainer):
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         recent: list[tuple[Tensor, Batch]] = []
         images_done, steps_done = 0, 0
+        last_steps = max(1, len(self.train_loader) - PREPARED_STEPS)
         batches = _TimedIterator(self.train_loader.epoch(epoch))
         started = time.perf_counter()
         last = (started, 0, 0.0)  # time, images and waiting at the last point of the curves
@@ -142,6 +146,9 @@ class Trainer(BaseTrainer):
                 loss_sum += loss
                 images_done += len(images)
                 steps_done += 1
+                if steps_done == last_steps and self.validates(epoch):
+                    assert self.val_loader is not None
+                    self.val_loader.prepare(VALIDATION_EPOCH)
                 recent.append((loss, batch))
                 bar.update()
                 if self.step % every == 0:
@@ -187,7 +194,7 @@ class Trainer(BaseTrainer):
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         count = 0
         triples: list[Triple] = []
-        groups = self.val_loader.epoch(0)  # always the same samples
+        groups = self.val_loader.epoch(VALIDATION_EPOCH)
         for group in tqdm(
             groups, total=len(self.val_loader), desc="validation", leave=False, disable=None
         ):

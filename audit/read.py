@@ -53,10 +53,10 @@ def list_splits(config: Config) -> list[Split]:
         except ConfigError as error:
             problems.append(str(error))
             continue
-        indices = share_of(len(source.dataset), source.options.val_split, False)
+        indices = share_of(source.dataset.samples, source.options.val_split, False)
         splits.append(Split(name, section, *source, indices))
         if name == "train" and config.val_loader is None and source.options.val_split:
-            held = share_of(len(source.dataset), source.options.val_split, True)
+            held = share_of(source.dataset.samples, source.options.val_split, True)
             augmentation = build_source(config, section, held_out=True).augmentation
             splits.append(Split("val", section, source.dataset, augmentation, source.options, held))
     if problems:

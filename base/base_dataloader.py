@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import cv2
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset, DataError, Sample
 from base.batches import Batch, CollateBySize, EpochBatches, collate
 from base.samples import SampleArrays, Samples
 from utils.augmentation import Augmentation
@@ -22,7 +22,6 @@ from utils.pair_cache import DiskCache, PairCache, RamCache, free_memory
 
 logger = logging.getLogger(__name__)
 
-SPLIT_STREAM = 3  # first word of the random seed of what is held back
 
 # More pictures than this that cannot be used are a fault of the whole set, not of some files.
 MAX_BAD_SHARE = 0.05
@@ -42,7 +41,7 @@ class LoaderOptions:
             training; `"skip"` warns, counts, and lets another stand in for it (validation: leaves
             it out), up to one picture in twenty.
         cache: Keep decoded pictures: `"ram"` for this run, `"disk"` for later ones too.
-        cache_gb: What `"ram"` may take; half of the free memory by default.
+        cache_gb: What `"ram"` may take; a third of the free memory by default.
         cache_dir: The folder of `"disk"`.
     """
 
@@ -59,6 +58,10 @@ class LoaderOptions:
     legacy_args: ClassVar[dict[str, str]] = {
         "return_id": "a batch always carries the places of its samples",
     }
+
+
+class WorkerError(RuntimeError):
+    """A process that loads pictures has ended."""
 
 
 class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
@@ -100,7 +103,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         world_size: int = 1,
     ) -> None:
         skip = options.on_bad_sample == "skip"
-        if dataset.problems and not skip:
+        most_lost = MAX_BAD_SHARE * (len(dataset) + dataset.lost)
+        if dataset.problems and (not skip or dataset.lost > max(1, most_lost)):
             raise DataError("; ".join(dataset.problems))
         for note in (*dataset.problems, *dataset.notes):
             logger.warning(note)
@@ -112,7 +116,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 f"batch_size: {batch_size} is the size of the whole step and cannot be divided "
                 f"over {world_size} processes; use {fits}"
             )
-        indices = share_of(len(dataset), options.val_split, held_out)
+        indices = share_of(dataset.samples, options.val_split, held_out)
         self.source = dataset
         self.samples = Samples(
             dataset,
@@ -124,7 +128,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             cache=_make_cache(dataset, options, ignore_index),
         )
         self.skips = skip
-        self.bad: dict[str, int] = {}
+        self.bad: dict[int, int] = {}  # place in the dataset -> how often it was skipped
         self.num_epochs = num_epochs
         self._stream: Iterator[Any] | None = None
         self._next = (0, 0)
@@ -187,7 +191,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 return sample
             if not self.skips:
                 raise sample
-            self._count((str(sample),))
+            self._count([(sample.index, str(sample))])
         raise DataError("no picture can be used")
 
     def prepare(self, epoch: int, first_batch: int = 0) -> None:
@@ -207,28 +211,39 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         stream, self._stream = self._stream, None  # whoever leaves in the middle starts anew
         assert stream is not None
         for _ in range(first_batch, len(self.batches)):
-            batch = next(stream)
+            batch = self._next_of(stream)
             if isinstance(batch, DataError):
                 raise batch
             parts = [batch] if isinstance(batch, Batch) else batch
-            self._count([message for part in parts for message in part.skipped])
+            self._count([pair for part in parts for pair in part.skipped])
             yield batch if isinstance(batch, Batch) else [p for p in parts if len(p.indices)]
         if epoch < self.num_epochs:
             self._stream, self._next = stream, (epoch + 1, 0)
 
-    def _count(self, messages: Iterable[str]) -> None:
+    def _next_of(self, stream: Iterator[Any]) -> Any:
+        try:
+            return next(stream)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise WorkerError(
+                "a process that loads pictures has ended, as a rule because memory ran out; use "
+                f"fewer num_workers or a smaller cache_gb ({str(error).splitlines()[0]})"
+            ) from None
+
+    def _count(self, skipped: Iterable[tuple[int, str]]) -> None:
         """Name a sample that is skipped, once; too many of them are an error."""
-        for message in messages:
-            self.bad[message] = self.bad.get(message, 0) + 1
-            if self.bad[message] > 1:
+        total = len(self.batches.indices) + self.source.lost
+        for index, message in skipped:
+            self.bad[index] = self.bad.get(index, 0) + 1
+            if self.bad[index] > 1:
                 continue
             logger.warning("skipped: %s", message)
-            limit = max(1, int(MAX_BAD_SHARE * len(self.batches.indices)))
-            if len(self.bad) > limit:
+            count = len(self.bad) + self.source.lost
+            if count > max(1, MAX_BAD_SHARE * total):
                 raise DataError(
-                    f"{len(self.bad)} of {len(self.batches.indices)} pictures cannot be used, more "
-                    f"than one in {round(1 / MAX_BAD_SHARE)}; the last: {message}. "
-                    "python check.py names all"
+                    f"{count} of {total} pictures cannot be used, more than one in "
+                    f"{round(1 / MAX_BAD_SHARE)}; the last: {message}. python check.py names all"
                 )
 
 
@@ -238,20 +253,31 @@ def _make_cache(
     if options.cache is None:
         return None
     if options.cache == "disk":
+        if not os.path.exists(dataset.samples[0].image):
+            logger.warning('cache: "disk" keeps nothing of pictures that are no files')
         rule = f"{dataset.reading_rule()} {ignore_index}"
         return DiskCache(options.cache_dir, [sample.files for sample in dataset.samples], rule)
-    limit = options.cache_gb * 1e9 if options.cache_gb else free_memory() / 2
-    return RamCache(len(dataset), int(limit), forked=options.num_workers > 0)
+    # A third for training, a third for validation.
+    limit = options.cache_gb * 1e9 if options.cache_gb else free_memory() / 3
+    return RamCache(len(dataset), limit, forked=options.num_workers > 0)
 
 
-def share_of(length: int, val_split: float | None, held_out: bool) -> list[int]:
-    """The samples that training keeps, or those that `val_split` holds back."""
+def share_of(samples: Sequence[Sample], val_split: float | None, held_out: bool) -> list[int]:
+    """The places of the samples that training keeps, or of those that `val_split` holds back.
+
+    A hash of its name decides on a sample: runs with other seeds are to be compared on the same
+    pictures, and a picture more must not deal out all others anew.
+    """
     if val_split is None:
-        return list(range(length))
-    # Not the run's seed: runs with other seeds are to be compared on the same pictures.
-    order = np.random.default_rng((SPLIT_STREAM, 0)).permutation(length)
-    held = max(1, round(length * val_split))
-    return sorted(order[:held].tolist() if held_out else order[held:].tolist())
+        return list(range(len(samples)))
+
+    def rank(index: int) -> tuple[bytes, int]:
+        name = samples[index].name.encode(errors="surrogateescape")
+        return hashlib.sha256(name).digest(), index
+
+    order = sorted(range(len(samples)), key=rank)
+    held = max(1, round(len(samples) * val_split))
+    return sorted(order[:held] if held_out else order[held:])
 
 
 def _init_worker(worker: int) -> None:

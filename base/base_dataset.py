@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +13,13 @@ import numpy as np
 from utils.files.data_file import DataError
 from utils.files.image_io import read_image, read_mask
 from utils.files.raster_io import BandRule, read_bands
-from utils.pairing import Sample
+from utils.pairing import Pairing, Sample
 from utils.visualize import to_rgb
 
 __all__ = ["BaseDataSet", "BaseDataset", "DataError", "Pair", "Picture", "Sample"]
+
+
+READING_FORMAT = 1  # goes up when files are read otherwise than before: old caches are forgotten
 
 
 class Picture(NamedTuple):
@@ -50,9 +56,8 @@ class BaseDataset:
         preview_bands: The channels that show red, green and blue, or one to show in grey.
 
     Args:
-        samples: The pictures.
-        problems: What is wrong with lists and folders; training refuses it.
-        notes: What is odd about them.
+        samples: The pictures, or what `utils/pairing.py` found: with what is wrong with lists and
+            folders (training refuses it), and what is odd about them.
 
     Raises:
         DataError: If there is no picture.
@@ -69,28 +74,32 @@ class BaseDataset:
     band_rule: BandRule | None = None
     preview_bands: Sequence[int] = (0, 1, 2)
 
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        *,
-        problems: Sequence[str] = (),
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.samples = list(samples)
-        self.problems = list(problems)
-        self.notes = list(notes)
+    def __init__(self, samples: Sequence[Sample] | Pairing) -> None:
+        found = samples if isinstance(samples, Pairing) else Pairing(list(samples))
+        self.samples = found.samples
+        self.problems = found.problems
+        self.notes = found.notes
+        self.lost = found.lost
         if not self.samples:
-            raise DataError("; ".join(problems) or f"{type(self).__name__}: found no picture")
+            raise DataError("; ".join(self.problems) or f"{type(self).__name__}: found no picture")
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def reading_rule(self) -> str:
-        """What a labelled pair depends on beside its files: part of the key of a cache."""
+        """What a labelled pair depends on beside its files: part of the key of a cache.
+
+        A class whose arguments change what `load()` gives adds them.
+        """
+        try:
+            code = Path(inspect.getfile(type(self))).read_bytes()
+        except (OSError, TypeError):  # typed at a prompt
+            code = b""
         maps = (self.void, self.label_map, self.colour_map)
         # Missing pixels are filled with the mean.
         bands = None if self.band_rule is None else (self.band_rule, list(self.mean))
-        return repr((type(self).__name__, len(self.classes), *maps, bands))
+        name, source = type(self).__name__, hashlib.sha256(code).hexdigest()
+        return repr((READING_FORMAT, name, source, len(self.classes), *maps, bands))
 
     def load_image(self, index: int) -> Picture:
         """A picture as the model is to see it, before augmentation.

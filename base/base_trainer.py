@@ -108,15 +108,11 @@ class BaseTrainer:
                 break
             figures = self.train_epoch(epoch)
             self.epoch = epoch
-            if self.settings.val:
-                validates = epoch % self.settings.val_per_epochs == 0
-                # The last epoch is always validated: its weights may be the best.
-                validates = validates or epoch == self.settings.epochs
-                figures = {**figures, **(self.validate(epoch) if validates else {})}
-            else:
-                validates = True
-            change = self._judge(figures, epoch) if validates else None
-            self._report(figures, epoch, validates, change)
+            if self.validates(epoch):
+                figures = {**figures, **self.validate(epoch)}
+            judged = self.validates(epoch) or not self.settings.val
+            change = self._judge(figures, epoch) if judged else None
+            self._report(figures, epoch, judged, change)
             self._save(epoch, improved=self.best_epoch == epoch)
             self.log.flush()
         if self._is_over() and self.epoch < self.settings.epochs:
@@ -133,6 +129,11 @@ class BaseTrainer:
         if self.best is not None and best.exists():
             return RunResult(best, self.best, self.best_epoch)
         return RunResult(last if last.exists() else None, None, self.epoch)
+
+    def validates(self, epoch: int) -> bool:
+        """Whether an epoch is validated; the last one always is: its weights may be the best."""
+        settings = self.settings
+        return settings.val and (epoch % settings.val_per_epochs == 0 or epoch == settings.epochs)
 
     def _judge(self, figures: Mapping[str, Any], epoch: int) -> float | None:
         """Remember the best; returns the change against it, None where there was none before."""

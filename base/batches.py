@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from base.base_dataset import DataError
-from base.samples import SampleArrays
+from base.samples import SampleArrays, SampleError
 
 ORDER_STREAM = 2  # first word of the random seed of an epoch's order
 
@@ -24,13 +24,13 @@ class Batch(NamedTuple):
         images: (B, H, W, C), uint8 as a rule; not normalised.
         labels: (B, H, W) uint8 or int16.
         indices: (B,) places in the dataset.
-        skipped: What was wrong with the samples that are not in it.
+        skipped: The samples that are not in it, and what was wrong with them.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[tuple[int, str], ...] = ()
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -95,7 +95,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             yield [(epoch, int(index)) for index in batch[self.rank :: self.world_size]]
 
 
-def collate(samples: Sequence[SampleArrays | DataError]) -> Batch | DataError:
+def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
     """Stack samples of one size; the first sample that failed, or a size that differs, instead."""
     for sample in samples:
         if isinstance(sample, DataError):
@@ -105,14 +105,14 @@ def collate(samples: Sequence[SampleArrays | DataError]) -> Batch | DataError:
     if len(sizes) > 1:
         shown = " and ".join(f"{w}x{h}" for w, h in sorted(sizes)[:2])
         return DataError(
-            f"pictures of {shown} cannot stand in one batch; set crop_size (with augment), or a "
-            "batch_size of 1"
+            f"pictures of {shown} cannot stand in one batch; set crop_size (with augment), a "
+            "crop in the pipeline of albumentations, or a batch_size of 1"
         )
     return Batch(
         torch.from_numpy(np.stack([a.image for a in arrays])),
         torch.from_numpy(np.stack([a.label for a in arrays])),
         torch.tensor([a.index for a in arrays]),
-        tuple(message for a in arrays for message in a.skipped),
+        tuple(pair for a in arrays for pair in a.skipped),
     )
 
 
@@ -126,15 +126,15 @@ class CollateBySize:
 
     skip: bool = False
 
-    def __call__(self, samples: Sequence[SampleArrays | DataError]) -> list[Batch] | DataError:
+    def __call__(self, samples: Sequence[SampleArrays | SampleError]) -> list[Batch] | DataError:
         """The batches, or the first sample that failed."""
-        groups: dict[tuple[int, ...], list[SampleArrays | DataError]] = {}
+        groups: dict[tuple[int, ...], list[SampleArrays | SampleError]] = {}
         skipped = []
         for sample in samples:
             if isinstance(sample, SampleArrays):
                 groups.setdefault(sample.image.shape, []).append(sample)
             elif self.skip:
-                skipped.append(str(sample))
+                skipped.append((sample.index, str(sample)))
             else:
                 return sample
         batches = [cast(Batch, collate(group)) for group in groups.values()]

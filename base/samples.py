@@ -27,13 +27,24 @@ class SampleArrays:
         image: (H, W, C).
         label: (H, W).
         index: Its place in the dataset.
-        skipped: What was wrong with the samples that it stands in for.
+        skipped: The samples that it stands in for, and what was wrong with them.
     """
 
     image: np.ndarray
     label: np.ndarray
     index: int
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[tuple[int, str], ...] = ()
+
+
+class SampleError(DataError):
+    """A sample that cannot be used; knows its place in the dataset."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str, int]]:
+        return type(self), (str(self), self.index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Partners:
         return self.samples.pair(int(self.indices[position]))
 
 
-class Samples(Dataset["SampleArrays | DataError"]):
+class Samples(Dataset["SampleArrays | SampleError"]):
     """The augmented samples of a dataset: a pure function of (seed, epoch, index).
 
     Asked for `(epoch, index)`, so that no worker process has to be told about a new epoch. A file
@@ -104,24 +115,27 @@ class Samples(Dataset["SampleArrays | DataError"]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> SampleArrays | DataError:
+    def __getitem__(self, key: tuple[int, int]) -> SampleArrays | SampleError:
         epoch, index = key
         try:
             return self.sample(epoch, index)
-        except DataError as error:
+        except SampleError as error:
             return self._stand_in(epoch, index, error) if self.substitute else error
 
     def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """A picture (H, W, C) and its labels (H, W), before augmentation; not to be written to.
 
         Raises:
-            DataError: If its files cannot be used.
+            SampleError: If its files cannot be used.
         """
         cached = None if self.cache is None else self.cache.get(index)
         if cached is not None:
             return cached
-        image, mask, missing = Pair(*self.dataset.load(index))
-        label = self.label_map(mask, self.dataset.samples[index].label or str(index))
+        try:
+            image, mask, missing = Pair(*self.dataset.load(index))
+            label = self.label_map(mask, self.dataset.samples[index].label or str(index))
+        except DataError as error:
+            raise SampleError(str(error), index) from None
         if missing is not None:
             label[missing] = self.ignore_index
         if self.cache is not None:
@@ -132,32 +146,38 @@ class Samples(Dataset["SampleArrays | DataError"]):
         """The sample that `(epoch, index)` stands for.
 
         Raises:
-            DataError: If its files cannot be used.
+            SampleError: If its files, or those that are mixed into it, cannot be used.
         """
         image, label = self.pair(index)
         rng = np.random.default_rng((SAMPLE_STREAM, self.seed, epoch, index))
-        image, label = self.augmentation(
-            image,
-            label,
-            rng,
-            ignore_index=self.ignore_index,
-            fill=self.fill_8_bit if image.dtype == np.uint8 else self.fill,
-            partners=self.partners,
-        )
+        try:
+            image, label = self.augmentation(
+                image,
+                label,
+                rng,
+                ignore_index=self.ignore_index,
+                fill=self.fill_8_bit if image.dtype == np.uint8 else self.fill,
+                partners=self.partners,
+            )
+        except SampleError:  # of a partner
+            raise
+        except DataError as error:
+            raise SampleError(f"{self.dataset.samples[index].image}: {error}", index) from None
         return SampleArrays(np.ascontiguousarray(image), np.ascontiguousarray(label), index)
 
-    def _stand_in(self, epoch: int, index: int, error: DataError) -> SampleArrays | DataError:
+    def _stand_in(self, epoch: int, index: int, error: SampleError) -> SampleArrays | SampleError:
         """The first usable one of a few samples that (seed, epoch, index) chooses."""
         rng = np.random.default_rng((SUBSTITUTE_STREAM, self.seed, epoch, index))
-        skipped = [str(error)]
+        skipped = [(error.index, str(error))]
         for position in rng.integers(len(self.partners), size=MOST_SUBSTITUTES):
             try:
                 sample = self.sample(epoch, int(self.partners.indices[position]))
-            except DataError as further:
-                skipped.append(str(further))
+            except SampleError as further:
+                skipped.append((further.index, str(further)))
             else:
                 return dataclasses.replace(sample, skipped=tuple(skipped))
-        return DataError(
+        return SampleError(
             f"{MOST_SUBSTITUTES} pictures that were drawn to stand in for another cannot be used "
-            f"either; the first of them: {error}"
+            f"either; the first of them: {error}",
+            index,
         )

@@ -99,7 +99,7 @@ class ADE20K(BaseDataset):
         source = root / "annotations" / split
         masks = by_stem(source, MASK_EXTENSIONS)
         pairing = pair(images, masks, root / "images" / split, source)
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+        super().__init__(pairing)
 
 
 def _find_root(data_dir: Path) -> Path:

@@ -54,7 +54,7 @@ class CamVid(BaseDataset):
             pairing = _pair_listed(images, masks, list_file, source)
         else:
             pairing = pair(images, masks, folder, source)
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+        super().__init__(pairing)
 
 
 def _pair_listed(
@@ -66,6 +66,7 @@ def _pair_listed(
     pairing = pair(listed, {n: masks[n] for n in listed if n in masks}, list_file, mask_source)
     absent = [name for name in names if name not in images]
     if absent:
+        pairing.lost += len(absent)
         pairing.problems.append(
             f"{list_file}: {len(absent)} of the {len(names)} pictures that it names are not there: "
             f"{few(absent)}"

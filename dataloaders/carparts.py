@@ -94,10 +94,9 @@ class CarParts(BaseDataset):
             cars = root / "foreground"
             samples = [CarSample(s.name, s.image, s.label, foreground=str(cars / f"{s.name}.png"))
                        for s in pairing.samples]  # fmt: skip
-            complete = keep_existing(samples, cars)
-            pairing.samples = complete.samples
-            pairing.problems += complete.problems
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+            pairing.samples = []
+            pairing.add(keep_existing(samples, cars))
+        super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
         """The ids (H, W) of a mask, 255 outside the car if that is asked for.

@@ -76,7 +76,7 @@ class CityScapes(BaseDataset):
                 f"{folder}: {BLACK} is a black picture in Cityscapes' own archive; if it is in "
                 "yours, remove it and its mask"
             )
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+        super().__init__(pairing)
 
     def _pair_labels(
         self, root: Path, split: str, mode: str, images: dict[str, Path], image_folder: Path

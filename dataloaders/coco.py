@@ -123,7 +123,7 @@ class COCO(BaseDataset):
             self.void = (0,)
             import_scipy()
             pairing = _read_list(Path(data_dir), split)
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+        super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
         """A mask as stored: ids (H, W), of a PNG or of a `.mat` file.

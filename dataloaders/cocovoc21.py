@@ -85,7 +85,8 @@ class COCOVOC21(BaseDataset):
         self._drawings = Packed(_pack(picture, regions[picture.id]) for picture in there)
         if not pictures:
             problems.append(f"{source}: no picture has more than {min_pixels} object pixels")
-        super().__init__(pairing.samples, problems=[*problems, *pairing.problems])
+        pairing.problems = [*problems, *pairing.problems]
+        super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
         """Draw the mask of a picture.

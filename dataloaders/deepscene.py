@@ -56,7 +56,7 @@ class DeepScene(BaseDataset):
         pairing = pair(images, masks, root / "rgb", root / "GT_color")
         self.colour_map = {colour: label for label, colour in enumerate(self.palette)}
         self.colour_map[self.palette[0]] = -1
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+        super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
         """The colours (H, W, 3) of a mask.

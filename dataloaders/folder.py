@@ -10,19 +10,14 @@ import msgspec
 
 from base.base_dataset import BaseDataset
 from utils.config import PositiveFloat, PositiveInt
-from utils.files.band_files import pair_bands
+from utils.files.band_files import pair_sources
 from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
-from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.pairing import Pairing, by_stem, pair
 from utils.palette import voc_palette
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Colour = tuple[Channel, Channel, Channel]
 MaskId = Annotated[int, msgspec.Meta(ge=-32768, le=65535)]  # what utils/labels.py looks up
 Limits = tuple[float, float]
-
-PICTURES = (*IMAGE_EXTENSIONS, ".npy")
-MASKS = (*MASK_EXTENSIONS, ".npy", ".jpg", ".jpeg")  # JPEG, to be refused with the reason
 
 
 class Folder(BaseDataset):
@@ -109,8 +104,13 @@ class Folder(BaseDataset):
         if label_map is not None:
             self.label_map, self.colour_map = _parse_label_map(label_map, count)
         image_source, mask_source = _sources(data_dir, split, images, masks)
-        root = None if data_dir is None else Path(data_dir)
-        pairing = _pair(image_source, mask_source, mask_suffix, band_suffixes, root)
+        pairing = pair_sources(
+            image_source,
+            mask_source,
+            mask_suffix=mask_suffix,
+            band_suffixes=band_suffixes,
+            root=None if data_dir is None else Path(data_dir),
+        )
         self.band_rule = choose_rule(
             pairing.samples,
             bands=bands,
@@ -125,7 +125,7 @@ class Folder(BaseDataset):
         self.mean, self.std = choose_statistics(
             pairing.samples, self.band_rule, mean, std, (self.mean, self.std)
         )
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+        super().__init__(pairing)
 
 
 def _sources(
@@ -167,33 +167,3 @@ def _parse_label_map(
         else:
             raise ValueError(f'label_map.{key}: expected an id ("7") or a colour ("128,0,64")')
     return ids or None, colours or None
-
-
-def _pair(
-    image_source: Path,
-    mask_source: Path,
-    mask_suffix: str,
-    band_suffixes: list[str] | None,
-    root: Path | None,
-) -> Pairing:
-    """Match pictures and masks by whole stem."""
-    masks = by_stem(mask_source, MASKS, suffix=mask_suffix, root=root)
-    if band_suffixes is not None:
-        different = set(band_suffixes) - {""}
-        if not different or len(different) != len(band_suffixes):
-            raise ValueError("band_suffixes: expected one a band, all different and none empty")
-        return pair_bands(
-            image_source, masks, mask_source, suffixes=band_suffixes, extensions=PICTURES, root=root
-        )
-    images = by_stem(image_source, PICTURES, root=root)
-    if mask_suffix and image_source == mask_source:
-        images = {stem: path for stem, path in images.items() if not stem.endswith(mask_suffix)}
-    alone = next((stem for stem in sorted(images) if stem not in masks), None)
-    hint = "" if alone is None else _hint(alone, masks)
-    return pair(images, masks, image_source, mask_source, hint)
-
-
-def _hint(stem: str, masks: Mapping[str, Path]) -> str:
-    """The mask_suffix to set, where the masks' stems only have something behind."""
-    suffixes = {m.removeprefix(stem) for m in masks if m.startswith(stem)} - {""}
-    return f'; set "mask_suffix": "{min(suffixes, key=len)}"?' if suffixes else ""

@@ -69,7 +69,7 @@ class Gaofen2(BaseDataset):
         self.mean, self.std = choose_statistics(
             pairing.samples, self.band_rule, mean, std, (self.mean, self.std)
         )
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+        super().__init__(pairing)
 
 
 def _find(data_dir: Path, split: str) -> Pairing:
@@ -78,12 +78,10 @@ def _find(data_dir: Path, split: str) -> Pairing:
         folders = [root / name for name in ("train", "valid") if split in (name, "all")]
         found = [folder for folder in folders if (folder / "img").is_dir()]
         if found:
-            parts = [_pair_folder(folder / "img", folder / "lbl") for folder in found]
-            return Pairing(
-                [sample for part in parts for sample in part.samples],
-                [problem for part in parts for problem in part.problems],
-                [note for part in parts for note in part.notes],
-            )
+            result = Pairing()
+            for folder in found:
+                result.add(_pair_folder(folder / "img", folder / "lbl"))
+            return result
     if not any(data_dir.glob("*.tif*")):
         raise DataError(
             f"{data_dir}: expected sat/{split}/img in it, or N.tif with N_gt.png"

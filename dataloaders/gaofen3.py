@@ -101,7 +101,7 @@ class Gaofen3(BaseDataset):
         self.mean, self.std = choose_statistics(
             pairing.samples, self.band_rule, mean, std, (self.mean, self.std)
         )
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+        super().__init__(pairing)
 
 
 def _find(data_dir: Path, split: str, suffixes: list[str]) -> Pairing:
@@ -124,7 +124,5 @@ def _find(data_dir: Path, split: str, suffixes: list[str]) -> Pairing:
             suffixes=suffixes,
             extensions=EXTENSIONS,
         )
-        result.samples += part.samples
-        result.problems += part.problems
-        result.notes += part.notes
+        result.add(part)
     return result

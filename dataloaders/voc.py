@@ -69,7 +69,7 @@ class VOC(BaseDataset):
         pairing = _pair_sbd(folder, split) if split.startswith("sbd_") else _pair(folder, split)
         if any((sample.label or "").endswith(".mat") for sample in pairing.samples):
             import_scipy()
-        super().__init__(pairing.samples, problems=pairing.problems, notes=pairing.notes)
+        super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
         """A mask as stored, (H, W): a PNG of VOC's or a MATLAB file of SBD's.

@@ -62,6 +62,38 @@ def test_exception_ram_without_fork(monkeypatch):
     RamCache(1, 100, forked=False)
 
 
+@pytest.mark.parametrize("limit", [1e-3, 1e15, 1e300])
+def test_exception_ram_that_is_not_there(limit):
+    with pytest.raises(ValueError, match=r"cache_gb: .* are not to be had; [\d.]+ GB"):
+        RamCache(1, limit)
+
+
+def test_feature_free_memory_is_that_of_the_container(tmp_path, monkeypatch):
+    (tmp_path / "max").write_text("5000\n")
+    (tmp_path / "current").write_text("2000\n")
+    monkeypatch.setattr(pair_cache, "CGROUPS", ((tmp_path / "max", tmp_path / "current"),))
+    assert pair_cache.free_memory() == 3000
+    (tmp_path / "max").write_text("max\n")
+    assert pair_cache.free_memory() > 10**6
+
+
+def test_feature_disk_leaves_room_for_checkpoints(tmp_path, files, monkeypatch, caplog):
+    usage = pair_cache.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(pair_cache, "LEFT_FREE", usage.free + 10**12)
+    cache = DiskCache(tmp_path / "cache", files, "rule")
+    cache.put(0, *arrays(0))
+    assert cache.get(0) is None
+    assert "would be left" in caplog.text
+
+
+def test_feature_disk_takes_names_of_any_bytes(tmp_path):
+    name = os.fsdecode(b"stra\xdfe.png")
+    (tmp_path / name).write_bytes(b"x")
+    cache = DiskCache(tmp_path / "cache", [[str(tmp_path / name)]], "rule")
+    cache.put(0, *arrays(0))
+    assert equal(cache.get(0), arrays(0))
+
+
 @pytest.fixture
 def files(tmp_path):
     for name in ("a.png", "b.png"):

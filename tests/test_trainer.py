@@ -639,3 +639,48 @@ def test_feature_gpu_run(tmp_path):
     tree["n_gpu"] = 1
     path.write_text(json.dumps(tree))
     assert train.main(["--config", str(path)]) == 0
+
+
+def test_feature_a_copied_checkpoint_leaves_the_folder_that_it_lies_in_alone(tmp_path):
+    _, first = run(tmp_path, small_config(tmp_path, epochs=1))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.pth").write_bytes((first / "last.pth").read_bytes())
+    own = '// a config of the user\n{"name": "test"}\n'
+    (elsewhere / "config.json").write_text(own)
+    (elsewhere / "log.txt").write_text("")
+    arguments = ["--resume", str(elsewhere / "mine.pth"), "--device", "cpu"]
+    assert train.main([*arguments, "-o", "trainer.epochs=2"]) == 0
+    assert (elsewhere / "config.json").read_text() == own
+    assert len(list((tmp_path / "saved" / "test").glob("*/config.json"))) == 2
+
+
+@pytest.mark.parametrize(("val", "words"), [(True, "val_loader is named"), (False, "is false")])
+def test_feature_a_share_that_nobody_validates_warns(tmp_path, caplog, val, words):
+    tree = small_config(tmp_path, val=val, monitor="off", epochs=1)
+    tree["train_loader"]["args"]["val_split"] = 0.3
+    assert run(tmp_path, tree)[0] == 0
+    assert f"holds back are not validated, as {'' if val else 'trainer.val '}{words}" in caplog.text
+
+
+def test_exception_val_split_of_the_val_loader(tmp_path, capsys):
+    tree = small_config(tmp_path)
+    tree["val_loader"]["args"]["val_split"] = 0.3
+    assert run(tmp_path, tree)[0] == 2
+    assert "args.val_split: belongs into train_loader" in capsys.readouterr().err
+
+
+def test_feature_validation_loads_before_the_epoch_ends(tmp_path, monkeypatch):
+    prepared = []
+
+    class Spied(Trainer):
+        def train_step(self, images, labels, batch):
+            prepared.append(self.val_loader._stream is not None)
+            return super().train_step(images, labels, batch)
+
+    monkeypatch.setattr("trainer.Trainer", Spied)
+    tree = small_config(tmp_path, epochs=2, val_per_epochs=2)
+    tree["train_loader"]["args"].update(batch_size=1)
+    assert run(tmp_path, tree)[0] == 0
+    # Ten steps an epoch; the second is validated and prepared four steps before its end.
+    assert prepared == [False] * 16 + [True] * 4

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
 import mmap
 import multiprocessing
 import os
+import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +28,17 @@ ALIGNMENT = 64  # bytes; a cache line
 OFFSET, HEIGHT, WIDTH, CHANNELS, IMAGE_TYPE, LABEL_TYPE = range(6)
 COLUMNS = 6
 EMPTY = -1
+
+LEFT_FREE = 2_000_000_000  # bytes on the disk: checkpoints lie there too
+
+# https://docs.kernel.org/admin-guide/cgroup-v2.html, and the first version.
+CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
 
 
 class PairCache(Protocol):
@@ -50,24 +63,31 @@ class RamCache:
         forked: Whether other processes are to share it.
 
     Raises:
-        ValueError: If processes of this system do not share memory with those they start.
+        ValueError: If there is no such block, or processes of this system do not share memory with
+            those they start.
     """
 
-    def __init__(self, num_samples: int, limit: int, *, forked: bool = True) -> None:
+    def __init__(self, num_samples: int, limit: float, *, forked: bool = True) -> None:
         if forked and multiprocessing.get_start_method() != "fork":
             raise ValueError(
                 'cache: "ram" is shared with loader processes through fork, which this system '
                 'does not use; set it to "disk", or num_workers to 0'
             )
-        self._limit = limit
-        self._block = mmap.mmap(-1, limit)
+        try:
+            self._limit = int(limit)
+            self._block = mmap.mmap(-1, self._limit)
+        except (OSError, OverflowError, ValueError):
+            raise ValueError(
+                f"cache_gb: {limit / 1e9:g} GB are not to be had; {free_memory() / 1e9:.1f} GB of "
+                "memory are free"
+            ) from None
         table = mmap.mmap(-1, (num_samples + 1) * COLUMNS * 8)
         self._table = np.frombuffer(table, np.int64).reshape(num_samples + 1, COLUMNS)
         self._table[:] = EMPTY
-        self._used = self._table[num_samples : num_samples + 1, 0]
-        self._used[0] = 0
+        # The last row: how many bytes are taken, and whether it was said that there are no more.
+        self._state = self._table[num_samples]
+        self._state[:] = 0
         self._lock = multiprocessing.Lock()
-        self._told = False
 
     def get(self, index: int) -> Arrays | None:
         """Views of the block; None if the pair is not in it."""
@@ -85,13 +105,13 @@ class RamCache:
         """Keep a pair, if there is room."""
         size = _aligned(image.nbytes) + _aligned(label.nbytes)
         with self._lock:
-            offset = int(self._used[0])
+            offset = int(self._state[0])
             if self._table[index, OFFSET] != EMPTY:
                 return
             if offset + size > self._limit:
                 self._tell()
                 return
-            self._used[0] = offset + size
+            self._state[0] = offset + size
         for array, place in ((image, offset), (label, _aligned(offset + image.nbytes))):
             block = np.frombuffer(self._block, array.dtype, array.size, place)
             block[:] = array.ravel()
@@ -106,15 +126,15 @@ class RamCache:
         return view
 
     def _tell(self) -> None:
-        if not self._told:
+        if not self._state[1]:
             kept = int((self._table[:-1, OFFSET] != EMPTY).sum())
             logger.warning(
-                "cache: %.1f GB are full after %d of %d pictures; the rest is decoded each time",
+                "cache: %.3g GB are full after %d of %d pictures; the rest is decoded each time",
                 self._limit / 1e9,
                 kept,
                 len(self._table) - 1,
             )
-        self._told = True
+        self._state[1] = 1
 
 
 def _aligned(size: int) -> int:
@@ -163,6 +183,8 @@ class DiskCache:
         if paths is None:
             return
         try:
+            if shutil.disk_usage(self.folder).free < LEFT_FREE + image.nbytes:
+                raise OSError(errno.ENOSPC, f"less than {LEFT_FREE / 1e9:g} GB would be left")
             for path, array in zip(paths, (image, label), strict=True):
                 _write(path, array)
         except OSError as error:
@@ -182,7 +204,8 @@ class DiskCache:
                 facts.append(f"{os.path.abspath(file)}|{status.st_size}|{status.st_mtime_ns}")
         except OSError:
             return None
-        key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+        text = "\n".join(facts).encode(errors="surrogateescape")
+        key = hashlib.sha256(text).hexdigest()[:32]
         return self.folder / f"{key}.image.npy", self.folder / f"{key}.label.npy"
 
 
@@ -198,7 +221,11 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 
 def free_memory() -> int:
-    """Bytes that the system can hand out without swapping."""
+    """Bytes that can be had without swapping, within the limit of a container."""
     import psutil
 
-    return psutil.virtual_memory().available
+    free = psutil.virtual_memory().available
+    for limit, used in CGROUPS:
+        with contextlib.suppress(OSError, ValueError):  # no such limit
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(free, 0)

@@ -42,11 +42,20 @@ class Pairing:
         samples: Those that are complete.
         problems: What training refuses: a picture without a mask, a line that leads nowhere.
         notes: What it only warns of: a mask without a picture, a line that stands twice.
+        lost: Pictures that are named and cannot be used.
     """
 
     samples: list[Sample] = dataclasses.field(default_factory=list)
     problems: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    lost: int = 0
+
+    def add(self, other: Pairing) -> None:
+        """Take over what another part of the dataset holds."""
+        self.samples += other.samples
+        self.problems += other.problems
+        self.notes += other.notes
+        self.lost += other.lost
 
 
 def pair(
@@ -70,6 +79,7 @@ def pair(
     )
     alone = sorted(k for k in images if k not in masks)
     if alone:
+        result.lost = len(alone)
         result.problems.append(
             f"{len(alone)} of {len(images)} pictures in {image_source} have no mask of the same "
             f"stem in {mask_source}: {few(alone)}{hint}; add the masks or remove the pictures"
@@ -96,6 +106,7 @@ def keep_existing(samples: Iterable[Sample], source: str | Path) -> Pairing:
     for sample in samples:
         absent = [path for path in sample.files if not _is_there(path, listings)]
         missing += absent
+        result.lost += bool(absent)
         if not absent:
             result.samples.append(sample)
     if missing:

@@ -1,4 +1,4 @@
-"""Pictures of which each band is a file of its own."""
+"""A person's own pictures and masks; each band of a picture may be a file of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,54 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from utils.files.data_file import DataError
+from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
 from utils.pairing import Pairing, by_stem, few, pair
+
+PICTURES = (*IMAGE_EXTENSIONS, ".npy")
+MASKS = (*MASK_EXTENSIONS, ".npy", ".jpg", ".jpeg")  # JPEG, to be refused with the reason
+
+
+def pair_sources(
+    image_source: Path,
+    mask_source: Path,
+    *,
+    mask_suffix: str = "",
+    band_suffixes: Sequence[str] | None = None,
+    root: Path | None = None,
+) -> Pairing:
+    """Match pictures and masks by whole stem.
+
+    Args:
+        image_source: A folder or list of the pictures.
+        mask_source: Likewise of the masks; the same, where they stand beside the pictures.
+        mask_suffix: What a mask's stem has behind the picture's.
+        band_suffixes: What the stems end with where each band is a file of its own.
+        root: What a list's lines may not leave.
+
+    Raises:
+        DataError: If there is no such folder or list, it is empty, or two files share a stem.
+        ValueError: If the suffixes of the bands are none, or do not tell them apart.
+    """
+    masks = by_stem(mask_source, MASKS, suffix=mask_suffix, root=root)
+    if band_suffixes is not None:
+        different = set(band_suffixes) - {""}
+        if not different or len(different) != len(band_suffixes):
+            raise ValueError("band_suffixes: expected one a band, all different and none empty")
+        return pair_bands(
+            image_source, masks, mask_source, suffixes=band_suffixes, extensions=PICTURES, root=root
+        )
+    images = by_stem(image_source, PICTURES, root=root)
+    if mask_suffix and image_source == mask_source:
+        images = {stem: path for stem, path in images.items() if not stem.endswith(mask_suffix)}
+    alone = next((stem for stem in sorted(images) if stem not in masks), None)
+    hint = "" if alone is None else _hint(alone, masks)
+    return pair(images, masks, image_source, mask_source, hint)
+
+
+def _hint(stem: str, masks: Mapping[str, Path]) -> str:
+    """The mask_suffix to set, where the masks' stems only have something behind."""
+    suffixes = {m.removeprefix(stem) for m in masks if m.startswith(stem)} - {""}
+    return f'; set "mask_suffix": "{min(suffixes, key=len)}"?' if suffixes else ""
 
 
 def pair_bands(
@@ -51,6 +98,7 @@ def pair_bands(
     first = {name: found[0] for name, found in files.items() if len(found) == len(layers)}
     result = pair(first, masks, image_source, mask_source)
     if lacking:
+        result.lost += len(names) - len(first)
         result.problems.append(
             f"{len(lacking)} band files are missing in {image_source}: {few(lacking)}; add them, "
             "or remove the other bands of these pictures"
