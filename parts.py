@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -98,6 +99,32 @@ class Source(NamedTuple):
     options: LoaderOptions
 
 
+def build_dataset(component: Component, section: str) -> BaseDataset:
+    """The dataset that a loader section names.
+
+    Raises:
+        ConfigError: If it cannot be found or used.
+    """
+    (own,) = split_args(component.args, getattr(dataloaders, component.type))
+    return build(dataloaders, Component(component.type, own), BaseDataset, section)
+
+
+def describe_dataset(dataset: BaseDataset, ignore_index: int) -> dict[str, Any]:
+    """What a prediction needs to know of a dataset, as plain data for a checkpoint's `meta`."""
+    rule = dataset.band_rule
+    bands = {} if rule is None else {"band_rule": dataclasses.asdict(rule)}
+    return {
+        "classes": list(dataset.classes),
+        "palette": [list(colour) for colour in dataset.palette],
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "channels": dataset.channels,
+        "ignore_index": ignore_index,
+        "preview_bands": list(dataset.preview_bands),
+        **bands,
+    }
+
+
 def build_source(config: Config, section: str, *, held_out: bool = False) -> Source:
     """The parts of the loader of `train_loader`, `val_loader` or `test_loader`.
 
@@ -110,9 +137,8 @@ def build_source(config: Config, section: str, *, held_out: bool = False) -> Sou
         ConfigError: If the dataset cannot be found or used.
     """
     component: Component = getattr(config, section)
-    cls = getattr(dataloaders, component.type)
-    own, augmentation, options = split_args(component.args, cls, Augmentation, LoaderOptions)
-    dataset = build(dataloaders, Component(component.type, own), BaseDataset, section)
+    dataset = build_dataset(component, section)
+    augmentation, options = split_args(component.args, Augmentation, LoaderOptions)
     try:
         return Source(
             dataset,

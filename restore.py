@@ -15,7 +15,7 @@ from torch import Tensor
 import dataloaders
 import models
 from base.base_model import BaseModel
-from parts import arch_for
+from parts import arch_for, build_dataset, describe_dataset
 from utils.checkpoint import CheckpointError, describe_misfit, load_checkpoint
 from utils.config import Component, build
 from utils.config_file import parse_config, suggest
@@ -154,7 +154,10 @@ def _read_meta(checkpoint: Mapping[str, Any], config: Mapping[str, Any], path: s
 
 
 def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """What a checkpoint without `meta` means: its dataset's constants, unless `args` say other."""
+    """What a checkpoint without `meta` means.
+
+    The dataset itself says it, where its files are there; else its constants and `args`.
+    """
     if "train_loader" not in config:
         raise CheckpointError(
             f"{path} does not say which classes it knows: add --config with the config that it "
@@ -164,6 +167,13 @@ def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, A
     if loader.type not in dataloaders.__all__:
         known = suggest(loader.type, dataloaders.__all__, listing=True)
         raise CheckpointError(f"{path} was trained on {loader.type!r}, which is unknown{known}")
+    ignore_index = config.get("ignore_index", 255)
+    # Nothing is fetched because a checkpoint says so.
+    here = Component(loader.type, {**loader.args, "download": False})
+    try:
+        return describe_dataset(build_dataset(here, "train_loader"), ignore_index)
+    except (ValueError, TypeError) as error:
+        logger.info("%s: its dataset cannot be read (%s)", path, error)
     dataset = getattr(dataloaders, loader.type)
     plain = {
         field.name: loader.args.get(field.name) or getattr(dataset, field.name, None)
@@ -178,7 +188,7 @@ def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, A
             'with "classes" in train_loader.args'
         )
     plain["palette"] = plain["palette"] or voc_palette(len(plain["classes"]))
-    return {**plain, "ignore_index": config.get("ignore_index", 255)}
+    return {**plain, "ignore_index": ignore_index}
 
 
 def _build_model(

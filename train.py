@@ -143,8 +143,8 @@ def run_training(
     choose_visible_gpus(arguments.device)
     from base.base_dataloader import WorkerError
     from base.base_trainer import TrainingError, versions
-    from parts import PARTS
-    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer, describe
+    from parts import PARTS, describe_dataset
+    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
     from utils.config import check_config, with_defaults
     from utils.logger import RunFolder, RunLog, log_to_console
 
@@ -176,7 +176,10 @@ def run_training(
             device=device,
             n_gpu=n_gpu,
             config=config,
-            meta=describe(train_loader, config.ignore_index, versions()),
+            meta={
+                **describe_dataset(train_loader.source, config.ignore_index),
+                "versions": versions(),
+            },
             folder=folder,
             log=log,
         )

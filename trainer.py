@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -285,21 +284,3 @@ class _TimedIterator(Iterator[T]):
             return next(self._items)
         finally:
             self.waited += time.perf_counter() - started
-
-
-def describe(loader: BaseDataLoader, ignore_index: int, versions: dict[str, str]) -> dict[str, Any]:
-    """The `meta` of a checkpoint: what a prediction needs beside the weights."""
-    dataset = loader.source
-    rule = dataset.band_rule
-    bands = {} if rule is None else {"band_rule": dataclasses.asdict(rule)}
-    return {
-        "classes": list(dataset.classes),
-        "palette": [list(colour) for colour in dataset.palette],
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-        "channels": dataset.channels,
-        "ignore_index": ignore_index,
-        "preview_bands": list(dataset.preview_bands),
-        **bands,
-        "versions": versions,
-    }

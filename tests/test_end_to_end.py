@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -16,6 +17,7 @@ import inference
 import train
 from dataloaders import Shapes
 from tests.conftest import ROOT
+from utils.checkpoint import load_checkpoint
 from utils.config_file import parse_config
 
 
@@ -195,6 +197,13 @@ def test_feature_pictures_of_four_bands_from_files_to_masks(tmp_path, capsys, la
     assert inference.main([*command, "--mode", "whole"]) == 0
     assert len(list(out.iterdir())) == 12
     assert Image.open(out / "0.png").size == Image.open(out / "0_overlay.png").size == (48, 40)
+    # Bare weights and the config say the same, where the pictures are.
+    bare = tmp_path / "bare.pth"
+    torch.save(load_checkpoint(model)["state_dict"], bare)
+    again = tmp_path / "again"
+    command = ["-m", str(bare), "-c", str(tmp_path / "config.json"), "-i", str(tmp_path / "images")]
+    assert inference.main([*command, "-o", str(again), "--mode", "whole"]) == 0
+    assert (again / "0.png").read_bytes() == (out / "0.png").read_bytes()
     # The model says how many bands its pictures have.
     with_three = ["-c", str(tmp_path / "config.json"), "-o", "arch.args.in_channels=3"]
     assert train.main([*with_three, "--device", "cpu"]) == 2
