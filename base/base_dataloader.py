@@ -18,7 +18,7 @@ from base.batches import Batch, CollateBySize, EpochBatches, collate
 from base.samples import SampleArrays, Samples
 from utils.augmentation import Augmentation
 from utils.config import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from utils.pair_cache import DiskCache, PairCache, RamCache, free_memory
+from utils.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class LoaderOptions:
     on_bad_sample: Literal["raise", "skip"] = "raise"
     cache: Literal["ram", "disk"] | None = None
     cache_gb: PositiveFloat | None = None
-    cache_dir: str = "saved/cache"
+    cache_dir: str = CACHE_FOLDER
 
     legacy_args: ClassVar[dict[str, str]] = {
         "return_id": "a batch always carries the places of its samples",

@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.files.data_file import DataError
 from utils.files.image_io import read_image, read_mask
+from utils.files.mask_colours import read_colours, read_ids_or_colours
 from utils.files.raster_io import BandRule, read_bands
 from utils.pairing import Pairing, Sample
 from utils.visualize import to_rgb
@@ -49,9 +50,12 @@ class BaseDataset:
         mean: Mean of each channel, in 0..1 for 8-bit pictures, in the sensor's unit for others.
         std: Standard deviation of each channel, likewise.
         channels: Channels of a picture.
-        void: Ids in the masks that do not count.
+        void: Ids in the masks that do not count; None for 255 and the config's `ignore_index`.
         label_map: Id in the mask -> class, -1 for ignored; None: ids are classes.
         colour_map: (r, g, b) in the mask -> class, -1 for ignored; None: masks hold ids.
+        colours_only: Whether masks never hold ids, so that grey and palette pictures stand for the
+            colours that they show; else those of a palette picture count where only they can be
+            meant.
         band_rule: How pictures of other than 8-bit RGB are read; None: they are 8-bit RGB.
         preview_bands: The channels that show red, green and blue, or one to show in grey.
 
@@ -68,9 +72,10 @@ class BaseDataset:
     mean: Sequence[float] = (0.485, 0.456, 0.406)  # ImageNet's
     std: Sequence[float] = (0.229, 0.224, 0.225)
     channels: int = 3
-    void: Sequence[int] = (255,)
+    void: Sequence[int] | None = None
     label_map: Mapping[int, int] | None = None
     colour_map: Mapping[tuple[int, int, int], int] | None = None
+    colours_only: bool = False
     band_rule: BandRule | None = None
     preview_bands: Sequence[int] = (0, 1, 2)
 
@@ -95,7 +100,7 @@ class BaseDataset:
             code = Path(inspect.getfile(type(self))).read_bytes()
         except (OSError, TypeError):  # typed at a prompt
             code = b""
-        maps = (self.void, self.label_map, self.colour_map)
+        maps = (self.void, self.label_map, self.colour_map, self.colours_only, list(self.palette))
         # Missing pixels are filled with the mean.
         bands = None if self.band_rule is None else (self.band_rule, list(self.mean))
         name, source = type(self).__name__, hashlib.sha256(code).hexdigest()
@@ -119,7 +124,12 @@ class BaseDataset:
         Raises:
             DataError: If the file cannot be used or the sample has none.
         """
-        return read_mask(self.mask_file(index))
+        file = self.mask_file(index)
+        if self.colour_map is None or self.label_map is not None:
+            return read_mask(file)
+        if self.colours_only:
+            return read_colours(file)
+        return read_ids_or_colours(file, self.palette, self.colour_map, self.void or ())
 
     def mask_file(self, index: int) -> str:
         """The file of a mask.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import uuid
@@ -21,6 +22,7 @@ from utils.config import NonNegativeInt
 from utils.convert.coco_file import Instances, Picture, read_instances
 from utils.convert.coco_masks import Region, coco_masks, encode
 from utils.files.data_file import MAX_PIXELS, check_pixels
+from utils.pair_cache import CACHE_FOLDER
 from utils.pairing import Pairing, confine, keep_existing, nearest
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class COCOVOC21(BaseDataset):
     is. COCO's other 60 kinds of things, crowds of them too, are background.
 
     Counting the object pixels of every picture takes a minute or two for `train2017`; the counts
-    are kept beside the annotations, where the folder can be written to.
+    are kept in `saved/cache`.
 
     Args:
         data_dir: The folder with `annotations` and `images/<split>` in it.
@@ -200,7 +202,8 @@ def _count_all(
 ) -> dict[str, int]:
     """Object pixels of each picture by its id, counted once and then read from a file."""
     facts = source.stat()
-    cache = source.with_name(f"{source.stem}_voc21_pixels.json")
+    place = hashlib.sha256(os.path.abspath(source).encode(errors="surrogateescape")).hexdigest()
+    cache = Path(CACHE_FOLDER, f"cocovoc21-{place[:16]}.json")
     with contextlib.suppress(OSError, msgspec.MsgspecError):  # not there yet, or damaged
         kept = msgspec.json.decode(cache.read_bytes(), type=PixelCounts)
         unchanged = (kept.size, kept.time) == (facts.st_size, facts.st_mtime_ns)
@@ -216,6 +219,7 @@ def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; a folder that cannot be written to is not an error."""
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
         os.replace(temporary, path)
     except OSError as error:

@@ -31,6 +31,11 @@ def run_lengths(rows: slice, columns: slice) -> dict:
     return {"size": list(SIZE), "counts": np.diff(np.concatenate([[0], edges])).tolist()}
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # counts are kept below the working folder
+
+
 @pytest.fixture
 def tree(tmp_path):
     """Objects that overlap, crowds over and under them, other categories, both kinds of outline."""
@@ -127,7 +132,7 @@ def test_feature_cocovoc21_keeps_its_counts(tree, monkeypatch):
     os.utime(source, ns=(1, 1))
     COCOVOC21(str(tree), "val2017")
     assert len(calls) == 6
-    (cache,) = (tree / "annotations").glob("*pixels.json")
+    (cache,) = (tree / "saved" / "cache").glob("cocovoc21-*.json")
     cache.write_text("{")
     COCOVOC21(str(tree), "val2017")
     assert len(calls) == 9
@@ -139,7 +144,7 @@ def test_feature_cocovoc21_folder_that_cannot_be_written(tree, monkeypatch):
 
     monkeypatch.setattr(os, "replace", refuse)
     assert len(COCOVOC21(str(tree), "val2017")) == 1
-    assert [p.name for p in (tree / "annotations").iterdir()] == ["instances_val2017.json"]
+    assert list((tree / "saved" / "cache").iterdir()) == []
 
 
 def test_feature_cocovoc21_broken_outline_is_named_when_it_is_read(tree):

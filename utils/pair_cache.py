@@ -29,6 +29,8 @@ OFFSET, HEIGHT, WIDTH, CHANNELS, IMAGE_TYPE, LABEL_TYPE = range(6)
 COLUMNS = 6
 EMPTY = -1
 
+CACHE_FOLDER = "saved/cache"  # of everything that is found out once and kept for later runs
+
 LEFT_FREE = 2_000_000_000  # bytes on the disk: checkpoints lie there too
 
 # https://docs.kernel.org/admin-guide/cgroup-v2.html, and the first version.

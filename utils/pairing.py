@@ -175,7 +175,9 @@ def read_lines(source: Path) -> list[str]:
     try:
         text = source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"{source}: is not UTF-8 text with one entry a line") from None
+        raise DataError(
+            f"{source}: is not UTF-8 text; save it as UTF-8, with one entry a line"
+        ) from None
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror})") from None
     if "\0" in text:
