@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +25,7 @@ given. An input that is broken is named and skipped.
 
 EPILOG = """
 exit code: 0 everything is there; 2 a mistake in the call, or broken inputs (each is named); 130
-interrupted.
+interrupted; 141 whoever reads the output has stopped, as `head` does.
 """
 
 COCO = """
@@ -31,7 +33,7 @@ Masks from the polygons and run lengths of COCO instance annotations, one for ea
 file names, also where it has no object. Crowds lie at the bottom and do not count (255); above
 them, smaller objects lie over larger ones. Without --classes and --label-map, every category is a
 class, in the order of the ids, behind class 0, the background. Categories that are not chosen are
-background. Needs pycocotools.
+background. Annotations without an outline, boxes alone, are left out. Needs pycocotools.
 """
 
 LABELME = """
@@ -56,8 +58,17 @@ same seed gives the same lists, whatever the order of the files.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     arguments = parse_arguments(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold what no encoding has; stderr shows it like this by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return COMMANDS[arguments.command](arguments)
+        code = COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python would try to write the rest again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -140,6 +151,10 @@ def _split_options(parser: argparse.ArgumentParser) -> None:
     add("--images", metavar="PATH", help="folder or list of the pictures (default: images)")
     add("--masks", metavar="PATH", help="folder or list of the masks (default: masks)")
     add("--mask-suffix", default="", metavar="SUFFIX", help="as in Folder: _gt for 1.jpg, 1_gt.png")
+    add(
+        "--band-suffixes", nargs="+", metavar="SUFFIX",
+        help="as in Folder: _HH _HV where the bands of a picture are 1_HH.tif and 1_HV.tif",
+    )  # fmt: skip
     _output_options(parser, "lists")
     add("--val", type=float, default=0.1, metavar="SHARE", help="default: 0.1")
     add("--test", type=float, default=0.0, metavar="SHARE", help="default: 0, no test.txt")
@@ -179,15 +194,24 @@ def convert_coco(arguments: argparse.Namespace) -> int:
     legend, values = coco_file.choose_classes(instances.categories, names, label_map)
     images = Path(arguments.images) if arguments.images else None
     output = free_output(arguments.output, images)
-    jobs, strays = coco_masks.plan_coco(instances, values, legend, output, images)
-    failed = write_masks(jobs, legend, overwrite=arguments.overwrite)
+    plan = coco_masks.plan_coco(instances, values, legend, output, images)
+    failed = write_masks(plan.jobs, legend, overwrite=arguments.overwrite)
     dropped = [c.name for c in instances.categories if c.id not in values]
     if dropped:
         print(f"background, as not chosen: {few(dropped, 10)}")
-    if strays:
-        print(f"skipped {strays} annotations of pictures that are not described", file=sys.stderr)
-    show_masks(len(jobs), failed, output, legend, arguments.images)
-    return 2 if failed or strays else 0
+    if plan.boxes:
+        print(
+            f"warning: left out {len(plan.boxes)} annotations without an outline, as a box alone "
+            f"is no mask: {few(plan.boxes)}",
+            file=sys.stderr,
+        )
+    if plan.strays:
+        print(
+            f"skipped {len(plan.strays)} annotations of pictures that are not described",
+            file=sys.stderr,
+        )
+    show_masks(len(plan.jobs), failed, output, legend, arguments.images)
+    return 2 if failed or plan.strays else 0
 
 
 def convert_labelme(arguments: argparse.Namespace) -> int:
@@ -210,18 +234,16 @@ def convert_colours(arguments: argparse.Namespace) -> int:
     """Masks of ids from masks of colours."""
     from utils.convert import colour_masks
     from utils.convert.conversion import free_output, write_masks
-    from utils.formats import MASK_EXTENSIONS
-    from utils.pairing import by_stem
 
     folder = Path(arguments.folder)
     if arguments.list:
-        return list_colours(by_stem(folder, MASK_EXTENSIONS, suffix=arguments.mask_suffix))
+        return list_colours(colour_masks.find_masks(folder, arguments.mask_suffix))
     if not arguments.palette or not arguments.output:
         missing = "--output" if arguments.palette else "--palette"
         raise ValueError(f"{missing} is missing (--list needs neither, and shows the colours)")
     palette = colour_masks.read_palette(arguments.palette)
+    masks = colour_masks.find_masks(folder, arguments.mask_suffix)
     output = free_output(arguments.output, folder, below=False)
-    masks = by_stem(folder, MASK_EXTENSIONS, suffix=arguments.mask_suffix)
     jobs = colour_masks.plan_colours(masks, palette, output)
     legend = colour_masks.legend_of(palette)
     failed = write_masks(jobs, legend, overwrite=arguments.overwrite)
@@ -253,17 +275,20 @@ def convert_split(arguments: argparse.Namespace) -> int:
     from utils.convert.parallel import run_each
 
     shares = splits.wanted_shares(arguments.val, arguments.test)
+    suffixes = arguments.mask_suffix, arguments.band_suffixes
+    samples, notes = split_lists.find_pairs(
+        arguments.data, arguments.images, arguments.masks, *suffixes
+    )
+    groups = split_lists.find_groups(samples, arguments.groups) if arguments.groups else None
     output = free_output(arguments.output, None)
     split_lists.check_lists(output, list(shares), arguments.overwrite)
-    samples, notes = split_lists.find_pairs(
-        arguments.data, arguments.images, arguments.masks, arguments.mask_suffix
-    )
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
-    groups = split_lists.find_groups(samples, arguments.groups) if arguments.groups else None
     count = functools.partial(split_lists.count_values, void=tuple(arguments.ignore_index))
     counts = run_each(count, {str(sample.label): str(sample.label) for sample in samples})
     usable = {sample.name: sample for sample in samples if str(sample.label) in counts}
+    if not usable:
+        raise ValueError("no mask can be used; each is named above")
     split = splits.make_split(
         {name: counts[str(sample.label)] for name, sample in usable.items()},
         shares,
@@ -272,7 +297,7 @@ def convert_split(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     split_lists.write_lists(split, usable, output)
-    show_split(split, output, arguments.mask_suffix)
+    show_split(split, [split_lists.config_lines(output, name, *suffixes) for name in split.names])
     return 0 if len(usable) == len(samples) else 2
 
 
@@ -298,18 +323,16 @@ def show_masks(
     print(f'for the config, in the "args" of "Folder":\n{legend.config_lines(output, images)}')
 
 
-def show_split(split: Split, output: Path, mask_suffix: str) -> None:
+def show_split(split: Split, lines: Sequence[str]) -> None:
     """Print who got what, what is missing, and what to write into the config."""
     from tabulate import tabulate
-
-    from utils.convert.split_lists import config_lines
 
     print(tabulate(split.table(), headers=["", *split.names], disable_numparse=True))
     for sentence in split.lacks():
         print(f"warning: {sentence}", file=sys.stderr)
     print('for the config, in the "args" of "Folder":')
-    for name in split.names:
-        print(f"    {name}: {config_lines(output, name, mask_suffix)}")
+    for name, line in zip(split.names, lines, strict=True):
+        print(f"    {name}: {line}")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,50 @@ def test_smoke_help_is_light(words):
     assert "usage:" in result.stdout
 
 
+def as_program(*words, **more):
+    command = [sys.executable, ROOT / "convert.py", *words]
+    return subprocess.run(command, stderr=subprocess.PIPE, **more)
+
+
+def test_feature_names_of_any_letters(tmp_path):
+    """A name that is not UTF-8, and letters that the output cannot show."""
+    name = os.fsdecode(b"caf\xe9_1.png")
+    save(tmp_path / "masks/a.png", np.uint8([[0]]))
+    try:
+        (tmp_path / "masks/a.png").rename(tmp_path / "masks" / name)
+    except OSError:
+        pytest.skip("such names cannot be had here")
+    words = ["colours", "masks", "-o", "\u732b", "--palette", "wei\u00df\u732b=0,0,0"]
+    for encoding, shown in (("utf-8", "wei\u00df\u732b"), ("latin-1", r"wei\u00df\u732b")):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        more = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE}
+        result = as_program(*words, "--overwrite", **more)
+        assert (result.returncode, result.stderr) == (0, b"")
+        assert f'"classes": ["{shown}"]' in result.stdout.decode(encoding)
+    assert os.listdir(tmp_path / "\u732b") == [name]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / name).write_bytes(b"")
+    (tmp_path / "images/b.png").write_bytes(b"")
+    save(tmp_path / "masks/b.png", np.uint8([[0]]))
+    result = as_program("split", ".", "-o", "lists", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count(b"\n") == 1
+    assert rb"caf\udce9_1.png': a name that is not UTF-8 cannot stand in a list" in result.stderr
+    assert not (tmp_path / "lists").exists()
+
+
+def test_feature_reader_that_stops_is_no_error(tmp_path):
+    save(tmp_path / "masks/a.png", np.uint8([[0]]))
+    reader, writer = os.pipe()
+    os.close(reader)
+    for unbuffered in ("", "1"):  # the rest comes at the end, or each line at once
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        words = ["colours", "masks", "--list"]
+        result = as_program(*words, cwd=tmp_path, env=environment, stdout=writer)
+        assert (result.returncode, result.stderr) == (141, b"")
+    os.close(writer)
+
+
 # --------------------------------------------------------------------------------------------------
 # COCO
 
@@ -217,8 +261,6 @@ def test_feature_coco_real_masks_equal_pycocotools(tmp_path, real_data, split):
         ([[1, 1, 5, 5]], "annotation 1: has a polygon of 4 numbers; expected x and y of three"),
         ([[1, 1, 5, 5, 2, 2, 3]], "has a polygon of 7 numbers"),
         ([[1, 1, 5, 5, 1e9, 2]], r"has a point at 1e\+09, far outside"),
-        ([], "has no outline"),
-        (None, "has no outline"),
         ("text", "annotation 1: Expected"),
         ({"size": [8, 9], "counts": [72]}, "run lengths for 9x8 in a picture of 10x8"),
         ({"size": [8, 10], "counts": [3, 100]}, "do not add up to 80 pixels"),
@@ -250,6 +292,14 @@ def test_exception_coco_broken_outline_is_skipped(tmp_path, instances, capsys, o
         (lambda d: d["images"][1].update(file_name="../b.jpg"), "'../b.jpg' leads out"),
         (lambda d: d["images"][1].update(file_name="/b.jpg"), "'/b.jpg' leads out"),
         (lambda d: d["annotations"][1].update(category_id=5), "annotation 2 is of category 5"),
+        (
+            lambda d: d["images"][0].update(width=10.5),
+            r"Expected `int`, got `float` - at `\$.images",
+        ),
+        (
+            lambda d: [a.update(segmentation=[]) for a in d["annotations"]],
+            "none of the 3 annotations has an outline; boxes alone are no masks",
+        ),
     ],
 )
 def test_exception_coco_wrong_file(tmp_path, instances, capsys, change, message):
@@ -260,6 +310,44 @@ def test_exception_coco_wrong_file(tmp_path, instances, capsys, change, message)
     assert re.match(f"error: .*{message}", error)
     assert error.count("\n") == 1
     assert not (tmp_path / "masks").exists()
+
+
+def test_feature_coco_numbers_as_other_programs_write_them(tmp_path, instances):
+    instances["images"][0].update(width=10.0, height=8.0)
+    instances["images"][1].update(width="4")
+    for item in instances["annotations"]:
+        item.setdefault("iscrowd", None)
+        item["category_id"] = str(item["category_id"])
+    instances["annotations"][2]["iscrowd"] = 1.0
+    source = tmp_path / "i.json"
+    source.write_text(json.dumps(instances), encoding="utf-8-sig")
+    label_map = tmp_path / "map.json"
+    label_map.write_text('{"dog": 1, "cat": 2}', encoding="utf-8-sig")
+    assert run("coco", source, "-o", tmp_path / "out", "--label-map", label_map) == 0
+    assert np.array_equal(pixels(tmp_path / "out/a.0.png"), painted())
+    assert pixels(tmp_path / "out/sub/empty.png").shape == (5, 4)
+
+
+def test_feature_coco_boxes_alone_are_left_out_and_counted(tmp_path, instances, capsys):
+    box_only = {"image_id": 7, "category_id": 44, "bbox": [0, 0, 10, 8]}
+    instances["annotations"] += [
+        {"id": 4, "segmentation": [], **box_only},
+        {"id": 5, "segmentation": None, **box_only},
+        {"id": 6, **box_only},
+        {"id": 7, **box_only, "category_id": 2},
+    ]
+    source = tmp_path / "i.json"
+    source.write_text(json.dumps(instances, indent=1))  # what json prints as [ ] with a space
+    source.write_text(source.read_text().replace("[]", "[ ]"))
+    assert run("coco", source, "-o", tmp_path / "out", "--classes", "cat") == 0
+    expected = painted(crowd=0, dog=0, cat=1)
+    assert np.array_equal(pixels(tmp_path / "out/a.0.png"), expected)
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "warning: left out 3 annotations without an outline, as a box alone is no mask: "
+        "annotation 4, annotation 5, annotation 6\n"
+    )
+    assert "2 of 2 masks written" in captured.out
 
 
 def test_exception_coco_classes_and_map(tmp_path, instances, capsys):
@@ -385,6 +473,15 @@ def test_feature_labelme_geometry_by_hand():
     assert (triangle[(x < 5) | (y < 5) | (slack > 50)] == 0).all()
 
 
+def test_feature_labelme_rectangles_of_x_anylabeling():
+    """All four corners, in the order of the drawing, also turned."""
+    y, x = np.mgrid[:40, :50]
+    upright = drawn("rectangle", (20, 8), (10, 8), (10, 5), (20, 5))
+    assert np.array_equal(upright, 7 * ((x >= 10) & (x <= 20) & (y >= 5) & (y <= 8)))
+    turned = drawn("rotation", (25, 10), (35, 20), (25, 30), (15, 20))
+    assert np.array_equal(turned, 7 * (abs(x - 25) + abs(y - 20) <= 10))
+
+
 def test_feature_labelme_bitmaps():
     cross = np.eye(4, 6, dtype=bool)
     expected = np.zeros((40, 50), int)
@@ -418,6 +515,18 @@ def test_feature_labelme_special_labels_and_given_classes(tmp_path, capsys):
     assert not pixels(tmp_path / "out2/b.png").any()
 
 
+def test_feature_labelme_spaces_around_labels_and_byte_order_marks(tmp_path, capsys):
+    corners = ((0, 0), (9, 9))
+    for name, label in (("a", "cat "), ("b", "cat"), ("c", "\t__ignore__")):
+        path = dump(tmp_path / f"in/{name}.json", 0)
+        text = json.dumps(drawing(shape(label, "rectangle", *corners)))
+        path.write_text(text, encoding="utf-8-sig")
+    assert run("labelme", tmp_path / "in", "-o", tmp_path / "out") == 0
+    assert printed_arguments(capsys.readouterr().out)["classes"] == ["background", "cat"]
+    for name, value in (("a", 1), ("b", 1), ("c", 255)):
+        assert pixels(tmp_path / f"out/{name}.png")[5, 5] == value
+
+
 def test_feature_labelme_old_versions_and_pictures_inside(tmp_path, capsys):
     """Version 3 has no shape types and no size; the picture stays closed unless asked for."""
     old = {"shapes": [{"label": "car", "points": [[0, 0], [3, 0], [3, 2], [0, 2]]}]}
@@ -440,6 +549,8 @@ def test_feature_labelme_old_versions_and_pictures_inside(tmp_path, capsys):
         ({"images": []}, "missing required field `shapes`"),
         (drawing(shape("car", "polygon", (1, 1), (2, 2))), r"shape 0 \(car\): a polygon has 3 or "),
         (drawing(shape("car", "rectangle", (1, 1))), "a rectangle has 2 points, not 1"),
+        (drawing(shape("car", "rectangle", *[(1, 1)] * 3)), "a rectangle has 2 points, not 3"),
+        (drawing(shape("car", "rotation", (1, 1))), "a rotation has 4 points, not 1"),
         (drawing(shape("car", "pollygon", (1, 1))), "is unknown; did you mean 'polygon'"),
         (drawing(shape("car", "circle", (1, 1), (1e9, 1))), "far outside the picture"),
         (drawing(shape("car", "mask", (1, 1), (3, 3), mask="????")), "its mask is no picture"),
@@ -535,6 +646,44 @@ def test_exception_colours_unknown_and_smoothed(tmp_path, capsys):
     )
     assert re.search(r"smooth\.png: \d+ colours .* smoothed edges: .*anti-aliasing", lines[1])
     assert "text.png: is a JPEG" in lines[2]
+
+
+def test_exception_colours_jpeg_masks_are_named(tmp_path, capsys):
+    """A GIF is read where Pillow writes it without loss; a picture beside its mask is no mask."""
+    ids = some_ids(0)
+    (tmp_path / "in").mkdir()
+    save(tmp_path / "in/a.png", COLOURS[ids])
+    for name in ("a.jpg", "b.jpg", "c.JPEG"):
+        Image.fromarray(COLOURS[ids]).save(tmp_path / "in" / name, "JPEG")
+    indexed = Image.fromarray(ids.astype(np.uint8), "P")
+    indexed.putpalette(COLOURS.tobytes())
+    indexed.save(tmp_path / "in/d.gif")
+    Image.fromarray(COLOURS[ids]).save(tmp_path / "in/e.webp", lossless=False)
+    for options in (["--palette", *PALETTE, "-o", tmp_path / "out"], ["--list"]):
+        assert run("colours", tmp_path / "in", *options) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert [re.search(r"(\w\.\w+): is a (\w+ \w+|\w+),", line)[1] for line in lines] == [
+            "b.jpg", "c.JPEG", "e.webp",
+        ]  # fmt: skip
+    assert files(tmp_path / "out") == ["a.png", "d.png"]
+    for name in ("a", "d"):
+        assert np.array_equal(pixels(tmp_path / f"out/{name}.png"), np.where(ids == 2, 255, ids))
+
+
+def test_exception_colours_nothing_of_that_suffix(tmp_path, capsys):
+    save(tmp_path / "in/sub/a_gt.png", COLOURS[some_ids(0)])
+    output = tmp_path / "out"
+    for options in (["--palette", *PALETTE, "-o", output], ["--list"]):
+        assert run("colours", tmp_path / "in", "--mask-suffix", "_x", *options) == 2
+        captured = capsys.readouterr()
+        message = "in: holds no mask whose stem ends with '_x'; there is: a_gt.png\n"
+        assert captured.err.endswith(message)
+        assert not captured.out
+    (tmp_path / "empty").mkdir()
+    for folder, message in (("empty", "holds no picture"), ("in/su", "no such folder")):
+        assert run("colours", tmp_path / folder, "--list") == 2
+        assert message in capsys.readouterr().err
+    assert not output.exists()
 
 
 def test_feature_colours_list(tmp_path, capsys):
@@ -695,6 +844,39 @@ def test_feature_split_of_lists_and_suffixes(tree, capsys, monkeypatch):
     assert len(dataset) == 2
     assert dataset.load(0)[1].shape == (4, 4)
     assert not (tree / "deep/lists/test.txt").exists()
+
+
+def test_feature_split_of_masks_beside_pictures(tmp_path, capsys):
+    for i in range(4):
+        save(tmp_path / f"{i}.png", np.zeros((4, 4, 3), np.uint8))
+        save(tmp_path / f"{i}_gt.png", np.zeros((4, 4), np.uint8))
+    options = ["--images", ".", "--masks", ".", "--mask-suffix", "_gt", "--val", 0.25]
+    assert run("split", tmp_path, "-o", tmp_path / "lists", *options) == 0
+    assert not capsys.readouterr().err
+    names = (tmp_path / "lists/train.txt").read_text() + (tmp_path / "lists/val.txt").read_text()
+    assert sorted(names.split()) == [f"../{i}.png" for i in range(4)]
+
+
+@pytest.mark.parametrize("suffixes", [["_VV", "_HH"], None])
+def test_feature_split_of_arrays_and_bands(tmp_path, capsys, suffixes):
+    """What was saved comes back through the lists and the lines for the config."""
+    (tmp_path / "images").mkdir()
+    for i in range(4):
+        array = np.random.default_rng(i).normal(size=(6, 7, 2)).astype(np.float32)
+        if suffixes is None:
+            np.save(tmp_path / f"images/{i}.npy", array)
+        for suffix, band in zip(suffixes or (), (0, 1), strict=False):
+            np.save(tmp_path / f"images/{i}{suffix}.npy", array[..., band])
+        save(tmp_path / f"masks/{i}.png", np.full((6, 7), i, np.uint8))
+    options = ["--band-suffixes", *suffixes] if suffixes else []
+    assert run("split", tmp_path, "-o", tmp_path / "lists", "--val", 0.25, *options) == 0
+    (line,) = re.findall(r"^    train: (.*)$", capsys.readouterr().out, re.M)
+    dataset = Folder(classes=4, mean=[0, 0], std=[1, 1], **json.loads(f"{{{line}}}"))
+    assert len(dataset) == 3
+    for index, sample in enumerate(dataset.samples):
+        number = int(Path(sample.label).stem)
+        expected = np.random.default_rng(number).normal(size=(6, 7, 2)).astype(np.float32)
+        assert np.array_equal(dataset.load(index)[0], expected)
 
 
 def test_feature_split_keeps_groups_together(tree, tmp_path, capsys):
@@ -884,7 +1066,10 @@ def test_exception_split_arguments(tree, tmp_path, capsys):
         (["--groups", twice], "puts v0/p0 into the groups a and b"),
         (["--groups", "^v", "--test", 0.1], "1 groups cannot fill 3 splits"),
         (["--images", "image"], "no such folder or list file"),
-        (["--masks", "images"], "holds no picture"),
+        (["--masks", "images"], "is a JPEG, which changes label values"),
+        (["--masks", "images"], "error: no mask can be used; each is named above"),
+        (["--band-suffixes", "_a", "_a"], "expected one a band, all different"),
+        (["--band-suffixes", "_a", "_b"], "holds no picture whose stem ends with _a or _b"),
         (["--mask-suffix", "_gt"], "have no mask of the same stem"),
     ):
         assert run("split", tree, "-o", tree / "lists", *options) == 2
@@ -905,6 +1090,21 @@ def test_exception_split_existing_lists(tree, capsys):
     assert "would stay from an earlier split" in capsys.readouterr().err
     assert run("split", tree, "-o", lists, "--test", 0.1, "--seed", 1, "--overwrite") == 0
     assert (lists / "train.txt").read_text() != before
+
+
+def test_exception_arguments_come_before_existing_files(tree, capsys):
+    assert run("split", tree, "-o", tree / "lists") == 0
+    command = ["colours", tree / "masks/v0", "-o", tree / "ids", "--palette"]
+    assert run(*command, *(f"{i}={','.join([str(i)] * 3)}" for i in (0, 1, 2, 3, 255))) == 0
+    for words in (
+        ["split", tree, "-o", tree / "lists", "--groups", "^v9"],
+        ["split", tree, "-o", tree / "lists", "--images", "image"],
+        [*command, "0=0,0"],
+        [*command, "0=0,0,0", "--mask-suffix", "_x"],
+    ):
+        capsys.readouterr()
+        assert run(*words) == 2
+        assert "exist already" not in capsys.readouterr().err
 
 
 def test_exception_split_broken_masks_are_left_out(tree, capsys):

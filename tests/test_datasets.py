@@ -1,5 +1,7 @@
 """Folder on trees made here, and on real files where there are some."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -198,3 +200,55 @@ def test_feature_real_camvid_equals_pillow(real_data):
         expected = np.asarray(Image.open(dataset.samples[index].label))
         label = label_of(dataset, index)
         assert np.array_equal(label, np.where(expected == 11, 255, expected))
+
+
+def write_list(path, *lines):
+    path.write_text("\n".join(lines) + "\n")
+    return path.name
+
+
+def pairs(dataset, root):
+    return [
+        (str(Path(s.image).relative_to(root)), str(Path(s.label).relative_to(root)))
+        for s in dataset.samples
+    ]
+
+
+def test_feature_a_list_of_one_sub_folder_pairs_with_all_masks(tmp_path):
+    for name in ("berlin/1", "berlin/2", "1"):
+        save(tmp_path / f"masks/{name}.png", mask())
+        save(tmp_path / f"images/{name}.png", image())
+    listed = write_list(tmp_path / "val.txt", "images/berlin/1.png", "images/berlin/2.png")
+    dataset = Folder(classes=3, data_dir=str(tmp_path), images=listed, masks="masks")
+    assert pairs(dataset, tmp_path) == [
+        ("images/berlin/1.png", "masks/berlin/1.png"),
+        ("images/berlin/2.png", "masks/berlin/2.png"),
+    ]
+    # Where the masks lie flat, the name alone decides.
+    (tmp_path / "masks/berlin/1.png").unlink()
+    (tmp_path / "masks/berlin/2.png").rename(tmp_path / "masks/2.png")
+    dataset = Folder(classes=3, data_dir=str(tmp_path), images=listed, masks="masks")
+    assert [label for _, label in pairs(dataset, tmp_path)] == ["masks/1.png", "masks/2.png"]
+
+
+def test_feature_two_lists_of_the_same_names_pair_line_by_line(tmp_path):
+    sites = ("site1", "site2")
+    for site in sites:
+        save(tmp_path / site / "images/1.png", image())
+        save(tmp_path / site / "masks/1.png", mask())
+    images = write_list(tmp_path / "i.txt", *(f"{site}/images/1.png" for site in sites))
+    masks = write_list(tmp_path / "m.txt", *(f"{site}/masks/1.png" for site in sites))
+    dataset = Folder(classes=3, data_dir=str(tmp_path), images=images, masks=masks)
+    assert pairs(dataset, tmp_path) == [
+        (f"{site}/images/1.png", f"{site}/masks/1.png") for site in sites
+    ]
+
+
+def test_exception_lists_that_name_what_is_not_there(tree):
+    write_list(tree / "images.txt", "images/train/im.0.JPG", "images/train/city/gone.png")
+    write_list(tree / "masks.txt", "masks/train/im.0.png", "masks/train/city/gone.png")
+    dataset = Folder(classes=3, images=str(tree / "images.txt"), masks=str(tree / "masks.txt"))
+    assert [Path(s.image).name for s in dataset.samples] == ["im.0.JPG"]
+    assert dataset.lost == 1
+    with pytest.raises(DataError, match=r"images\.txt: 2 of the files that it names do not exist"):
+        batches(dataset)

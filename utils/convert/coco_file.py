@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from utils.convert.conversion import BACKGROUND, Legend, refuse_twice, refuse_unknown
-from utils.files.data_file import DataError, read_bytes
+from utils.convert.conversion import BACKGROUND, Legend, read_json, refuse_twice, refuse_unknown
+from utils.files.data_file import DataError
+
+_NO_OUTLINE = re.compile(rb"\s*(null|\[\s*\])\s*")
 
 
 class Category(msgspec.Struct):
@@ -34,8 +37,13 @@ class Annotation(msgspec.Struct):
     image_id: int | str
     category_id: int
     id: int | str | None = None
-    iscrowd: int | bool = 0
+    iscrowd: int | bool | None = 0
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def is_box(self) -> bool:
+        """Whether there is no outline."""
+        return _NO_OUTLINE.fullmatch(self.segmentation) is not None
 
 
 class Instances(msgspec.Struct):
@@ -52,10 +60,8 @@ def read_instances(path: str | Path) -> Instances:
     Raises:
         DataError: If it cannot be read, is none, or names a picture or category twice.
     """
-    try:
-        found = msgspec.json.decode(read_bytes(path), type=Instances)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is no file of COCO instances ({error})") from None
+    # Many programs write 80.0 or "80" for whole numbers.
+    found: Instances = read_json(path, Instances, "is no file of COCO instances", strict=False)
     if not found.images:
         raise DataError(f"{path}: names no picture")
     for what, ids in (
@@ -130,9 +136,6 @@ def read_label_map(path: str | Path) -> dict[str, int]:
     Raises:
         DataError: If it cannot be read, or is something else.
     """
-    try:
-        return msgspec.json.decode(read_bytes(path), type=dict[str, int])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataError(
-            f'{path}: expected categories and their classes, as in {{"1": 1, "18": 2}} ({error})'
-        ) from None
+    expected = 'expected categories and their classes, as in {"1": 1, "18": 2}'
+    label_map: dict[str, int] = read_json(path, dict[str, int], expected)
+    return label_map

@@ -27,6 +27,21 @@ class RunLengths(msgspec.Struct):
     counts: list[int] | str
 
 
+@dataclasses.dataclass
+class CocoPlan:
+    """What becomes of a file of instance annotations.
+
+    Args:
+        jobs: The masks to write.
+        strays: Annotations that belong to no picture.
+        boxes: Annotations of chosen categories that have no outline.
+    """
+
+    jobs: list[MaskJob] = dataclasses.field(default_factory=list)
+    strays: list[str] = dataclasses.field(default_factory=list)
+    boxes: list[str] = dataclasses.field(default_factory=list)
+
+
 @dataclasses.dataclass(frozen=True)
 class Region:
     """What is drawn of an annotation.
@@ -50,7 +65,7 @@ def plan_coco(
     legend: Legend,
     output: Path,
     images: Path | None = None,
-) -> tuple[list[MaskJob], int]:
+) -> CocoPlan:
     """A mask for each picture, also for those without an object.
 
     Args:
@@ -60,34 +75,40 @@ def plan_coco(
         output: The folder of the masks.
         images: The folder of the pictures, whose sizes are then compared.
 
-    Returns:
-        The masks to write, and how many annotations belong to no picture.
-
     Raises:
-        DataError: If a category is not described, or a picture's name leads out of `output`.
+        DataError: If a category is not described, all annotations are boxes, or a picture's name
+            leads out of `output`.
     """
     known = {category.id for category in instances.categories}
     regions: dict[int | str, list[Region]] = {picture.id: [] for picture in instances.images}
-    strays = 0
+    plan = CocoPlan()
     for number, item in enumerate(instances.annotations):
         name = f"annotation {number if item.id is None else item.id}"
         if item.category_id not in known:
             raise DataError(f"{name} is of category {item.category_id}, which is not described")
         if item.image_id not in regions:
-            strays += 1
+            plan.strays.append(name)
+        elif item.category_id in values and item.is_box:
+            plan.boxes.append(name)
         elif item.category_id in values:
             crowd, value = bool(item.iscrowd), values[item.category_id]
             if crowd and value != 0:
                 value = legend.ignore_index
             regions[item.image_id].append(Region(name, value, crowd, bytes(item.segmentation)))
-    return [
+    if plan.boxes and not any(regions.values()):
+        raise DataError(
+            f"none of the {len(plan.boxes)} annotations has an outline; boxes alone are no masks, "
+            "export polygons or run lengths"
+        )
+    plan.jobs = [
         MaskJob(
             picture.file_name,
             mask_path(output, picture.file_name),
             functools.partial(draw_picture, picture, regions[picture.id], images),
         )
         for picture in instances.images
-    ], strays
+    ]
+    return plan
 
 
 def draw_picture(picture: Picture, regions: Sequence[Region], images: Path | None) -> np.ndarray:

@@ -11,12 +11,16 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from utils.convert.conversion import Legend, MaskJob, mask_path, refuse_twice
-from utils.files.data_file import DataError, read_bytes
-from utils.files.image_io import read_image, read_mask
+from utils.convert.conversion import Legend, MaskJob, mask_path, read_json, refuse_twice
+from utils.files.data_file import DataError
+from utils.files.image_io import list_images, read_image, read_mask
+from utils.formats import MASK_EXTENSIONS
 from utils.labels import LabelMap
+from utils.pairing import by_stem, few
 
 IGNORED_NAME = "__ignore__"
+# Masks too, or pictures beside masks of their stem; `read_mask` refuses what is lossy.
+ALSO_PICTURES: tuple[str, ...] = (".jpg", ".jpeg", ".gif", ".webp")
 ROWS = 256  # of a table of colours
 SMOOTHED_FROM = 8  # unknown colours in one mask; a forgotten class or two are fewer
 
@@ -49,12 +53,8 @@ def read_palette(values: Sequence[str]) -> Palette:
 
 
 def _read_file(path: Path) -> Palette:
-    try:
-        found = msgspec.json.decode(read_bytes(path), type=dict[str, Colour] | list[Colour])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataError(
-            f'{path}: expected names and colours, as in {{"road": [128, 64, 128]}} ({error})'
-        ) from None
+    expected = 'expected names and colours, as in {"road": [128, 64, 128]}'
+    found: Palette | list[Colour] = read_json(path, Palette | list[Colour], expected)
     if isinstance(found, list):
         return {f"class {i}": colour for i, colour in enumerate(found)}
     return found
@@ -75,6 +75,30 @@ def legend_of(palette: Mapping[str, Colour]) -> Legend:
     """The classes of a palette."""
     classes = {name: colour for name, colour in palette.items() if name != IGNORED_NAME}
     return Legend(tuple(classes), tuple(classes.values()))
+
+
+def find_masks(source: Path, suffix: str = "") -> dict[str, Path]:
+    """The masks of a folder or list, by stem below it.
+
+    Args:
+        source: A folder, searched with its sub-folders, or a list.
+        suffix: What the stems end with; files of other stems are left out, and it is cut off.
+
+    Raises:
+        DataError: If there is none, or two share a stem.
+    """
+    every = (*MASK_EXTENSIONS, *ALSO_PICTURES)
+    # The later one of two that share a stem is kept.
+    kinds = [kind for kind in (ALSO_PICTURES, MASK_EXTENSIONS) if list_images(source, kind)]
+    found: dict[str, Path] = {}
+    for kind in kinds or (every,):
+        found |= by_stem(source, kind, suffix=suffix)
+    if not found:
+        names = [path.name for path in list_images(source, every)]
+        raise DataError(
+            f"{source}: holds no mask whose stem ends with '{suffix}'; there is: {few(names)}"
+        )
+    return dict(sorted(found.items()))
 
 
 def plan_colours(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import functools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from utils.config_file import suggest
 from utils.convert.parallel import run_each
-from utils.files.data_file import DataError
+from utils.files.data_file import DataError, read_bytes
 from utils.pairing import few, read_lines
 from utils.palette import save_mask, voc_palette
 
@@ -57,7 +61,7 @@ class Legend:
             "palette": self.colours,
             "ignore_index": self.ignore_index,
         }
-        return ",\n".join(f'    "{key}": {json.dumps(v)}' for key, v in arguments.items())
+        return ",\n".join(f'    "{key}": {to_json(v)}' for key, v in arguments.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +77,35 @@ class MaskJob:
     source: str
     output: Path
     draw: Callable[[], np.ndarray]
+
+
+def to_json(value: object) -> str:
+    """A value as a config has it; letters are escaped only if the output cannot show them."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
+
+
+def read_json(path: str | Path, kind: Any, expected: str, *, strict: bool = True) -> Any:
+    """Read a JSON file; a byte order mark does not count.
+
+    Args:
+        path: The file.
+        kind: The type to read it as.
+        expected: What to say of a file that is of another kind.
+        strict: Whether `80.0` and `"80"` are no whole numbers.
+
+    Raises:
+        DataError: If it cannot be read, or is of another kind.
+    """
+    data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    try:
+        return msgspec.json.decode(data, type=kind, strict=strict)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {expected} ({error})") from None
 
 
 def read_names(values: Sequence[str]) -> list[str]:

@@ -21,10 +21,11 @@ from utils.convert.conversion import (
     Legend,
     MaskJob,
     mask_path,
+    read_json,
     refuse_unknown,
 )
 from utils.convert.parallel import run_each
-from utils.files.data_file import DataError, check_pixels, read_bytes
+from utils.files.data_file import DataError, check_pixels
 from utils.files.image_io import list_images
 
 IGNORED_LABEL, BACKGROUND_LABEL = "__ignore__", "_background_"
@@ -34,6 +35,7 @@ LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels; labelme's own
 POINTS = {
     "polygon": (3, math.inf),
     "oriented_rectangle": (4, 4),
+    "rotation": (4, 4),  # what X-AnyLabeling calls it
     "rectangle": (2, 2),
     "circle": (2, 2),
     "line": (2, 2),
@@ -51,6 +53,10 @@ class Shape(msgspec.Struct):
     points: list[tuple[float, float]]
     shape_type: str | None = None
     mask: str | None = None
+
+    def __post_init__(self) -> None:
+        # "cat " would be a class beside "cat".
+        self.label = self.label.strip()
 
 
 class Drawing(msgspec.Struct, rename="camel"):
@@ -102,10 +108,7 @@ def read_drawing(path: Path, *, image_data: bool = False) -> SizedShapes:
     Raises:
         DataError: If it cannot be read, is none, or does not say how large the picture is.
     """
-    try:
-        drawing = msgspec.json.decode(read_bytes(path), type=Drawing)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is no labelme file ({error})") from None
+    drawing: Drawing = read_json(path, Drawing, "is no labelme file")
     height, width = drawing.image_height, drawing.image_width
     if (height is None or width is None) and image_data:
         height, width = _size_of_data(path, drawing.image_data)
@@ -200,6 +203,8 @@ def draw_shapes(drawing: SizedShapes, values: Mapping[str, int]) -> np.ndarray:
 def _draw(canvas: Image.Image, shape: Shape, value: int) -> None:
     """Draw one shape; Pillow draws labelme's masks too, so that the edges are the same."""
     kind = shape.shape_type or "polygon"  # files of labelme 3 have none
+    if kind == "rectangle" and len(shape.points) == 4:  # X-AnyLabeling's have all four corners
+        kind = "polygon"
     _check_points(kind, shape.points)
     pen = ImageDraw.Draw(canvas)
     (x, y), (to_x, to_y) = shape.points[0], shape.points[-1]

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from utils.convert.conversion import refuse_existing
+from utils.convert.conversion import refuse_existing, to_json
 from utils.convert.splits import SPLITS, Split
+from utils.files.band_files import pair_sources
 from utils.files.data_file import DataError
 from utils.files.image_io import read_mask
-from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.pairing import Sample, by_stem, few, pair, read_lines
+from utils.pairing import Sample, few, read_lines
 
 MAX_VALUES = 256  # colours in one mask
 
 
 def find_pairs(
-    data: str, images: str | None, masks: str | None, mask_suffix: str
+    data: str,
+    images: str | None,
+    masks: str | None,
+    mask_suffix: str = "",
+    band_suffixes: Sequence[str] | None = None,
 ) -> tuple[list[Sample], list[str]]:
     """Pictures with their masks, paired as `Folder` does it.
 
@@ -31,6 +34,7 @@ def find_pairs(
         images: Folder or list of the pictures; None: `images`.
         masks: Folder or list of the masks; None: `masks`.
         mask_suffix: What a mask's stem has behind the picture's.
+        band_suffixes: What the stems end with where each band is a file of its own.
 
     Returns:
         The pairs, and what is odd about the rest.
@@ -45,11 +49,8 @@ def find_pairs(
         image_source, mask_source = Path(data), Path(masks)
     else:
         image_source, mask_source = Path(data, images or "images"), Path(data, masks or "masks")
-    found = pair(
-        by_stem(image_source, IMAGE_EXTENSIONS),
-        by_stem(mask_source, MASK_EXTENSIONS, suffix=mask_suffix),
-        image_source,
-        mask_source,
+    found = pair_sources(
+        image_source, mask_source, mask_suffix=mask_suffix, band_suffixes=band_suffixes
     )
     if found.problems:
         raise DataError(found.problems[0])
@@ -158,14 +159,29 @@ def write_lists(split: Split, samples: Mapping[str, Sample], output: Path) -> No
     """Write `train.txt` and `train_masks.txt` and so on, with paths relative to the list's folder.
 
     Raises:
+        DataError: If a name cannot stand in a list; nothing is written then.
         OSError: If one cannot be written.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    texts = {}
     for name, members in zip(split.names, split.members, strict=True):
-        files = [(samples[m].image, samples[m].label or "") for m in members]
-        for path, column in zip(list_paths(output, name), zip(*files, strict=True), strict=True):
-            lines = [Path(os.path.relpath(file, output)).as_posix() for file in column]
-            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        chosen = [samples[member] for member in members]
+        images, masks = list_paths(output, name)
+        texts[images] = _lines((file for s in chosen for file in s.bands or (s.image,)), output)
+        texts[masks] = _lines((sample.label or "" for sample in chosen), output)
+    output.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_bytes(text)
+
+
+def _lines(files: Iterable[str], folder: Path) -> bytes:
+    lines = [f"{Path(os.path.relpath(file, folder)).as_posix()}\n" for file in files]
+    try:
+        return "".join(lines).encode()
+    except UnicodeEncodeError as error:
+        line = lines[error.object.count("\n", 0, error.start)].strip()
+        raise DataError(
+            f"{line!r}: a name that is not UTF-8 cannot stand in a list; rename the file"
+        ) from None
 
 
 def list_paths(output: Path, name: str) -> tuple[Path, Path]:
@@ -173,10 +189,14 @@ def list_paths(output: Path, name: str) -> tuple[Path, Path]:
     return output / f"{name}.txt", output / f"{name}_masks.txt"
 
 
-def config_lines(output: Path, name: str, mask_suffix: str = "") -> str:
+def config_lines(
+    output: Path, name: str, mask_suffix: str = "", band_suffixes: Sequence[str] | None = None
+) -> str:
     """The arguments that `Folder` takes for a split, as lines of a config."""
     images, masks = list_paths(output, name)
-    arguments = {"images": str(images), "masks": str(masks)}
+    arguments: dict[str, object] = {"images": str(images), "masks": str(masks)}
     if mask_suffix:
         arguments["mask_suffix"] = mask_suffix
-    return ", ".join(f"{json.dumps(key)}: {json.dumps(v)}" for key, v in arguments.items())
+    if band_suffixes:
+        arguments["band_suffixes"] = band_suffixes
+    return ", ".join(f'"{key}": {to_json(v)}' for key, v in arguments.items())

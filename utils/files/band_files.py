@@ -8,7 +8,7 @@ from pathlib import Path
 
 from utils.files.data_file import DataError
 from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.pairing import Pairing, by_stem, few, pair
+from utils.pairing import Pairing, by_stem, few, keep_existing, pair
 
 PICTURES = (*IMAGE_EXTENSIONS, ".npy")
 MASKS = (*MASK_EXTENSIONS, ".npy", ".jpg", ".jpeg")  # JPEG, to be refused with the reason
@@ -40,15 +40,53 @@ def pair_sources(
         different = set(band_suffixes) - {""}
         if not different or len(different) != len(band_suffixes):
             raise ValueError("band_suffixes: expected one a band, all different and none empty")
-        return pair_bands(
+        result = pair_bands(
             image_source, masks, mask_source, suffixes=band_suffixes, extensions=PICTURES, root=root
         )
-    images = by_stem(image_source, PICTURES, root=root)
-    if mask_suffix and image_source == mask_source:
-        images = {stem: path for stem, path in images.items() if not stem.endswith(mask_suffix)}
-    alone = next((stem for stem in sorted(images) if stem not in masks), None)
-    hint = "" if alone is None else _hint(alone, masks)
-    return pair(images, masks, image_source, mask_source, hint)
+    else:
+        images = by_stem(image_source, PICTURES, root=root)
+        if mask_suffix and image_source == mask_source:
+            images = {stem: path for stem, path in images.items() if not stem.endswith(mask_suffix)}
+        if image_source.is_file() or mask_source.is_file():
+            masks = match_tails(images, masks)
+        alone = next((stem for stem in sorted(images) if stem not in masks), None)
+        hint = "" if alone is None else _hint(alone, masks)
+        result = pair(images, masks, image_source, mask_source, hint)
+    for source in {image_source, mask_source}:
+        if source.is_file():
+            listed, result.samples = result.samples, []
+            result.add(keep_existing(listed, source))
+    return result
+
+
+def match_tails(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Path]:
+    """The masks, each by the key of its picture, where one or both come from lists.
+
+    A list may name files of one sub-folder only, so that what its lines have in common is an
+    accident. Two lists of the same names in the same order belong together line by line;
+    otherwise as many last parts of the paths are compared as pair the most.
+
+    Args:
+        images: Key -> picture, in the order of a list.
+        masks: Key -> mask, likewise.
+    """
+    names = [Path(key).name for key in images]
+    if names == [Path(key).name for key in masks]:
+        return dict(zip(images, masks.values(), strict=True))
+    best: tuple[int, dict[str, Path]] = (len(images.keys() & masks.keys()), dict(masks))
+    for depth in range(1, 1 + max(len(path.parts) for path in images.values())):
+        keys = {_tail(path, key, depth): key for key, path in images.items()}
+        tails = {_tail(path, key, depth): (key, path) for key, path in masks.items()}
+        count = len(keys.keys() & tails.keys())
+        if len(keys) == len(images) and len(tails) == len(masks) and count > best[0]:
+            found = {keys.get(tail, key): path for tail, (key, path) in tails.items()}
+            best = (count, found)
+    return best[1]
+
+
+def _tail(path: Path, key: str, depth: int) -> tuple[str, ...]:
+    """The last parts of a path, with the name that pictures and masks share."""
+    return (*path.parent.parts, Path(key).name)[-depth:]
 
 
 def _hint(stem: str, masks: Mapping[str, Path]) -> str:
