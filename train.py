@@ -97,12 +97,12 @@ def read_inputs(
 
     if arguments.resume in (None, "auto"):
         tree = parse_config(arguments.config or DEFAULT_CONFIG)
-        tree = include_pipelines(apply_overrides(tree, arguments.overrides))
+        tree = apply_overrides(tree, arguments.overrides)
         path = find_latest(tree) if arguments.resume else None
         if path is None:
             if arguments.resume:
                 print("no earlier run to resume; starting a new one")
-            return tree, None, None
+            return include_pipelines(tree), None, None
     else:
         path = named_checkpoint(Path(arguments.resume))
     from utils.checkpoint import load_checkpoint

@@ -7,8 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dataloaders
+from tests.conftest import ROOT
 from tests.test_transforms import FILL, away_from_edges, difference, make_image, make_label
 from utils.augmentation import Augmentation, class_numbers
+from utils.config import split_args
+from utils.config_file import parse_config
 from utils.files.data_file import DataError
 from utils.transforms import Geometry, blur, sample_geometry, warp
 
@@ -38,6 +42,8 @@ NEW = {
     "copy_paste": {"copy_paste": 0.7, "paste_classes": ["car"]},
     "mosaic": {"mosaic": 0.7},
 }
+# A pipeline of Albumentations.
+NOTHING = {"transform": {"__class_fullname__": "NoOp", "p": 1.0}}
 COLOURS = {"brightness", "contrast", "saturation", "hue"}
 
 
@@ -433,6 +439,73 @@ class TestNewOperations:
     def test_exception_contradictions(self, args, message, augment):
         with pytest.raises(ValueError, match=message):
             Augmentation(**{"class_names": NAMES, "augment": augment, **args})
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (
+                {"mosaic": 0.5, "brightness": 0.1, "base_size": 20, "crop_size": 9, "flip": True},
+                'base_size, crop_size, flip, brightness, mosaic: have no effect without "augment"',
+            ),
+            ({"cutout_size": 0.1}, 'cutout_size: has no effect without "augment": true'),
+            ({"albumentations": NOTHING}, 'albumentations: has no effect without "augment": true'),
+            (
+                {"val": True, "augment": True, "crop_size": 9, "flip": True, "rare_share": 0.1},
+                'augment, flip, rare_share: have no effect beside "val": true',
+            ),
+            (
+                {"augment": True, "cutout_size": 0.1},
+                "cutout_size: has no effect without cutout",
+            ),
+            (
+                {"augment": True, "cutout_size": 0.1, "rare_share": 0, "hue": 0.1},
+                "rare_share, cutout_size: have no effect without rare_classes and cutout",
+            ),
+            (
+                {"augment": True, "rare_share": 0.1, "max_class_ratio": 0.5, "crop_size": 9},
+                "rare_share: has no effect without rare_classes",
+            ),
+            ({"augment": True, "albumentations": NOTHING, "cutout_size": 0.1}, "cutout_size: has"),
+        ],
+    )
+    def test_feature_warns_of_what_has_no_effect(self, args, message, caplog):
+        if "albumentations" in args:
+            pytest.importorskip("albumentations")
+        Augmentation(class_names=NAMES, **args)
+        (record,) = caplog.records
+        assert record.levelname == "WARNING" and record.getMessage().startswith(message)
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            {},
+            {"scale": False},
+            {"augment": True},
+            TRAINING,
+            {"val": True},
+            {"val": True, "base_size": 20, "crop_size": 9},
+            {**CROPPED, "cutout": 2, "cutout_size": 0.1},
+            {**CROPPED, "rare_classes": ["dog"], "rare_share": 0.1},
+            *({**CROPPED, **args} for args in NEW.values()),
+        ],
+    )
+    def test_feature_no_warning_without_reason(self, args, caplog):
+        Augmentation(class_names=NAMES, **args)
+        assert not caplog.records
+
+    @pytest.mark.parametrize(
+        "path",
+        [ROOT / "config.json", ROOT / "tests/ancestor_config.jsonc", *ROOT.glob("configs/*.json")],
+        ids=lambda path: path.name,
+    )
+    def test_feature_no_warning_for_the_configs_that_come_along(self, path, caplog):
+        tree = parse_config(path)
+        for section in tree.keys() & {"train_loader", "val_loader", "test_loader"}:
+            args = tree[section]["args"]
+            names = args.get("classes") or getattr(dataloaders, tree[section]["type"]).classes
+            (own,) = split_args(args, Augmentation)
+            Augmentation(class_names=names, **own)
+        assert not caplog.records
 
     def test_exception_colours_of_other_types(self):
         with pytest.raises(DataError, match="defined for 8-bit RGB pictures, and this one has"):

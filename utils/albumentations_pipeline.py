@@ -29,6 +29,7 @@ REFUSED = {
     "Lambda": _PYTHON,
     "ReplayCompose": "it records what it does, which nobody reads; use Compose",
     "GridElasticDeform": "it fills the label with class 0; use ElasticTransform",
+    "Morphological": "it moves the outlines in the picture otherwise than in the label",
     **dict.fromkeys(
         ("AtLeastOneBBoxRandomCrop", "BBoxSafeRandomCrop", "RandomSizedBBoxSafeCrop"), _BOXES
     ),
@@ -46,8 +47,9 @@ class AlbumentationsPipeline:
     """Image and label through a pipeline of Albumentations.
 
     Labels are only ever copied (nearest interpolation), and every value that the pipeline would
-    fill a label with becomes the ignored one. Mistakes at which the library itself would warn and
-    go on with something else are errors.
+    fill a label with becomes the ignored one; a label that comes out with a value that it did not
+    hold is an error. So are mistakes at which the library itself would warn and go on with
+    something else.
 
     Args:
         source: What `albumentations.to_dict()` gives, or the path of a JSON or YAML file that
@@ -72,13 +74,11 @@ class AlbumentationsPipeline:
             raise ConfigError(where, builder.problems)
         self._compose = library.Compose([pipeline])
         leaves = list(_leaves(pipeline))
+        movers = [t for t in leaves if not isinstance(t, library.ImageOnlyTransform)]
+        self._movers = ", ".join(dict.fromkeys(type(t).__name__ for t in movers))
         self._changes_values = any(isinstance(t, library.ImageOnlyTransform) for t in leaves)
-        self._fills = [
-            (transform, name)
-            for transform in leaves
-            for name in ("fill_mask", "mask_drop_value")
-            if getattr(transform, name, None) is not None  # None leaves the label as it is
-        ]
+        # None leaves the label as it is.
+        self._fills = [t for t in leaves if getattr(t, "fill_mask", None) is not None]
 
     def __call__(
         self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, *, ignore_index: int
@@ -95,11 +95,12 @@ class AlbumentationsPipeline:
             Image (h, w, C) and label (h, w), of the types they came in.
 
         Raises:
-            DataError: If the library refuses the picture, or changes its type or channels.
+            DataError: If the library refuses the picture, changes its type or channels, or invents
+                a label.
         """
         self._check_input(image)
-        for transform, name in self._fills:
-            setattr(transform, name, ignore_index)
+        for transform in self._fills:
+            transform.fill_mask = ignore_index
         # Not set_random_seed: it would give every transform the same draws.
         self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         try:
@@ -114,7 +115,17 @@ class AlbumentationsPipeline:
                     f"albumentations: a {kind} came in as {old.shape}, {old.dtype}, and left as "
                     f"{new.shape}, {new.dtype}; remove what changes its type or channels"
                 )
+        self._check_label(label, new_label, ignore_index)
         return new_image, new_label
+
+    def _check_label(self, old: np.ndarray, new: np.ndarray, ignore_index: int) -> None:
+        """Refuse a value that the label did not hold: a net below the constructor's checks."""
+        invented = np.setdiff1d(_values(new), [*_values(old), ignore_index])[:5].tolist()
+        if invented:
+            raise DataError(
+                f"albumentations ({self._movers}): the label came out with {invented}, which it "
+                "did not hold; remove the transform that changes labels"
+            )
 
     def _check_input(self, image: np.ndarray) -> None:
         """Refuse what the library would clip or scale without a word."""
@@ -250,6 +261,15 @@ class _Builder:
             self.problems.append(
                 f"{path}: mask_interpolation {interpolation} would invent labels; use 0 (nearest)"
             )
+        if getattr(transform, "area_for_downscale", None) == "image_mask":
+            self.problems.append(
+                f'{path}: area_for_downscale "image_mask" would average labels; use "image"'
+            )
+        if getattr(transform, "mask_drop_value", None) is not None:
+            self.problems.append(
+                f"{path}: mask_drop_value drops other pixels of the label than of the picture; "
+                "leave it out"
+            )
         if image_only and not isinstance(transform, self.library.ImageOnlyTransform):
             self.problems.append(
                 f"{path}: would move a part of the channels and not the label; inside "
@@ -271,6 +291,12 @@ def _library() -> Any:
             f"seeded for each sample; {INSTALL}"
         )
     return albumentations
+
+
+def _values(label: np.ndarray) -> np.ndarray:
+    """The values that a label holds; faster than `np.unique`."""
+    plain = label.view(f"u{label.itemsize}").ravel()  # a negative one counts from above
+    return np.flatnonzero(np.bincount(plain)).astype(label.dtype)
 
 
 def _leaves(transform: Any) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
@@ -39,6 +40,11 @@ from utils.transforms import (
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 HalfTurn = Annotated[float, msgspec.Meta(ge=0, le=0.5)]
 
+CUTOUT_SIZE = 0.25
+RARE_SHARE = 0.5
+
+logger = logging.getLogger(__name__)
+
 
 class _Place(NamedTuple):
     """The generators of one picture's place."""
@@ -58,7 +64,8 @@ class _Outside(NamedTuple):
 class Augmentation:
     """What happens to an image and its label between the file and the batch.
 
-    `val` wins over `augment`; with neither the pair passes unchanged, whatever else is set.
+    `val` wins over `augment`; with neither the pair passes unchanged, whatever else is set. What is
+    set and has no effect is named in a warning.
     Training scales the long side, rotates, crops (padding at the bottom and right where the picture
     is smaller) and turns over, all of it in one warp; then comes what mixes pictures, then what
     changes the image alone: blur, colours (of the padding too), cutout. Validation scales the short
@@ -121,10 +128,10 @@ class Augmentation:
         saturation: NonNegativeFloat = 0.0,
         hue: HalfTurn = 0.0,
         cutout: NonNegativeInt = 0,
-        cutout_size: Fraction = 0.25,
+        cutout_size: Fraction = CUTOUT_SIZE,
         max_class_ratio: Fraction | None = None,
         rare_classes: list[str | int] | None = None,
-        rare_share: Probability = 0.5,
+        rare_share: Probability = RARE_SHARE,
         copy_paste: Probability = 0.0,
         paste_classes: list[str | int] | None = None,
         mosaic: Probability = 0.0,
@@ -166,9 +173,9 @@ class Augmentation:
         self._check(used, channels)
         self._spawns = bool(used)
         self.pipeline: AlbumentationsPipeline | None = None
+        first = ("base_size", "crop_size", "flip", "rotate", "blur")
+        used = [name for name in first if getattr(self, name)] + used
         if albumentations is not None:
-            first = ("base_size", "crop_size", "flip", "rotate", "blur")
-            used = [name for name in first if getattr(self, name)] + used
             if used:
                 raise ValueError(
                     f"albumentations: stands for the whole augmentation, and {', '.join(used)} "
@@ -176,6 +183,26 @@ class Augmentation:
                     "other"
                 )
             self.pipeline = AlbumentationsPipeline(albumentations)
+            used.append("albumentations")
+        shares = {"rare_share": rare_share != RARE_SHARE, "cutout_size": cutout_size != CUTOUT_SIZE}
+        self._warn_of_idle(used, [name for name, changed in shares.items() if changed])
+
+    def _warn_of_idle(self, used: list[str], shares: list[str]) -> None:
+        """Name what is set and has no effect; `shares` says how, where another one is used."""
+        if self.val:
+            idle = ["augment"] * self.augment + used + shares
+            idle = [name for name in idle if name not in ("base_size", "crop_size")]
+            why = 'beside "val": true'
+        elif not self.augment:
+            idle, why = used + shares, 'without "augment": true'
+        else:
+            needs = {"rare_share": "rare_classes", "cutout_size": "cutout"}
+            idle = [name for name in shares if needs[name] not in used]
+            why = f"without {' and '.join(needs[name] for name in idle)}"
+        if idle:
+            logger.warning(
+                "%s: %s no effect %s", ", ".join(idle), "has" if len(idle) == 1 else "have", why
+            )
 
     def _check(self, used: Sequence[str], channels: int) -> None:
         """Refuse new operations that cannot work."""

@@ -62,10 +62,6 @@ class Choices:
             raise ValueError(f"{argument}: {problem}")
 
 
-MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
-
-MAX_DEPTH = 50
-
 _MISSING: Any = inspect.Parameter.empty
 _DERIVED = ("tree", "warnings")  # fields of Config that no file holds
 

@@ -173,6 +173,24 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     return result
 
 
+def include_pipelines(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which each loader's `albumentations` is what its file holds, not the path.
+
+    What a run stores is then complete in itself: the file may change or go before it is resumed.
+
+    Raises:
+        ConfigError: If a file cannot be read.
+    """
+    result = dict(tree)
+    for name in ("train_loader", "val_loader", "test_loader"):
+        loader: Any = tree.get(name)
+        args: Any = loader.get("args") if isinstance(loader, dict) else None
+        path = args.get("albumentations") if isinstance(args, dict) else None
+        if isinstance(path, str):
+            result[name] = {**loader, "args": {**args, "albumentations": parse_config(path)}}
+    return result
+
+
 def suggest(name: str, options: Iterable[str], *, listing: bool = False) -> str:
     """`"; did you mean 'PSPNet'?"`, else the choices (if `listing`), else nothing."""
     options = list(options)
