@@ -57,6 +57,7 @@ class CityScapes(BaseDataset):
     )  # fmt: skip
     mean = (0.28689529, 0.32513294, 0.28389176)
     std = (0.17613647, 0.18099176, 0.17772235)
+    void = (255,)
     label_map: Mapping[int, int] | None = LABEL_MAP
 
     def __init__(self, data_dir: str, split: Split, *, mode: Mode = "fine") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -97,6 +98,7 @@ class COCO(BaseDataset):
     palette = PALETTE
     mean = (0.43931922, 0.41310471, 0.37480941)
     std = (0.24272706, 0.23649098, 0.23429529)
+    void: Sequence[int] = (255,)
 
     def __init__(
         self,

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from base.base_dataset import BaseDataset, DataError
 from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
 from utils.pairing import by_stem, nearest, pair
@@ -46,6 +44,8 @@ class DeepScene(BaseDataset):
         (0, 120, 255),
         (0, 0, 0),
     )
+    void = ()
+    colours_only = True
 
     def __init__(self, data_dir: str, split: Literal["training", "validation"]) -> None:
         if split not in FOLDERS:
@@ -57,20 +57,6 @@ class DeepScene(BaseDataset):
         self.colour_map = {colour: label for label, colour in enumerate(self.palette)}
         self.colour_map[self.palette[0]] = -1
         super().__init__(pairing)
-
-    def load_mask(self, index: int) -> np.ndarray:
-        """The colours (H, W, 3) of a mask.
-
-        Raises:
-            DataError: If the file cannot be used or holds no colours.
-        """
-        mask = super().load_mask(index)
-        if mask.ndim != 3:
-            raise DataError(
-                f"{self.mask_file(index)}: holds ids where the colours of GT_color were expected; "
-                "save it as RGB"
-            )
-        return mask
 
 
 def _find_root(data_dir: Path) -> Path:

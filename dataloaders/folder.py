@@ -29,7 +29,9 @@ class Folder(BaseDataset):
     `berlin/1.jpg` to `berlin/1.png`.
 
     Masks hold class ids (grey or palette pictures), or colours if `palette` or a `label_map` of
-    colours says which is which.
+    colours says which is which. With a `label_map` of colours alone, grey and palette masks stand
+    for the colours that they show; with `palette`, palette masks do that use the classes' colours
+    in an order of their own.
 
     Pictures are of 8 bits, read as RGB. If the first is a TIFF or PNG of another kind or an NPY
     file, or one of the arguments from `bands` to `rgb` is given, all bands are read as they are
@@ -43,7 +45,8 @@ class Folder(BaseDataset):
         masks: A folder, or a text file with one mask a line.
         mask_suffix: What a mask's stem has behind the picture's: `"_gt"` for `1.jpg`, `1_gt.png`.
         palette: A colour [r, g, b] for each class; the VOC colours by default.
-        ignore_index: The id or ids in the masks that do not count; 255 by default.
+        ignore_index: The id or ids in the masks that do not count; by default 255, unless it is a
+            class, and the `ignore_index` at the top of the config.
         label_map: Id or `"r,g,b"` in the masks -> class, or -1 for what does not count. Ids that
             it does not name are errors.
         mean: Mean of each channel: in 0..1 for 8 bits, else in the unit of the file. ImageNet's
@@ -103,6 +106,7 @@ class Folder(BaseDataset):
             self.colour_map = {colour: i for i, colour in enumerate(palette)}
         if label_map is not None:
             self.label_map, self.colour_map = _parse_label_map(label_map, count)
+            self.colours_only = self.label_map is None
         image_source, mask_source = _sources(data_dir, split, images, masks)
         pairing = pair_sources(
             image_source,

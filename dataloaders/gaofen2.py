@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
 from base.base_dataset import BaseDataset, DataError
 from utils.config import PositiveFloat, PositiveInt
 from utils.config_file import suggest
 from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
+from utils.files.mask_colours import read_colours
 from utils.pairing import Pairing, by_stem, nearest, pair
 
 Split = Literal["train", "valid", "all"]
@@ -48,6 +51,7 @@ class Gaofen2(BaseDataset):
     )  # fmt: skip
     mean: Sequence[float] = (0.48016, 0.49194, 0.45625)
     std: Sequence[float] = (0.22736, 0.2107, 0.23557)
+    void = (255,)
 
     def __init__(
         self,
@@ -70,6 +74,15 @@ class Gaofen2(BaseDataset):
             pairing.samples, self.band_rule, mean, std, (self.mean, self.std)
         )
         super().__init__(pairing)
+
+    def load_mask(self, index: int) -> np.ndarray:
+        """A mask as stored: ids (H, W), or colours (H, W, 3), which alone lie beside pictures.
+
+        Raises:
+            DataError: If the file cannot be used.
+        """
+        file = Path(self.mask_file(index))
+        return read_colours(file) if file.parent.name == "img" else super().load_mask(index)
 
 
 def _find(data_dir: Path, split: str) -> Pairing:

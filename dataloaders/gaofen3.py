@@ -66,6 +66,8 @@ class Gaofen3(BaseDataset):
         (0, 255, 255), (255, 255, 0), (0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255),
         (0, 0, 0),
     )  # fmt: skip
+    void = ()
+    colours_only = True
 
     def __init__(
         self,

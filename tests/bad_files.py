@@ -14,6 +14,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from tests.raster_files import set_fields
+
 HEIGHT, WIDTH = 24, 40
 Outcome = np.ndarray | str | None
 
@@ -210,6 +212,12 @@ PNGS = [
     Kind("huge.png", png(PHOTO, 2, size=(60000, 60000)), "60000x60000", "60000x60000"),
     Kind("huge_palette.png", png(IDS, 3, extra=PLTE, size=(60000, 60000)), "60000x60000",
          "60000x60000"),
+    Kind("claims.png", png(PHOTO, 2, size=(13000, 13000)), "bytes cannot hold",
+         "bytes cannot hold"),
+    Kind("claims_bits.png", png(IDS & 1, 0, 1, size=(13000, 13000)), "bytes cannot hold",
+         "bytes cannot hold"),
+    Kind("white.png", png(np.full((1600, 1600), 1, np.uint8), 0, 1),
+         np.full((1600, 1600, 3), 255, np.uint8), np.ones((1600, 1600), np.uint8)),
     Kind("one_pixel.png", png(PHOTO[:1, :1], 2), PHOTO[:1, :1], PHOTO[:1, :1]),
     Kind("narrow.png", png(GREY[:, :1].repeat(50, 0), 0), GREY_AS_RGB[:, :1].repeat(50, 0),
          GREY[:, :1].repeat(50, 0)),
@@ -247,6 +255,19 @@ ODD_SAMPLING = base64.b64decode(
     "HBCSMzUvAVYnLRChYkNOEl8RcYGRomJygpKjU2Nzg5OkNERUZHSElKU1RVVldYWVpjZGVmZ2hpanN0dXZ3eHl6goOE"
     "hYaHiImKkpOUlZaXmJmaoqOkpaanqKmqsrO0tba3uLm6wsPExcbHyMnK0tPU1dbX2Nna4uPk5ebn6Onq8vP09fb3+P"
     "n6/9oADAMBAAIRAxEAPwDm9JgvYrgSWs0SyDsz4z7VNqH9o+bIstxG3mNvaNJCRnGOfwoqrE6H/9k="
+)
+# 16x8 pixels by imagecodecs' jpeg8_encode(..., level=50, outcolorspace="YCCK").
+YCCK = base64.b64decode(
+    "/9j/7gAOQWRvYmUAZAAAAAAC/9sAQwAQCwwODAoQDg0OEhEQExgoGhgWFhgxIyUdKDozPTw5Mzg3QEhcTkBEV0U3OF"
+    "BtUVdfYmdoZz5NcXlwZHhcZWdj/9sAQwEREhIYFRgvGhovY0I4QmNjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2Nj"
+    "Y2NjY2NjY2NjY2NjY2NjY2NjY2Nj/8AAFAgACAAQBAEiAAIRAQMRAQQiAP/EAB8AAAEFAQEBAQEBAAAAAAAAAAABAg"
+    "MEBQYHCAkKC//EALUQAAIBAwMCBAMFBQQEAAABfQECAwAEEQUSITFBBhNRYQcicRQygZGhCCNCscEVUtHwJDNicoIJ"
+    "ChYXGBkaJSYnKCkqNDU2Nzg5OkNERUZHSElKU1RVVldYWVpjZGVmZ2hpanN0dXZ3eHl6g4SFhoeIiYqSk5SVlpeYmZ"
+    "qio6Slpqeoqaqys7S1tre4ubrCw8TFxsfIycrS09TV1tfY2drh4uPk5ebn6Onq8fLz9PX29/j5+v/EAB8BAAMBAQEB"
+    "AQEBAQEAAAAAAAABAgMEBQYHCAkKC//EALURAAIBAgQEAwQHBQQEAAECdwABAgMRBAUhMQYSQVEHYXETIjKBCBRCka"
+    "GxwQkjM1LwFWJy0QoWJDThJfEXGBkaJicoKSo1Njc4OTpDREVGR0hJSlNUVVZXWFlaY2RlZmdoaWpzdHV2d3h5eoKD"
+    "hIWGh4iJipKTlJWWl5iZmqKjpKWmp6ipqrKztLW2t7i5usLDxMXGx8jJytLT1NXW19jZ2uLj5OXm5+jp6vLz9PX29/"
+    "j5+v/aAA4EAQACEQMRBAAAPwCK8jM8ZVap6fZvaTF3GBRRSwVNPVm2Dk6s05GPaX8c8gVTW/BOtmodzgUUV//Z"
 )
 
 
@@ -297,8 +318,15 @@ JPEGS = [
     _jpeg("behind_end.jpg", GOOD_JPEG + b"notes" * 99, pillow(GOOD_JPEG)),
     _jpeg("progressive.jpg", PROGRESSIVE, pillow(PROGRESSIVE)),
     _jpeg("arithmetic.jpg", ARITHMETIC, pillow(ARITHMETIC)),
-    _jpeg("odd_sampling.jpg", ODD_SAMPLING, pillow(ODD_SAMPLING)),
-    _jpeg("cmyk.jpg", CMYK, PHOTO, 40),  # two lossy steps
+    _jpeg("odd_sampling.jpg", ODD_SAMPLING, "sampling .3x1 1x1 1x1. in which damage is not"),
+    _jpeg("odd_cmyk.jpg", encode(Image.fromarray(PHOTO).convert("CMYK"), "JPEG", subsampling=2),
+          "2x2 1x1 1x1 1x1"),
+    _jpeg("cmyk_ycc.jpg", YCCK, pillow(YCCK), 0),
+    _jpeg("zeros_in_cmyk.jpg", patch(CMYK, len(CMYK) * 2 // 3, bytes(100))),
+    _jpeg("zeros_in_ycck.jpg", patch(YCCK, len(YCCK) // 2, bytes(100))),
+    _jpeg("claims.jpg", patch(GOOD_JPEG, FRAME + 5, struct.pack(">HH", 13000, 13000)),
+          "bytes cannot hold"),
+    _jpeg("cmyk.jpg", CMYK, pillow(CMYK), 0),
     _jpeg("grey.jpg", encode(GREY, "JPEG", quality=100), GREY_AS_RGB, 4),
     _jpeg("restarts.jpg", RESTARTS, pillow(GOOD_JPEG)),
     _jpeg("two_views.jpg", encode(Image.fromarray(PHOTO), "MPO", quality=90, save_all=True,
@@ -349,6 +377,19 @@ def _huge_tiff() -> bytes:
     return good
 
 
+def _packed_tiff(kind: str, *, data: bytes = b"", size: int = 0, zeros: bool = False) -> bytes:
+    """A compressed TIFF by libtiff, with other content, another size, or a hole of 100 bytes."""
+    good = encode(PHOTO, "TIFF", compression=kind if kind == "packbits" else f"tiff_{kind}"
+                  if kind != "jpeg" else kind)  # fmt: skip
+    with tifffile.TiffFile(io.BytesIO(good)) as tiff:
+        (start,), (length,) = tiff.pages.first.dataoffsets, tiff.pages.first.databytecounts
+    if zeros:
+        return patch(good, start + length // 2, bytes(100))
+    if data:
+        return set_fields(good, {273: (1, len(good)), 279: (1, len(data))}) + data
+    return set_fields(good, dict.fromkeys((256, 257, 278), (1, size)))
+
+
 def _circular_tiff() -> bytes:
     """The page behind the second one is the second one again."""
     data = _tiff((IDS, {}), (FEW_IDS, {}))
@@ -370,6 +411,8 @@ LOSSY = encode(PHOTO, "WEBP", quality=90)
 LOSSLESS = encode(PHOTO, "WEBP", lossless=True)
 TIFF = _tiff((PHOTO, {"photometric": "rgb"}))
 NO_ID = "expected one of class ids"
+YCC_TIFF = encode(Image.fromarray(PHOTO).convert("YCbCr"), "TIFF", compression="jpeg", quality=95)
+CMYK_TIFF = encode(Image.fromarray(PHOTO).convert("CMYK"), "TIFF")
 THUMBNAIL = (np.zeros((6, 10, 3), np.uint8), {"photometric": "rgb", "subfiletype": 1})
 
 OTHERS = [
@@ -397,6 +440,22 @@ OTHERS = [
     Kind("animated.gif", _animation("GIF"), "holds 2 pictures", "holds 2 pictures"),
     Kind("huge.gif", patch(GIF, 6, struct.pack("<HH", 60000, 60000)), "60000x60000|pixels",
          "60000x60000|pixels"),
+    Kind("claims.gif", patch(GIF, 6, struct.pack("<HH", 9000, 9000)), "bytes cannot hold",
+         "bytes cannot hold"),
+    Kind("claims.bmp", patch(BMP, 18, struct.pack("<II", 9000, 9000)), "bytes cannot hold",
+         "bytes cannot hold"),
+    Kind("claims.tif", _packed_tiff("adobe_deflate", size=13000), "bytes cannot hold",
+         "bytes cannot hold"),
+    Kind("strip_bomb.tif", _packed_tiff("adobe_deflate", data=BOMB), "damaged", "damaged"),
+    *(Kind(f"zeros_in_{name}.tif", _packed_tiff(name, zeros=True), "damaged", "damaged")
+      for name in ("adobe_deflate", "packbits", "jpeg")),
+    Kind("white_is_zero.tif", _tiff((GREY, {"photometric": "miniswhite"})),
+         255 - GREY_AS_RGB, GREY),
+    Kind("ycc.tif", YCC_TIFF, pillow(YCC_TIFF), pillow(YCC_TIFF), 3),
+    Kind("cmyk.tif", CMYK_TIFF, pillow(CMYK_TIFF)),
+    Kind("rgba.tif", encode(np.dstack([PHOTO, ALPHA]), "TIFF"), PHOTO, PHOTO),
+    Kind("one_bit.tif", encode(Image.fromarray(GREY > 99), "TIFF"),
+         np.dstack([(GREY > 99) * np.uint8(255)] * 3), (GREY > 99).astype(np.uint8)),
     Kind("good.tif", TIFF, PHOTO, PHOTO),
     Kind("cut.tif", TIFF[: len(TIFF) // 2], "damaged|cut off", "damaged|cut off"),
     Kind("palette.tif", encode(Image.open(io.BytesIO(png(IDS, 3, extra=PLTE))), "TIFF"),

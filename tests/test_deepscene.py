@@ -72,9 +72,19 @@ def test_exception_deepscene_masks(tree):
     save(tree / "train/GT_color/b1-99445_mask.png", mask)
     with pytest.raises(DataError, match=r"b1-99445_mask\.png: 2 pixels .*\(1, 60, 0\)"):
         label_of(DeepScene(str(tree), "training"))
-    save(tree / "train/GT_color/b1-99445_mask.png", mask[..., 0] % 6)
-    with pytest.raises(DataError, match=r"b1-99445_mask\.png: holds ids where the colours"):
+    save(tree / "train/GT_color/b1-99445_mask.png", mask[..., 0] % 6 + 1)  # ids
+    with pytest.raises(DataError, match=r"colour that is no class.*\(1, 1, 1\)"):
         label_of(DeepScene(str(tree), "training"))
+
+
+def test_feature_deepscene_grey_and_palette_masks_are_colours(tree):
+    """Black is the only obstacle, in whatever way it is stored."""
+    expected = label_of(DeepScene(str(tree), "training"))
+    file = next((tree / "train/GT_color").glob("b1-99445*"))
+    Image.fromarray(np.asarray(Image.open(file).convert("RGB"))).quantize(7).save(file)
+    assert np.array_equal(label_of(DeepScene(str(tree), "training")), expected)
+    save(file, np.full(expected.shape, 170, np.uint8))
+    assert (label_of(DeepScene(str(tree), "training")) == 1).all()
 
 
 def test_feature_deepscene_missing_files_are_problems(tree):

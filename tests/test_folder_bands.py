@@ -5,13 +5,13 @@ import pytest
 import tifffile
 from PIL import Image
 
-from base.base_dataset import DataError
+from base.base_dataset import BaseDataset, DataError
 from base.samples import Samples
 from dataloaders import Folder
 from tests.raster_files import nodata_tag, raw_tiff, save, values
 from utils.augmentation import Augmentation
 from utils.files.band_rule import StatisticsMissing, measure
-from utils.files.raster_io import BandRule
+from utils.files.raster_io import BandRule, is_plain_picture
 
 
 @pytest.fixture
@@ -75,7 +75,8 @@ def test_exception_no_picture_can_be_read(tree):
         (tree / f"images/{i}.tif").write_bytes(b"II*\0")
     with pytest.raises(DataError, match=r"images/0\.tif: is cut off or damaged"):
         Folder(classes=3, data_dir=str(tree), bands=[1])
-    assert Folder(classes=3, data_dir=str(tree)).band_rule is None  # each is an error when read
+    with pytest.raises(DataError, match=r"images/0\.tif: has a damaged header"):
+        Folder(classes=3, data_dir=str(tree))
 
 
 def test_feature_8_bits_count_from_0_to_1(tmp_path):
@@ -117,6 +118,42 @@ def test_feature_measure_is_exact_far_from_zero():
 
 
 # --- which pictures, which bands
+
+
+def test_feature_an_alpha_that_is_no_transparency_is_a_band(tmp_path):
+    """tifffile calls the fourth band of uint8 alpha, whatever is in it."""
+    array = values((9, 11, 4), "uint8")
+    save(tmp_path / "masks/1.png", np.zeros((9, 11), np.uint8))
+    (tmp_path / "images").mkdir()
+    infrared = array[..., 3].copy()
+    for alpha, is_band in ((77, False), (infrared // 128 * 255, False), (infrared, True)):
+        array[..., 3] = alpha
+        tifffile.imwrite(
+            tmp_path / "images/1.tif", array, photometric="rgb", extrasamples=["unassalpha"]
+        )
+        statistics = {"mean": [0.5] * 4, "std": [1.0] * 4} if is_band else {}
+        dataset = Folder(classes=2, data_dir=str(tmp_path), **statistics)
+        assert np.array_equal(dataset.load(0).image, array if is_band else array[..., :3])
+    assert "4 bands" in str(missing_statistics(classes=2, data_dir=str(tmp_path)))
+
+
+def test_feature_nodata_of_8_bits_counts(tmp_path):
+    array = values((9, 11, 3), "uint8") | 1
+    array[2, 3] = 0
+    save(tmp_path / "masks/1.png", np.zeros((9, 11), np.uint8))
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(
+        tmp_path / "images/1.tif", array, photometric="rgb",
+        extratags=[(42113, "s", 0, "0", True)],
+    )  # fmt: skip
+    dataset = Folder(classes=2, data_dir=str(tmp_path))
+    assert dataset.mean == BaseDataset.mean
+    missing = dataset.load(0).missing
+    assert missing.sum() == 1 and missing[2, 3]
+    assert is_plain_picture(tmp_path / "images/1.tif") is False
+    picture = Image.fromarray(array).quantize(4)
+    picture.save(tmp_path / "images/1.tif", tiffinfo={42113: "0"})
+    assert Folder(classes=2, data_dir=str(tmp_path)).band_rule is None  # indices are no bands
 
 
 def test_feature_plain_pictures_stay_as_they_are(tmp_path):

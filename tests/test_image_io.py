@@ -9,6 +9,7 @@ from PIL import Image
 from utils.files import image_io
 from utils.files.data_file import DataError
 from utils.files.image_io import list_images, read_image, read_mask
+from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
 from utils.labels import LabelMap
 
 
@@ -126,6 +127,16 @@ def test_feature_masks_keep_their_ids(tmp_path):
         read_mask(tmp_path / "x.jpg")
 
 
+def test_feature_masks_and_pictures_of_every_ending(tmp_path):
+    save = Image.fromarray(np.zeros((4, 4), np.uint8)).save
+    for ending in IMAGE_EXTENSIONS:
+        save(tmp_path / f"x{ending}", **({"lossless": True} if ending == ".webp" else {}))
+        assert read_image(tmp_path / f"x{ending}").shape == (4, 4, 3)
+        if ending in MASK_EXTENSIONS:
+            assert not read_mask(tmp_path / f"x{ending}").any()
+    assert set(IMAGE_EXTENSIONS) - set(MASK_EXTENSIONS) == {".jpg", ".jpeg"}
+
+
 def test_feature_listing(tmp_path):
     for name in ("b.JPG", "a.x.png", "sub/c.jpeg", ".hidden.png", ".git/d.png", "Thumbs.db"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -175,6 +186,31 @@ def test_exception_far_out_of_range():
         LabelMap(2, 255)(np.array([[-5, 0]], np.int32), "m")
     assert LabelMap(2, -1)(np.array([[-1, 1]], np.int32), "m").tolist() == [[-1, 1]]
     assert LabelMap(300, -1)(np.array([[299, 65535]], np.int32) % 300, "m").tolist() == [[299, 135]]
+
+
+def test_feature_the_ids_of_a_dataset_alone_are_ignored():
+    """The label of the program, 0 or 200, is no id where the dataset names its own."""
+    mask = np.array([[0, 1, 2, 255]], np.uint8)
+    assert LabelMap(3, 200, void=(255,))(mask, "m").tolist() == [[0, 1, 2, 200]]
+    with pytest.raises(DataError, match=r"label 200, .*nor ignored \(255\)"):
+        LabelMap(3, 200, void=(255,))(np.array([[200]], np.uint8), "m")
+    with pytest.raises(DataError, match=r"label 255, .*nor ignored \(7, 9\)"):
+        LabelMap(3, 255, void=(7, 9))(mask, "m")
+    with pytest.raises(DataError, match=r"label 255, .*nor ignored \(none is\)"):
+        LabelMap(3, 255, void=())(mask, "m")
+    assert LabelMap(3, -1, void=(1,))(mask[:, :3], "m").tolist() == [[0, -1, 2]]
+
+
+def test_feature_ignored_by_default_are_255_and_the_label():
+    mask = np.array([[0, 2, 200, 255]], np.uint8)
+    assert LabelMap(3, 200)(mask, "m").tolist() == [[0, 2, 200, 200]]
+    with pytest.raises(DataError, match=r"label 9, .*nor ignored \(255, 200\)"):
+        LabelMap(3, 200)(np.array([[9]], np.uint8), "m")
+    assert LabelMap(256, -1)(mask, "m").tolist() == mask.tolist()  # a class wins
+    assert LabelMap(300, -1)(np.array([[255, 299]]), "m").tolist() == [[255, 299]]
+    assert LabelMap(300, -1, void=(255,))(np.array([[255, 299]]), "m").tolist() == [[-1, 299]]
+    with pytest.raises(DataError, match="label 200, which the label map does not name"):
+        LabelMap(3, 200, ids={0: 0, 2: 1})(mask, "m")
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -578,6 +578,13 @@ def test_feature_files_of_one_band(tmp_path):
     (tmp_path / names[2]).unlink()
     with pytest.raises(DataError, match=r"its band 1_VV\.tif is missing"):
         band_siblings(tmp_path / names[0], rule.suffixes)
+    for other in ("1_VV.PNG", "1_VV.npy"):
+        write(tmp_path / other, b"x")
+        if other == "1_VV.PNG":
+            found = band_siblings(tmp_path / names[0], rule.suffixes)
+            assert found == (*files[:2], str(tmp_path / other))
+    with pytest.raises(DataError, match=r"its band 1_VV\.tif is there with several extensions"):
+        band_siblings(tmp_path / names[0], rule.suffixes)
 
 
 def test_exception_rule(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 
 from utils.files.data_file import DataError
 
+_USUAL_VOID = 255
 _INVALID = -32768  # no class and never an ignored value
 _LOWEST, _HIGHEST = -32768, 65535  # what a mask may hold
 
@@ -20,7 +21,8 @@ class LabelMap:
     Args:
         num_classes: K, without the ignored label.
         ignore_index: The label to give to pixels that do not count.
-        void: Ids in the mask that do not count.
+        void: Ids in the mask that do not count; None for 255 where that is no class, and, where
+            ids are classes, `ignore_index`.
         ids: Id in the mask -> class or -1 for ignored; ids that it does not name are errors.
             Without it, ids are classes.
         colours: (r, g, b) in the mask -> class, or -1 for ignored.
@@ -31,7 +33,7 @@ class LabelMap:
         num_classes: int,
         ignore_index: int,
         *,
-        void: Sequence[int] = (),
+        void: Sequence[int] | None = None,
         ids: Mapping[int, int] | None = None,
         colours: Mapping[tuple[int, int, int], int] | None = None,
     ) -> None:
@@ -40,9 +42,13 @@ class LabelMap:
         self._is_mapped = ids is not None
         small = num_classes <= 256 and 0 <= ignore_index <= 255
         self.dtype: type[np.uint8] | type[np.int16] = np.uint8 if small else np.int16
+        if void is None:
+            void = [_USUAL_VOID] if num_classes <= _USUAL_VOID else []  # else it is a class
+            void += [] if self._is_mapped else [ignore_index]
+        self._void = list(dict.fromkeys(void))
         void_table = dict.fromkeys(void, -1)
         if ids is None:
-            table = {**{i: i for i in range(num_classes)}, ignore_index: -1, **void_table}
+            table = {**{i: i for i in range(num_classes)}, **void_table}
         else:
             table = {**void_table, **ids}  # what a map names, it means
         self._table = np.full(_HIGHEST - _LOWEST + 1, _INVALID, np.int16)
@@ -128,7 +134,7 @@ class LabelMap:
             "which the label map does not name"
             if self._is_mapped
             else f"which is neither a class (0..{self.num_classes - 1}) nor ignored "
-            f"({self.ignore_index})"
+            f"({', '.join(map(str, self._void)) or 'none is'})"
         )
         raise DataError(
             f"{name}: {values.size} pixels have label {seen}, {known}; put the mask right, "

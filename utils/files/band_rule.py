@@ -62,7 +62,7 @@ def choose_rule(
         None for plain 8-bit pictures, if none of the other arguments is given.
 
     Raises:
-        DataError: If arguments are given and no picture can be read.
+        DataError: If no picture can be read.
         ValueError: If the arguments do not fit the pictures or each other.
     """
     if bands is not None and suffixes:
@@ -93,7 +93,7 @@ def choose_rule(
             clip=None if clip is None else _parse_clip(clip, channels),
             nodata=nodata,
         )
-    if asked and error is not None:
+    if error is not None:
         raise error
     return None
 

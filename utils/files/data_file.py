@@ -74,3 +74,22 @@ def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
             f"{path}: claims {width}x{height}, more than {MAX_PIXELS / 1e6:.0f} million pixels; "
             "cut it into tiles"
         )
+
+
+def check_stored(path: str | os.PathLike[str], claimed: float, stored: int, most: int) -> None:
+    """Refuse a header that claims what its few bytes cannot hold, before memory is asked for.
+
+    Args:
+        path: For messages.
+        claimed: Bytes or pixels of the decoded picture.
+        stored: Bytes of the file.
+        most: What one byte can hold at most in the file's format.
+
+    Raises:
+        DataError: If the picture is larger than that.
+    """
+    if claimed > stored * most:
+        raise DataError(
+            f"{path}: is damaged: its {stored} bytes cannot hold the size that its header claims; "
+            "copy or export it again"
+        )

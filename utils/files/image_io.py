@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -15,11 +16,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from utils.files.data_file import DataError, check_pixels, read_bytes
+from utils.files.data_file import DataError, check_pixels, check_stored, read_bytes
 from utils.files.file_facts import file_facts
 from utils.files.jpeg_file import JPEG_START, mend_scan, read_jpeg_header
 from utils.files.npy_file import NPY_START, read_npy
 from utils.files.png_file import (
+    MAX_INFLATION,
     PALETTE,
     PNG_START,
     RGB,
@@ -28,13 +30,15 @@ from utils.files.png_file import (
     needed_chunks,
     read_png_header,
 )
-from utils.files.tiff_io import TIFF_STARTS, is_plain_tiff, read_tiff
+from utils.files.tiff_io import TIFF_STARTS, is_plain_tiff, read_plain_tiff, read_tiff
 from utils.formats import IMAGE_EXTENSIONS
 
 # What Pillow is asked to read; others hide damage, or start other programs.
-_PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "TIFF", "WEBP")
-# Those that TurboJPEG knows: https://libjpeg-turbo.org/Documentation/Documentation
-_TURBO_SAMPLINGS = ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1))
+_PILLOW_FORMATS = ("BMP", "GIF", "TIFF", "WEBP")
+
+# Pixels that a byte can hold. JPEG: a code of one bit is a block of 64, arithmetic coding takes
+# less. GIF: twelve bits stand for 3839 pixels at most. A lossless WebP needs no bit for a pixel.
+_MOST_IN_BYTE = {"JPEG": 2000, "BMP": 8, "GIF": 2600}
 
 # Of a TIFF alone, Pillow applies the orientation, and nobody can tell it not to.
 _TURNED_BACK = {
@@ -128,14 +132,22 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     check_pixels(path, header.width, header.height)
     if header.bits != 8:
         raise DataError(f"{path}: has {header.bits} bits a channel; convert it to 8 bits")
-    first, *others = header.sampling
-    known = first in _TURBO_SAMPLINGS and others == [(1, 1), (1, 1)]
-    if known or len(header.sampling) == 1:
-        try:
-            return simplejpeg.decode_jpeg(mend_scan(data, header))
-        except ValueError as error:
-            raise _damaged(path, error) from None
-    return np.array(_open(path, data).convert("RGB"))
+    check_stored(path, header.width * header.height, len(data), _MOST_IN_BYTE["JPEG"])
+    is_cmyk = len(header.sampling) == 4
+    try:
+        pixels = simplejpeg.decode_jpeg(mend_scan(data, header), "CMYK" if is_cmyk else "RGB")
+    except ValueError as error:
+        if "subsampling" in str(error):  # what TurboJPEG does not know, nobody decodes strictly
+            factors = " ".join(f"{across}x{down}" for across, down in header.sampling)
+            raise DataError(
+                f"{path}: is damaged, or has a sampling ({factors}) in which damage is not found; "
+                "convert it to RGB and save it again"
+            ) from None
+        raise _damaged(path, error) from None
+    if not is_cmyk:
+        return pixels
+    # The file holds the inverse, as Adobe's programs began to write it.
+    return np.array(Image.fromarray(255 - pixels, "CMYK").convert("RGB"))
 
 
 def _check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> PngHeader:
@@ -145,6 +157,7 @@ def _check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> P
     if header.bits > max_bits:
         raise DataError(f"{path}: has {header.bits} bits a channel; convert it to {max_bits} bits")
     _check_frames(path, header.frames)
+    check_stored(path, header.raw_bytes, len(data), MAX_INFLATION)
     return header
 
 
@@ -191,6 +204,9 @@ def _read_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
             f"{path}: is no plain picture but {facts.channels} x {facts.bits} bits a pixel "
             f"({facts.mode}); convert it to RGB with 8 bits a channel, or name the bands to read"
         )
+    pixels = read_plain_tiff(path)
+    if pixels is not None:
+        return pixels
     picture = _open(path, data).convert("RGB")
     turn = _TURNED_BACK.get(facts.exif_orientation or 1)
     return np.array(picture if turn is None else picture.transpose(turn))
@@ -244,8 +260,9 @@ def _open(path: str | os.PathLike[str], data: bytes) -> ImageFile.ImageFile:
             warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
             check_pixels(path, *picture.size)
-            # Of a camera's MPO, the others are previews of the first; for TIFF see _read_tiff.
-            if picture.format not in ("MPO", "TIFF"):
+            if (most := _MOST_IN_BYTE.get(picture.format or "")) is not None:
+                check_stored(path, math.prod(picture.size), len(data), most)
+            if picture.format != "TIFF":  # see _read_tiff
                 _check_frames(path, getattr(picture, "n_frames", 1))
             _check_filled(path, picture)
             picture.load()

@@ -8,10 +8,14 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from utils.files.data_file import DataError
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+
+MAX_INFLATION = 1032  # a code of two bits is 258 bytes: https://www.rfc-editor.org/rfc/rfc1951
 
 _SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 _BITS = {GREY: (1, 2, 4, 8, 16), PALETTE: (1, 2, 4, 8)}
@@ -45,6 +49,11 @@ class PngHeader:
         """Samples of each pixel."""
         return _SAMPLES[self.colour]
 
+    @property
+    def raw_bytes(self) -> int:
+        """Of all samples, in front of compression."""
+        return self.width * self.height * self.channels * self.bits // 8
+
 
 def read_png_header(path: str | os.PathLike[str], data: bytes) -> PngHeader:
     """The header, and what stands in front of the pixels.
@@ -65,6 +74,18 @@ def read_png_header(path: str | os.PathLike[str], data: bytes) -> PngHeader:
     if header is None:
         raise DataError(f"{path}: is a PNG without a header; copy or export it again")
     return dataclasses.replace(header, frames=frames, exif=exif)
+
+
+def read_png_palette(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    """The colours of a palette picture, (N, 3) uint8.
+
+    Raises:
+        DataError: If a chunk is cut off, or there is no palette.
+    """
+    for kind, start, end in _chunks(path, data):
+        if kind == b"PLTE":
+            return np.frombuffer(data, np.uint8, (end - start) // 3 * 3, start).reshape(-1, 3)
+    raise DataError(f"{path}: is a PNG without its palette; copy or export it again")
 
 
 def needed_chunks(path: str | os.PathLike[str], data: bytes, *, indices: bool = False) -> bytes:

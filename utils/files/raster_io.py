@@ -16,7 +16,8 @@ from utils.files.file_facts import file_facts
 from utils.files.image_io import read_image
 from utils.files.npy_file import NPY_START, read_npy
 from utils.files.png_file import needed_chunks, read_png_header
-from utils.files.tiff_io import TIFF_STARTS, is_plain_tiff, read_tiff
+from utils.files.tiff_io import TIFF_STARTS, holds_bands, is_plain_tiff, read_tiff
+from utils.formats import IMAGE_EXTENSIONS
 
 PixelType = Literal["uint8", "uint16", "int16", "float32"]
 
@@ -109,7 +110,7 @@ def is_plain_picture(path: str | os.PathLike[str]) -> bool:
     """
     facts = file_facts(path)
     if facts.format == "TIFF":
-        return is_plain_tiff(path)
+        return is_plain_tiff(path) and not holds_bands(path)
     return facts.format != "NPY" and not (facts.format == "PNG" and facts.bits == 16)
 
 
@@ -169,11 +170,20 @@ def band_siblings(path: str | os.PathLike[str], suffixes: Sequence[str]) -> tupl
             f"{suffixes[0]}{file.suffix}"
         )
     stem = file.stem.removesuffix(suffixes[0])
-    found = [file.with_name(f"{stem}{suffix}{file.suffix}") for suffix in suffixes]
-    for sibling in found:
-        if not sibling.is_file():
-            raise DataError(f"{path}: its band {sibling.name} is missing beside it")
-    return tuple(str(sibling) for sibling in found)
+    return tuple(_find_band(file, f"{stem}{suffix}") for suffix in suffixes)
+
+
+def _find_band(first: Path, stem: str) -> str:
+    """The file of a band beside that of the first one, which may have another extension."""
+    same = first.with_name(f"{stem}{first.suffix}")
+    if same.is_file():
+        return str(same)
+    endings = {form for e in (*IMAGE_EXTENSIONS, ".npy") for form in (e, e.upper())}
+    found = [p for ending in endings if (p := first.with_name(f"{stem}{ending}")).is_file()]
+    if len(found) != 1:
+        many = "is missing beside it" if not found else "is there with several extensions"
+        raise DataError(f"{first}: its band {same.name} {many}")
+    return str(found[0])
 
 
 def _check_files(paths: Sequence[str | os.PathLike[str]], rasters: Sequence[Raster]) -> None:

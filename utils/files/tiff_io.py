@@ -17,6 +17,7 @@ import tifffile
 from PIL import Image
 
 from utils.files.data_file import DataError, check_pixels, open_file
+from utils.files.tiff_checks import check_segments
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, either byte order
 MAX_BYTES = 4 << 30
@@ -26,6 +27,9 @@ _GDAL_NODATA = 42113  # https://gdal.org/en/stable/drivers/raster/gtiff.html
 _GEO_TAGS = (33550, 34264, 34735)  # ModelPixelScale, ModelTransformation, GeoKeyDirectory
 _BAND_AXES = "SCIQ"  # samples, channels, and pages that nobody gave another meaning
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # PhotometricInterpretation -> its samples
+_WHITE_IS_ZERO, _RGB, _YCBCR = 0, 2, 6
+_GREY_OR_RGB = (0, 1, 2)
+_JPEG = 7
 _ALPHA = (1, 2)  # ExtraSamples: premultiplied or not
 
 # A microscope's file may go on in others; only what the named file holds is read.
@@ -52,10 +56,54 @@ def read_tiff(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
             or is compressed in a way that takes a package that is not installed.
     """
     with _open(path) as series:
-        _check_size(path, series)
-        _check_complete(path, series)
+        _check(path, series)
         nodata = _nodata(path, series.keyframe)
         return _decode(path, series, nodata), nodata
+
+
+def read_plain_tiff(path: str | os.PathLike[str]) -> np.ndarray | None:
+    """Read a TIFF of `is_plain_tiff` as RGB, as far as tifffile knows its colours.
+
+    Returns:
+        (H, W, 3) uint8, or None for palettes, CMYK, YCbCr, and what takes a further package: the
+        file is complete, and Pillow can read it.
+
+    Raises:
+        DataError: As `read_tiff`.
+    """
+    with _open(path) as series:
+        _check(path, series)
+        page = series.keyframe
+        kind, is_jpeg = int(page.photometric), int(page.compression) == _JPEG
+        if not (_is_known(page) and (kind in _GREY_OR_RGB or (kind == _YCBCR and is_jpeg))):
+            return None
+        pixels = _decode(path, series, None)
+    if pixels.dtype == np.bool_:
+        pixels = pixels * np.uint8(255)
+    if kind == _WHITE_IS_ZERO:
+        pixels = 255 - pixels
+    bands = [0, 1, 2] if pixels.shape[2] > 2 else [0, 0, 0]
+    return np.ascontiguousarray(pixels[..., bands])
+
+
+def holds_bands(path: str | os.PathLike[str]) -> bool:
+    """Whether a TIFF of `is_plain_tiff` is to be read band by band all the same.
+
+    That is so if it names a value for missing pixels, or if what it calls alpha is no
+    transparency: rasterio and tifffile call the fourth band of red, green, blue and infrared so.
+
+    Raises:
+        DataError: As `read_tiff`.
+    """
+    with _open(path) as series:
+        page = series.keyframe
+        if int(page.photometric) in _GREY_OR_RGB and _GDAL_NODATA in page.tags:
+            return True
+        if page.samplesperpixel != 4 or int(page.photometric) != _RGB:
+            return False
+    alpha = read_tiff(path)[0][..., 3]
+    first = alpha.flat[0]
+    return bool((alpha != first).any() and ((alpha != 0) & (alpha != 255)).any())
 
 
 def is_plain_tiff(path: str | os.PathLike[str]) -> bool:
@@ -129,6 +177,12 @@ def _only_series(path: str | os.PathLike[str], every: list[Any]) -> Any:
     return found[0]
 
 
+def _check(path: str | os.PathLike[str], series: Any) -> None:
+    _check_size(path, series)
+    _check_complete(path, series)
+    check_segments(path, series)
+
+
 def _check_size(path: str | os.PathLike[str], series: Any) -> None:
     """Hold what the header says against the limits, before memory is asked for."""
     page = series.keyframe
@@ -174,10 +228,7 @@ def _check_complete(path: str | os.PathLike[str], series: Any) -> None:
 def _decode(path: str | os.PathLike[str], series: Any, nodata: float | None) -> np.ndarray:
     """All values (H, W, C), by whichever package can decode them."""
     page = series.keyframe
-    known = (
-        page.compression in tifffile.TIFF.DECOMPRESSORS
-        and page.predictor in tifffile.TIFF.UNPREDICTORS
-    )
+    known = _is_known(page)
     single = len(series.pages) == 1
     if single and (not known or any(tag in page.tags for tag in _GEO_TAGS)) and _has_rasterio():
         return _read_gdal(path, series.dtype)
@@ -194,6 +245,14 @@ def _decode(path: str | os.PathLike[str], series: Any, nodata: float | None) -> 
         pixels = np.array(Image.open(path))
         return pixels.reshape(*pixels.shape[:2], -1)
     raise _needs_codec(path, f"compression {page.compression.name}, predictor {page.predictor}")
+
+
+def _is_known(page: Any) -> bool:
+    """Whether tifffile can decode it with the packages that are installed."""
+    return (
+        page.compression in tifffile.TIFF.DECOMPRESSORS
+        and page.predictor in tifffile.TIFF.UNPREDICTORS
+    )
 
 
 def _has_rasterio() -> bool:

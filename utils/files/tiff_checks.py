@@ -1,0 +1,87 @@
+"""What a TIFF's compressed parts hold, looked at before anything decodes them."""
+
+from __future__ import annotations
+
+import importlib.util
+import lzma
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+from utils.files.data_file import DataError, check_stored
+
+_JPEG = (6, 7)
+_DEFLATE = (8, 32946)
+_LZMA = 34925
+# Bytes that one byte can hold at most; LZW: 3840 for twelve bits. Of the others, one byte can
+# hold nearly anything.
+_MOST_IN_BYTE = {5: 2600, **dict.fromkeys(_DEFLATE, 1032), 32773: 64}
+_SLACK = 1 << 20  # that a strip may hold more than its rows
+
+
+def check_segments(path: str | os.PathLike[str], series: Any) -> None:
+    """Refuse strips and tiles that decoders would make up, or that take far too much memory.
+
+    Args:
+        path: For messages.
+        series: What tifffile has found; every strip and tile lies in the file.
+
+    Raises:
+        DataError: If a JPEG is damaged, or a part unpacks to more than its pixels, or cannot
+            unpack to as many.
+    """
+    page = series.keyframe
+    kind = int(page.compression)
+    for each in series.pages:
+        if kind in _MOST_IN_BYTE and all(each.databytecounts):  # 0: GDAL leaves out what is empty
+            bits = math.prod(page.shape) * page.bitspersample
+            check_stored(path, bits // 8, sum(each.databytecounts), _MOST_IN_BYTE[kind])
+    if kind in _JPEG and page.dtype == np.uint8:
+        for data in _segments(series):
+            _check_jpeg(path, data, page.jpegtables)
+    elif kind in (*_DEFLATE, _LZMA) and importlib.util.find_spec("imagecodecs") is None:
+        # tifffile's own decoder takes what comes; imagecodecs stops at the end of the strip.
+        most = math.prod(page.chunks) * page.dtype.itemsize + _SLACK
+        for data in _segments(series):
+            _check_inflated(path, data, most, is_lzma=kind == _LZMA)
+
+
+def _segments(series: Any) -> Iterator[bytes]:
+    for page in series.pages:
+        file = page.parent.filehandle
+        for data, _ in file.read_segments(page.dataoffsets, page.databytecounts):
+            if data:
+                yield data
+
+
+def _check_jpeg(path: str | os.PathLike[str], data: bytes, tables: bytes | None) -> None:
+    """Libtiff and tifffile fill up what is missing and say nothing.
+
+    https://www.awaresystems.be/imaging/tiff/specification/TIFFTechNote2.pdf
+    """
+    whole = tables[:-2] + data[2:] if tables else data  # without the marks of end and start
+    try:
+        _, _, space, _ = simplejpeg.decode_jpeg_header(whole)
+        simplejpeg.decode_jpeg(whole, "CMYK" if space in ("CMYK", "YCCK") else "RGB")
+    except ValueError as error:
+        raise DataError(
+            f"{path}: is damaged, or holds a JPEG in which damage is not found ({error}); copy it "
+            "again, or export it without JPEG compression"
+        ) from None
+
+
+def _check_inflated(path: str | os.PathLike[str], data: bytes, most: int, *, is_lzma: bool) -> None:
+    try:
+        unpacker = lzma.LZMADecompressor() if is_lzma else zlib.decompressobj()
+        size = len(unpacker.decompress(data, most + 1))
+    except (zlib.error, lzma.LZMAError):
+        return  # the decoder says it better
+    if size > most:
+        raise DataError(
+            f"{path}: is damaged: a part of it unpacks to more than its pixels; export it again"
+        )
