@@ -128,7 +128,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             cache=_make_cache(dataset, options, ignore_index),
         )
         self.skips = skip
-        self.bad: dict[int, int] = {}  # place in the dataset -> how often it was skipped
+        self.bad: dict[int, str] = {}  # place in the dataset -> what was wrong
         self.num_epochs = num_epochs
         self._stream: Iterator[Any] | None = None
         self._next = (0, 0)
@@ -235,9 +235,9 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         """Name a sample that is skipped, once; too many of them are an error."""
         total = len(self.batches.indices) + self.source.lost
         for index, message in skipped:
-            self.bad[index] = self.bad.get(index, 0) + 1
-            if self.bad[index] > 1:
+            if index in self.bad:
                 continue
+            self.bad[index] = message
             logger.warning("skipped: %s", message)
             count = len(self.bad) + self.source.lost
             if count > max(1, MAX_BAD_SHARE * total):

@@ -161,7 +161,6 @@ def test_feature_bad_samples_are_replaced_in_training(workers, caplog):
         assert not {3, 17} & set(seen)
         assert set(range(40)) - {3, 17} == set(seen)
     assert set(batches.bad) == {3, 17}
-    assert min(batches.bad.values()) == 2
     assert caplog.text.count("skipped: picture 3: is cut off") == 1
     again = loader(Broken({3, 17}), shuffle=True, on_bad_sample="skip", num_epochs=2)
     assert contents(again.epoch(1)) == contents(first)
@@ -278,7 +277,9 @@ def test_exception_a_process_that_is_killed():
             return super().load(index)
 
     batches = loader(Deadly(num_images=40, image_size=64), num_workers=1)
-    with pytest.raises(WorkerError, match="a process that loads pictures has ended, .* fewer num_w"):
+    with pytest.raises(
+        WorkerError, match="a process that loads pictures has ended, .* fewer num_w"
+    ):
         list(batches.epoch(1))
 
 

@@ -52,7 +52,7 @@ def pair_sources(
         alone = next((stem for stem in sorted(images) if stem not in masks), None)
         hint = "" if alone is None else _hint(alone, masks)
         result = pair(images, masks, image_source, mask_source, hint)
-    for source in {image_source, mask_source}:
+    for source in dict.fromkeys((image_source, mask_source)):
         if source.is_file():
             listed, result.samples = result.samples, []
             result.add(keep_existing(listed, source))
