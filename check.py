@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
     from audit.finding import Finding
+    from audit.label_maps import Proposal
     from audit.split import Split
     from audit.step import StepReport
     from utils.config import Config
@@ -44,7 +49,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "-d", "--device", metavar="DEVICE", help="of the step: cpu, cuda, or GPU numbers"
     )
-    parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
+    parser.add_argument("--json", metavar="FILE", help="also write everything as JSON; - is stdout")
     parser.add_argument(
         "--sheet",
         metavar="FOLDER",
@@ -70,51 +75,65 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code: 0 clean, 2 for findings or mistakes."""
     arguments = parse_arguments(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names that a terminal cannot show
     try:
-        return run(arguments)
+        if arguments.json != "-":
+            return run(arguments)
+        with contextlib.redirect_stdout(sys.stderr):
+            return run(arguments)
     except ValueError as error:  # ConfigError, DataError: one message, no trace
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; what has been read is kept in the cache", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read the report has seen enough; Python would complain when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, look, report."""
-    from train import choose_visible_gpus
+    from train import choose_device, choose_visible_gpus
 
     choose_visible_gpus(arguments.device)
     from audit import report
     from audit.advice import lines_to_paste
+    from audit.label_maps import propose
+    from audit.output import check_outputs, write_json, write_sheet
     from audit.read import read_splits
     from utils.logger import log_to_console
 
     config = read_config(arguments)
+    sheet = None
+    if arguments.sheet is not None:
+        sheet = Path(arguments.sheet or Path("saved", "check", config.name))
+    check_outputs(arguments.json, sheet)
     log_to_console()
     for warning in config.warnings:
         logger.warning(warning)
+    device = None if arguments.no_step else choose_device(config, arguments.device)
     splits = read_splits(config, arguments.workers, arguments.cache)
-    findings = find_all(splits, config)
+    proposals = propose(splits.values())
+    findings = find_all(splits, config, proposals)
     show(report.split_table(list(splits.values())))
     show(report.class_table(list(splits.values())))
-    step, further = (None, []) if arguments.no_step else try_step(config, arguments.device)
-    if step is not None:
-        show(report.step_text(step))
-    elif further:
-        show(f"No step could be taken: {further[0].message}")
-    # What stops the step is as a rule what an error has named already.
-    if not any(finding.severity == "error" for finding in findings):
-        findings = [*further, *findings]
-    paste = lines_to_paste(config, splits["train"], splits.get("val"))
-    show(report.lines_to_paste_text(paste))
+    step = None
+    if device is not None:
+        step, further = try_step(with_measured(config, splits), *device)
+        show(report.step_text(step) if step else f"No step could be taken: {further[0].message}")
+        findings = [*(f for f in further if not is_known(f, findings)), *findings]
+    paste = lines_to_paste(config, splits, proposals)
+    show(report.lines_to_paste_text(paste, config.tree))
     show(report.findings_text(findings))
     if arguments.json is not None:
         tree = report.to_json(config.name, list(splits.values()), findings, paste, step)
         write_json(arguments.json, tree)
-    if arguments.sheet is not None:
-        folder = Path(arguments.sheet or Path("saved", "check", config.name))
-        write_sheet(folder, config, list(splits.values()), findings)
+    if sheet is not None:
+        write_sheet(sheet, config, list(splits.values()), findings)
     return 2 if findings else 0
 
 
@@ -139,15 +158,20 @@ def read_config(arguments: argparse.Namespace) -> Config:
     return check_config(tree, PARTS, source, VALIDATION_FIGURES, TRAINING_FIGURES)
 
 
-def find_all(splits: dict[str, Split], config: Config) -> list[Finding]:
+def find_all(
+    splits: dict[str, Split], config: Config, proposals: dict[str, Proposal]
+) -> list[Finding]:
     """Everything that is wrong, errors first."""
     from audit import file_findings, label_findings, set_findings
 
     train, val = splits["train"], splits.get("val")
     findings: list[Finding] = []
-    for split in splits.values():
+    for name, split in splits.items():
         findings += file_findings.find(split)
-        findings += label_findings.find(split)
+        findings += set_findings.find_missing_statistics(split)
+        findings += label_findings.find(split, proposals[name])
+    if val is not None:
+        findings += set_findings.find_differences(train, val)
     findings += label_findings.find_classes(train, val)
     findings += set_findings.find(train, config)
     for name in ("val", "test"):
@@ -156,18 +180,39 @@ def find_all(splits: dict[str, Split], config: Config) -> list[Finding]:
     return sorted(findings, key=lambda finding: finding.severity)
 
 
-def try_step(config: Config, wanted: str | None) -> tuple[StepReport | None, list[Finding]]:
+def is_known(failure: Finding, findings: Sequence[Finding]) -> bool:
+    """Whether what has stopped the step is among the findings: its file, or in its words."""
+    # A file with the labels of several pictures is named with the picture behind it.
+    files = {file.partition(": ")[0] for finding in findings for file in finding.files}
+    messages = {finding.message for finding in findings}
+    return any(text in failure.message for text in files | messages)
+
+
+def with_measured(config: Config, splits: dict[str, Split]) -> Config:
+    """The config with the mean and std of the training where it lacks what its pictures need."""
+    from audit.advice import statistics
+    from audit.read import with_statistics
+
+    for split in splits.values():
+        if split.lacks_statistics:
+            measured = statistics(splits["train"], split)
+            config = with_statistics(config, split.section, measured)
+    return config
+
+
+def try_step(
+    config: Config, device: torch.device, n_gpu: int
+) -> tuple[StepReport | None, list[Finding]]:
     """What a few steps show; without any, the finding that says why."""
     from typing import cast
 
     from audit.finding import Finding
     from audit.step import measure_step, out_of_memory
     from base.base_trainer import TrainingError
-    from train import build_training, choose_device
+    from train import build_training
     from trainer import Trainer
     from utils.logger import RunFolder, RunLog
 
-    device, n_gpu = choose_device(config, wanted)
     try:
         parts = build_training(config, device)
         trainer = Trainer(
@@ -192,36 +237,6 @@ def try_step(config: Config, wanted: str | None) -> tuple[StepReport | None, lis
         fix = "use a smaller batch_size, crop_size or model"
         return None, [Finding("error", "memory", "", message, fix)]
     return step, []
-
-
-def write_json(path: str, tree: object) -> None:
-    """Write the report for programs.
-
-    Raises:
-        ValueError: If it cannot be written.
-    """
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(tree, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"--json {path}: cannot be written ({error.strerror})") from None
-
-
-def write_sheet(
-    folder: Path, config: Config, splits: Sequence[Split], findings: Sequence[Finding]
-) -> None:
-    """Write the contact sheets.
-
-    Raises:
-        ValueError: If they cannot be written.
-    """
-    from audit.sheet import make_sheet
-
-    try:
-        for path in make_sheet(folder, config, splits, findings):
-            print(f"Contact sheet: {path}")
-    except OSError as error:
-        raise ValueError(f"--sheet {folder}: cannot be written ({error.strerror})") from None
 
 
 if __name__ == "__main__":

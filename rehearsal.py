@@ -67,6 +67,19 @@ def check_classes(
     if val_loader is None:
         return
     train, val = train_loader.source, val_loader.source
+    check_same(train, val)
+    if (list(train.mean), list(train.std)) != (list(val.mean), list(val.std)):
+        logger.warning(
+            "val_loader: its pictures are normalised as in training, not by its own mean and std"
+        )
+
+
+def check_same(train: BaseDataset, val: BaseDataset) -> None:
+    """The classes and the kind of pictures have to be those of the training.
+
+    Raises:
+        ValueError: If they are not.
+    """
     if list(train.classes) != list(val.classes):
         raise ValueError(
             f"train_loader has {len(train.classes)} classes and val_loader {len(val.classes)}, or "
@@ -76,10 +89,6 @@ def check_classes(
         raise ValueError(
             f"train_loader has pictures of {_pictures(train)} and val_loader of {_pictures(val)}; "
             "both have to be the same"
-        )
-    if (list(train.mean), list(train.std)) != (list(val.mean), list(val.std)):
-        logger.warning(
-            "val_loader: its pictures are normalised as in training, not by its own mean and std"
         )
 
 

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,10 +15,11 @@ from audit.counts import BandTotals, band_totals, count_values, label_values, pl
 from base.base_dataset import BaseDataset, DataError, Picture
 from utils.files.file_facts import FileFacts, file_facts
 from utils.labels import LabelMap
+from utils.pairing import Sample
 
 T = TypeVar("T")
 
-FORMAT = 1  # of these structures in a cache: count up when one of them changes
+FORMAT = 2  # of these structures in a cache: count up when one of them changes
 
 # Of a mask with more values (a photograph, or colours that were smoothed) the most frequent are
 # kept.
@@ -84,12 +85,21 @@ class MaskFacts(msgspec.Struct, frozen=True):
 
 
 class SampleFacts(msgspec.Struct, frozen=True):
-    """One sample of a dataset; `mask` is None where it has no labels."""
+    """One sample of a dataset.
+
+    Args:
+        name: What messages call it.
+        files: Every file that it is read from; its picture's first.
+        image: The picture.
+        mask: None where it has no labels.
+        label: The file that the mask is read from.
+    """
 
     name: str
     files: list[str]
     image: ImageFacts
     mask: MaskFacts | None = None
+    label: str = ""
 
     @property
     def usable(self) -> bool:
@@ -128,7 +138,12 @@ def examine(dataset: BaseDataset, index: int, labels: LabelMap) -> SampleFacts:
         mask = MaskFacts(file=file, error=error)
         if stored is not None:
             mask = describe_mask(stored, None if picture is None else picture.missing, labels, file)
-    return SampleFacts(sample.name, list(sample.files), image, mask)
+    return SampleFacts(image=image, mask=mask, **names_of(sample))
+
+
+def names_of(sample: Sample) -> dict[str, Any]:
+    """What facts say of a sample without having read it."""
+    return {"name": sample.name, "files": list(sample.files), "label": sample.label or ""}
 
 
 def _attempt(load: Callable[[], T]) -> tuple[T | None, str]:

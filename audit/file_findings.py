@@ -24,6 +24,8 @@ def find(split: Split) -> Iterator[Finding]:
 
 
 def _partners(split: Split) -> Iterator[Finding]:
+    if split.held_out:  # of the training's own dataset
+        return
     for problem in split.dataset.problems:
         yield Finding(
             "error", "missing-partner", split.name, problem,
@@ -41,12 +43,14 @@ def _unreadable(split: Split) -> Iterator[Finding]:
     found: dict[str, dict[str, str]] = collections.defaultdict(dict)
     for facts in split.facts:
         if facts.image.error:
-            found[_kind(facts.image.error)][facts.files[0]] = facts.image.error
+            error = facts.image.error.removeprefix(f"{facts.files[0]}: ")
+            found[_kind(facts.image.error)][facts.files[0]] = error
         if facts.mask is not None and facts.mask.error:
             file = facts.mask.file
             lossy = file is not None and file.format == "JPEG"
             kind = "jpeg-mask" if lossy else _kind(facts.mask.error)
-            found[kind][facts.files[-1]] = facts.mask.error
+            error = facts.mask.error.removeprefix(f"{facts.label}: ")
+            found[kind][split.mask_key(facts)] = error
     fixes = {
         "jpeg-mask": "JPEG changes label values: export the masks as PNG",
         "empty-file": "copy or export them again, or remove picture and mask",
@@ -61,7 +65,6 @@ def _unreadable(split: Split) -> Iterator[Finding]:
     for kind, files in found.items():
         verb = "file is" if len(files) == 1 else "files are"
         message = texts[kind].format(f"{len(files)} {verb}")
-        files = {name: _without(name, error) for name, error in files.items()}
         yield Finding("error", kind, split.name, message, fixes[kind], files)
 
 
@@ -69,13 +72,9 @@ def _kind(error: str) -> str:
     return "empty-file" if "is empty (0 bytes)" in error else "unreadable"
 
 
-def _without(name: str, error: str) -> str:
-    return error.removeprefix(f"{name}: ")
-
-
 def _sizes(split: Split) -> Iterator[Finding]:
     files = {
-        facts.files[-1]: f"{facts.mask.width}x{facts.mask.height}, its picture "
+        split.mask_key(facts): f"{facts.mask.width}x{facts.mask.height}, its picture "
         f"{facts.image.width}x{facts.image.height}"
         for facts in split.facts
         if facts.mask is not None and facts.sizes_differ
@@ -120,10 +119,12 @@ def _mask_fits(facts: SampleFacts, orientation: int) -> str:
 
 
 def _mixed(
-    facts: Iterable[SampleFacts], mode_of: Callable[[SampleFacts], str], place: int
+    facts: Iterable[SampleFacts],
+    mode_of: Callable[[SampleFacts], str],
+    key_of: Callable[[SampleFacts], str],
 ) -> tuple[str, dict[str, str]]:
     """The encodings with their counts, and the files of all but the most frequent one."""
-    modes = {f.files[place]: mode_of(f) for f in facts if mode_of(f)}
+    modes = {key_of(f): mode_of(f) for f in facts if mode_of(f)}
     counts = collections.Counter(modes.values())
     if len(counts) < 2:
         return "", {}
@@ -133,7 +134,9 @@ def _mixed(
 
 
 def _picture_encodings(split: Split) -> Iterator[Finding]:
-    shown, files = _mixed(split.facts, lambda f: "/".join(i.mode for i in f.image.files), 0)
+    shown, files = _mixed(
+        split.facts, lambda f: "/".join(i.mode for i in f.image.files), lambda f: f.files[0]
+    )
     if files:
         yield Finding(
             "warning",
@@ -159,7 +162,9 @@ def _picture_encodings(split: Split) -> Iterator[Finding]:
 
 def _mask_encodings(split: Split) -> Iterator[Finding]:
     facts = [f for f in split.facts if f.mask is not None and not f.mask.error]
-    shown, files = _mixed(facts, lambda f: f.mask.file.mode if f.mask and f.mask.file else "", -1)
+    shown, files = _mixed(
+        facts, lambda f: f.mask.file.mode if f.mask and f.mask.file else "", split.mask_key
+    )
     if files:
         yield Finding(
             "warning",

@@ -5,26 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from audit.advice import is_binary, label_map_to_paste
 from audit.facts import SampleFacts
 from audit.finding import Finding, count
+from audit.label_maps import BINARY, Proposal, ignoring
 from audit.split import Split
 from utils.config import signature_of
 from utils.pairing import few
 
 RARE = 1e-4  # share of the pixels that count
-MOST_STRAY_VALUES = 16  # a mask with more values that mean nothing was smoothed
+MOST_SHOWN = 24  # values of a map to fill in
 
 
-def find(split: Split) -> Iterator[Finding]:
-    """Everything that is wrong with the masks of a split."""
+def find(split: Split, proposal: Proposal) -> Iterator[Finding]:
+    """Everything that is wrong with the masks of a split.
+
+    Args:
+        split: The split.
+        proposal: What its values may mean.
+    """
     masks = [facts for facts in split.facts if facts.mask is not None and not facts.mask.error]
     if not masks:
         return
-    blended = [f for f in masks if f.mask and len(f.mask.unknown) > MOST_STRAY_VALUES]
-    yield from _blended(split, blended)
-    yield from _unknown(split, [f for f in masks if f not in blended])
-    yield from _binary(split)
+    yield from _blended(split)
+    yield from _unknown(split, proposal, colours=False)
+    yield from _unknown(split, proposal, colours=True)
+    yield from _binary(split, proposal)
     yield from _ignored(split, masks)
 
 
@@ -81,72 +86,100 @@ def _rare(train: Split, names: list[str]) -> Iterator[Finding]:
         )
 
 
-def _blended(split: Split, blended: list[SampleFacts]) -> Iterator[Finding]:
-    if blended:
+def _blended(split: Split) -> Iterator[Finding]:
+    if split.blended:
         yield Finding(
             "error",
             "blended-mask",
             split.name,
-            f"{count(len(blended), 'mask')} with mixtures of labels, as smoothing makes them",
+            f"{count(len(split.blended), 'mask')} with mixtures of labels, as smoothing makes them",
             "export the masks without anti-aliasing and scale them with nearest neighbour",
-            {f.files[-1]: f"{len(f.mask.unknown)} odd values" for f in blended if f.mask},
+            {
+                split.mask_key(f): f"{len(f.mask.unknown)} odd values"
+                for f in split.blended
+                if f.mask
+            },
         )
 
 
-def _unknown(split: Split, masks: list[SampleFacts]) -> Iterator[Finding]:
-    odd = [facts for facts in masks if facts.mask and facts.mask.unknown]
-    if not odd:
+def _unknown(split: Split, proposal: Proposal, *, colours: bool) -> Iterator[Finding]:
+    """Ids, or colours, that mean nothing: a set may hold both, and each has a map of its own."""
+    unknown = {value: n for value, n in split.unknown.most_common() if ("," in value) == colours}
+    if not unknown:
         return
-    colours = any(facts.mask and facts.mask.holds_colours for facts in odd)
     kind, text = "unknown-ids", "ids that are neither class nor ignored"
     if colours and split.dataset.colour_map is None:
         kind, text = "colours-for-ids", "colours where class ids were expected"
     elif colours:
         kind, text = "unknown-colours", "colours that are no class"
-    shown = [f"{v} ({count(n, 'pixel')})" for v, n in split.unknown.most_common()]
-    yield Finding(
-        "error",
-        kind,
-        split.name,
-        f"{count(len(odd), 'mask')} with {text}: {few(shown)}",
-        _map_fix(split),
-        {f.files[-1]: ", ".join(f.mask.unknown[:8]) for f in odd if f.mask},
-    )
+    files = {}
+    for facts in split.facts:
+        if facts.mask is not None and not split.is_blended(facts.mask):
+            odd = [value for value in facts.mask.unknown if value in unknown]
+            files.update({split.mask_key(facts): ", ".join(odd[:8])} if odd else {})
+    shown = [f"{value} ({count(n, 'pixel')})" for value, n in unknown.items()]
+    message = f"{count(len(files), 'mask')} with {text}: {few(shown)}"
+    yield Finding("error", kind, split.name, message, _fix(split, proposal, unknown), files)
 
 
-def _map_fix(split: Split) -> str:
-    proposal = label_map_to_paste(split.dataset, split.values, split.unknown)
-    fix = "put the masks right"
-    if proposal is not None:
-        fix += f', or set "label_map": {_short(proposal)} (-1 ignores a value)'
-    ids = [int(value) for value in split.unknown if "," not in value]
-    if ids and len(ids) == len(split.unknown) and split.dataset.label_map is None:
+def _fix(split: Split, proposal: Proposal, unknown: Mapping[str, int]) -> str:
+    fix = f"put the masks right{_map_fix(split, proposal, unknown)}"
+    ids = [int(value) for value in unknown if "," not in value]
+    named = "classes" in signature_of(type(split.dataset))
+    if ids and named and split.dataset.label_map is None:
         most = max(ids) + 1
-        if most <= 2 * len(split.dataset.classes) + 1:
+        if len(split.dataset.classes) < most <= 2 * len(split.dataset.classes) + 1:
             fix += f"; or, if they are classes, name {most} in classes"
     return fix
 
 
+def _map_fix(split: Split, proposal: Proposal, unknown: Mapping[str, int]) -> str:
+    """The map to set: as proposed, or ignoring what is odd, or to be filled in."""
+    dataset = split.dataset
+    kinds = {"," in value for value in split.values}
+    # Beside a palette, ids are read by rules that a map would switch off.
+    reads_both = len(kinds) > 1 and dataset.colour_map is not None and dataset.label_map is None
+    if "label_map" not in signature_of(type(dataset)) or reads_both:
+        return ""
+    if proposal.label_map is not None and all(value in proposal.label_map for value in unknown):
+        return f', or set "label_map": {_short(proposal.label_map)} (-1 ignores a value)'
+    of_kind = sum(
+        n for v, n in split.values.items() if any("," in u for u in unknown) == ("," in v)
+    )
+    if 2 * sum(unknown.values()) < of_kind:
+        label_map = ignoring(split, proposal.label_map, unknown)
+        return f', or ignore them with "label_map": {_short(label_map)}'
+    lines = [f'"{value}": ? ({count(n, "pixel")})' for value, n in unknown.items()]
+    return f', or name their classes in "label_map" (-1 ignores): {few(lines, MOST_SHOWN)}'
+
+
 def _short(label_map: Mapping[str, int]) -> str:
     text = json.dumps(label_map)
-    return text if len(text) <= 120 else f"{text[:100]} ...}} (see the lines to paste)"
+    return text if len(text) <= 400 else f"{text[:380]} ...}}"
 
 
-def _binary(split: Split) -> Iterator[Finding]:
-    if is_binary(split.dataset, split.values):
-        yield Finding(
-            "warning",
-            "binary-mask",
-            split.name,
-            "the masks hold 0 and 255 only, and 255 is not a class",
-            'set "label_map": {"0": 0, "255": 1} if 255 is the object',
-        )
+def _binary(split: Split, proposal: Proposal) -> Iterator[Finding]:
+    masks = [f for f in split.facts if f.mask and proposal.is_binary(f.mask.values)]
+    if not masks:
+        return
+    label_map = json.dumps(BINARY)
+    fix = f'set "label_map": {label_map} if 255 is the object'
+    if proposal.label_map is None:
+        fix = "write 1 for 255 in them if 255 is the object; leave them if it does not count"
+    yield Finding(
+        "warning",
+        "binary-mask",
+        split.name,
+        f"{count(len(masks), 'mask')} with 0 and 255 only, and 255 is not a class",
+        fix,
+        {split.mask_key(facts): "" for facts in masks},
+    )
 
 
 def _ignored(split: Split, masks: list[SampleFacts]) -> Iterator[Finding]:
     classes = range(len(split.dataset.classes))
     files = {
-        f.files[-1]: ""
+        split.mask_key(f): ""
         for f in masks
         if f.mask and not f.mask.unknown and not any(n in f.mask.labels for n in classes)
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from audit.scan import scan
@@ -11,6 +12,7 @@ from base.base_dataloader import share_of
 from parts import build_source
 from utils.config import Config
 from utils.config_file import ConfigError
+from utils.files.band_rule import StatisticsMissing
 
 
 def read_splits(config: Config, workers: int | None, cache_folder: str | Path) -> dict[str, Split]:
@@ -43,22 +45,48 @@ def list_splits(config: Config) -> list[Split]:
     Raises:
         ConfigError: With every dataset that cannot be found.
     """
-    splits, problems = [], []
+    splits: list[Split] = []
+    problems = []
     for name in ("train", "val", "test"):
-        section = f"{name}_loader"
-        if getattr(config, section) is None:
-            continue
-        try:
-            source = build_source(config, section)
-        except ConfigError as error:
-            problems.append(str(error))
-            continue
-        indices = share_of(source.dataset.samples, source.options.val_split, False)
-        splits.append(Split(name, section, *source, indices))
-        if name == "train" and config.val_loader is None and source.options.val_split:
-            held = share_of(source.dataset.samples, source.options.val_split, True)
-            augmentation = build_source(config, section, held_out=True).augmentation
-            splits.append(Split("val", section, source.dataset, augmentation, source.options, held))
+        if getattr(config, f"{name}_loader") is not None:
+            try:
+                splits += _splits_of(config, name)
+            except ConfigError as error:
+                problems.append(str(error))
     if problems:
         raise ConfigError("the data", problems)
     return splits
+
+
+def _splits_of(config: Config, name: str) -> list[Split]:
+    """What a section loads and, of the training without a `val_loader`, what it holds back."""
+    section = f"{name}_loader"
+    try:
+        source, lacks = build_source(config, section), False
+    except ConfigError as error:
+        if not isinstance(error.__cause__, StatisticsMissing):
+            raise
+        # The pictures can be read with any; their own are measured from all of them.
+        found = {"mean": error.__cause__.mean, "std": error.__cause__.std}
+        config = with_statistics(config, section, found)
+        source, lacks = build_source(config, section), True
+    samples, share = source.dataset.samples, source.options.val_split
+    kept = share_of(samples, share, False)
+    ignored = config.ignore_index
+    splits = [Split(name, section, *source, kept, ignore_index=ignored, lacks_statistics=lacks)]
+    if name == "train" and config.val_loader is None and share:
+        held = build_source(config, section, held_out=True)
+        indices = share_of(samples, share, True)
+        splits.append(
+            Split("val", section, source.dataset, *held[1:], indices, ignore_index=ignored)
+        )
+    return splits
+
+
+def with_statistics(
+    config: Config, section: str, statistics: Mapping[str, Sequence[float]]
+) -> Config:
+    """The config with a mean and std in a section."""
+    component = getattr(config, section)
+    filled = dataclasses.replace(component, args={**component.args, **statistics})
+    return dataclasses.replace(config, **{section: filled})

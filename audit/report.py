@@ -76,8 +76,8 @@ def _encodings(split: Split, *, masks: bool) -> list[tuple[str, int]]:
             found.update({f"{file.format} {file.mode}" for file in facts.image.files})
         elif facts.mask is not None and facts.mask.file is not None:
             found[f"{facts.mask.file.format} {facts.mask.file.mode}"] += 1
-        elif facts.mask is not None and not facts.mask.error and Path(facts.files[-1]).suffix:
-            found[Path(facts.files[-1]).suffix] += 1  # no picture: polygons, or a matrix
+        elif facts.mask is not None and not facts.mask.error and Path(facts.label).suffix:
+            found[Path(facts.label).suffix] += 1  # no picture: polygons, or a matrix
     return found.most_common()
 
 
@@ -134,17 +134,40 @@ def findings_text(findings: Sequence[Finding]) -> str:
     return "\n".join([heading, *lines])
 
 
-def lines_to_paste_text(paste: Mapping[str, Mapping[str, Any]]) -> str:
-    """The entries of each section, equal ones once; between braces they are JSON."""
+def lines_to_paste_text(paste: Mapping[str, Mapping[str, Any]], tree: Mapping[str, Any]) -> str:
+    """The entries of each section, equal ones once; between braces they are JSON.
+
+    Args:
+        paste: The entries by section.
+        tree: The config, in which a loss may be no more than a name.
+    """
     if not paste:
         return ""
     sections: dict[str, list[str]] = {}
     for section, entries in paste.items():
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items()]
+        section, entries = _whole_loss(section, entries, tree.get("loss"))
+        lines = [f"{_json(key)}: {_json(value)}" for key, value in entries.items()]
         sections.setdefault(",\n".join(lines), []).append(section)
     blocks = ["Lines to paste (weights by ENet's 1 / ln(1.02 + share of the pixels)):"]
     blocks += [f"into {' and '.join(names)}:\n{lines}" for lines, names in sections.items()]
     return "\n\n".join(blocks)
+
+
+def _whole_loss(
+    section: str, entries: Mapping[str, Any], loss: Any
+) -> tuple[str, Mapping[str, Any]]:
+    """Where entries go: a loss that is no more than a name has no place for arguments."""
+    if section == "loss.args" and isinstance(loss, str):
+        return "the config itself", {"loss": {"type": loss, "args": entries}}
+    if section.startswith("loss.") and isinstance(loss, list):
+        place = section.split(".")[1]
+        if isinstance(loss[int(place)], str):
+            return f"loss.{place}, as {{...}}", {"type": loss[int(place)], "args": entries}
+    return section, entries
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def step_text(step: StepReport) -> str:

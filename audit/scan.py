@@ -18,7 +18,7 @@ import cv2
 import msgspec
 from tqdm import tqdm
 
-from audit.facts import FORMAT, SampleFacts, examine
+from audit.facts import FORMAT, SampleFacts, examine, names_of
 from base.base_dataset import BaseDataset
 from base.samples import Samples
 from utils.augmentation import Augmentation
@@ -46,10 +46,7 @@ class FactsCache:
         self._committed = time.monotonic()
         with self._warning():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self.path)
-            self._database.execute(
-                "CREATE TABLE IF NOT EXISTS facts (sample TEXT PRIMARY KEY, stamp TEXT, data BLOB)"
-            )
+            self._open()
 
     def get(self, sample: Sample, rule: str) -> SampleFacts | None:
         """What is known of a sample whose files have not changed."""
@@ -61,7 +58,8 @@ class FactsCache:
             row = self._database.execute(query, (key, stamp)).fetchone()
             if row is not None:
                 with contextlib.suppress(msgspec.MsgspecError):
-                    return msgspec.msgpack.decode(row[0], type=SampleFacts)
+                    facts = msgspec.msgpack.decode(row[0], type=SampleFacts)
+                    return msgspec.structs.replace(facts, **names_of(sample))
         return None
 
     def put(self, sample: Sample, rule: str, facts: SampleFacts) -> None:
@@ -71,7 +69,9 @@ class FactsCache:
         if self._database is None or stamp is None or failed:
             return
         with self._warning():
-            row = (key, stamp, msgspec.msgpack.encode(facts))
+            # Names may hold bytes that are no UTF-8; the sample knows them.
+            nameless = msgspec.structs.replace(facts, name="", files=[], label="")
+            row = (key, stamp, msgspec.msgpack.encode(nameless))
             self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", row)
             if time.monotonic() - self._committed > SECONDS_BETWEEN_COMMITS:
                 self._database.commit()
@@ -85,11 +85,31 @@ class FactsCache:
         if self._database is not None:
             self._database.close()
 
+    def _open(self) -> None:
+        self._database = sqlite3.connect(self.path)
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS facts (sample TEXT PRIMARY KEY, stamp TEXT, data BLOB)"
+        )
+
+    def _replace(self, error: sqlite3.Error) -> None:
+        """Begin anew where the file is no database, or no longer one."""
+        logger.warning("%s is damaged (%s) and is made anew", self.path, error)
+        if self._database is not None:
+            self._database.close()
+        self._database = None
+        with self._warning():
+            self.path.unlink(missing_ok=True)
+            self._open()
+
     @contextlib.contextmanager
     def _warning(self) -> Iterator[None]:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
+            # Its sub-classes speak of locks, rights and full disks instead.
+            if type(error) is sqlite3.DatabaseError:
+                self._replace(error)
+                return
             logger.warning(
                 "%s cannot be used (%s); the next check reads every file again, unless --cache "
                 "names another folder",
@@ -102,7 +122,7 @@ class FactsCache:
 def _key(sample: Sample, rule: str) -> tuple[str, str | None]:
     """What a sample is called in the cache, and the state of its files; None if it has none."""
     words = [rule, sample.name, *(f"{os.path.abspath(f)}|{f}" for f in sample.files)]
-    key = hashlib.sha256("\n".join(words).encode()).hexdigest()
+    key = hashlib.sha256(os.fsencode("\n".join(words))).hexdigest()
     try:
         states = [os.stat(file) for file in sample.files]
     except OSError:

@@ -11,6 +11,7 @@ import numpy as np
 from audit.advice import keeps_imagenet
 from audit.finding import Finding, count
 from audit.split import BandStatistics, Split
+from rehearsal import check_same
 from utils.augmentation import Augmentation
 from utils.config import Config
 from utils.transforms import SCALE_RANGE, sample_geometry
@@ -162,8 +163,32 @@ def _constant_bands(split: Split) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def find_missing_statistics(split: Split) -> Iterator[Finding]:
+    """Whether a section lacks the mean and std that its pictures need."""
+    if split.lacks_statistics:
+        yield Finding(
+            "error", "mean-std", split.name,
+            f"{split.section} names no mean and std for its pictures of "
+            f"{count(split.dataset.channels, 'band')}",
+            "set those of the training pictures, as in the lines to paste",
+        )  # fmt: skip
+
+
+def find_differences(train: Split, val: Split) -> Iterator[Finding]:
+    """Whether training and validation speak of the same classes and kind of pictures."""
+    try:
+        check_same(train.dataset, val.dataset)
+    except ValueError as error:
+        yield Finding(
+            "error", "splits-differ", "", str(error),
+            "give both loaders the classes and the bands of the training",
+        )  # fmt: skip
+
+
 def _statistics(split: Split, config: Config) -> Iterator[Finding]:
-    if len(split.usable) < MIN_PICTURES or keeps_imagenet(config, split.dataset):
+    if split.lacks_statistics or keeps_imagenet(config, split.dataset):
+        return
+    if len(split.usable) < MIN_PICTURES:
         return
     known = zip(split.bands, split.dataset.mean, split.dataset.std, strict=False)
     odd = [(n, *three) for n, three in enumerate(known, 1) if _is_far(*three)]

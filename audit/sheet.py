@@ -11,8 +11,6 @@ from audit.sheet_html import write_html
 from audit.sheet_png import write_png
 from audit.split import Split
 from audit.tiles import IGNORED, IGNORED_COLOUR, Entry, make_tile
-from base.samples import Samples
-from utils.augmentation import Augmentation
 from utils.config import Config
 
 FOR_EACH_FINDING = 3
@@ -39,14 +37,8 @@ def make_sheet(
         OSError: If they cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    maps = {
-        split.name: Samples(
-            split.dataset, Augmentation(), seed=0, ignore_index=config.ignore_index
-        ).label_map
-        for split in splits
-    }
     tiles = [
-        make_tile(split.dataset, split.indices[place], maps[split.name], split.name, messages)
+        make_tile(split.dataset, split.indices[place], split.label_map, split.name, messages)
         for split, place, messages in choose(splits, findings)
     ]
     title = f"{config.name}: {len(tiles)} of {sum(len(split.facts) for split in splits)} pictures"
@@ -60,9 +52,9 @@ def make_sheet(
 def make_legend(train: Split) -> list[Entry]:
     """Every class with its share of the pixels that count, and the ignored label of all pixels."""
     entries = [
-        Entry(name, (colour[0], colour[1], colour[2]), totals.share)
-        for name, colour, totals in zip(
-            train.dataset.classes, train.dataset.palette, train.classes, strict=False
+        Entry(name, (colour[0], colour[1], colour[2]), totals.share, str(number))
+        for number, (name, colour, totals) in enumerate(
+            zip(train.dataset.classes, train.dataset.palette, train.classes, strict=False)
         )
     ]
     pixels = sum(train.labels.values())
@@ -94,7 +86,9 @@ def choose(splits: Sequence[Split], findings: Sequence[Finding]) -> list[Choice]
 
 def _with_findings(split: Split, findings: Sequence[Finding]) -> Iterable[tuple[int, list[str]]]:
     """The first few samples of every finding that names files, with all that is said of them."""
-    places = {file: place for place, facts in enumerate(split.facts) for file in facts.files}
+    places = {}
+    for place, facts in enumerate(split.facts):
+        places.update(dict.fromkeys((*facts.files[:1], split.mask_key(facts)), place))
     said: dict[int, list[str]] = {}
     first: dict[int, None] = {}
     for finding in findings:

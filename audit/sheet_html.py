@@ -91,7 +91,8 @@ def write_html(
         legend="".join(_chip(entry, f"{100 * entry.share:.2f} %") for entry in legend),
         tiles="\n".join(map(_tile, tiles)),
     )
-    path.write_text(page, encoding="utf-8")
+    # The name of a file may hold bytes that are no UTF-8.
+    path.write_text(page, encoding="utf-8", errors="surrogateescape")
 
 
 def _findings(findings: Sequence[Finding]) -> str:

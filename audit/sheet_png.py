@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from audit.tiles import Entry, Tile
+from audit.fonts import drawable, font_for, length
+from audit.tiles import FONT_SIZE, Entry, Tile
 from utils.palette import save_picture
 
 COLUMNS = 2
@@ -38,8 +39,19 @@ def write_png(path: Path, title: str, tiles: Sequence[Tile], legend: Sequence[En
     save_picture(path, np.asarray(sheet), overwrite=True)
 
 
-def _font(size: int = 13) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _write(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    colour: str,
+    size: int = FONT_SIZE,
+    anchor: str | None = None,
+) -> None:
+    draw.text(place, text, colour, font_for(text, size), anchor=anchor)
+
+
+def _length(text: str) -> float:
+    return length(text, FONT_SIZE)
 
 
 def _legend(title: str, legend: Sequence[Entry]) -> Image.Image:
@@ -49,12 +61,12 @@ def _legend(title: str, legend: Sequence[Entry]) -> Image.Image:
     lines = -(-len(legend) // columns)
     block = Image.new("RGB", (WIDTH, MARGIN + 34 + lines * LINE + 20), PAPER)
     draw = ImageDraw.Draw(block)
-    draw.text((MARGIN, MARGIN - 6), title, INK, _font(20))
+    _write(draw, (MARGIN, MARGIN - 6), drawable(title, 20), INK, 20)
     for place, entry in enumerate(legend):
         column, line = divmod(place, lines)
         x, y = MARGIN + column * wide, MARGIN + 34 + line * LINE
         _swatch(draw, x, y, entry)
-        draw.text((x + 18, y), _fit(draw, entry.name, wide - 24), INK, _font())
+        _write(draw, (x + 18, y), _fit(_name(entry), wide - 24), INK)
     return block
 
 
@@ -83,17 +95,17 @@ def _tile(tile: Tile) -> Image.Image:
         else:
             text = "cannot be read" if tile.messages or not pictures else "no labels"
             draw.rectangle((x, 0, x + CELL - 1, height - 1), "#e5e7eb")
-            draw.text((x + CELL / 2, height / 2), text, FAINT, _font(), anchor="mm")
+            _write(draw, (x + CELL / 2, height / 2), text, FAINT, anchor="mm")
     y = height + 4
     size = "" if tile.size is None else f"  {tile.size[0]}x{tile.size[1]}"
     suffix = f"{size}  {tile.split}"
-    room = block.width - int(draw.textlength(suffix, _font()))
-    name = _fit(draw, tile.name, room)
-    draw.text((0, y), name, INK, _font())
-    draw.text((draw.textlength(name, _font()), y), suffix, FAINT, _font())
+    room = block.width - int(_length(suffix))
+    name = _fit(drawable(tile.name, FONT_SIZE), room)
+    _write(draw, (0, y), name, INK)
+    _write(draw, (_length(name), y), suffix, FAINT)
     y = _entries(draw, tile.entries, y + LINE, block.width)
-    for line in _wrapped(draw, tile.messages, block.width)[:MOST_LINES]:
-        draw.text((0, y), line, ALARM, _font())
+    for line in _wrapped(tile.messages, block.width)[:MOST_LINES]:
+        _write(draw, (0, y), line, ALARM)
         y += LINE
     return block.crop((0, 0, block.width, y + GAP))
 
@@ -117,34 +129,38 @@ def _entries(draw: ImageDraw.ImageDraw, entries: Sequence[Entry], y: int, width:
     x, lines = 0, 1
     for place, entry in enumerate(entries):
         share = "<1" if entry.share < 0.01 else f"{100 * entry.share:.0f}"
-        text = f"{entry.name} {share} %"
-        needed = 18 + int(draw.textlength(text, _font())) + 12
+        text = f"{_name(entry)} {share} %"
+        needed = 18 + int(_length(text)) + 12
         if x and x + needed > width:
             x, y, lines = 0, y + LINE, lines + 1
         if lines > MOST_LINES:
-            draw.text((0, y), f"and {len(entries) - place} more", FAINT, _font())
+            _write(draw, (0, y), f"and {len(entries) - place} more", FAINT)
             break
         _swatch(draw, x, y, entry)
-        draw.text((x + 18, y), text, INK, _font())
+        _write(draw, (x + 18, y), text, INK)
         x += needed
     return y + LINE if entries else y
 
 
-def _fit(draw: ImageDraw.ImageDraw, text: str, width: float) -> str:
+def _name(entry: Entry) -> str:
+    return drawable(entry.name, FONT_SIZE, entry.number)
+
+
+def _fit(text: str, width: float) -> str:
     """The text, cut at its start where it is too long: the end of a name tells files apart."""
-    if draw.textlength(text, _font()) <= width:
+    if _length(text) <= width:
         return text
-    while text and draw.textlength(f"…{text}", _font()) > width:
+    while text and _length(f"…{text}") > width:
         text = text[1:]
     return f"…{text}"
 
 
-def _wrapped(draw: ImageDraw.ImageDraw, texts: Sequence[str], width: int) -> list[str]:
+def _wrapped(texts: Sequence[str], width: int) -> list[str]:
     lines = []
     for text in texts:
         line = ""
-        for word in text.split():
-            if line and draw.textlength(f"{line} {word}", _font()) > width:
+        for word in drawable(text, FONT_SIZE).split():
+            if line and _length(f"{line} {word}") > width:
                 lines.append(line)
                 line = ""
             line = f"{line} {word}".strip()

@@ -9,13 +9,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from audit.counts import BandTotals
-from audit.facts import SampleFacts
+from audit.facts import MaskFacts, SampleFacts
 from base.base_dataloader import LoaderOptions
 from base.base_dataset import BaseDataset
+from base.samples import Samples
 from utils.augmentation import Augmentation
+from utils.labels import LabelMap
 
 Key = TypeVar("Key")
+
+MOST_STRAY_VALUES = 16
+LOWEST_ID, HIGHEST_ID = -32768, 65535  # that a label map can name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Split:
         options: How they are dealt out.
         indices: Their places in the dataset.
         facts: Of each of them.
+        ignore_index: The label of pixels that do not count.
+        lacks_statistics: Whether the config lacks the mean and std that the pictures need.
     """
 
     name: str
@@ -64,6 +73,52 @@ class Split:
     options: LoaderOptions
     indices: Sequence[int]
     facts: Sequence[SampleFacts] = ()
+    ignore_index: int = 255
+    lacks_statistics: bool = False
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is what the training holds back."""
+        return self.section != f"{self.name}_loader"
+
+    @functools.cached_property
+    def label_map(self) -> LabelMap:
+        """From mask values to labels."""
+        samples = Samples(
+            self.dataset, Augmentation(), seed=0, ignore_index=self.ignore_index, indices=()
+        )
+        return samples.label_map
+
+    @functools.cached_property
+    def known_ids(self) -> dict[int, int]:
+        """Id in a mask -> class, or -1 for what does not count."""
+        ids = np.arange(LOWEST_ID, HIGHEST_ID + 1, dtype=np.int32)[None]
+        known = ids[self.label_map.knows(ids)]
+        labels = self.label_map(known[None], "")[0].tolist()
+        return {
+            value: -1 if label == self.ignore_index else label
+            for value, label in zip(known.tolist(), labels, strict=True)
+        }
+
+    def mask_key(self, facts: SampleFacts) -> str:
+        """The file of a mask; with the picture, where a file holds the labels of several."""
+        if self._labels_in[facts.label] < 2:
+            return facts.label
+        return f"{facts.label}: {facts.files[0]}"
+
+    @functools.cached_property
+    def _labels_in(self) -> collections.Counter[str]:
+        """Samples of each label file."""
+        return collections.Counter(facts.label for facts in self.facts)
+
+    @functools.cached_property
+    def blended(self) -> list[SampleFacts]:
+        """Those whose masks were smoothed."""
+        return [f for f in self.facts if f.mask is not None and self.is_blended(f.mask)]
+
+    def is_blended(self, mask: MaskFacts) -> bool:
+        """Whether a mask holds more odd values than labels could be, as smoothing makes them."""
+        return len(mask.unknown) > max(MOST_STRAY_VALUES, len(self.dataset.classes))
 
     @functools.cached_property
     def usable(self) -> list[SampleFacts]:
@@ -83,8 +138,8 @@ class Split:
 
     @functools.cached_property
     def unknown(self) -> collections.Counter[str]:
-        """Pixels of each id or colour that is neither class nor ignored."""
-        masks = [facts.mask for facts in self.facts if facts.mask]
+        """Pixels of each id or colour that is neither class nor ignored, in unsmoothed masks."""
+        masks = [f.mask for f in self.facts if f.mask and not self.is_blended(f.mask)]
         return _sum({value: mask.values[value] for value in mask.unknown} for mask in masks)
 
     @functools.cached_property

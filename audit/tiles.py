@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from audit.fonts import drawable, font_for
 from base.base_dataset import BaseDataset, DataError
 from utils.labels import LabelMap
 from utils.palette import IGNORED_COLOUR, blend
@@ -17,6 +18,7 @@ MAX_SIDE = 480  # pixels of a picture on the sheet
 OPACITY = 0.55
 NAMED_FROM = 0.004  # share of a picture that a region needs to be named in it
 FONT_SIZE = 13
+BLANK = 128  # under a mask that is of another size than its picture
 
 UNKNOWN_COLOUR = (255, 0, 255)
 UNKNOWN, IGNORED = "no class", "ignored"
@@ -32,11 +34,13 @@ class Entry:
         name: Of the class.
         colour: That it is drawn in.
         share: Of the picture, 0..1.
+        number: The class, to be shown where no font has the characters of its name.
     """
 
     name: str
     colour: Colour
     share: float
+    number: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +90,11 @@ def make_tile(
         mask = dataset.load_mask(index)
     except DataError:  # damaged, or there is none
         return Tile(name, split, size, small, None, (), messages)
-    numbers, entries = _to_entries(_resize(mask, small.shape), mask, dataset, labels)
-    return Tile(name, split, size, small, _overlay(small, numbers, entries), entries, messages)
+    under = small
+    if mask.shape[:2] != picture.shape[:2]:  # it does not lie on the picture: by itself
+        under = _shrink(np.full((*mask.shape[:2], 3), BLANK, np.uint8))
+    numbers, entries = _to_entries(_resize(mask, under.shape), mask, dataset, labels)
+    return Tile(name, split, size, small, _overlay(under, numbers, entries), entries, messages)
 
 
 def _shrink(picture: np.ndarray) -> np.ndarray:
@@ -117,7 +124,8 @@ def _to_entries(
     numbers = np.zeros(small.shape[:2], np.int32)
     for place, label in enumerate(found[order].tolist()):
         name, colour = describe_label(label, dataset, labels.ignore_index)
-        entries.append(Entry(name, colour, float(counts[order[place]]) / of_mask.size))
+        share = float(counts[order[place]]) / of_mask.size
+        entries.append(Entry(name, colour, share, str(label)))
         numbers[of_small == label] = place
     return numbers, entries
 
@@ -156,7 +164,8 @@ def _overlay(picture: np.ndarray, numbers: np.ndarray, entries: Sequence[Entry])
     draw = ImageDraw.Draw(canvas)
     for place, entry in enumerate(entries):
         if entry.name != IGNORED:
-            _name_region(draw, numbers == place, entry.name)
+            name = drawable(entry.name, FONT_SIZE, entry.number)
+            _name_region(draw, numbers == place, name)
     return np.array(canvas)
 
 
@@ -171,7 +180,7 @@ def _name_region(draw: ImageDraw.ImageDraw, region: np.ndarray, name: str) -> No
     inside = np.pad((parts == largest).astype(np.uint8), 1)
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    font = ImageFont.load_default(FONT_SIZE)
+    font = font_for(name, FONT_SIZE)
     half = draw.textlength(name, font) / 2 + 3
     left = min(max(float(x) - 1, half), max(region.shape[1] - half, half))
     top = min(max(float(y) - 1, FONT_SIZE), region.shape[0] - FONT_SIZE)

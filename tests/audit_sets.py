@@ -160,6 +160,25 @@ def colours_for_ids(folder: Path, tree: dict[str, Any]) -> None:
     change_masks(folder, lambda mask: palette[mask])
 
 
+def palette_colours(folder: Path, tree: dict[str, Any]) -> None:
+    """The VOC colours of the classes, in every other mask."""
+    palette = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
+    for path in sorted((folder / "masks").rglob("*0.png")):
+        mask = np.array(Image.open(path))
+        Image.fromarray(palette[np.where(mask == 255, 0, mask)]).save(path)
+
+
+def grey_colours(folder: Path, tree: dict[str, Any]) -> None:
+    """Ids written three times."""
+    change_masks(folder, lambda mask: np.stack([mask] * 3, -1))
+
+
+def three_greys(folder: Path, tree: dict[str, Any]) -> None:
+    """Ids spread over all shades, to be seen by eye."""
+    greys = np.array([0, 128, 255], np.uint8)
+    change_masks(folder, lambda mask: greys[np.where(mask == 255, 0, mask)])
+
+
 def unknown_colours(folder: Path, tree: dict[str, Any]) -> None:
     colours_for_ids(folder, tree)
     for section in ("train_loader", "val_loader"):
@@ -251,6 +270,10 @@ def mean_std(folder: Path, tree: dict[str, Any]) -> None:
         set_args(tree, section, mean=[0.1] * 3)
 
 
+def splits_differ(folder: Path, tree: dict[str, Any]) -> None:
+    set_args(tree, "val_loader", classes=[CLASSES[0], *reversed(CLASSES[1:])])
+
+
 def batch_size(folder: Path, tree: dict[str, Any]) -> None:
     set_args(tree, batch_size=11)
 
@@ -274,8 +297,8 @@ MAKERS = (
     exif_orientation, mixed_pictures, mixed_masks, unknown_ids, sixteen_bit_ids, colours_for_ids,
     unknown_colours, blended_mask, binary_mask, all_ignored, class_without_pixels,
     class_missing_in_val, rare_class, duplicate_colours, leak, duplicates, small_pictures,
-    large_pictures, mixed_sizes, scaled_sizes, constant_band, mean_std, batch_size, num_workers,
-    step,
+    large_pictures, mixed_sizes, scaled_sizes, constant_band, mean_std, splits_differ,
+    batch_size, num_workers, step,
 )  # fmt: skip
 NEED_STEP = (step, loss)
 

@@ -85,17 +85,37 @@ def test_feature_files_that_failed_are_tried_again(dataset, reads, tmp_path):
     assert reads.count(0) == 2 and reads.count(1) == 1
 
 
-@pytest.mark.parametrize("obstacle", ["no folder", "no database"])
-def test_feature_a_cache_that_cannot_be_used_is_a_warning(dataset, tmp_path, caplog, obstacle):
-    cache = tmp_path / "cache"
-    if obstacle == "no folder":
-        cache.write_text("a file")
-    else:
-        cache.mkdir()
-        (cache / "audit.sqlite").write_bytes(b"no database" * 100)
-    (found,) = scan.scan([dataset], 255, 1, cache)
+def test_feature_a_cache_that_cannot_be_used_is_a_warning(dataset, tmp_path, caplog):
+    (tmp_path / "cache").write_text("a file")
+    (found,) = scan.scan([dataset], 255, 1, tmp_path / "cache")
     assert len(found) == audit_sets.TRAIN
     assert "cannot be used" in caplog.text
+
+
+@pytest.mark.parametrize("part", ["all of it", "a page"])
+def test_feature_a_damaged_cache_is_made_anew(dataset, reads, tmp_path, caplog, part):
+    first = scan.scan([dataset], 255, 1, tmp_path / "cache")
+    path = tmp_path / "cache/audit.sqlite"
+    data = bytearray(path.read_bytes())
+    data[0 if part == "all of it" else 4096 :] = b"no database" * 100
+    path.write_bytes(data)
+    assert scan.scan([dataset], 255, 1, tmp_path / "cache") == first
+    assert "is damaged" in caplog.text
+    reads.clear()
+    assert scan.scan([dataset], 255, 1, tmp_path / "cache") == first and not reads
+
+
+def test_feature_names_that_are_not_utf_8_are_cached(tmp_path, reads):
+    """As a file system of Latin-1 names them; the second reading knows the names again."""
+    audit_sets.make_clean(tmp_path)
+    for kind in ("images", "masks"):
+        folder = os.fsencode(tmp_path / kind / "train")
+        os.rename(folder + b"/train03.png", folder + b"/stra\xdfe.png")
+    latin = Folder(data_dir=str(tmp_path), split="train", classes=3)
+    (first,) = scan.scan([latin], 255, 1, tmp_path / "cache")
+    assert [facts.name for facts in first].count("stra\udcdfe") == 1
+    reads.clear()
+    assert scan.scan([latin], 255, 1, tmp_path / "cache") == [first] and not reads
 
 
 def test_feature_a_damaged_entry_is_read_again(dataset, reads, tmp_path):

@@ -21,7 +21,7 @@ def tree(tmp_path):
 def take_step(tmp_path, tree):
     (tmp_path / "config.json").write_text(json.dumps(tree))
     config = check.read_config(check.parse_arguments(["-c", str(tmp_path / "config.json")]))
-    return check.try_step(config, "cpu")
+    return check.try_step(config, torch.device("cpu"), 0)
 
 
 def test_feature_shapes_and_parameters_are_those_of_the_training(tmp_path, tree):
@@ -99,6 +99,6 @@ def test_feature_memory_of_a_gpu(tmp_path, tree):
     tree["n_gpu"] = 1
     (tmp_path / "config.json").write_text(json.dumps(tree))
     config = check.read_config(check.parse_arguments(["-c", str(tmp_path / "config.json")]))
-    step, findings = check.try_step(config, "cuda")
+    step, findings = check.try_step(config, torch.device("cuda"), 1)
     assert findings == [] and step.memory_bytes > 4 * step.parameters
     assert "max_memory_allocated" in step.memory_kind

@@ -53,7 +53,8 @@ def split_of(labels, name="train"):
     dataset = Flat([np.zeros((8, 8), np.uint8)] * len(labels))
     facts = [
         SampleFacts(f"p{n}", [f"{n}.png", f"{n}_m.png"], ImageFacts(width=8, height=8, channels=3),
-                    MaskFacts(width=8, height=8, labels=dict.fromkeys(sorted(found), 1)))
+                    MaskFacts(width=8, height=8, labels=dict.fromkeys(sorted(found), 1)),
+                    f"{n}_m.png")
         for n, found in enumerate(labels)
     ]  # fmt: skip
     indices = range(len(labels))
@@ -111,6 +112,28 @@ def test_feature_values_without_a_meaning_stand_out():
     assert {entry.name: entry.colour for entry in tile.entries}[UNKNOWN] == UNKNOWN_COLOUR
     expected = 0.45 * 100 + 0.55 * np.array(UNKNOWN_COLOUR)
     np.testing.assert_allclose(tile.overlay[10, 10], expected, atol=1)
+
+
+def test_feature_a_mask_of_another_size_keeps_its_shape():
+    """A mask that does not lie on the picture is drawn beside it, not stretched over it."""
+    mask = np.zeros((60, 20), np.uint8)
+    mask[:, 10:] = 7
+    tile = make_tile(Flat([mask], np.full((20, 60, 3), 100, np.uint8)), 0, LABELS, "train", ())
+    assert tile.picture.shape[:2] == (160, 480) and tile.overlay.shape[:2] == (480, 160)
+    expected = 0.45 * 128 + 0.55 * np.array(voc_palette(8)[7])
+    np.testing.assert_allclose(tile.overlay[20, 140], expected, atol=1)
+
+
+def test_feature_names_beyond_a_font_are_replaced():
+    from audit.fonts import drawable, font_for, fonts
+
+    assert drawable("road", 13, "3") == "road"
+    assert drawable("\ue123\ue124", 13, "3") == "3"  # private characters: no font has them
+    assert drawable("a\ue123\udcdf.png", 13) == "a??.png"
+    assert font_for("road", 13) is fonts(13)[0]
+    greek = "\u03b1\u03b2"
+    if len(fonts(13)) > 1:  # a system with fonts of its own
+        assert drawable(greek, 13, "3") == greek and font_for(greek, 13) is not fonts(13)[0]
 
 
 def test_feature_pictures_of_many_bands_are_shown_by_their_preview():
