@@ -49,7 +49,7 @@ def rehearse(
             buffer.copy_(buffers[name])
 
 
-def check_classes(
+def check_splits(
     train_loader: BaseDataLoader, val_loader: BaseDataLoader | None, ignore_index: int
 ) -> None:
     """Training and validation have to speak of the same classes and see the same kind of pictures.

@@ -227,7 +227,7 @@ def build_training(
     from base.base_trainer import check_resumable
     from init_from import init_from, load_start
     from parts import arch_for, build_loader, build_losses, build_optimizer, with_channels
-    from rehearsal import check_classes, rehearse
+    from rehearsal import check_splits, rehearse
     from utils import lr_scheduler
     from utils.config import build
     from utils.random_state import seed_everything
@@ -239,7 +239,7 @@ def build_training(
     for loader in (train_loader, val_loader):
         if loader is not None:
             loader.first_sample()
-    check_classes(train_loader, val_loader, config.ignore_index)
+    check_splits(train_loader, val_loader, config.ignore_index)
     if checkpoint is None:
         train_loader.prepare(1)  # the first batches are loaded while the model is built
     seed_everything(config.seed, deterministic=config.deterministic)

@@ -139,7 +139,7 @@ def _map_fix(split: Split, proposal: Proposal, unknown: Mapping[str, int]) -> st
     kinds = {"," in value for value in split.values}
     # Beside a palette, ids are read by rules that a map would switch off.
     reads_both = len(kinds) > 1 and dataset.colour_map is not None and dataset.label_map is None
-    if "label_map" not in signature_of(type(dataset)) or reads_both:
+    if split.blended or reads_both or "label_map" not in signature_of(type(dataset)):
         return ""
     if proposal.label_map is not None and all(value in proposal.label_map for value in unknown):
         return f', or set "label_map": {_short(proposal.label_map)} (-1 ignores a value)'

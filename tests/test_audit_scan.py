@@ -143,6 +143,19 @@ def test_feature_scenes_without_files_are_examined(tmp_path):
     }  # fmt: skip
 
 
+def test_feature_the_label_file_is_known_among_others(tmp_path):
+    """As of Car Parts with a foreground: the mask is not the last file."""
+    from dataloaders.carparts import CarSample
+
+    class Cars(Shapes):
+        def __init__(self):
+            super().__init__("val", num_images=1)
+            self.samples = [CarSample("p", "p.jpg", "mask.png", foreground="front.png")]
+
+    (found,) = scan.scan([Cars()], 255, 1, tmp_path)
+    assert found[0].files == ["p.jpg", "mask.png", "front.png"] and found[0].label == "mask.png"
+
+
 def test_feature_equal_pixels_have_one_hash(tmp_path):
     """Another file of the same picture, and one that differs in a single value."""
     rng = np.random.default_rng(1)

@@ -277,9 +277,7 @@ def test_exception_a_process_that_is_killed():
             return super().load(index)
 
     batches = loader(Deadly(num_images=40, image_size=64), num_workers=1)
-    with pytest.raises(
-        WorkerError, match="that loads pictures has ended, .* fewer num_w"
-    ):
+    with pytest.raises(WorkerError, match="that loads pictures has ended, .* fewer num_w"):
         list(batches.epoch(1))
 
 

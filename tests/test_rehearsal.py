@@ -7,7 +7,7 @@ from PIL import Image
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
 from dataloaders import Folder
-from rehearsal import check_classes
+from rehearsal import check_splits
 from utils.augmentation import Augmentation
 
 
@@ -54,19 +54,19 @@ def test_exception_pictures_of_another_kind(tmp_path, image, args, words):
     train = loader(tmp_path / "train", bands(3, np.uint16), **statistics(3))
     val = loader(tmp_path / "val", image, **args)
     with pytest.raises(ValueError, match=words):
-        check_classes(train, val, 255)
+        check_splits(train, val, 255)
 
 
 def test_exception_other_classes(tmp_path):
     train = loader(tmp_path / "train", bands(3, np.uint8))
     val = loader(tmp_path / "val", bands(3, np.uint8), classes=3)
     with pytest.raises(ValueError, match="2 classes and val_loader 3"):
-        check_classes(train, val, 255)
+        check_splits(train, val, 255)
 
 
 def test_feature_another_mean_warns(tmp_path, caplog):
     train = loader(tmp_path / "train", bands(3, np.uint8))
-    check_classes(train, loader(tmp_path / "same", bands(3, np.uint8)), 255)
+    check_splits(train, loader(tmp_path / "same", bands(3, np.uint8)), 255)
     assert caplog.text == ""
-    check_classes(train, loader(tmp_path / "val", bands(3, np.uint8), mean=[0.1, 0.2, 0.3]), 255)
+    check_splits(train, loader(tmp_path / "val", bands(3, np.uint8), mean=[0.1, 0.2, 0.3]), 255)
     assert "normalised as in training" in caplog.text
