@@ -74,6 +74,8 @@ def _batch_shapes(split: Split) -> Iterator[Finding]:
     augmentation = split.augmentation
     if split.options.batch_size == 1 or augmentation.crop_size is not None:
         return
+    if augmentation.augment and augmentation.pipeline is not None:
+        return  # it may crop to one size; the step tells
     shapes = set(split.sizes)
     reason = "pictures have several sizes"
     if augmentation.augment and not augmentation.val and augmentation.base_size is not None:
@@ -87,7 +89,7 @@ def _batch_shapes(split: Split) -> Iterator[Finding]:
         }
         reason = f"pictures have several sizes after base_size {augmentation.base_size}"
         reason += " and scale" * augmentation.scale
-    turns = getattr(augmentation, "rotate90", False) and any(w != h for w, h in shapes)
+    turns = augmentation.rotate90 and any(w != h for w, h in shapes)
     if len(shapes) > 1 or turns:
         smallest = min(min(size) for size in split.sizes)
         yield Finding(

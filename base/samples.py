@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 
 import numpy as np
@@ -110,6 +111,7 @@ class Samples(Dataset["SampleArrays | SampleError"]):
             void=dataset.void,
             ids=dataset.label_map,
             colours=dataset.colour_map,
+            adjustable="label_map" in inspect.signature(type(dataset)).parameters,
         )
 
     def __len__(self) -> int:

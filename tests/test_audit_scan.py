@@ -10,9 +10,11 @@ from PIL import Image
 from audit import counts, facts, scan
 from audit.counts import band_totals
 from audit.facts import MaskFacts, describe_mask
+from base.base_dataloader import LoaderOptions
 from base.base_dataset import Picture, Sample
 from dataloaders import Folder, Shapes
 from tests import audit_sets
+from utils.augmentation import Augmentation
 from utils.labels import LabelMap
 
 
@@ -258,3 +260,24 @@ def test_feature_the_label_map_knows_what_it_would_take(dtype):
             assert not is_known, value
         else:
             assert is_known, value
+
+
+def test_feature_a_pipeline_may_make_one_size_of_many():
+    from types import SimpleNamespace
+
+    from audit.set_findings import _batch_shapes
+
+    def kinds(**augmentation):
+        split = SimpleNamespace(
+            options=LoaderOptions(batch_size=2),
+            augmentation=Augmentation(**augmentation),
+            sizes={(64, 48): 3, (80, 48): 1},
+            name="train",
+        )
+        return [finding.kind for finding in _batch_shapes(split)]
+
+    assert kinds() == kinds(augment=True) == ["mixed-sizes"]
+    assert kinds(augment=True, crop_size=32) == []
+    albumentations = pytest.importorskip("albumentations")
+    pipeline = albumentations.Compose([albumentations.Resize(32, 32, p=1)]).to_dict()
+    assert kinds(augment=True, albumentations=pipeline) == []

@@ -26,6 +26,7 @@ class LabelMap:
         ids: Id in the mask -> class or -1 for ignored; ids that it does not name are errors.
             Without it, ids are classes.
         colours: (r, g, b) in the mask -> class, or -1 for ignored.
+        adjustable: Whether the config can say what the masks hold; else messages do not advise it.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class LabelMap:
         void: Sequence[int] | None = None,
         ids: Mapping[int, int] | None = None,
         colours: Mapping[tuple[int, int, int], int] | None = None,
+        adjustable: bool = True,
     ) -> None:
+        self.adjustable = adjustable
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self._is_mapped = ids is not None
@@ -100,8 +103,8 @@ class LabelMap:
     def _from_colours(self, mask: np.ndarray, name: str) -> np.ndarray:
         if self._colours is None:
             raise DataError(
-                f"{name}: holds colours where class ids were expected; say which colour is which "
-                'class with "palette" or "label_map"'
+                f"{name}: holds colours where class ids were expected; "
+                + self._advice('say which colour is which class with "palette" or "label_map"')
             )
         labels = self._colour_labels(mask, self._colours)
         bad = labels == _INVALID
@@ -109,7 +112,7 @@ class LabelMap:
             colour = tuple(int(v) for v in mask[bad][0])
             raise DataError(
                 f"{name}: {int(bad.sum())} pixels have a colour that is no class, for example "
-                f'{colour}; name it in "palette" or "label_map" (-1 ignores it)'
+                f"{colour}; " + self._advice('name it in "palette" or "label_map" (-1 ignores it)')
             )
         return labels.astype(self.dtype)
 
@@ -137,6 +140,9 @@ class LabelMap:
             f"({', '.join(map(str, self._void)) or 'none is'})"
         )
         raise DataError(
-            f"{name}: {values.size} pixels have label {seen}, {known}; put the mask right, "
-            'or map the value with "label_map" (-1 ignores it)'
+            f"{name}: {values.size} pixels have label {seen}, {known}; "
+            + self._advice('put the mask right, or map the value with "label_map" (-1 ignores it)')
         )
+
+    def _advice(self, text: str) -> str:
+        return text if self.adjustable else "put the mask right, or read such masks with Folder"
