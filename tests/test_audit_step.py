@@ -1,6 +1,7 @@
 """The trial step: the real model, losses and optimizer, measured and left alone."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -81,9 +82,9 @@ def test_feature_the_peak_of_memory_is_seen():
     with _PeakMemory(torch.device("cpu")) as memory:
         held = torch.ones(size // 4)
         assert held.sum() > 0
-        import time
-
-        time.sleep(0.05)
+        ends = time.monotonic() + 5  # a busy machine may let the watcher wait
+        while memory.peak < 0.9 * size and time.monotonic() < ends:
+            time.sleep(0.01)
         del held
     assert 0.9 * size < memory.peak < 1.5 * size
 
