@@ -18,7 +18,7 @@ PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.
             "sklearn": "scikit-learn",
             "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 # What a feature asks for with the pip command when it is used.
-OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio", "imagecodecs"}
+OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio"}
 LAYERS = [
     "utils",
     "base",
