@@ -223,12 +223,14 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
     def _next_of(self, stream: Iterator[Any]) -> Any:
         try:
             return next(stream)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+            # It may die while it hands over a batch; what a dataset raised says "Caught".
+            gone = "DataLoader worker" in str(error) or not isinstance(error, RuntimeError)
+            if not gone or not self.num_workers or "Caught" in str(error):
                 raise
             raise WorkerError(
                 "a process that loads pictures has ended, as a rule because memory ran out; use "
-                f"fewer num_workers or a smaller cache_gb ({str(error).splitlines()[0]})"
+                f"fewer num_workers or a smaller cache_gb ({str(error).partition(chr(10))[0]})"
             ) from None
 
     def _count(self, skipped: Iterable[tuple[int, str]]) -> None:
