@@ -106,8 +106,9 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         most_lost = MAX_BAD_SHARE * (len(dataset) + dataset.lost)
         if dataset.problems and (not skip or dataset.lost > max(1, most_lost)):
             raise DataError("; ".join(dataset.problems))
-        for note in (*dataset.problems, *dataset.notes):
-            logger.warning(note)
+        if not held_out:  # else the loader of the rest has said it
+            for note in (*dataset.problems, *dataset.notes):
+                logger.warning(note)
         batch_size = options.batch_size
         if batch_size % world_size:
             low = batch_size - batch_size % world_size

@@ -152,6 +152,17 @@ def test_feature_folder_spare_mask_warns(tree, caplog):
     save(tree / "masks/train/z.png", mask())
     batches(Folder(classes=3, data_dir=str(tree), split="train"))
     assert "1 of 3 masks" in caplog.text
+    caplog.clear()
+    dataset = Folder(classes=3, data_dir=str(tree), split="train")
+    BaseDataLoader(
+        dataset,
+        Augmentation(),
+        LoaderOptions(batch_size=1, num_workers=0, val_split=0.5),
+        seed=0,
+        ignore_index=255,
+        held_out=True,
+    )
+    assert caplog.text == ""  # said by the loader of the rest
 
 
 @pytest.mark.parametrize(

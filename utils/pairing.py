@@ -41,7 +41,7 @@ class Pairing:
     Args:
         samples: Those that are complete.
         problems: What training refuses: a picture without a mask, a line that leads nowhere.
-        notes: What it only warns of: a mask without a picture, a line that stands twice.
+        notes: What it only warns of: a mask without a picture.
         lost: Pictures that are named and cannot be used.
     """
 
