@@ -234,7 +234,7 @@ def _missing(samples: Sequence[Sample], rule: BandRule) -> StatisticsMissing:
         f"mean and std: required, as ImageNet's do not fit pictures of {rule.channels} bands of "
         f"type {rule.dtype}. On {len(used)} of {len(samples)} pictures they are{remark}:\n"
         f'    "mean": {means},\n    "std": {stds}\n'
-        "  python check.py --config <the config with these lines> measures all pictures",
+        "  python check.py measures all pictures",
         means,
         stds,
     )

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 
 from utils.files.data_file import DataError, read_bytes
@@ -83,7 +84,9 @@ def _check_ids(
     path: str | os.PathLike[str], mask: np.ndarray, ids: set[int], colours: Mapping[Colour, int]
 ) -> None:
     """Refuse shades of grey that are colours of the classes."""
-    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
+    # Every mask of such a dataset comes by here, and NumPy would take as long as reading it.
+    counts = cv2.calcHist([mask], [0], None, [256], [0, 256])
+    values = np.flatnonzero(counts).tolist()
     if set(values) <= ids or any((v, v, v) not in colours for v in values):
         return
     greys = {str(r): label for (r, g, b), label in sorted(colours.items()) if r == g == b}
