@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.command_line import add_overrides
+
 if TYPE_CHECKING:
     import torch
 
@@ -38,14 +40,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         default=DEFAULT_CONFIG,
         help=f"JSON or YAML file (default: {DEFAULT_CONFIG})",
     )
-    parser.add_argument(
-        "-o",
-        metavar="KEY.PATH=VALUE",
-        dest="overrides",
-        action="append",
-        default=[],
-        help="set one key of the config, as in -o trainer.epochs=2; repeatable",
-    )
+    add_overrides(parser)
     parser.add_argument(
         "-d", "--device", metavar="DEVICE", help="of the step: cpu, cuda, or GPU numbers"
     )

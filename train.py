@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from utils.command_line import add_overrides
+from utils.formats import IMAGE_EXTENSIONS
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -19,8 +22,6 @@ if TYPE_CHECKING:
     from base.base_model import BaseModel
     from base.base_trainer import RunResult
     from utils.config import Config, LossTerm
-
-from utils.formats import IMAGE_EXTENSIONS
 
 DEFAULT_CONFIG = "config.json"
 
@@ -53,14 +54,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "-d", "--device", metavar="DEVICE", help="cpu, cuda, or GPU numbers such as 0 or 0,1"
     )
-    parser.add_argument(
-        "-o",
-        metavar="KEY.PATH=VALUE",
-        dest="overrides",
-        action="append",
-        default=[],
-        help="set one key of the config, as in -o trainer.epochs=2; repeatable",
-    )
+    add_overrides(parser)
     parser.add_argument(
         "--print-config",
         action="store_true",
