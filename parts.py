@@ -41,7 +41,8 @@ def _try_optimizer(cls: Any, args: dict[str, Any]) -> None:
 
 
 def _try_loss(cls: type, args: dict[str, Any]) -> None:
-    cls(**args)
+    # "auto" needs the training labels, which nobody has read yet.
+    cls(**{name: value for name, value in args.items() if value != "auto"})
 
 
 _LOADER = Part(

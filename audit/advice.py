@@ -61,11 +61,11 @@ def lines_to_paste(
         pasted.update({f"{split.section}.args": found} if found else {})
     pixels = _pixels(train, proposals["train"].label_map)
     for place, term in enumerate(config.loss):
-        weighted = "weight" in signature_of(getattr(losses, term.type))
+        weighted = "class_weights" in signature_of(getattr(losses, term.type))
         if sum(pixels) and weighted and proposals["train"].settled:
             several = isinstance(config.tree.get("loss"), list)
             where = f"loss.{place}" if several else "loss"
-            pasted[f"{where}.args"] = {"weight": class_weights(pixels)}
+            pasted[f"{where}.args"] = {"class_weights": class_weights(pixels)}
     return pasted
 
 

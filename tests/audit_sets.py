@@ -287,7 +287,7 @@ def loss(folder: Path, tree: dict[str, Any]) -> None:
 
 
 def step(folder: Path, tree: dict[str, Any]) -> None:
-    tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"weight": [1.0, 1.0]}}
+    tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"class_weights": [1.0, 1.0]}}
 
 
 # What makes the finding -> its kind, where the two differ.

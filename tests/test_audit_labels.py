@@ -104,7 +104,7 @@ def pasted_weights(split):
          "trainer": {"epochs": 1, "val": False, "monitor": "off"}},
         PARTS, "test", (), ())  # fmt: skip
     paste = lines_to_paste(config, {"train": split}, propose([split]))
-    return paste.get("loss.args", {}).get("weight")
+    return paste.get("loss.args", {}).get("class_weights")
 
 
 def with_values(masks, *values):

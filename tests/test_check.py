@@ -113,8 +113,9 @@ def test_feature_pasted_lines_cure(dataset, maker, capsys):
             tree[section]["args"].update(entries)
     code, report = run(dataset, tree)
     assert (code, set(kinds(report)) - {"mixed-masks"}) == (2 if kinds(report) else 0, set())
-    assert report["paste"]["loss.args"]["weight"] == tree["loss"]["args"]["weight"]
-    assert len(tree["loss"]["args"]["weight"]) == len(tree["train_loader"]["args"]["classes"])
+    weights = tree["loss"]["args"]["class_weights"]
+    assert report["paste"]["loss.args"]["class_weights"] == weights
+    assert len(weights) == len(tree["train_loader"]["args"]["classes"])
 
 
 def test_feature_binary_masks_are_given_their_label_map(dataset):
@@ -145,7 +146,7 @@ def test_feature_figures_equal_a_naive_loop(dataset):
     assert train["mask_values"] == {str(v): int((masks == v).sum()) for v in (0, 1, 2, 255)}
     shares = [totals["share"] for totals in train["classes"]]
     weights = [round(float(1 / np.log(1.02 + share)), 2) for share in shares]
-    assert report["paste"]["loss.args"]["weight"] == weights
+    assert report["paste"]["loss.args"]["class_weights"] == weights
 
 
 def test_feature_json_has_its_keys(dataset):

@@ -68,7 +68,7 @@ def test_feature_camvid_is_clean_and_has_its_statistics(real_data, facts, tmp_pa
         assert band["mean"] == pytest.approx(mean, abs=1e-3)
         assert band["std"] == pytest.approx(std, abs=1e-3)
     # The config's own weights were worked out by another program from the same masks.
-    weights = report["paste"]["loss.args"]["weight"]
+    weights = report["paste"]["loss.args"]["class_weights"]
     expected_weights = [5.6, 4.3, 33.6, 3.3, 15.5, 8.7, 31.5, 32.0, 12.8, 38.0, 43.9]
     assert weights == pytest.approx(expected_weights, abs=0.06)
 

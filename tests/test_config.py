@@ -193,7 +193,7 @@ def test_exception_all_problems_at_once():
         ("loss", "CrossEntropy", "did you mean 'CrossEntropyLoss2d'?"),
         ("loss", [], "the list is empty"),
         ("loss", [{"type": "CrossEntropyLoss2d", "weight": -1}], "loss.0.weight"),
-        ("loss", {"type": "CrossEntropyLoss2d", "args": {"weight": [-1.0]}}, "cannot be negative"),
+        ("loss", {"type": "CrossEntropyLoss2d", "args": {"class_weights": [-1.0]}}, ">= 0"),
         ("loss", {"type": "CrossEntropyLoss2d", "args": {"ignore_index": 1}}, "the program sets"),
         ("lr_scheduler", {"type": "Poli"}, "did you mean 'Poly'?"),
         ("lr_scheduler", {"type": "OneCycle", "args": {"phase1": 2}}, "phase1"),
@@ -395,3 +395,15 @@ def test_exception_program_ends_with_one_message(tmp_path):
     assert "wrong.json has 2 problems" in result.stderr
     assert "Traceback" not in result.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.json", "wrong.json"]
+
+
+def test_feature_former_names_of_arguments_still_count():
+    tree = minimal()
+    tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"weight": [1, 2]}}
+    config = check(tree)
+    assert config.loss[0].args == {"class_weights": [1.0, 2.0]}
+    assert "loss.args.weight: is called class_weights now" in config.warnings
+    tree["loss"]["args"]["class_weights"] = "auto"
+    assert any("weight: CrossEntropyLoss2d takes no such" in text for text in problems_of(tree))
+    del tree["loss"]["args"]["weight"]
+    assert check(tree).loss[0].args == {"class_weights": "auto"}

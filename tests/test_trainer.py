@@ -375,7 +375,10 @@ def test_exception_data_errors_come_before_a_folder(tmp_path, capsys):
     ("override", "words"),
     [
         ("arch.args.in_channels=4", "arch.args.in_channels: 4, but the pictures have 3"),
-        ('loss={"type":"CrossEntropyLoss2d","args":{"weight":[1,2]}}', "loss.args.weight: 2 class"),
+        (
+            'loss={"type":"CrossEntropyLoss2d","args":{"class_weights":[1,2]}}',
+            "loss.args.class_weights: 2 class",
+        ),
         ('arch={"type":"PSPNet","args":{"backbone":"resnet18","pretrained":false}}', "batch_size"),
     ],
 )

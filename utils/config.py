@@ -333,7 +333,7 @@ class _Report:
             del schema[taken]
         where = f"{path}.args"
         legacy = {k: v for c in (cls, *part.shares) for k, v in legacy_args(c).items()}
-        args = self.legacy(args, schema, legacy, where)
+        args = self.legacy(self.renamed(args, cls, where), schema, legacy, where)
         for taken in sorted(part.given & args.keys()):
             self.problems.append(f"{where}.{taken}: the program sets this itself; remove it")
             del args[taken]
@@ -379,6 +379,13 @@ class _Report:
             del kept[name]
             self.warnings.append(f"{path}.{name}: has no effect ({names[name]})")
         return kept
+
+    def renamed(self, args: dict[str, Any], cls: type, path: str) -> dict[str, Any]:
+        """A copy in which arguments under a former name have their present one; warns of each."""
+        names: dict[str, str] = getattr(cls, "renamed_args", {})
+        old_names = [name for name in args if name in names and names[name] not in args]
+        self.warnings.extend(f"{path}.{name}: is called {names[name]} now" for name in old_names)
+        return {names[name] if name in old_names else name: v for name, v in args.items()}
 
     def trainer(self, value: Any) -> TrainerSection | None:
         """Check the section `trainer`."""
@@ -503,7 +510,8 @@ def build(
         known = suggest(component.type, part.names(), listing=True)
         raise ConfigError(path, [f"there is no {component.type!r}{known}"])
     cls = getattr(namespace, component.type)
-    args = report.legacy(component.args, signature_of(cls), legacy_args(cls), path)
+    args = report.renamed(component.args, cls, path)
+    args = report.legacy(args, signature_of(cls), legacy_args(cls), path)
     try:
         return typing.cast(T, cls(**args, **given))
     except ValueError as error:

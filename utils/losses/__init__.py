@@ -1,4 +1,4 @@
-"""Losses: what `loss` may name in a config."""
+"""Losses: what `loss` may name in a config; one file a family."""
 
 from utils.losses.cross_entropy import CrossEntropyLoss2d
 

@@ -1,0 +1,154 @@
+"""What every loss does with logits, ignored pixels and class weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from utils.config import NonNegativeFloat
+
+ClassWeights = Annotated[list[NonNegativeFloat], msgspec.Meta(min_length=1)] | Literal["auto"]
+
+
+class SegmentationLoss(nn.Module):
+    """A number for how wrong logits are, over the pixels that count.
+
+    A subclass gives `value()`, for which everything is prepared: ignored pixels are marked, labels
+    are classes everywhere, logits are at least float32 (autocast is off: sums over a picture lose
+    too much in 16 bits), and a single logit z of a binary problem has become the pair (0, z), whose
+    softmax is the sigmoid of z.
+
+    A loss with a state moves it only in training mode, as a BatchNorm does.
+
+    Args:
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
+            a config for weights from the training labels.
+        ignore_index: The label that does not count; any integer.
+
+    Raises:
+        ValueError: If a weight is negative or not finite, or is still `"auto"`.
+    """
+
+    renamed_args: ClassVar[dict[str, str]] = {"weight": "class_weights"}
+    """Arguments under their former names, and the present ones."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, class_weights: ClassWeights | None = None, ignore_index: int = 255) -> None:
+        super().__init__()
+        if class_weights == "auto":
+            raise ValueError(
+                'class_weights: "auto" is worked out by train.py from the training labels; give '
+                "one number for each class here"
+            )
+        self.ignore_index = ignore_index
+        values = None
+        if class_weights is not None:
+            values = torch.tensor(class_weights, dtype=torch.float32)
+            if not (values >= 0).all() or not values.isfinite().all():
+                raise ValueError(
+                    f"class_weights: a weight is a number from 0 on, got {list(class_weights)}"
+                )
+        # Not part of a checkpoint's weights: the config holds it.
+        self.register_buffer("class_weights", values, persistent=False)
+
+    def forward(self, logits: Tensor, labels: Tensor, foreground: Tensor | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            logits: (B, K, H, W), any float type; or (B, 1, H, W) of a binary problem.
+            labels: (B, H, W) int64 in 0..K-1, or `ignore_index`.
+            foreground: (B, H, W) bool, where the objects are; only losses that weigh regions look
+                at it.
+
+        Returns:
+            A scalar, 0 with zero gradient where no pixel counts.
+
+        Raises:
+            ValueError: If the shapes do not belong together, or there are not as many class weights
+                as classes.
+        """
+        if logits.ndim != 4 or labels.shape != (len(logits), *logits.shape[2:]):
+            raise ValueError(
+                f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not belong "
+                "together; expected (B, K, H, W) and (B, H, W)"
+            )
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = at_least_float32(logits)
+            if logits.shape[1] == 1:
+                logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+            self._check_weights(logits.shape[1])
+            valid = labels != self.ignore_index
+            labels = labels.where(valid, 0)
+            if foreground is None:
+                return self.value(logits, labels, valid)
+            return self.value_with_foreground(logits, labels, valid, foreground)
+
+    def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+        """The loss of a batch that is prepared.
+
+        Args:
+            logits: (B, K, H, W) float32 or float64, K at least 2.
+            labels: (B, H, W) int64 in 0..K-1, 0 where ignored.
+            valid: (B, H, W) bool, the pixels that count.
+
+        Returns:
+            A scalar, 0 with zero gradient where no pixel counts.
+        """
+        raise NotImplementedError
+
+    def value_with_foreground(
+        self, logits: Tensor, labels: Tensor, valid: Tensor, foreground: Tensor
+    ) -> Tensor:
+        """As `value()`, for a loss that weighs regions; the others leave `foreground` out."""
+        return self.value(logits, labels, valid)
+
+    def pixel_weights(self, labels: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
+        """The class weight of each pixel's label, 0 where ignored: (B, H, W)."""
+        if self.class_weights is None:
+            return valid.to(dtype)
+        return self.class_weights.to(dtype)[labels] * valid
+
+    def pixel_mean(self, values: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+        """The mean of values (B, H, W) over the pixels that count, weighted by class."""
+        weights = self.pixel_weights(labels, valid, values.dtype)
+        return safe_ratio((values * weights).sum(), weights.sum())
+
+    def class_mean(self, values: Tensor, present: Tensor) -> Tensor:
+        """The mean of values over classes, weighted by class.
+
+        Args:
+            values: (..., K), one for each class.
+            present: (..., K) bool, the classes that take part.
+        """
+        weights = present.to(values.dtype)
+        if self.class_weights is not None:
+            weights = weights * self.class_weights.to(values.dtype)
+        return safe_ratio((values * weights).sum(), weights.sum())
+
+    def _check_weights(self, num_classes: int) -> None:
+        if self.class_weights is not None and len(self.class_weights) != num_classes:
+            raise ValueError(
+                f"class_weights: {len(self.class_weights)} class weights for {num_classes} classes"
+            )
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Logits as they are in float32 or float64, else as float32."""
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+def safe_ratio(total: Tensor, count: Tensor) -> Tensor:
+    """`total / count`, and 0 where both are 0: there 0 / 0 would be NaN, and 0 / tiny is 0."""
+    return total / count.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def picked(values: Tensor, labels: Tensor) -> Tensor:
+    """Of values (B, K, H, W), that of each pixel's label: (B, H, W).
+
+    Unlike torch's 2-D cross-entropy, a gather has a deterministic form on CUDA.
+    """
+    return values.gather(1, labels.unsqueeze(1)).squeeze(1)
