@@ -4,11 +4,67 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+# The figures of `figures_of()` that are one number: what one run is compared with another by.
+SCALAR_FIGURES = (
+    "Pixel_Accuracy",
+    "Mean_Accuracy",
+    "Mean_IoU",
+    "Mean_Dice",
+    "FWIoU",
+    "Precision",
+    "Recall",
+    "Kappa",
+)
 
-class SegmentationMetrics:
+
+class ExactCounts:
+    """Integers that add up: over batches, pictures and processes, in any order.
+
+    All that a metric knows is the one int64 tensor `counts`. Summing it over processes (one
+    all-reduce) is merging their metrics, to the last digit.
+
+    Args:
+        shape: Of `counts`.
+        device: Where they live.
+    """
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> None:
+        self.counts = torch.zeros(shape, dtype=torch.int64, device=device)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.counts.zero_()
+
+    def merge(self, other: ExactCounts) -> None:
+        """Add what another one has counted, as if its updates had come here.
+
+        Raises:
+            ValueError: If the other is of another kind, or counts by other rules.
+        """
+        if type(self) is not type(other) or self._rules() != other._rules():
+            raise ValueError(
+                f"cannot add {type(other).__name__} {other._rules()} to "
+                f"{type(self).__name__} {self._rules()}; both have to be made alike"
+            )
+        self.counts += other.counts.to(self.counts.device)
+
+    def _rules(self) -> dict[str, Any]:
+        return {name: rule for name, rule in vars(self).items() if not isinstance(rule, Tensor)}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The counts."""
+        return {"counts": self.counts.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take the counts that `state_dict` gave."""
+        self.counts.copy_(state["counts"])
+
+
+class SegmentationMetrics(ExactCounts):
     """Counts of (label, prediction) pairs, as exact integers on the device.
 
     Nothing is read back before `compute`, so an update never waits for the device.
@@ -31,91 +87,160 @@ class SegmentationMetrics:
     def __init__(
         self, num_classes: int, ignore_index: int, device: torch.device | str = "cpu"
     ) -> None:
+        # One more cell at the end takes the ignored pixels, and one those that are no class.
+        super().__init__((num_classes**2 + 2,), device)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        # One more cell at the end takes the ignored pixels, and one the labels that are no class.
-        self._counts = torch.zeros(num_classes**2 + 2, dtype=torch.int64, device=device)
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._counts.zero_()
 
     @torch.no_grad()
     def update(self, logits_or_ids: Tensor, labels: Tensor) -> None:
         """Count a batch.
 
         Args:
-            logits_or_ids: Logits (B, K, H, W), or class ids with the shape of `labels`.
+            logits_or_ids: Logits (B, K, H, W); or, for two classes, (B, 1, H, W), where a positive
+                one means class 1; or class ids with the shape of `labels`.
             labels: (B, H, W) integers in 0..K-1, or `ignore_index`.
 
         Raises:
             ValueError: If the shapes do not belong together.
         """
-        ids = logits_or_ids
-        if ids.ndim == labels.ndim + 1:
-            ids = ids.argmax(1)
+        k = self.num_classes
+        is_logits = logits_or_ids.ndim == labels.ndim + 1
+        ids = predicted_ids(logits_or_ids, k) if is_logits else logits_or_ids
         if ids.shape != labels.shape:
             raise ValueError(
-                f"predictions {tuple(ids.shape)} and labels {tuple(labels.shape)} differ in shape"
+                f"predictions {tuple(logits_or_ids.shape)} and labels {tuple(labels.shape)} "
+                "differ in shape"
             )
-        k = self.num_classes
         labels = labels.reshape(-1).long()
-        cells = labels * k + ids.reshape(-1).long()
-        cells = torch.where((labels >= 0) & (labels < k), cells, k * k + 1)
+        ids = ids.reshape(-1).long()
+        known = (labels >= 0) & (labels < k)
+        if not is_logits:
+            known &= (ids >= 0) & (ids < k)
+        cells = torch.where(known, labels * k + ids, k * k + 1)
         cells = torch.where(labels == self.ignore_index, k * k, cells)
         if cells.device.type == "cpu":
-            self._counts += torch.bincount(cells, minlength=k * k + 2)
+            self.counts += torch.bincount(cells, minlength=k * k + 2)
         else:
             # bincount would wait for the device to learn the size of its output.
-            self._counts.scatter_add_(0, cells, torch.ones_like(cells))
+            self.counts.scatter_add_(0, cells, torch.ones_like(cells))
 
     @property
     def confusion(self) -> Tensor:
         """Counts (K, K) int64: rows are labels, columns predictions."""
-        return self._counts[: self.num_classes**2].view(self.num_classes, self.num_classes)
+        return self.counts[: self.num_classes**2].view(self.num_classes, self.num_classes)
 
     def class_iou(self) -> Tensor:
         """IoU of each class, (K,) float64 on the device; NaN where the class does not occur."""
-        confusion = self.confusion.double()
-        true_positives = confusion.diag()
+        hits, labelled, predicted = _totals(self.confusion)
         # 0 / 0 is NaN: neither labelled nor predicted.
-        return true_positives / (confusion.sum(0) + confusion.sum(1) - true_positives)
+        return hits.double() / (labelled + predicted - hits)
 
     def mean_iou(self) -> Tensor:
         """Mean IoU over the classes that occur, a scalar on the device."""
         return self.class_iou().nanmean()
 
     def compute(self) -> dict[str, Any]:
-        """Every figure, as Python numbers.
-
-        Returns:
-            `Pixel_Accuracy`, `Mean_Accuracy`, `Mean_IoU`, and `Class_IoU`: a list of length K with
-            None for a class that does not occur. A figure over no pixel at all is NaN.
+        """Every figure, as Python numbers: `figures_of(confusion)`.
 
         Raises:
-            ValueError: If labels came that are neither a class nor `ignore_index`.
+            ValueError: If labels came that are neither a class nor `ignore_index`, or ids that are
+                no class.
         """
-        counts = self._counts.cpu()
+        counts = self.counts.cpu()
         if counts[-1]:
             raise ValueError(
                 f"{int(counts[-1])} labels are neither in 0..{self.num_classes - 1} nor "
-                f"{self.ignore_index}"
+                f"{self.ignore_index}, or the ids predicted there are no class"
             )
-        confusion = self.confusion.double().cpu()
-        true_positives = confusion.diag()
-        accuracies = true_positives / confusion.sum(1)
-        ious = self.class_iou().cpu()
-        return {
-            "Pixel_Accuracy": (true_positives.sum() / confusion.sum()).item(),
-            "Mean_Accuracy": accuracies.nanmean().item(),
-            "Mean_IoU": ious.nanmean().item(),
-            "Class_IoU": [None if iou.isnan() else iou.item() for iou in ious],
-        }
+        return figures_of(self.confusion)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The counts."""
-        return {"counts": self._counts.clone()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take the counts that `state_dict` gave."""
-        self._counts.copy_(state["counts"])
+def predicted_ids(logits: Tensor, num_classes: int) -> Tensor:
+    """The class of each pixel.
+
+    Args:
+        logits: (B, K, ...); or (B, 1, ...) for two classes, class 1 where it is positive.
+        num_classes: K.
+
+    Returns:
+        (B, ...) int64.
+
+    Raises:
+        ValueError: If there are not as many channels as classes.
+    """
+    channels = logits.shape[1]
+    if channels == num_classes:
+        return logits.argmax(1)
+    if channels == 1 and num_classes == 2:
+        return (logits[:, 0] > 0).long()
+    expected = "2 channels, or 1" if num_classes == 2 else f"{num_classes} channels"
+    raise ValueError(
+        f"logits of {num_classes} classes have {expected}, got shape {tuple(logits.shape)}"
+    )
+
+
+def figures_of(confusion: Tensor | np.ndarray) -> dict[str, Any]:
+    """Every figure that follows from a confusion matrix.
+
+    With t_i the pixels of class i that are predicted as i, n_i those labelled and m_i those
+    predicted as i, and N all pixels:
+
+    - `Class_IoU` t_i / (n_i + m_i - t_i), `Class_Dice` 2 t_i / (n_i + m_i),
+      `Class_Precision` t_i / m_i, `Class_Recall` t_i / n_i. A class that is neither labelled nor
+      predicted has none of them (None); of one that is only labelled the precision, and of one
+      that is only predicted the recall, is 0.
+    - `Mean_IoU`, `Mean_Dice`, `Precision`, `Recall`: their means over the classes that have one.
+    - `Pixel_Accuracy` sum t_i / N; `FWIoU` sum n_i IoU_i / N.
+    - `Mean_Accuracy`: mean of t_i / n_i over the labelled classes alone.
+    - `Kappa` (p - e) / (1 - e), with p the pixel accuracy and e = sum n_i m_i / N^2, the accuracy
+      of chance (Cohen 1960, https://doi.org/10.1177/001316446002000104).
+
+    Example:
+        >>> figures_of(torch.tensor([[3, 1], [0, 4]]))["Class_IoU"]
+        [0.75, 0.8]
+
+    Args:
+        confusion: Counts (K, K): rows are labels, columns predictions.
+
+    Returns:
+        `SCALAR_FIGURES`, NaN where there is nothing to divide by; and the four lists of length K.
+    """
+    confusion = torch.as_tensor(confusion).cpu()
+    hits, labelled, predicted = _totals(confusion)
+    count, right = labelled.sum(), hits.sum()
+    occurs = labelled + predicted > 0
+
+    def share(part: Tensor, whole: Tensor) -> Tensor:
+        return torch.where(occurs, part.double() / whole.clamp_min(1), torch.nan)
+
+    classes = {
+        "IoU": share(hits, labelled + predicted - hits),
+        "Dice": share(2 * hits, labelled + predicted),
+        "Precision": share(hits, predicted),
+        "Recall": share(hits, labelled),
+    }
+    # 1 - (1 - p) / (1 - e): written so, nothing cancels where nearly all is right, or one class.
+    by_chance = (labelled.double() * (count - predicted)).sum()
+    scalars = {
+        "Pixel_Accuracy": right.double() / count,
+        "Mean_Accuracy": (hits.double() / labelled).nanmean(),
+        "Mean_IoU": classes["IoU"].nanmean(),
+        "Mean_Dice": classes["Dice"].nanmean(),
+        "FWIoU": (labelled * classes["IoU"]).nansum() / count,
+        "Precision": classes["Precision"].nanmean(),
+        "Recall": classes["Recall"].nanmean(),
+        "Kappa": 1 - (count - right).double() * count / by_chance,
+    }
+    figures: dict[str, Any] = {name: scalars[name].item() for name in SCALAR_FIGURES}
+    return figures | {f"Class_{name}": optional_floats(values) for name, values in classes.items()}
+
+
+def optional_floats(values: Tensor) -> list[float | None]:
+    """Python numbers, with None for NaN."""
+    return [None if value != value else value for value in values.tolist()]
+
+
+def _totals(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each class the pixels predicted rightly, labelled and predicted: (K,) int64 each."""
+    return confusion.diag(), confusion.sum(1), confusion.sum(0)
