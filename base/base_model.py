@@ -17,7 +17,8 @@ class BaseModel(nn.Module):
     """A network from images (B, C, H, W) to logits (B, K, H, W) at the images' own size.
 
     In training mode `forward` may return `(logits, *auxiliary_logits)` instead, all of them at the
-    images' size; the trainer adds the auxiliary losses times `aux_weight`. A subclass begins its
+    images' size; the trainer adds the auxiliary losses times `aux_weight`. With
+    `coarse_logits_in_training` each of them may be `CoarseLogits`. A subclass begins its
     `forward` with `check_images()`, ends its `__init__` with `apply_freezing()`, and names what
     depends on the classes in `classifier_modules()` and its backbone, if it has one, in
     `backbone_modules()`.
@@ -36,6 +37,9 @@ class BaseModel(nn.Module):
 
     aux_weight: float = 0.4
     """Weight of the loss of each auxiliary output; 0.4 is the PSPNet paper's."""
+
+    coarse_logits_in_training: bool = False
+    """Whether a model that ends by upsampling its logits leaves that to the loss, in training."""
 
     min_size: int = 1
     """Smallest height and width of an image, in pixels."""

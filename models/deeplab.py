@@ -9,11 +9,12 @@ from base.base_model import BaseModel
 from models.aspp import ASPP, USUAL_DILATIONS, conv_bn_relu
 from models.backbones import ResNetStages, dilated_backbone
 from models.drn import DRN
-from models.layout import resize_like
+from models.layout import resize_like, upsample_logits
 from models.mobilenetv2 import MobileNetV2
 from models.resnet import RESNETS, ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
 from models.xception import Xception
+from utils.coarse_logits import Logits
 from utils.config import Choices, PositiveInt
 
 BACKBONES = Choices((*RESNETS, "xception", "mobilenet_v2", "drn"), (PREFIX,))
@@ -124,7 +125,7 @@ class DeepLab(BaseModel):
         """The last convolution of the decoder."""
         return [self.decoder.output[-1]]
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Logits:
         """Segment images.
 
         Args:
@@ -145,7 +146,7 @@ class DeepLab(BaseModel):
 
         # Head
         logits = self.decoder(self.ASSP(deep), stride4)
-        return resize_like(logits, images, align_corners=True)
+        return upsample_logits(self, logits, images, align_corners=True)
 
 
 def build_backbone(

@@ -8,8 +8,9 @@ from base.base_model import BaseModel
 from models.aspp import ASPP, USUAL_DILATIONS, conv_bn_relu
 from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone
 from models.fcn import fcn_head
-from models.layout import resize_like
+from models.layout import upsample_logits
 from models.timm_backbone import TimmBackbone
+from utils.coarse_logits import Logits
 from utils.config import PositiveInt
 from utils.name_map import NameMap
 
@@ -115,7 +116,7 @@ class DeepLabV3(BaseModel):
         """The last convolution of each head."""
         return [self.head[-1], self.auxiliary_head[-1]]
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
         """Segment images.
 
         Args:
@@ -135,8 +136,7 @@ class DeepLabV3(BaseModel):
         middle, deep = self.backbone(images)[2:]
 
         # Heads
-        logits = resize_like(self.head(self.aspp(deep)), images, align_corners=False)
+        logits = upsample_logits(self, self.head(self.aspp(deep)), images)
         if not (self.training and self.use_aux):
             return logits
-        auxiliary_logits = resize_like(self.auxiliary_head(middle), images, align_corners=False)
-        return logits, auxiliary_logits
+        return logits, upsample_logits(self, self.auxiliary_head(middle), images)

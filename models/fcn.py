@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.aspp import conv_bn_relu
 from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone
-from models.layout import resize_like
+from models.layout import upsample_logits
 from models.timm_backbone import TimmBackbone
+from utils.coarse_logits import Logits
 from utils.config import PositiveInt
 from utils.name_map import NameMap
 
@@ -107,7 +108,7 @@ class FCN(BaseModel):
         """The last convolution of each head."""
         return [self.head[-1], self.auxiliary_head[-1]]
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
         """Segment images.
 
         Args:
@@ -128,8 +129,7 @@ class FCN(BaseModel):
         middle, deep = self.backbone(images)[2:]
 
         # Heads
-        logits = resize_like(self.head(deep), images, align_corners=False)
+        logits = upsample_logits(self, self.head(deep), images)
         if not (self.training and self.use_aux):
             return logits
-        auxiliary_logits = resize_like(self.auxiliary_head(middle), images, align_corners=False)
-        return logits, auxiliary_logits
+        return logits, upsample_logits(self, self.auxiliary_head(middle), images)

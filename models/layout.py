@@ -1,8 +1,17 @@
 """Resizing and cropping that keep the memory layout and export for every size."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from utils.coarse_logits import CoarseLogits, Logits
+
+if TYPE_CHECKING:
+    from base.base_model import BaseModel
 
 
 def keep_layout(features: Tensor, like: Tensor) -> Tensor:
@@ -31,6 +40,26 @@ def resize_like(features: Tensor, like: Tensor, *, align_corners: bool) -> Tenso
     if torch.compiler.is_exporting() or features.shape[2:] != size:
         features = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
     return keep_layout(features, like)
+
+
+def upsample_logits(
+    model: BaseModel, logits: Tensor, images: Tensor, *, align_corners: bool = False
+) -> Logits:
+    """The last step of a model: bilinear, to the height and width of the images.
+
+    Args:
+        model: Whose logits; it knows whether they are to be upsampled later.
+        logits: (B, K, h, w).
+        images: (B, any, H, W).
+        align_corners: Whether the centres of the corner pixels stay in place, or the outer edges.
+
+    Returns:
+        (B, K, H, W), or what stands for it.
+    """
+    if model.training and model.coarse_logits_in_training:
+        height, width = images.shape[2:]
+        return CoarseLogits(logits, (height, width), align_corners)
+    return resize_like(logits, images, align_corners=align_corners)
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:

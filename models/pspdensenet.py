@@ -4,12 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
+from models.layout import upsample_logits
 from models.pretrained import load_pretrained
 from models.pspnet import PyramidPooling
+from utils.coarse_logits import Logits
 from utils.config import Choices, PositiveInt
 
 BACKBONES = Choices(("densenet121", "densenet169", "densenet201", "densenet161"))
@@ -185,7 +186,7 @@ class PSPDenseNet(BaseModel):
         """The last convolution of each head."""
         return [self.master_branch[-1], self.auxiliary_branch[-1]]
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
         """Segment images.
 
         Args:
@@ -208,9 +209,7 @@ class PSPDenseNet(BaseModel):
         deep = self.block4(middle)
 
         # Heads
-        size = images.shape[2:]
-        logits = F.interpolate(self.master_branch(deep), size=size, mode="bilinear")
+        logits = upsample_logits(self, self.master_branch(deep), images)
         if not (self.training and self.use_aux):
             return logits
-        auxiliary_logits = F.interpolate(self.auxiliary_branch(middle), size=size, mode="bilinear")
-        return logits, auxiliary_logits
+        return logits, upsample_logits(self, self.auxiliary_branch(middle), images)

@@ -3,16 +3,16 @@
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import DILATED
-from models.layout import resize_like
+from models.layout import resize_like, upsample_logits
 from models.pooling import AveragePool
 from models.pretrained import load_pretrained
 from models.resnet import ResNet
 from models.timm_backbone import PREFIX, TimmBackbone
+from utils.coarse_logits import Logits
 from utils.config import PositiveInt
 
 
@@ -149,7 +149,7 @@ class PSPNet(BaseModel):
         """The last convolution of each head."""
         return [self.master_branch[-1], self.auxiliary_branch[-1]]
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
         """Segment images.
 
         Args:
@@ -174,9 +174,7 @@ class PSPNet(BaseModel):
             deep = self.layer4(middle)
 
         # Heads
-        size = images.shape[2:]
-        logits = F.interpolate(self.master_branch(deep), size=size, mode="bilinear")
+        logits = upsample_logits(self, self.master_branch(deep), images)
         if not (self.training and self.use_aux):
             return logits
-        auxiliary_logits = F.interpolate(self.auxiliary_branch(middle), size=size, mode="bilinear")
-        return logits, auxiliary_logits
+        return logits, upsample_logits(self, self.auxiliary_branch(middle), images)

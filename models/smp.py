@@ -24,6 +24,7 @@ from models.timm_backbone import (
     timm_weights,
     weights_overlay,
 )
+from utils.coarse_logits import CoarseLogits, Logits
 from utils.config import Choices, PositiveInt
 from utils.config_file import suggest
 from utils.name_map import NameMap
@@ -152,7 +153,7 @@ class SMP(BaseModel):
         """The last convolution of the head."""
         return [self._classifier()]
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Logits:
         """Segment images.
 
         Args:
@@ -172,8 +173,21 @@ class SMP(BaseModel):
 
         smallest = -(-self.smallest_side // self.stride)
         rows, columns = max(rows, smallest), max(columns, smallest)
-        logits = self.network(pad_to(images, rows * self.stride, columns * self.stride))
-        return crop(logits, height, width)
+        canvas = rows * self.stride, columns * self.stride
+        images = pad_to(images, *canvas)
+        upsampling = self._upsampling()
+        if self.training and self.coarse_logits_in_training and upsampling is not None:
+            features = self.network.decoder(self.network.encoder(images))
+            aligned = bool(upsampling.align_corners)
+            values = self.network.segmentation_head[0](features)
+            return CoarseLogits(values, (height, width), aligned, canvas)
+        return crop(self.network(images), height, width)
+
+    def _upsampling(self) -> nn.Upsample | None:
+        """The bilinear upsampling behind the classifier, in architectures that end with one."""
+        parts = list(self.network.segmentation_head.children())
+        last = parts[1] if len(parts) == 3 else None
+        return last if isinstance(last, nn.Upsample) and last.mode == "bilinear" else None
 
     def _classifier(self) -> nn.Conv2d:
         head = self.network.segmentation_head

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import DILATED, ResNetStages
-from models.layout import resize_like
+from models.layout import resize_like, upsample_logits
 from models.pspnet import PyramidPooling
 from models.resnet import ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
+from utils.coarse_logits import Logits
 from utils.config import PositiveInt
 
 
@@ -195,7 +195,7 @@ class UperNet(BaseModel):
         """The last convolution."""
         return [self.head]
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Logits:
         """Segment images.
 
         Args:
@@ -217,4 +217,4 @@ class UperNet(BaseModel):
         features = self.FPN([*maps[:-1], self.PPN(maps[-1])])
 
         # Head
-        return F.interpolate(self.head(features), size=images.shape[2:], mode="bilinear")
+        return upsample_logits(self, self.head(features), images)

@@ -49,7 +49,7 @@ def test_feature_all_ignored_is_zero(name):
     for loss in (make(name), make(name, class_weights=CLASS_WEIGHTS), make(name).train()):
         logits.grad = None
         value = loss(logits, torch.full_like(labels, 255))
-        value.backward()
+        (value * 1e3).backward()  # as with a weight in the config
         assert value.item() == 0
         assert (logits.grad == 0).all()
 
@@ -114,9 +114,11 @@ def test_feature_every_argument_changes_the_result(name):
     others = OTHER_VALUES.get(name, {})
     assert others.keys() == arguments - {"class_weights", "ignore_index"}
     logits, labels = case()
-    usual = make(name)(logits, labels).item()
+    labels[labels == 3] = 0  # a class does not occur
+    foreground = labels == 1
+    usual = make(name)(logits, labels, foreground).item()
     for argument, value in {**others, "class_weights": CLASS_WEIGHTS}.items():
-        other = make(name, **{argument: value})(logits, labels).item()
+        other = make(name, **{argument: value})(logits, labels, foreground).item()
         assert abs(other - usual) > 1e-6, argument
     labels = labels.where(labels != 255, 1)
     values = [make(name, ignore_index=ignored)(logits, labels).item() for ignored in (255, 1)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import torch
 from torch import Tensor, nn
 
+from utils.coarse_logits import CoarseLogits, Logits
 from utils.config import NonNegativeFloat
 
 ClassWeights = Annotated[list[NonNegativeFloat], msgspec.Meta(min_length=1)] | Literal["auto"]
@@ -35,6 +36,9 @@ class SegmentationLoss(nn.Module):
     renamed_args: ClassVar[dict[str, str]] = {"weight": "class_weights"}
     """Arguments under their former names, and the present ones."""
 
+    takes_coarse_logits: ClassVar[bool] = False
+    """Whether `value()` also takes `CoarseLogits`; they are upsampled for the other losses."""
+
     class_weights: Tensor | None
 
     def __init__(self, class_weights: ClassWeights | None = None, ignore_index: int = 255) -> None:
@@ -55,7 +59,7 @@ class SegmentationLoss(nn.Module):
         # Not part of a checkpoint's weights: the config holds it.
         self.register_buffer("class_weights", values, persistent=False)
 
-    def forward(self, logits: Tensor, labels: Tensor, foreground: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Logits, labels: Tensor, foreground: Tensor | None = None) -> Tensor:
         """The loss of a batch.
 
         Args:
@@ -71,21 +75,25 @@ class SegmentationLoss(nn.Module):
             ValueError: If the shapes do not belong together, or there are not as many class weights
                 as classes.
         """
-        if logits.ndim != 4 or labels.shape != (len(logits), *logits.shape[2:]):
+        shape = tuple(logits.shape)
+        if len(shape) != 4 or labels.shape != (shape[0], *shape[2:]):
             raise ValueError(
-                f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not belong "
+                f"logits {shape} and labels {tuple(labels.shape)} do not belong "
                 "together; expected (B, K, H, W) and (B, H, W)"
             )
+        if isinstance(logits, CoarseLogits) and not self.takes_coarse_logits:
+            logits = logits.full()
         with torch.autocast(logits.device.type, enabled=False):
-            logits = at_least_float32(logits)
-            if logits.shape[1] == 1:
-                logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-            self._check_weights(logits.shape[1])
+            if isinstance(logits, CoarseLogits):
+                prepared: Any = logits._replace(values=_prepared(logits.values))
+            else:
+                prepared = _prepared(logits)
+            self._check_weights(prepared.shape[1])
             valid = labels != self.ignore_index
             labels = labels.where(valid, 0)
             if foreground is None:
-                return self.value(logits, labels, valid)
-            return self.value_with_foreground(logits, labels, valid, foreground)
+                return self.value(prepared, labels, valid)
+            return self.value_with_foreground(prepared, labels, valid, foreground)
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         """The loss of a batch that is prepared.
@@ -118,16 +126,18 @@ class SegmentationLoss(nn.Module):
         return safe_ratio((values * weights).sum(), weights.sum())
 
     def class_mean(self, values: Tensor, present: Tensor) -> Tensor:
-        """The mean of values over classes, weighted by class.
+        """The mean of values over classes, weighted by class; then over the rows that have any.
 
         Args:
-            values: (..., K), one for each class.
-            present: (..., K) bool, the classes that take part.
+            values: (K,), one for each class, or (R, K).
+            present: Of the same shape, bool: the classes that take part.
         """
         weights = present.to(values.dtype)
         if self.class_weights is not None:
             weights = weights * self.class_weights.to(values.dtype)
-        return safe_ratio((values * weights).sum(), weights.sum())
+        sums = weights.sum(-1)
+        rows = safe_ratio((values * weights).sum(-1), sums)
+        return rows.sum() / (sums > 0).sum().clamp_min(1)
 
     def _check_weights(self, num_classes: int) -> None:
         if self.class_weights is not None and len(self.class_weights) != num_classes:
@@ -136,19 +146,28 @@ class SegmentationLoss(nn.Module):
             )
 
 
+def _prepared(logits: Tensor) -> Tensor:
+    """At least float32, and a single logit z as the pair (0, z)."""
+    logits = at_least_float32(logits)
+    if logits.shape[1] > 1:
+        return logits
+    return torch.cat([torch.zeros_like(logits), logits], dim=1)
+
+
 def at_least_float32(logits: Tensor) -> Tensor:
     """Logits as they are in float32 or float64, else as float32."""
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
 
 def safe_ratio(total: Tensor, count: Tensor) -> Tensor:
-    """`total / count`, and 0 where both are 0: there 0 / 0 would be NaN, and 0 / tiny is 0."""
-    return total / count.clamp_min(torch.finfo(total.dtype).tiny)
+    """`total / count`, and 0 where both are 0: there 0 / 0 would be NaN, and 0 / 1 is 0."""
+    # Not 0 / tiny: the gradient 1 / tiny, times the weight of a loss, is infinite.
+    return total / count.where(count > 0, 1)
 
 
-def picked(values: Tensor, labels: Tensor) -> Tensor:
-    """Of values (B, K, H, W), that of each pixel's label: (B, H, W).
+def picked(values: Tensor, labels: Tensor, dim: int = 1) -> Tensor:
+    """Of values (B, K, H, W), or with the classes at another `dim`, each label's: (B, H, W).
 
     Unlike torch's 2-D cross-entropy, a gather has a deterministic form on CUDA.
     """
-    return values.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return values.gather(dim, labels.unsqueeze(dim)).squeeze(dim)

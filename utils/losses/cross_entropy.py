@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.coarse_logits import CoarseLogits, Logits
 from utils.losses.base import ClassWeights, SegmentationLoss, picked, safe_ratio
 
 Smoothing = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -38,6 +39,8 @@ class CrossEntropyLoss2d(SegmentationLoss):
         label_smoothing: The share of the label that is spread over all classes.
     """
 
+    takes_coarse_logits: ClassVar[bool] = True
+
     def __init__(
         self,
         class_weights: ClassWeights | None = None,
@@ -48,20 +51,26 @@ class CrossEntropyLoss2d(SegmentationLoss):
         super().__init__(class_weights, ignore_index)
         self.label_smoothing = label_smoothing
 
-    def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
-        log_probabilities = F.log_softmax(logits, dim=1)
-        loss = self.pixel_mean(-picked(log_probabilities, labels), labels, valid)
-        if not self.label_smoothing:
-            return loss
-        return (1 - self.label_smoothing) * loss + self.label_smoothing * self._smooth(
-            log_probabilities, labels, valid
-        )
+    def value(self, logits: Logits, labels: Tensor, valid: Tensor) -> Tensor:
+        """The loss of a batch that is prepared; see `SegmentationLoss.value()`.
 
-    def _smooth(self, log_probabilities: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The cross-entropy with all classes alike."""
-        weight = self.class_weights
-        if weight is not None:
-            log_probabilities = log_probabilities * weight.to(log_probabilities).view(1, -1, 1, 1)
-        weights = self.pixel_weights(labels, valid, log_probabilities.dtype)
-        return safe_ratio(-(log_probabilities.mean(1) * valid).sum(), weights.sum())
+        Of coarse logits a tile at a time is upsampled, so that memory is taken for one tile only.
+        """
+        if isinstance(logits, CoarseLogits):
+            total = logits.total(self._total, labels, valid)
+        else:
+            total = self._total(logits, labels, valid, dim=1)
+        return safe_ratio(total, self.pixel_weights(labels, valid, total.dtype).sum())
+
+    def _total(self, logits: Tensor, labels: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
+        """The weighted sum over pixels; `dim` is that of the classes."""
+        log_probabilities = F.log_softmax(logits, dim)
+        weights = self.pixel_weights(labels, valid, logits.dtype)
+        total = -(picked(log_probabilities, labels, dim) * weights).sum()
+        if not self.label_smoothing:
+            return total
+        log_probabilities = log_probabilities.movedim(dim, -1)
+        if self.class_weights is not None:
+            log_probabilities = log_probabilities * self.class_weights.to(log_probabilities)
+        smooth = -(log_probabilities.mean(-1) * valid).sum()
+        return (1 - self.label_smoothing) * total + self.label_smoothing * smooth

@@ -1,0 +1,122 @@
+"""Dice loss, alone and with cross-entropy."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from utils.config import NonNegativeFloat
+from utils.losses.base import ClassWeights, SegmentationLoss, safe_ratio
+from utils.losses.cross_entropy import CrossEntropyLoss2d, Smoothing
+from utils.losses.overlap import Classes, OverlapLoss
+
+
+class DiceLoss(OverlapLoss):
+    """One minus the soft Dice coefficient of each class, mean over the classes.
+
+    L = mean_k 1 - (2 sum_i p_ik g_ik + s) / (sum_i p_ik + sum_i g_ik + s), with p the softmax, g
+    the label as 0 and 1, s `smooth`, i over the pixels that count of the whole batch. With
+    `squared` the denominator has sum_i p_ik^2 in place of sum_i p_ik.
+
+    Paper: V-Net, https://arxiv.org/abs/1606.04797 (section 3).
+    Differs from the paper: any number of classes; s is added; the paper squares, which is
+    `squared` here; the batch is one volume unless `per_image`.
+    Differs from the ancestor: that took one fraction over all classes and pixels together. Both
+    parts of its denominator are the number of pixels then, so it was one minus the mean probability
+    of the right class, in which small classes weigh as little as in cross-entropy.
+
+    Example:
+        >>> loss = DiceLoss(smooth=0.0)
+        >>> labels = torch.tensor([[[0, 1], [1, 255]]])
+        >>> round(loss(torch.zeros(1, 2, 2, 2), labels).item(), 4)  # 1 - (1 / 2.5 + 2 / 3.5) / 2
+        0.5143
+
+    Args:
+        class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
+            stands in a config for weights from the training labels.
+        ignore_index: The label that does not count.
+        smooth: s, in pixels; keeps the loss of a class with few pixels from jumping.
+        classes: `"present"` takes the mean over the classes that the labels hold, `"all"` over
+            all: then one that does not occur costs what probability it was given.
+        per_image: One coefficient for each picture, and their mean, not one for the batch.
+        squared: Square the probabilities in the denominator, as the paper does.
+    """
+
+    def __init__(
+        self,
+        class_weights: ClassWeights | None = None,
+        ignore_index: int = 255,
+        *,
+        smooth: NonNegativeFloat = 1.0,
+        classes: Classes = "present",
+        per_image: bool = False,
+        squared: bool = False,
+    ) -> None:
+        super().__init__(
+            class_weights, ignore_index, smooth=smooth, classes=classes, per_image=per_image
+        )
+        self.squared = squared
+
+    def class_losses(self, hits: Tensor, extra: Tensor, missed: Tensor) -> Tensor:
+        """One minus Dice of each class; see `OverlapLoss.class_losses()`."""
+        errors = extra + missed
+        return safe_ratio(errors, 2 * hits + errors + self.smooth)
+
+    def area(self, probabilities: Tensor) -> Tensor:
+        """See `OverlapLoss.area()`."""
+        return probabilities.square() if self.squared else probabilities
+
+
+class CE_DiceLoss(SegmentationLoss):
+    """Cross-entropy plus Dice loss: every pixel counts, and so does every class.
+
+    L = `CrossEntropyLoss2d` + `DiceLoss`. For another mixture name both in the config, each with
+    its `"weight"`.
+
+    Paper: nnU-Net, https://arxiv.org/abs/1809.10486 (section 2.3), which trains with this sum.
+    Differs from the paper: the Dice loss is that of `DiceLoss`, from 0 to 1; there it is its
+    negative coefficient, which is one less.
+    Differs from the ancestor: that is said at `DiceLoss`; `smooth` and `ignore_index` reach it.
+
+    Example:
+        >>> loss = CE_DiceLoss(smooth=0.0)
+        >>> labels = torch.tensor([[[0, 1], [1, 255]]])
+        >>> round(loss(torch.zeros(1, 2, 2, 2), labels).item(), 4)  # ln 2 + 0.5143
+        1.2074
+
+    Args:
+        class_weights: A factor for each class in both parts, length K; none weighs all alike.
+            `"auto"` stands in a config for weights from the training labels.
+        ignore_index: The label that does not count.
+        label_smoothing: Of the cross-entropy: the share of the label spread over all classes.
+        smooth: Of the Dice loss, as are the next three; see there.
+        classes: `"present"` or `"all"`: the classes of which the mean is taken.
+        per_image: One coefficient for each picture.
+        squared: Square the probabilities in the denominator.
+    """
+
+    legacy_args: ClassVar[dict[str, str]] = {"reduction": "the loss is always a mean"}
+
+    def __init__(
+        self,
+        class_weights: ClassWeights | None = None,
+        ignore_index: int = 255,
+        *,
+        label_smoothing: Smoothing = 0.0,
+        smooth: NonNegativeFloat = 1.0,
+        classes: Classes = "present",
+        per_image: bool = False,
+        squared: bool = False,
+    ) -> None:
+        super().__init__(class_weights, ignore_index)
+        self.cross_entropy = CrossEntropyLoss2d(class_weights, label_smoothing=label_smoothing)
+        self.dice = DiceLoss(
+            class_weights, smooth=smooth, classes=classes, per_image=per_image, squared=squared
+        )
+
+    def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        return self.cross_entropy.value(logits, labels, valid) + self.dice.value(
+            logits, labels, valid
+        )

@@ -1,0 +1,41 @@
+"""Jaccard loss: the soft intersection over union."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from utils.losses.base import safe_ratio
+from utils.losses.overlap import OverlapLoss
+
+
+class JaccardLoss(OverlapLoss):
+    """One minus the soft intersection over union of each class, mean over the classes.
+
+    L = mean_k 1 - (I_k + s) / (U_k + s), with I_k = sum_i p_ik g_ik and
+    U_k = sum_i p_ik + g_ik - p_ik g_ik, p the softmax, g the label as 0 and 1, s `smooth`, i over
+    the pixels that count of the whole batch.
+
+    Paper: Rahman and Wang 2016, Optimizing Intersection-Over-Union in Deep Neural Networks for
+    Image Segmentation, https://doi.org/10.1007/978-3-319-50835-1_22.
+    Differs from the paper: any number of classes; s is added.
+
+    Example:
+        >>> loss = JaccardLoss(smooth=0.0)
+        >>> labels = torch.tensor([[[0, 1], [1, 255]]])
+        >>> round(loss(torch.zeros(1, 2, 2, 2), labels).item(), 4)  # 1 - (0.5 / 2 + 1 / 2.5) / 2
+        0.675
+
+    Args:
+        class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
+            stands in a config for weights from the training labels.
+        ignore_index: The label that does not count.
+        smooth: s, in pixels; keeps the loss of a class with few pixels from jumping.
+        classes: `"present"` takes the mean over the classes that the labels hold, `"all"` over
+            all: then one that does not occur costs what probability it was given.
+        per_image: One ratio for each picture, and their mean, not one for the batch.
+    """
+
+    def class_losses(self, hits: Tensor, extra: Tensor, missed: Tensor) -> Tensor:
+        """One minus the ratio of each class; see `OverlapLoss.class_losses()`."""
+        errors = extra + missed
+        return safe_ratio(errors, hits + errors + self.smooth)

@@ -1,0 +1,102 @@
+"""What Dice, Jaccard and Tversky share: how much probability lies on a class and beside it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from utils.config import NonNegativeFloat
+from utils.losses.base import ClassWeights, SegmentationLoss
+
+Classes = Literal["present", "all"]
+
+
+class OverlapLoss(SegmentationLoss):
+    """One minus the overlap of a class's probabilities with its labels, mean over the classes.
+
+    A subclass says with `class_losses()` what overlap is. It divides the errors, rather than take
+    the hits' share from 1: that is exact near 0.
+
+    Args:
+        class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
+            stands in a config for weights from the training labels.
+        ignore_index: The label that does not count.
+        smooth: Added to both sides of the overlap's fraction, in pixels.
+        classes: `"present"` takes the mean over the classes that the labels hold, `"all"` over
+            all: then one that does not occur costs what probability it was given.
+        per_image: One overlap for each picture, and their mean, not one for the batch.
+    """
+
+    def __init__(
+        self,
+        class_weights: ClassWeights | None = None,
+        ignore_index: int = 255,
+        *,
+        smooth: NonNegativeFloat = 1.0,
+        classes: Classes = "present",
+        per_image: bool = False,
+    ) -> None:
+        super().__init__(class_weights, ignore_index)
+        self.smooth = smooth
+        self.classes = classes
+        self.per_image = per_image
+
+    def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        return self.of_probabilities(logits.softmax(1), labels, valid)
+
+    def of_probabilities(
+        self, probabilities: Tensor, labels: Tensor, valid: Tensor, first_class: int = 0
+    ) -> Tensor:
+        """The loss of probabilities (B, K, H, W); classes below `first_class` take no part."""
+        truth = one_hot(labels, valid, probabilities.shape[1])
+        taking_part = participants(truth, valid, self.classes, self.per_image)
+        taking_part[..., :first_class] = False
+        hits = self._sum(probabilities * truth)
+        extra = self._sum(self.area(probabilities * valid.unsqueeze(1))) - hits
+        losses = self.class_losses(hits, extra, self._sum(truth) - hits)
+        return self.class_mean(losses, taking_part)
+
+    def class_losses(self, hits: Tensor, extra: Tensor, missed: Tensor) -> Tensor:
+        """The loss of each class, from soft counts of pixels, each (B, K) or (K,).
+
+        Args:
+            hits: Probability of the class on its pixels.
+            extra: Probability of it on other pixels.
+            missed: What its pixels lack of probability 1.
+        """
+        raise NotImplementedError
+
+    def area(self, probabilities: Tensor) -> Tensor:
+        """What is summed up as the predicted area of a class."""
+        return probabilities
+
+    def _sum(self, values: Tensor) -> Tensor:
+        return values.sum((2, 3) if self.per_image else (0, 2, 3))
+
+
+def one_hot(labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """Which pixels hold each class, none of the ignored ones: (B, K, H, W) bool."""
+    classes = torch.arange(num_classes, device=labels.device).view(1, -1, 1, 1)
+    return (labels.unsqueeze(1) == classes) & valid.unsqueeze(1)
+
+
+def participants(truth: Tensor, valid: Tensor, classes: Classes, per_image: bool) -> Tensor:
+    """The classes that a mean is taken over; none where no pixel counts.
+
+    Args:
+        truth: (B, K, H, W) bool, from `one_hot()`.
+        valid: (B, H, W) bool, the pixels that count.
+        classes: `"present"`: those that occur; `"all"`: every one.
+        per_image: Decide for each picture, not for the batch.
+
+    Returns:
+        (B, K) bool with `per_image`, else (K,).
+    """
+    if classes == "present":
+        found = truth.flatten(2).any(2)
+    else:
+        found = valid.flatten(1).any(1, keepdim=True).repeat(1, truth.shape[1])
+    return found if per_image else found.any(0)
