@@ -1,0 +1,158 @@
+"""Score a trained model: figures with intervals, in the terminal, as JSON, as a page."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from utils.command_line import add_overrides
+
+# Only light modules up here: --help and a mistyped path answer without loading torch.
+if TYPE_CHECKING:
+    from evaluation.subject import Subject
+    from utils.threshold import Figure
+
+MODES = ("whole", "sliding", "multiscale")
+SPLITS = ("train", "val", "test")
+FIGURES = ("Mean_IoU", "IoU", "Dice")
+
+DESCRIPTION = """
+Score a trained model on one split of its dataset, at the pictures' own size and against the labels
+as they are. The checkpoint says which model, which pictures and which classes.
+"""
+
+EPILOG = """
+exit code: 0 every picture was scored; 1 some could not be and are left out (each is named); 2
+nothing was done because of a mistake in config, data or command; 130 interrupted.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parse_arguments(words)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names that a terminal cannot show
+    try:
+        if arguments.json != "-":
+            return run(arguments, words)
+        with contextlib.redirect_stdout(sys.stderr):
+            return run(arguments, words)
+    except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the report has seen enough; Python would complain when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Read the command line; `--help` and wrong options end the program here."""
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("-m", "--model", required=True, metavar="FILE", help="the checkpoint: best_model.pth")
+    add("-c", "--config", metavar="FILE", help="a config whose loaders stand for the checkpoint's")
+    add_overrides(parser)
+    add(
+        "-s", "--split", choices=SPLITS, default="val",
+        help="which loader of the config (default: val; also what val_split holds back)",
+    )  # fmt: skip
+    add(
+        "-mo", "--mode", choices=MODES, default="whole",
+        help="whole: one pass, as in training (default); sliding: mean over overlapping tiles, "
+        "mirrored too; multiscale: mean over six sizes of the picture",
+    )  # fmt: skip
+    add("-d", "--device", help="cpu, cuda, or the number of a GPU (default: cuda if there is one)")
+    add("--json", metavar="FILE", help="also write everything as JSON; - is stdout")
+    add("--report", metavar="FOLDER", help="also write a page to look at: FOLDER/index.html")
+    add(
+        "--find-threshold", nargs="?", const=FIGURES[0], choices=FIGURES, metavar="FIGURE",
+        help="two classes: first find the probability from which on a pixel is of the second class "
+        f"that is best for {', '.join(FIGURES)} (default: {FIGURES[0]}), and write it into the "
+        "checkpoint",
+    )  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace, words: list[str]) -> int:
+    """Score, show, write; returns the exit code.
+
+    Raises:
+        ValueError: If something cannot be used or written.
+    """
+    for option in ("model", "config"):
+        path = getattr(arguments, option)
+        if path is not None and not os.path.isfile(path):
+            raise ValueError(f"--{option}: there is no file {path}")
+    from base.base_dataloader import WorkerError
+    from evaluation.output import check_outputs, write_json, write_report
+    from evaluation.run import evaluate, look_at
+    from evaluation.subject import open_subject
+    from evaluation.table import text_of
+    from inference import parse_device
+    from utils.logger import log_to_console
+
+    log_to_console()
+    check_outputs(arguments.json, arguments.report)
+    subject = open_subject(
+        arguments.model,
+        parse_device(arguments.device),
+        split=arguments.split,
+        mode=arguments.mode,
+        config_path=arguments.config,
+        overrides=arguments.overrides,
+    )
+    try:
+        if arguments.find_threshold is not None:
+            subject = search_threshold(subject, arguments.find_threshold)
+        evaluation = evaluate(subject, shlex.join(["python", "evaluate.py", *words]))
+    except WorkerError as error:
+        raise ValueError(str(error)) from None
+    if arguments.json is not None:  # first: whoever reads the text may go before its end
+        write_json(arguments.json, evaluation)
+    print(f"\n{text_of(evaluation)}\n", flush=True)
+    if arguments.json not in (None, "-"):
+        print(f"JSON: {arguments.json}", flush=True)
+    if arguments.report is not None:
+        page = write_report(arguments.report, evaluation, lambda index: look_at(subject, index))
+        print(f"Report: {page}", flush=True)
+    allowed = len(subject.data.loader.bad) if subject.data.lenient else 0
+    return 1 if len(evaluation.skipped) > allowed else 0
+
+
+def search_threshold(subject: Subject, figure: Figure) -> Subject:
+    """Find the best threshold, say what it gains, keep it in the checkpoint.
+
+    Raises:
+        ValueError: If there is none to find, or it cannot be written.
+    """
+    from evaluation.threshold import check_searchable, find_threshold, keep_threshold
+
+    check_searchable(subject)
+    best = find_threshold(subject, figure)
+    changed = keep_threshold(subject, figure, best)
+    print(
+        f"Best threshold for {figure} on {subject.data.split}: {best.threshold:.4g} "
+        f"({best.score:.4f}, {best.score - best.score_at_half:+.4f} against 0.5); written into "
+        f"{subject.checkpoint}",
+        flush=True,
+    )
+    return changed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What evaluate.py measures, and what it shows of it."""

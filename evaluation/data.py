@@ -1,0 +1,236 @@
+"""Which pictures are meant: from a config to a loader of whole pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from base.base_dataloader import BaseDataLoader
+from base.base_dataset import BaseDataset, DataError
+from parts import PARTS, build_source
+from rehearsal import describe_pictures
+from restore import Meta
+from utils.config import Config, check_config
+from utils.config_file import ConfigError, apply_overrides, parse_config, suggest
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+READ = ("train_loader", "val_loader", "test_loader", "ignore_index")
+CHANGING = ("augment", "base_size", "crop_size", "albumentations")  # what makes other pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The pictures of a split.
+
+    Args:
+        loader: Whole pictures with labels, in the order of the dataset.
+        dataset: Name of the data loader.
+        section: Where the config names it.
+        split: One of `SPLITS`.
+        ignore_index: The label that does not count.
+        lenient: Whether the config itself asks to leave out what cannot be read.
+    """
+
+    loader: BaseDataLoader
+    dataset: str
+    section: str
+    split: str
+    ignore_index: int
+    lenient: bool
+
+
+def open_data(tree: Mapping[str, Any], source: str, split: str) -> Data:
+    """The loader of a split.
+
+    Args:
+        tree: A config.
+        source: Its file, for messages.
+        split: One of `SPLITS`.
+
+    Raises:
+        ConfigError: If the config has no such split, or it cannot be found or used.
+        DataError: If lists or folders are wrong and `on_bad_sample` is `"raise"`.
+    """
+    section, held_out = choose_section(tree, split, source)
+    config = check_section(tree, section, source)
+    for warning in config.warnings:
+        logger.warning(warning)
+    loader, lenient = build_whole_loader(config, section, split=split, held_out=held_out)
+    component = getattr(config, section)
+    return Data(loader, component.type, section, split, config.ignore_index, lenient)
+
+
+def read_tree(
+    checkpoint: Mapping[str, Any], path: str, config_path: str | None, overrides: Sequence[str]
+) -> tuple[dict[str, Any], str]:
+    """The config whose loaders are meant, and the file that it is from.
+
+    Args:
+        checkpoint: What `load_checkpoint` gave.
+        path: Its file.
+        config_path: Another config than the checkpoint's own.
+        overrides: `key.path=value`.
+
+    Raises:
+        ConfigError: If there is no config, or an override changes what is not read.
+    """
+    tree = parse_config(config_path) if config_path is not None else checkpoint.get("config")
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            path,
+            ["holds no config, so that it does not say which pictures are meant: add --config"],
+        )
+    idle = [text for text in overrides if text.partition("=")[0].split(".")[0] not in READ]
+    if idle:
+        raise ConfigError(
+            "-o",
+            [f"{text!r}: has no effect here; what is read: {', '.join(READ)}" for text in idle],
+        )
+    return apply_overrides(tree, overrides), config_path or path
+
+
+def choose_section(tree: Mapping[str, Any], split: str, source: str) -> tuple[str, bool]:
+    """The loader section of a split, and whether it is the share that `val_split` holds back.
+
+    Raises:
+        ConfigError: If the config has no such split.
+    """
+    there = {name: (f"{name}_loader", False) for name in SPLITS if tree.get(f"{name}_loader")}
+    train = tree.get("train_loader")
+    args = train.get("args") if isinstance(train, dict) else None
+    if isinstance(args, dict) and args.get("val_split") is not None:
+        there.setdefault("val", ("train_loader", True))
+    if split not in there:
+        names = [
+            f"{name} ({'val_split of ' * held_out}{section})"
+            for name, (section, held_out) in there.items()
+        ]
+        wanted = f"no {split}_loader" + (" and no val_split" if split == "val" else "")
+        rest = f"; there is {', '.join(names)}" if names else ""
+        raise ConfigError(source, [f"has {wanted} for --split {split}{rest}"])
+    return there[split]
+
+
+def check_section(tree: Mapping[str, Any], section: str, source: str) -> Config:
+    """The config of this section alone.
+
+    The rest is not looked at: a loss or an optimizer of another version is no reason not to score
+    a model.
+
+    Raises:
+        ConfigError: With everything that is wrong in the section.
+    """
+    stand_ins = {
+        "name": "evaluation",
+        "arch": {"type": "UNet"},
+        "train_loader": {"type": "Shapes", "args": {"split": "train", "batch_size": 1}},
+        "optimizer": {"type": "SGD"},
+        "loss": "CrossEntropyLoss2d",
+        "trainer": {"epochs": 1, "val": False, "monitor": "off"},
+    }
+    own = {key: tree[key] for key in (section, "ignore_index") if key in tree}
+    config = check_config({**stand_ins, **own}, PARTS, source, (), ())
+    component = getattr(config, section)
+    if section != "train_loader" and component.args.get("val_split") is not None:
+        raise ConfigError(
+            section, ["args.val_split: belongs into train_loader, whose share it holds back"]
+        )
+    return config
+
+
+def build_whole_loader(
+    config: Config, section: str, *, split: str, held_out: bool
+) -> tuple[BaseDataLoader, bool]:
+    """Every picture of a split as it is on disk, and whether `on_bad_sample` is `"skip"`.
+
+    Raises:
+        ConfigError: If the dataset cannot be found or used.
+        DataError: If lists or folders are wrong and `on_bad_sample` is `"raise"`.
+    """
+    component = getattr(config, section)
+    _warn_of_changes(component.args, section, held_out or split == "train")
+    source = build_source(config, section, held_out=True)  # no augmentation
+    options = source.options
+    lenient = options.on_bad_sample == "skip"
+    if source.dataset.problems and not lenient:
+        raise DataError(
+            "; ".join(source.dataset.problems)
+            + f" (-o {section}.args.on_bad_sample=skip leaves them out)"
+        )
+    options = dataclasses.replace(
+        options,
+        shuffle=False,
+        drop_last=False,
+        on_bad_sample="skip",  # goes on, and counts
+        # What is read once need not be kept in memory.
+        cache=None if options.cache == "ram" else options.cache,
+        # Of the training it is a number of crops.
+        batch_size=1 if split == "train" else options.batch_size,
+    )
+    loader = BaseDataLoader(
+        source.dataset,
+        source.augmentation,
+        options,
+        seed=config.seed,
+        ignore_index=config.ignore_index,
+        held_out=held_out,
+    )
+    if held_out:  # a loader of what is held back leaves it to that of the rest to say this
+        for note in (*source.dataset.problems, *source.dataset.notes):
+            logger.warning(note)
+    return loader, lenient
+
+
+def _warn_of_changes(args: Mapping[str, Any], section: str, expected: bool) -> None:
+    """Say that pictures are whole here, where a validation of the training had others."""
+    used = [name for name in CHANGING if args.get(name)]
+    if used and not expected:
+        logger.warning(
+            "%s.args: %s left out; figures here are of whole pictures at their own size, those of "
+            "the training were not",
+            section,
+            ", ".join(used) + (" is" if len(used) == 1 else " are"),
+        )
+
+
+def check_dataset(meta: Meta, dataset: BaseDataset, path: str, section: str) -> None:
+    """The classes and the kind of pictures have to be those of the checkpoint.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    _check_classes(list(meta.classes), list(dataset.classes), path, section)
+    known, given = describe_pictures(meta.band_rule), describe_pictures(dataset.band_rule)
+    if known != given:
+        raise ValueError(
+            f"{path} takes pictures of {known} and {section} has {given}; both have to be the same"
+        )
+    if (list(meta.mean), list(meta.std)) != (list(dataset.mean), list(dataset.std)):
+        logger.warning(
+            "%s: its pictures are normalised as in training, not by its own mean and std", section
+        )
+
+
+def _check_classes(known: list[str], given: list[str], path: str, section: str) -> None:
+    if known == given:
+        return
+    if len(known) != len(given):
+        foreign = [name for name in given if name not in known] or [
+            name for name in known if name not in given
+        ]
+        shown = ", ".join(map(repr, foreign[:3])) + ", ..." * (len(foreign) > 3)
+        difference = (
+            f"{path} knows {len(known)} classes and {section} has {len(given)}"
+            f"{': only one of them has ' + shown if foreign else ''}"
+        )
+    else:
+        place = next(i for i, name in enumerate(known) if name != given[i])
+        hint = suggest(given[place], known)
+        difference = (
+            f"class {place} is {known[place]!r} to {path} and {given[place]!r} in {section}{hint}"
+        )
+    raise ValueError(f"{difference}; names and order of the classes have to be the same")

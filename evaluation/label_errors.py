@@ -1,0 +1,262 @@
+"""Regions whose label is likely wrong, by confident learning."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.result import LabelIssue
+
+KEPT = 4096  # regions: many times what anybody looks at, a few megabytes
+
+# Below this probability networks differ by how far they were trained, not by how sure they can be.
+_LEAST = 1e-4
+# A region this deep, as a share of the picture's side, scores half of what a huge one would.
+_DEPTH = 0.01
+# Sums of probabilities are kept as whole numbers of this unit, rounded down: the order of the
+# pictures does not change their last bits, and a mean never exceeds what all its terms are.
+_UNIT = 2.0**-20
+_SQUARE = np.ones((3, 3), np.uint8)
+
+
+class LabelErrors:
+    """Ranks the regions whose label is likely wrong, in one pass over the pictures.
+
+    Confident learning, Northcutt et al., https://arxiv.org/abs/1911.00068: t_j is the mean
+    probability of class j over the pixels labelled j, and a pixel labelled i is counted as one of
+    class j where p_j >= t_j and j is the likeliest of the classes for which that holds. Here a
+    region with label i and prediction j counts if the mean of p_j over it is at least t_j. All
+    means are over its inner pixels, those within 3x3 pixels of its label and prediction. With the
+    mean p_i of its label, and its depth D, the mean distance to the nearest pixel that is no inner
+    one,
+
+    score = min(1, -log10(p_i) / 4) * D / (D + 0.01 sqrt(H W)),
+
+    from 0 to 1: near 1 for a large region whose label the model rules out, small for a strip along
+    a boundary, where a correct model is unsure too. It ranks and is no probability.
+
+    Differs from the paper: it judges regions, not pixels; the suggestion always is the predicted
+    class; the joint distribution is not calibrated and no number of errors estimated; the ranking
+    is our own; the paper asks for predictions on pictures that the model was not trained on, which
+    is up to the caller.
+
+    A poor model finds its own errors: where it is wrong and sure of itself, a correct label ranks
+    high.
+
+    Example:
+        >>> errors = LabelErrors(num_classes=2, ignore_index=255)
+        >>> labels = torch.zeros(16, 16, dtype=torch.int64)
+        >>> labels[:, 8:] = 1
+        >>> probabilities = torch.stack([1.0 - labels, labels])
+        >>> labels[4:10, 1:7] = 1
+        >>> errors.update(0, "a", probabilities, labels)
+        >>> [(issue.given, issue.suggested, issue.box) for issue in errors.result()]
+        [(1, 0, (1, 4, 7, 10))]
+
+    Args:
+        num_classes: K, without the ignored label.
+        ignore_index: The label that does not count.
+        kept: Regions to remember; those of the lowest scores are forgotten.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int, *, kept: int = KEPT) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.kept = kept
+        self._sums = np.zeros(num_classes, np.int64)
+        self._counts = np.zeros(num_classes, np.int64)
+        self._candidates: list[_Candidate] = []
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """t_j of each class, (K,); NaN for a class that no pixel is labelled with."""
+        with np.errstate(invalid="ignore"):
+            return self._sums * _UNIT / self._counts
+
+    def update(self, index: int, name: str, probabilities: Tensor, labels: Tensor) -> None:
+        """Look through a picture.
+
+        Args:
+            index: Its place in the dataset.
+            name: Of the sample.
+            probabilities: (K, H, W) of each class, any float type.
+            labels: (H, W) integers in 0..K-1, or `ignore_index`.
+
+        Raises:
+            ValueError: If the shapes do not belong together, or a label is no class.
+        """
+        planes = self.planes(probabilities, labels)
+        cells = (planes.given + 1).ravel()  # cell 0 takes the ignored pixels
+        sums = np.bincount(cells, planes.p_given.ravel(), self.num_classes + 1)[1:]
+        self._sums += np.floor(sums / _UNIT).astype(np.int64)
+        self._counts += np.bincount(cells, minlength=self.num_classes + 1)[1:]
+        self._add(index, name, find_regions(planes))
+
+    def result(self, limit: int = 100) -> list[LabelIssue]:
+        """The likely label errors of the pictures so far.
+
+        Args:
+            limit: How many at most.
+
+        Returns:
+            The likeliest first; those of equal scores by place.
+        """
+        thresholds = self.thresholds
+        sure = (c for c in self._candidates if c.p_suggested >= thresholds[c.issue.suggested])
+        return [c.issue for c in itertools.islice(sure, limit)]
+
+    @torch.no_grad()
+    def planes(self, probabilities: Tensor, labels: Tensor) -> Planes:
+        """What a picture's regions follow from.
+
+        Raises:
+            ValueError: As `update`.
+        """
+        if probabilities.shape != (self.num_classes, *labels.shape):
+            raise ValueError(
+                f"expected probabilities ({self.num_classes}, H, W) and labels (H, W), got "
+                f"{tuple(probabilities.shape)} and {tuple(labels.shape)}"
+            )
+        labels = labels.to(probabilities.device).long()
+        counts = labels != self.ignore_index
+        strange = counts & ((labels < 0) | (labels >= self.num_classes))
+        if strange.any():
+            raise ValueError(
+                f"{int(strange.sum())} labels are neither in 0..{self.num_classes - 1} nor "
+                f"{self.ignore_index}"
+            )
+        p_suggested, suggested = probabilities.max(0)
+        p_given = probabilities.gather(0, labels.where(counts, 0).unsqueeze(0))[0]
+        given = labels.where(counts, -1)
+        # These four leave the device, not K planes.
+        found = given.int(), suggested.int(), p_given.float(), p_suggested.float()
+        return Planes(*(plane.cpu().numpy() for plane in found))
+
+    def _add(self, index: int, name: str, regions: Regions) -> None:
+        """Remember the best of these and of those before, best first."""
+        scores = regions.scores
+        for i in np.argsort(-scores, kind="stable")[: self.kept]:
+            left, top, right, bottom = regions.boxes[i].tolist()
+            issue = LabelIssue(
+                index,
+                name,
+                given=regions.given[i].item(),
+                suggested=regions.suggested[i].item(),
+                score=scores[i].item(),
+                pixels=regions.pixels[i].item(),
+                box=(left, top, right, bottom),
+            )
+            candidate = _Candidate(-issue.score, issue, regions.p_suggested[i].item())
+            self._candidates.append(candidate)
+        self._candidates = sorted(self._candidates)[: self.kept]
+
+
+class _Candidate(NamedTuple):
+    """A region to remember; sorting puts the highest score first, and ties in a fixed order."""
+
+    minus_score: float
+    issue: LabelIssue
+    p_suggested: float
+
+
+class Planes(NamedTuple):
+    """A picture's labels and predictions.
+
+    Attributes:
+        given: (H, W) int32 labels, -1 where ignored.
+        suggested: (H, W) int32, the class of the largest probability.
+        p_given: (H, W) float32, the probability of the label; anything where it is ignored.
+        p_suggested: (H, W) float32, the largest probability.
+    """
+
+    given: np.ndarray
+    suggested: np.ndarray
+    p_given: np.ndarray
+    p_suggested: np.ndarray
+
+
+class Regions(NamedTuple):
+    """The N regions of a picture in which one label meets one other prediction.
+
+    Attributes:
+        numbers: (H, W) int32: 1 to N in the regions, 0 elsewhere.
+        given: (N,) the class of the label.
+        suggested: (N,) the class of the prediction.
+        pixels: (N,) how many.
+        depth: (N,) mean distance of the inner pixels to the nearest pixel that is none.
+        p_given: (N,) mean probability of the label over the inner pixels.
+        p_suggested: (N,) mean probability of the prediction over the inner pixels.
+        boxes: (N, 4) left, top, right, bottom; the last two exclusive.
+    """
+
+    numbers: np.ndarray
+    given: np.ndarray
+    suggested: np.ndarray
+    pixels: np.ndarray
+    depth: np.ndarray
+    p_given: np.ndarray
+    p_suggested: np.ndarray
+    boxes: np.ndarray
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(N,) as `LabelErrors` defines them."""
+        doubt = np.log10(np.maximum(self.p_given, _LEAST)) / np.log10(_LEAST)
+        return doubt * self.depth / (self.depth + _DEPTH * np.sqrt(self.numbers.size))
+
+
+def find_regions(planes: Planes) -> Regions:
+    """The regions of a picture in which label and prediction differ.
+
+    An inner pixel has one label and one prediction in the 3x3 pixels around it. A region is
+    connected inner pixels and all around them; so what is thinner than three pixels is none.
+    """
+    given, suggested = planes.given, planes.suggested
+    # Inner pixels that touch are of one code: one pass finds the components of all codes.
+    code = (given * (suggested.max() + 1) + suggested).astype(np.float32)
+    inner = cv2.erode(code, _SQUARE) == cv2.dilate(code, _SQUARE)
+    inner &= (given != suggested) & (given >= 0)
+    mask = inner.view(np.uint8)
+    count, cores, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    # A pixel beside two components of one code belongs to the later one.
+    numbers = cv2.dilate(cores.astype(np.float32), _SQUARE).astype(np.int32)
+    places = np.flatnonzero(inner)
+    owners = cores.ravel()[places]
+
+    def mean(plane: np.ndarray) -> np.ndarray:
+        return np.bincount(owners, plane.ravel()[places], count)[1:] / stats[1:, cv2.CC_STAT_AREA]
+
+    def shared(plane: np.ndarray) -> np.ndarray:
+        values = np.zeros(count, plane.dtype)
+        values[owners] = plane.ravel()[places]
+        return values[1:]
+
+    return Regions(
+        numbers=numbers,
+        given=shared(given),
+        suggested=shared(suggested),
+        pixels=np.bincount(numbers.ravel(), minlength=count)[1:],
+        depth=mean(_distance_to_edge(mask)),
+        p_given=mean(planes.p_given),
+        p_suggested=mean(planes.p_suggested),
+        boxes=_boxes(stats[1:], given.shape),
+    )
+
+
+def _distance_to_edge(mask: np.ndarray) -> np.ndarray:
+    # The picture's rim is an edge too, or a picture that is one region would have none.
+    padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
+
+
+def _boxes(stats: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Boxes (N, 4) of components with the pixels around them."""
+    left, top, width, height = stats[:, :4].T
+    boxes = np.stack([left - 1, top - 1, left + width + 1, top + height + 1], axis=1)
+    rows, columns = shape
+    return np.clip(boxes, 0, [columns, rows, columns, rows])

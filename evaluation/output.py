@@ -1,0 +1,121 @@
+"""Where the results go, found out before the work."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audit.output import refusing
+from evaluation.result import Evaluation, Look
+from utils.bootstrap import Interval
+
+FORMAT = 1
+PROGRAM = "evaluate.py"
+MARK = f'<meta name="generator" content="{PROGRAM}">'  # of a page
+
+
+def check_outputs(json_file: str | None, report: str | None) -> None:
+    """Find out before the work whether its results can be written and replace nothing foreign.
+
+    Raises:
+        ValueError: If they cannot, or would.
+    """
+    if json_file not in (None, "-"):
+        path = Path(json_file)
+        with refusing(f"--json {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()
+            ours = not path.exists() or _is_ours(path)
+        if not ours:
+            raise ValueError(
+                f"--json: {path} is there and is no evaluation, so it is not replaced; choose "
+                "another file"
+            )
+    if report is not None:
+        page = Path(report, "index.html")
+        with refusing(f"--report {report}"):
+            page.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=page.parent).close()
+            ours = not page.exists() or MARK in page.read_text("utf-8", errors="replace")
+        if not ours:
+            raise ValueError(
+                f"--report: {page} is there and is no report of this program, so it is not "
+                "replaced; choose another folder"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    text = path.read_bytes()
+    try:
+        tree = json.loads(text or "{}")
+    except ValueError:
+        return False
+    return not text or (isinstance(tree, dict) and tree.get("program") == PROGRAM)
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything as plain data; see docs/evaluation.md."""
+    return {"program": PROGRAM, "format": FORMAT, **plain_data(evaluation)}
+
+
+def plain_data(value: Any) -> Any:
+    """Dicts, lists and plain values; a number that is not finite is None."""
+    if isinstance(value, Interval):
+        return [plain_data(end) for end in value]
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, dict):
+        return {key: plain_data(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain_data(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: str, evaluation: Evaluation) -> None:
+    """Write everything for programs, to the standard output for `-`.
+
+    Raises:
+        ValueError: If it cannot be written; a file that is there is as it was.
+    """
+    text = json.dumps(to_json(evaluation), indent=1, allow_nan=False) + "\n"
+    if path == "-":
+        assert sys.__stdout__ is not None
+        sys.__stdout__.write(text)
+        return
+    target = Path(path)
+    temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
+    with refusing(f"--json {path}"):
+        try:
+            # What a file name holds that is no text becomes an escape of JSON.
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_report(folder: str, evaluation: Evaluation, look: Callable[[int], Look]) -> Path:
+    """Write the page.
+
+    Raises:
+        ValueError: If it cannot be written.
+    """
+    from evaluation.page import write_page
+
+    with refusing(f"--report {folder}"):
+        return write_page(evaluation, look, Path(folder))

@@ -1,0 +1,213 @@
+"""Figures as the page shows them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evaluation.result import Evaluation
+
+NUM_PAIRS = 12  # in each of the two lists
+NOTHING = "–"
+SPACE = "\u00a0"  # a figure and its unit stay on one line
+
+# Figure, its name on the page, what it says.
+CARDS = (
+    ("Mean_IoU", "Mean IoU", "Overlap of label and prediction divided by their union, over all "
+     "pixels of the split, averaged over the classes that occur."),
+    ("Mean_Dice", "Mean Dice", "Twice the overlap divided by the sum of both areas (F1), averaged "
+     "over the classes that occur."),
+    ("Pixel_Accuracy", "Pixel accuracy", "Share of the labelled pixels that are right; large "
+     "classes decide it."),
+    ("Mean_Accuracy", "Mean accuracy", "Share of each class's pixels that are found (recall), "
+     "averaged over the classes that are labelled."),
+    ("Mean_Image_IoU", "Mean per-image IoU", "Mean IoU of each picture by itself, averaged over "
+     "the pictures: small pictures and small objects weigh more than in Mean IoU."),
+    ("Boundary_IoU", "Boundary IoU", "IoU of the pixels near the outlines only, averaged over the "
+     "classes: how well outlines fit."),
+    ("Boundary_F", "Boundary F", "Share of outline pixels that lie close to an outline of the "
+     "other side; F-score of precision and recall."),
+    ("ECE", "Calibration error (ECE)", "Mean distance between confidence and accuracy; 0 is "
+     "perfect, lower is better."),
+    ("Kappa", "Cohen's kappa", "Agreement beyond what chance would give: 0 is chance, 1 is "
+     "perfect."),
+    ("FWIoU", "Frequency-weighted IoU", "IoU of the classes weighted by their share of the "
+     "labelled pixels."),
+)  # fmt: skip
+
+
+class Card(NamedTuple):
+    """One of the main figures."""
+
+    key: str
+    name: str
+    value: str
+    interval: str
+    explanation: str
+
+
+class ClassRow(NamedTuple):
+    """One class; shares are 0..1 or None."""
+
+    number: int
+    name: str
+    iou: float | None
+    interval: tuple[float, float] | None
+    dice: float | None
+    precision: float | None
+    recall: float | None
+    boundary: float | None
+    share: float
+
+
+class Confused(NamedTuple):
+    """Pixels of one class that were taken for another."""
+
+    given: int
+    predicted: int
+    share: float
+    pixels: int
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as text: 0.1234 is "12.3 %"."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    least = 10.0**-digits
+    if 0 < 100 * value < least:
+        return f"<{least:.{digits}f}{SPACE}%"
+    return f"{100 * value:.{digits}f}{SPACE}%"
+
+
+def number(value: int) -> str:
+    """1234567 is "1,234,567"."""
+    return f"{value:,}"
+
+
+def sortable(value: float | None) -> str:
+    """A number for the page's script, empty where there is none."""
+    return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
+
+
+FILTERS = {"percent": percent, "number": number, "sortable": sortable}
+
+# Characters that cannot be shown, or that turn the text around them.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(value: object) -> object:
+    """A text with a mark for what cannot be shown or reorders its neighbours; others as they are.
+
+    Markup is the page's own and stays.
+    """
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return _UNSEEN.sub("\ufffd", value)
+    return value
+
+
+def cards(evaluation: Evaluation) -> list[Card]:
+    """The main figures, Mean IoU first."""
+    return [
+        Card(key, name, _value(key, evaluation.figures), _interval(key, evaluation), explanation)
+        for key, name, explanation in CARDS
+    ]
+
+
+def _value(key: str, figures: Mapping[str, Any]) -> str:
+    value = figures.get(key)
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:.4f}" if key == "Kappa" else percent(value, 2)
+
+
+def _interval(key: str, evaluation: Evaluation) -> str:
+    interval = _known_interval(evaluation.intervals.get(key))
+    if interval is None:
+        return ""
+    low, high = interval
+    if key == "Kappa":
+        return f"{low:.4f} – {high:.4f}"
+    return f"{100 * low:.2f} – {100 * high:.2f}{SPACE}%"
+
+
+def class_rows(evaluation: Evaluation) -> list[ClassRow]:
+    """The classes that occur in labels or predictions."""
+    figures = evaluation.figures
+    k = len(evaluation.classes)
+    nothing: list[None] = [None] * k
+    intervals = evaluation.intervals.get("Class_IoU") or nothing
+    columns = [
+        figures.get(f"Class_{name}") or nothing
+        for name in ("IoU", "Dice", "Precision", "Recall", "Boundary_IoU")
+    ]
+    labelled = evaluation.confusion.sum(1)
+    total = max(int(labelled.sum()), 1)
+    absent = set(_absent(evaluation))
+    rows = []
+    for c in range(k):
+        if c in absent:
+            continue
+        iou, dice, precision, recall, boundary = (_known(column[c]) for column in columns)
+        interval = _known_interval(intervals[c])
+        share = int(labelled[c]) / total
+        rows.append(ClassRow(c, evaluation.classes[c], iou, interval, dice, precision, recall,
+                             boundary, share))  # fmt: skip
+    return rows
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _known_interval(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return interval if interval and all(map(math.isfinite, interval)) else None
+
+
+def _absent(evaluation: Evaluation) -> list[int]:
+    counts = evaluation.confusion
+    return np.flatnonzero((counts.sum(0) == 0) & (counts.sum(1) == 0)).tolist()
+
+
+def absent_classes(evaluation: Evaluation) -> list[str]:
+    """Names of the classes that neither labels nor predictions have."""
+    return [evaluation.classes[c] for c in _absent(evaluation)]
+
+
+def colours(evaluation: Evaluation) -> list[str]:
+    """The palette for style sheets."""
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in evaluation.palette]
+
+
+def confused_pairs(evaluation: Evaluation) -> dict[str, list[Confused]]:
+    """The pairs that cost most, by share of the label's pixels and by pixels."""
+    counts = evaluation.confusion.copy()
+    labelled = counts.sum(1)
+    np.fill_diagonal(counts, 0)
+    shares = counts / np.maximum(labelled, 1)[:, None]
+    return {
+        "share": _largest(shares, shares, counts),
+        "pixels": _largest(counts, shares, counts),
+    }
+
+
+def _largest(order: np.ndarray, shares: np.ndarray, counts: np.ndarray) -> list[Confused]:
+    cells = np.argsort(-order, axis=None, kind="stable")[:NUM_PAIRS]
+    pairs = [divmod(cell, len(counts)) for cell in cells.tolist()]
+    return [
+        Confused(given, predicted, float(shares[given, predicted]), int(counts[given, predicted]))
+        for given, predicted in pairs
+        if counts[given, predicted]
+    ]
+
+
+def image_rows(evaluation: Evaluation, places: Mapping[int, str]) -> list[Sequence[Any]]:
+    """The pictures for the page's script: name, width, height, IoU, accuracy, pixels, place."""
+    return [
+        (clean(image.name), image.width, image.height, image.mean_iou, image.pixel_accuracy,
+         image.labelled, places.get(image.index))
+        for image in evaluation.images
+    ]  # fmt: skip

@@ -1,0 +1,167 @@
+"""One pass over a split: from pictures to figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+import platform
+import time
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from base.batches import Batch
+from evaluation.result import Evaluation, Look, Skipped
+from evaluation.scores import Scores
+from evaluation.subject import Subject
+from utils.decision import decide
+from utils.predictor import Predictor, check_finite
+
+logger = logging.getLogger(__name__)
+
+EPOCH = 0  # always the same samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What the model says of a picture, and what is right.
+
+    Args:
+        index: The picture's place in the dataset.
+        logits: (K, H, W), on the device or, if they are large, in the machine's memory.
+        labels: (H, W) integers in 0..K-1, or the ignored one.
+    """
+
+    index: int
+    logits: Tensor
+    labels: Tensor
+
+
+def evaluate(subject: Subject, command: str = "") -> Evaluation:
+    """Score a model on every picture of its split.
+
+    Args:
+        subject: The model and the pictures.
+        command: What was typed.
+
+    Raises:
+        ValueError: If no picture could be scored.
+        DataError: If more than one picture in twenty cannot be read.
+    """
+    date, started = datetime.datetime.now().astimezone(), time.perf_counter()
+    scores = Scores(subject.data.loader.source, subject.num_classes, subject.data.ignore_index)
+    failed: dict[int, str] = {}
+    for prediction in predictions(subject, failed):
+        ids = decide(prediction.logits[None], subject.threshold)[0]
+        probabilities = prediction.logits.softmax(0)
+        scores.update(prediction.index, probabilities, ids.cpu(), prediction.labels)
+    samples = subject.data.loader.source.samples
+    left_out = sorted({**subject.data.loader.bad, **failed}.items())
+    return Evaluation(
+        checkpoint=subject.checkpoint,
+        arch=subject.arch,
+        dataset=subject.data.dataset,
+        split=subject.data.split,
+        mode=subject.predictor.mode,
+        threshold=subject.threshold,
+        classes=subject.meta.classes,
+        palette=subject.meta.palette[: subject.num_classes],
+        ignore_index=subject.data.ignore_index,
+        **scores.results()._asdict(),
+        skipped=[Skipped(samples[index].name, reason) for index, reason in left_out],
+        seconds=time.perf_counter() - started,
+        device=_name(subject.predictor.device),
+        date=date.isoformat(timespec="seconds"),
+        versions={
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+        notes=tuple(notes_of(subject)),
+        command=command,
+    )
+
+
+def notes_of(subject: Subject) -> Iterator[str]:
+    """What has to be said wherever the figures are shown."""
+    if subject.threshold is not None and subject.searched_on == subject.data.split:
+        yield (
+            f"The threshold {subject.threshold:.4g} was chosen on this split ("
+            f"{subject.data.split}), so its figures are optimistic; report those of another split."
+        )
+    if subject.predictor.mode != "whole":
+        yield (
+            f"Predicted in mode {subject.predictor.mode}; the figures of the training are of mode "
+            "whole."
+        )
+    dataset = subject.data.loader.source
+    if dataset.problems:
+        many = dataset.lost != 1
+        yield (
+            f"{dataset.lost} picture{'s' * many} that lists or folders name "
+            f"{'are' if many else 'is'} not there or incomplete."
+        )
+
+
+def look_at(subject: Subject, index: int) -> Look:
+    """A picture with its label and what the model says, predicted anew."""
+    dataset = subject.data.loader.source
+    image, label = subject.data.loader.samples.pair(index)
+    logits = subject.predictor.predict_logits(image)
+    ids = decide(logits[None], subject.threshold)[0].cpu().numpy()
+    return Look(dataset.preview(image), label, ids, label.shape[0], label.shape[1])
+
+
+def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction]:
+    """The model's logits for every picture, with a bar in the terminal.
+
+    Args:
+        subject: The model and the pictures.
+        failed: Gets the places of pictures that the model could not take, and why.
+    """
+    loader = subject.data.loader
+    # Not a terminal: no bar, which would fill a log with its copies.
+    with tqdm(total=loader.num_samples, unit="picture", disable=None) as bar:
+        for group in loader.epoch(EPOCH):
+            assert isinstance(group, list)
+            for batch in group:
+                places = batch.indices.tolist()
+                found = logits_of(subject.predictor, batch)
+                for index, logits, labels in zip(places, found, batch.labels, strict=True):
+                    bar.update()
+                    if isinstance(logits, Tensor):
+                        yield Prediction(index, logits, labels)
+                    else:
+                        failed[index] = f"{loader.source.samples[index].image}: {logits}"
+                        logger.warning("skipped: %s", failed[index])
+
+
+def logits_of(predictor: Predictor, batch: Batch) -> Iterator[Tensor | str]:
+    """Finite logits (K, H, W) of each picture, or why there are none."""
+    together: Tensor | None = None
+    if predictor.mode == "whole" and len(batch.images) > 1:
+        try:
+            # As validation does it: the same numbers to the last bit.
+            together = predictor.predict_batch(batch.images)
+        except (ValueError, RuntimeError):
+            together = None  # one by one, so that only those are lost that fail
+    for place, image in enumerate(batch.images):
+        try:
+            one = predictor.predict_logits(image.numpy()) if together is None else together[place]
+            check_finite(one)
+        except torch.OutOfMemoryError:
+            yield f"does not fit into the memory of {predictor.device}; try --mode sliding"
+        except (ValueError, RuntimeError) as error:
+            yield str(error).strip().partition("\n")[0] or type(error).__name__
+        else:
+            yield one
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,0 +1,129 @@
+"""Every figure of a split, picture by picture."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from base.base_dataset import BaseDataset
+from evaluation.label_errors import LabelErrors
+from evaluation.result import CalibrationBin, ImageScore, LabelIssue
+from utils.bootstrap import bootstrap_intervals
+from utils.boundary import BoundaryMetrics
+from utils.calibration import CalibrationMetrics
+from utils.image_scores import class_counts, image_mean_ious, mean_image_iou
+from utils.metrics import SegmentationMetrics, figures_of
+
+LABEL_ISSUES = 100  # more than anybody looks at
+
+
+class Results(NamedTuple):
+    """What `Scores` has come to; the fields are those of `Evaluation`."""
+
+    figures: dict[str, Any]
+    intervals: dict[str, Any]
+    confusion: np.ndarray
+    calibration: list[CalibrationBin]
+    images: list[ImageScore]
+    issues: list[LabelIssue]
+
+
+class Scores:
+    """Sums over the pictures of a split, and a few numbers of each; no pixel is kept.
+
+    Args:
+        dataset: Where the pictures are from.
+        num_classes: K.
+        ignore_index: The label that does not count.
+    """
+
+    def __init__(self, dataset: BaseDataset, num_classes: int, ignore_index: int) -> None:
+        self.dataset = dataset
+        self.ignore_index = ignore_index
+        self._one = SegmentationMetrics(num_classes, ignore_index)
+        self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self._counts: dict[int, np.ndarray] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._boundary = BoundaryMetrics(num_classes, ignore_index)
+        # By device: large logits lie in the machine's memory, others where the model is.
+        self._calibration: dict[str, CalibrationMetrics] = {}
+        self._errors = LabelErrors(num_classes, ignore_index)
+
+    def update(self, index: int, probabilities: Tensor, ids: Tensor, labels: Tensor) -> None:
+        """Count a picture.
+
+        Args:
+            index: Its place in the dataset.
+            probabilities: (K, H, W), on any device.
+            ids: (H, W), the predicted classes, on the CPU.
+            labels: (H, W) integers in 0..K-1, or the ignored one, on the CPU.
+        """
+        self._one.reset()
+        self._one.update(ids[None], labels[None])
+        confusion = self._one.confusion
+        self._confusion += confusion
+        self._counts[index] = class_counts(confusion)
+        self._sizes[index] = (labels.shape[0], labels.shape[1])
+        self._boundary.update(ids, labels)
+        self._calibrate(probabilities, labels)
+        self._errors.update(index, self.dataset.samples[index].name, probabilities, labels)
+
+    def _calibrate(self, probabilities: Tensor, labels: Tensor) -> None:
+        device = probabilities.device
+        if device.type not in self._calibration:
+            self._calibration[device.type] = CalibrationMetrics(
+                ignore_index=self.ignore_index, device=device
+            )
+        self._calibration[device.type].update_probabilities(
+            probabilities[None], labels[None].to(device)
+        )
+
+    def results(self) -> Results:
+        """Every figure of what was counted.
+
+        Raises:
+            ValueError: If nothing was.
+        """
+        if not self._counts:
+            raise ValueError("no picture could be scored; each is named above with the reason")
+        places = sorted(self._counts)  # the same figures for any size of batches
+        counts = np.stack([self._counts[index] for index in places])
+        calibrated = CalibrationMetrics(ignore_index=self.ignore_index)
+        for part in self._calibration.values():
+            calibrated.merge(part)
+        calibration = calibrated.compute()
+        boundary = self._boundary.compute()
+        figures = {
+            **figures_of(self._confusion),
+            "Mean_Image_IoU": mean_image_iou(counts),
+            **boundary,
+            **{name: calibration[name] for name in ("ECE", "MCE", "Mean_Confidence")},
+        }
+        scores = image_mean_ious(counts)
+        return Results(
+            figures=figures,
+            intervals=bootstrap_intervals(counts),
+            confusion=self._confusion.numpy(),
+            calibration=calibration["Bins"],
+            images=[self._image(*row) for row in zip(places, counts, scores, strict=True)],
+            issues=self._errors.result(LABEL_ISSUES),
+        )
+
+    def _image(self, index: int, counts: np.ndarray, mean_iou: np.float64) -> ImageScore:
+        sample = self.dataset.samples[index]
+        right, _, missed = counts.sum(1).tolist()
+        labelled = right + missed
+        return ImageScore(
+            name=sample.name,
+            image=sample.image,
+            label=sample.label or "",
+            index=index,
+            height=self._sizes[index][0],
+            width=self._sizes[index][1],
+            mean_iou=None if np.isnan(mean_iou) else float(mean_iou),
+            pixel_accuracy=right / labelled if labelled else None,
+            labelled=labelled,
+        )

@@ -1,0 +1,136 @@
+"""The figures in the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from tabulate import tabulate
+
+from evaluation.result import Evaluation
+
+SHOWN = 3  # pairs, pictures
+NAME_WIDTH = 24
+NOTHING = "-"
+
+# Figure, its name.
+OVERALL = (
+    ("Mean_IoU", "mean IoU"),
+    ("Mean_Dice", "mean Dice"),
+    ("Pixel_Accuracy", "pixel accuracy"),
+    ("Mean_Accuracy", "mean accuracy"),
+    ("FWIoU", "frequency-weighted IoU"),
+    ("Mean_Image_IoU", "mean IoU of a picture"),
+    ("Boundary_IoU", "boundary IoU"),
+    ("Boundary_F", "boundary F"),
+    ("Kappa", "Cohen's kappa"),
+    ("ECE", "calibration error (ECE)"),
+)
+
+
+def text_of(evaluation: Evaluation) -> str:
+    """Everything that the terminal shows."""
+    parts = [
+        headline(evaluation),
+        class_table(evaluation),
+        overall_table(evaluation),
+        "\n".join((*confusions(evaluation), *worst(evaluation))),
+        "\n".join((*evaluation.notes, *skipped(evaluation))),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def headline(evaluation: Evaluation) -> str:
+    """What was scored, on what, how."""
+    pixels = int(evaluation.confusion.sum())
+    text = (
+        f"{evaluation.arch} on {evaluation.dataset}, {evaluation.split}: "
+        f"{len(evaluation.images)} pictures, {pixels:,} labelled pixels, mode {evaluation.mode}"
+    )
+    if evaluation.threshold is not None:
+        text += f", threshold {evaluation.threshold:.4g}"
+    return text
+
+
+def class_table(evaluation: Evaluation) -> str:
+    """A line for each class that occurs, in per cent."""
+    figures, labelled = evaluation.figures, evaluation.confusion.sum(1)
+    total = max(int(labelled.sum()), 1)
+    rows = []
+    for place, name in enumerate(evaluation.classes):
+        if figures["Class_IoU"][place] is None:
+            continue
+        columns = ("IoU", "Dice", "Precision", "Recall", "Boundary_IoU")
+        iou, dice, precision, recall, boundary = (
+            percent(figures[f"Class_{column}"][place]) for column in columns
+        )
+        interval = _interval(evaluation.intervals["Class_IoU"][place])
+        share = percent(labelled[place] / total)
+        rows.append((_cut(name), iou, interval, dice, precision, recall, boundary, share))
+    headers = ("class", "IoU %", "95 %", "Dice", "prec.", "recall", "b. IoU", "share")
+    align = ("left", *["right"] * (len(headers) - 1))
+    table = tabulate(rows, headers, disable_numparse=True, colalign=align if rows else None)
+    absent = len(evaluation.classes) - len(rows)
+    if absent:
+        table += (
+            f"\n{absent} more {'class' if absent == 1 else 'classes'} in no label or prediction"
+        )
+    return table
+
+
+def overall_table(evaluation: Evaluation) -> str:
+    """The figures of all classes together, with their intervals."""
+    rows = []
+    for key, name in OVERALL:
+        value = evaluation.figures[key]
+        shown = f"{value:.4f}" if value == value else NOTHING
+        low, high = evaluation.intervals.get(key) or (math.nan, math.nan)
+        rows.append((name, shown, f"{low:.4f} - {high:.4f}" if low == low else ""))
+    headers = ("", "figure", "95 % over pictures")
+    return tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "left"))
+
+
+def confusions(evaluation: Evaluation) -> Iterator[str]:
+    """The pairs that cost most pixels."""
+    counts = evaluation.confusion.copy()
+    labelled = counts.sum(1)
+    np.fill_diagonal(counts, 0)
+    cells = np.argsort(-counts, axis=None, kind="stable")[:SHOWN].tolist()
+    for given, predicted in (divmod(cell, len(counts)) for cell in cells):
+        pixels = int(counts[given, predicted])
+        if pixels:
+            names = (_cut(evaluation.classes[place]) for place in (given, predicted))
+            yield (
+                "often confused: {} taken for {}".format(*names)
+                + f": {percent(pixels / labelled[given])} % of it, {pixels:,} pixels"
+            )
+
+
+def worst(evaluation: Evaluation) -> Iterator[str]:
+    """The pictures with the lowest mean IoU."""
+    scored = [(image.mean_iou, image) for image in evaluation.images if image.mean_iou is not None]
+    for score, image in sorted(scored, key=lambda pair: pair[0])[:SHOWN]:
+        yield f"worst: {image.name}: mean IoU {score:.4f}"
+
+
+def skipped(evaluation: Evaluation) -> Sequence[str]:
+    """How many pictures the figures leave out."""
+    count = len(evaluation.skipped)
+    if not count:
+        return ()
+    total = count + len(evaluation.images)
+    return (f"The figures are without {count} of {total} pictures, named above.",)
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent, without the sign."""
+    return NOTHING if value is None or value != value else f"{100 * value:.1f}"
+
+
+def _interval(pair: Sequence[float] | None) -> str:
+    return NOTHING if pair is None else f"{percent(pair[0])} - {percent(pair[1])}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 3] + "..."

@@ -1,0 +1,126 @@
+"use strict";
+
+const report = JSON.parse(document.getElementById("report-data").textContent);
+
+/** A share as text: 0.1234 is "12.3 %". */
+function percent(share, digits = 1) {
+  if (share === null || !Number.isFinite(share)) return "–";
+  const least = 10 ** -digits;
+  if (share > 0 && 100 * share < least) return `<${least.toFixed(digits)}\u00a0%`;
+  return `${(100 * share).toFixed(digits)}\u00a0%`;
+}
+
+/** An element with a class and children; text is text, whatever it looks like. */
+function make(tag, className, ...children) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  element.append(...children);
+  return element;
+}
+
+function swatch(number) {
+  const element = make("i", "swatch");
+  element.style.background = report.colours[number];
+  return element;
+}
+
+const byName = new Intl.Collator("en", { numeric: true });
+
+/** Numbers by value, names as people sort them; what is missing comes last either way. */
+function compare(a, b, down) {
+  const missing = value => value === null || value === "";
+  if (missing(a) || missing(b)) return missing(a) - missing(b);
+  const order = typeof a === "number" ? a - b : byName.compare(a, b);
+  return down ? -order : order;
+}
+
+/** Mark a heading as the one that sorts; returns whether the largest come first. */
+function turn(heading) {
+  const numbers = heading.classList.contains("num");
+  const now = heading.getAttribute("aria-sort");
+  const down = now ? now === "ascending" : numbers;
+  for (const other of heading.parentElement.children) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+  return down;
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  for (const heading of table.tHead.rows[0].cells) {
+    const button = heading.querySelector("button");
+    if (!button) continue;
+    button.addEventListener("click", () => {
+      const down = turn(heading);
+      const value = row => {
+        const text = row.cells[heading.cellIndex].dataset.v;
+        return heading.classList.contains("num") && text !== "" ? Number(text) : text;
+      };
+      const rows = [...table.tBodies[0].rows];
+      rows.sort((a, b) => compare(value(a), value(b), down));
+      table.tBodies[0].append(...rows);
+    });
+  }
+}
+
+/* All images: rows are [name, width, height, IoU, accuracy, labelled pixels, place or null]. */
+
+const FIRST_ROWS = 200;
+const allTable = document.getElementById("all-table");
+const allMore = document.getElementById("all-more");
+const allFind = document.getElementById("all-find");
+let allRows = report.images.slice();
+let allShown = FIRST_ROWS;
+
+function imageRow([name, width, height, iou, accuracy, labelled, place]) {
+  const label = make("bdi", "", name);
+  const link = place ? make("a", "", label) : label;
+  if (place) link.href = `#${place}`;
+  const heading = make("th", "", link);
+  heading.scope = "row";
+  const fill = make("i");
+  fill.style.width = `${100 * (iou ?? 0)}%`;
+  return make("tr", "", heading,
+    make("td", "num", `${width} × ${height}`),
+    make("td", "num", percent(iou), " ", make("span", "track", fill)),
+    make("td", "num", percent(accuracy)),
+    make("td", "num", labelled.toLocaleString("en")));
+}
+
+function showRows() {
+  const wanted = allFind.value.toLowerCase();
+  const found = allRows.filter(row => row[0].toLowerCase().includes(wanted));
+  allTable.tBodies[0].replaceChildren(...found.slice(0, allShown).map(imageRow));
+  allMore.hidden = found.length <= allShown;
+  allMore.textContent = `Show all ${found.length.toLocaleString("en")}`;
+  const number = Math.min(allShown, found.length).toLocaleString("en");
+  document.getElementById("all-count").textContent =
+    `${number} of ${report.images.length.toLocaleString("en")}`;
+}
+
+allTable.tHead.addEventListener("click", event => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const column = Number(button.dataset.column);
+  const down = turn(button.closest("th"));
+  const value = row => (column === 2 ? row[1] * row[2] : row[column]);
+  allRows.sort((a, b) => compare(value(a), value(b), down));
+  showRows();
+});
+allFind.addEventListener("input", showRows);
+allMore.addEventListener("click", () => {
+  allShown = Infinity;
+  showRows();
+});
+showRows();
+
+/* The section in view is marked in the navigation. */
+const links = [...document.querySelectorAll("nav a")];
+const inView = new IntersectionObserver(entries => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    for (const link of links) {
+      if (link.hash === `#${entry.target.id}`) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  }
+}, { rootMargin: "-20% 0px -75% 0px" });
+for (const section of document.querySelectorAll("section")) inView.observe(section);

@@ -1,0 +1,43 @@
+"""From logits to classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def all_channels(logits: Tensor) -> Tensor:
+    """Logits with a channel for each class.
+
+    Args:
+        logits: (B, K, H, W); or (B, 1, H, W) of a binary problem, where z stands for the pair
+            (0, z), whose softmax is the sigmoid of z.
+
+    Returns:
+        (B, K, H, W), K at least 2.
+    """
+    if logits.shape[1] > 1:
+        return logits
+    return torch.cat([torch.zeros_like(logits), logits], dim=1)
+
+
+def decide(logits: Tensor, threshold: float | None = None) -> Tensor:
+    """The class of each pixel.
+
+    Args:
+        logits: (B, K, H, W), or (B, 1, H, W) of a binary problem.
+        threshold: Of two classes, take the second where its probability is at least this; None
+            takes the larger logit, and the first of equal ones.
+
+    Returns:
+        (B, H, W) int64.
+    """
+    if threshold is not None:
+        return (probability_of_second(logits) >= threshold).long()
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+
+
+def probability_of_second(logits: Tensor) -> Tensor:
+    """Of two classes, the probability of the second: (B, H, W) float32."""
+    logits = logits.float()
+    return (logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]).sigmoid()
