@@ -216,7 +216,6 @@ def try_step(
             device=device,
             n_gpu=n_gpu,
             config=config,
-            meta={},
             folder=RunFolder(Path(), Path()),
             log=cast(RunLog, None),  # a step by itself writes nothing
         )

@@ -350,7 +350,10 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
             f"{arguments.model} is for images of {meta.channels} channels and does not say how "
             "they are read"
         )
-    return Predictor(model, meta.mean, meta.std, device, mode=arguments.mode), meta
+    predictor = Predictor(
+        model, meta.mean, meta.std, device, mode=arguments.mode, threshold=meta.threshold
+    )
+    return predictor, meta
 
 
 def parse_device(name: str | None) -> "torch.device":

@@ -14,7 +14,12 @@ from torch import Tensor
 
 from base.base_model import BaseModel
 from models.pretrained import adapt_first_layer
-from utils.checkpoint import CheckpointError, describe_misfit, load_checkpoint
+from utils.checkpoint import (
+    CheckpointError,
+    describe_misfit,
+    evaluated_weights,
+    load_checkpoint,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +70,7 @@ def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence
     Raises:
         CheckpointError: If the weights are of another model.
     """
-    weights, optional = model.own_names(checkpoint["state_dict"])
+    weights, optional = model.own_names(evaluated_weights(checkpoint))
     own = model.state_dict()
     replaced = _classifier_keys(model, own, weights, optional)
     adapted = _adapt_input(own, weights)

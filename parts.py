@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,10 +16,22 @@ import models
 from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
-from utils import losses, lr_scheduler
+from utils import losses, lr_scheduler, schedule_section
 from utils.augmentation import Augmentation
-from utils.config import Component, Config, LossTerm, Part, build, signature_of, split_args
+from utils.config import (
+    Component,
+    Config,
+    LossTerm,
+    OptimizerSection,
+    Part,
+    build,
+    signature_of,
+    split_args,
+)
 from utils.config_file import ConfigError
+from utils.param_groups import backbone_layers, parameter_groups
+
+logger = logging.getLogger(__name__)
 
 BACKBONE_RATE = 0.1  # differential_lr: the backbone's rate over the decoder's, as in the ancestor
 
@@ -38,6 +50,13 @@ def _try_optimizer(cls: Any, args: dict[str, Any]) -> None:
     # torch's compiler, a second that a mistake in a config should not cost.
     with contextlib.suppress(_NoParametersError):
         cls(_no_parameters(), **args)
+
+
+def _optimizer_problems(section: OptimizerSection, sections: Mapping[str, Any]) -> list[str]:
+    takes = "weight_decay" in signature_of(getattr(torch.optim, section.type))
+    if takes or not section.no_decay_norms_biases:
+        return []
+    return [f"optimizer.no_decay_norms_biases: {section.type} has no weight decay; remove it"]
 
 
 def _try_loss(cls: type, args: dict[str, Any]) -> None:
@@ -66,15 +85,21 @@ PARTS: dict[str, Part] = {
         refused={
             "LBFGS": "it evaluates the loss several times a step",
             "SparseAdam": "it takes sparse gradients only, which no model here has",
+            "Muon": "it takes matrices only, and every model here has kernels and biases",
         },
         trial=_try_optimizer,
+        fits=_optimizer_problems,
     ),
     "loss": Part("loss", losses, nn.Module, given=frozenset({"ignore_index"}), trial=_try_loss),
     "lr_scheduler": Part(
         "learning-rate schedule",
         lr_scheduler,
         torch.optim.lr_scheduler.LRScheduler,
-        given=frozenset({"optimizer", "num_epochs", "iters_per_epoch"}),
+        given=frozenset({"optimizer", "num_epochs", "iters_per_epoch", "last_epoch"}),
+        refused=schedule_section.REFUSED,
+        library=torch.optim.lr_scheduler,
+        worked_out=schedule_section.WORKED_OUT,
+        fits=schedule_section.problems_of,
     ),
 }
 
@@ -182,33 +207,71 @@ def build_loader(
         raise ConfigError(f"{section} ({kind})", [str(error)]) from error
 
 
-def build_losses(config: Config) -> list[tuple[nn.Module, LossTerm]]:
-    """Each loss of the config with its place and weight in the sum."""
-    return [
-        (build(losses, term, nn.Module, "loss", ignore_index=config.ignore_index), term)
-        for term in config.loss
-    ]
+def wants_class_weights(config: Config) -> bool:
+    """Whether a loss of the config has `"class_weights": "auto"`."""
+    return any(term.args.get("class_weights") == "auto" for term in config.loss)
+
+
+def build_losses(
+    config: Config, class_weights: Sequence[float] | None = None
+) -> list[tuple[nn.Module, LossTerm]]:
+    """Each loss of the config with its place and weight in the sum.
+
+    Args:
+        config: The checked config.
+        class_weights: What `"auto"` stands for.
+    """
+    built = []
+    for term in config.loss:
+        args = dict(term.args)
+        if args.get("class_weights") == "auto":
+            args["class_weights"] = list(class_weights or ())
+        plain = Component(term.type, args)
+        loss = build(losses, plain, nn.Module, "loss", ignore_index=config.ignore_index)
+        built.append((loss, term))
+    return built
 
 
 def build_optimizer(config: Config, model: BaseModel) -> torch.optim.Optimizer:
-    """The optimizer over all parameters that train.
+    """The optimizer over all parameters that train, in the groups that the section asks for.
 
     With `differential_lr` group 0 is the decoder at the full rate and group 1 the backbone at a
     tenth; a group without parameters is left out.
 
     Raises:
-        ConfigError: If nothing is left to train, or the optimizer refuses a parameter.
+        ConfigError: If nothing is left to train, the backbone is not what the section takes it
+            for, or the optimizer refuses a parameter.
     """
     section = config.optimizer
-    cls = getattr(torch.optim, section.type)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
+    if not any(p.requires_grad for p in model.parameters()):
         raise ConfigError("arch.args", ["every parameter is frozen; nothing is left to train"])
-    groups: list[dict[str, Any]] = [{"params": trainable}]
-    if section.differential_lr:
-        rate = section.args.get("lr", inspect.signature(cls).parameters["lr"].default)
-        decoder = [p for p in model.get_decoder_params() if p.requires_grad]
-        backbone = [p for p in model.get_backbone_params() if p.requires_grad]
-        groups = [{"params": decoder}, {"params": backbone, "lr": rate * BACKBONE_RATE}]
-        groups = [group for group in groups if group["params"]]
+    _check_backbone(section, model)
+    defaults = signature_of(getattr(torch.optim, section.type))
+    if section.no_decay_norms_biases and not section.args.get(
+        "weight_decay", defaults["weight_decay"].default
+    ):
+        logger.warning("optimizer.no_decay_norms_biases: has no effect, as weight_decay is 0")
+    backbone_rate = section.backbone_rate
+    if backbone_rate is None and section.differential_lr:
+        backbone_rate = BACKBONE_RATE
+    groups = parameter_groups(
+        model,
+        model.backbone_modules(),
+        section.args.get("lr", defaults["lr"].default),
+        backbone_rate=backbone_rate,
+        layer_decay=section.layer_decay,
+        no_decay=section.no_decay_norms_biases,
+    )
     return build(torch.optim, section, torch.optim.Optimizer, "optimizer", params=groups)
+
+
+def _check_backbone(section: OptimizerSection, model: BaseModel) -> None:
+    name = type(model).__name__
+    for key in ("backbone_rate", "layer_decay"):
+        if getattr(section, key) is not None and not model.backbone_modules():
+            raise ConfigError(f"optimizer.{key}", [f"{name} has no backbone; remove it"])
+    if section.layer_decay is not None and len(backbone_layers(model.backbone_modules())) == 1:
+        raise ConfigError(
+            "optimizer.layer_decay",
+            [f"the backbone of this {name} cannot be told into layers; use backbone_rate"],
+        )

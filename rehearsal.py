@@ -10,6 +10,9 @@ from torch import nn
 from base.base_dataloader import BaseDataLoader
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
+from utils.config import Config
+from utils.config_file import ConfigError
+from utils.files.raster_io import BandRule
 from utils.normalize import normalize
 
 logger = logging.getLogger(__name__)
@@ -42,11 +45,32 @@ def rehearse(
         logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
         for loss in losses:
             try:
-                loss.to(device)(logits, labels)
+                loss.to(device).eval()(logits, labels)
             except ValueError as error:
                 raise ValueError(f"loss.args.{error}") from error
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
+
+
+def check_settings(config: Config, loader: BaseDataLoader) -> None:
+    """Settings that only the training pictures can be held against.
+
+    Raises:
+        ConfigError: If they do not fit.
+    """
+    classes, problems = len(loader.source.classes), []
+    for name in ("binary", "threshold"):
+        if getattr(config, name) and classes != 2:
+            problems.append(f"{name}: is for two classes, the training has {classes}; remove it")
+    batch, steps = loader.batches.batch_size, config.trainer.accumulation_steps
+    if batch % steps:
+        fits = ", ".join(str(n) for n in range(2, batch + 1) if batch % n == 0)
+        problems.append(
+            f"trainer.accumulation_steps: a batch of {batch} cannot be dealt into {steps} equal "
+            f"parts; use {fits}"
+        )
+    if problems:
+        raise ConfigError("config", problems)
 
 
 def check_splits(
@@ -85,15 +109,16 @@ def check_same(train: BaseDataset, val: BaseDataset) -> None:
             f"train_loader has {len(train.classes)} classes and val_loader {len(val.classes)}, or "
             "their names differ; both have to be the same"
         )
-    if _pictures(train) != _pictures(val):
+    expected, found = describe_pictures(train.band_rule), describe_pictures(val.band_rule)
+    if expected != found:
         raise ValueError(
-            f"train_loader has pictures of {_pictures(train)} and val_loader of {_pictures(val)}; "
+            f"train_loader has pictures of {expected} and val_loader of {found}; "
             "both have to be the same"
         )
 
 
-def _pictures(dataset: BaseDataset) -> str:
-    rule = dataset.band_rule
+def describe_pictures(rule: BandRule | None) -> str:
+    """What pictures are, as far as a model has to care."""
     if rule is None:
         return "8-bit RGB"
     words = [f"{rule.channels} bands of type {rule.dtype}"]

@@ -16,7 +16,12 @@ import dataloaders
 import models
 from base.base_model import BaseModel
 from parts import arch_for, build_dataset, describe_dataset
-from utils.checkpoint import CheckpointError, describe_misfit, load_checkpoint
+from utils.checkpoint import (
+    CheckpointError,
+    describe_misfit,
+    evaluated_weights,
+    load_checkpoint,
+)
 from utils.config import Component, build
 from utils.config_file import parse_config, suggest
 from utils.files.raster_io import BandRule
@@ -24,6 +29,8 @@ from utils.palette import voc_palette
 from utils.visualize import to_rgb
 
 logger = logging.getLogger(__name__)
+
+OF_TRAINING = ("ignore_index", "binary", "threshold")  # fields of `Meta` that no dataset knows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +47,9 @@ class Meta:
         band_rule: How pictures are read; None: as 8-bit RGB.
         preview_bands: The channels that show red, green and blue, or one to show in grey; none
             stands for the first ones.
+        binary: Whether the model has one output channel for two classes.
+        threshold: Of two classes, the second is predicted where its probability is at least this;
+            None: where it is the more probable one.
 
     Raises:
         ValueError: If the lengths contradict each other or a value is out of range.
@@ -53,6 +63,8 @@ class Meta:
     ignore_index: int = 255
     band_rule: BandRule | None = None
     preview_bands: tuple[int, ...] = ()
+    binary: bool = False
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -72,6 +84,15 @@ class Meta:
             0 <= band < self.channels for band in self.preview_bands
         ):
             raise ValueError(f"{self.preview_bands} are not channels that can show a picture")
+        if len(self.classes) != 2 and (self.binary or self.threshold is not None):
+            raise ValueError(f"a binary output or threshold for {len(self.classes)} classes")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"the threshold {self.threshold} is no probability")
+
+    @property
+    def outputs(self) -> int:
+        """The number of the model's output channels."""
+        return 1 if self.binary else len(self.classes)
 
     def preview(self, image: np.ndarray) -> np.ndarray:
         """A picture (H, W, C) as one to look at: (H, W, 3) uint8 RGB."""
@@ -109,8 +130,9 @@ def restore(
             "that it was trained with"
         )
     meta = _read_meta(checkpoint, config, path)
-    model = _build_model(config["arch"], meta, checkpoint["state_dict"], path)
-    _load_weights(model, checkpoint["state_dict"], path)
+    weights = evaluated_weights(checkpoint)
+    model = _build_model(config["arch"], meta, weights, path)
+    _load_weights(model, weights, path)
     return model.to(device).eval(), meta
 
 
@@ -146,7 +168,7 @@ def _component(section: object, name: str, path: str | Path) -> Component:
 def _read_meta(checkpoint: Mapping[str, Any], config: Mapping[str, Any], path: str | Path) -> Meta:
     plain = checkpoint.get("meta")
     if plain is None:
-        plain = _meta_of_dataset(config, path)
+        plain = {**_meta_of_dataset(config, path), "binary": config.get("binary", False)}
     try:
         return msgspec.convert(plain, Meta)
     except msgspec.ValidationError as error:
@@ -178,7 +200,7 @@ def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, A
     plain = {
         field.name: loader.args.get(field.name) or getattr(dataset, field.name, None)
         for field in dataclasses.fields(Meta)
-        if field.name != "ignore_index"
+        if field.name not in OF_TRAINING
     }
     if isinstance(plain["classes"], int):
         plain["classes"] = [f"class {class_id}" for class_id in range(plain["classes"])]
@@ -213,7 +235,7 @@ def _build_model(
             arch_for(Component(arch.type, args), weights),
             BaseModel,
             "arch",
-            num_classes=len(meta.classes),
+            num_classes=meta.outputs,
         )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its model cannot be built: {error}") from error

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from base.base_model import BaseModel
     from base.base_trainer import RunResult
     from utils.config import Config, LossTerm
+    from utils.schedule import Schedule
 
 DEFAULT_CONFIG = "config.json"
 
@@ -34,9 +35,10 @@ class TrainingParts(NamedTuple):
     model: BaseModel
     losses: list[tuple[nn.Module, LossTerm]]
     optimizer: torch.optim.Optimizer
-    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    lr_scheduler: Schedule | None
     train_loader: BaseDataLoader
     val_loader: BaseDataLoader | None
+    meta: dict[str, Any]
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -56,6 +58,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add_overrides(parser)
     parser.add_argument(
+        "--find-lr",
+        metavar="STEPS",
+        type=int,
+        nargs="?",
+        const=100,
+        help="let the rate rise over some steps (100), draw the loss, suggest a rate, and end",
+    )
+    parser.add_argument(
         "--print-config",
         action="store_true",
         help="check the config, print it with every default, and end",
@@ -67,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code: 2 for a user's mistake, 1 for a failed training."""
     arguments = parse_arguments(argv)
     try:
+        check_arguments(arguments)
         tree, checkpoint, run = read_inputs(arguments)
         return run_training(arguments, tree, checkpoint, run)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
@@ -75,6 +86,20 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted before training began", file=sys.stderr)
         return 130
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        ValueError: With what to do instead.
+    """
+    if arguments.find_lr is None:
+        return
+    if arguments.resume:
+        raise ValueError("--find-lr begins with the weights of the config; leave out --resume")
+    if arguments.find_lr < 10:
+        raise ValueError(f"--find-lr {arguments.find_lr}: a curve needs at least 10 steps")
 
 
 def read_inputs(
@@ -136,8 +161,9 @@ def run_training(
     """Check the config, build everything, train."""
     choose_visible_gpus(arguments.device)
     from base.base_dataloader import WorkerError
-    from base.base_trainer import TrainingError, versions
-    from parts import PARTS, describe_dataset
+    from base.base_trainer import TrainingError
+    from lr_finder import find_rate
+    from parts import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
     from utils.config import check_config, with_defaults
     from utils.logger import RunFolder, RunLog, log_to_console
@@ -156,6 +182,8 @@ def run_training(
 
     # Everything that can be wrong with data or model is found before a folder is made.
     parts = build_training(config, device, checkpoint)
+    if arguments.find_lr is not None:
+        return 0 if find_rate(config, parts._asdict(), device, n_gpu, arguments.find_lr) else 1
     train_loader, val_loader = parts.train_loader, parts.val_loader
     settings = config.trainer
     folder = (
@@ -170,10 +198,6 @@ def run_training(
             device=device,
             n_gpu=n_gpu,
             config=config,
-            meta={
-                **describe_dataset(train_loader.source, config.ignore_index),
-                "versions": versions(),
-            },
             folder=folder,
             log=log,
         )
@@ -221,10 +245,10 @@ def build_training(
     from base.base_trainer import check_resumable
     from init_from import init_from, load_start
     from parts import arch_for, build_loader, build_losses, build_optimizer, with_channels
-    from rehearsal import check_splits, rehearse
-    from utils import lr_scheduler
+    from rehearsal import check_settings, check_splits, rehearse
     from utils.config import build
     from utils.random_state import seed_everything
+    from utils.schedule_section import build_schedule
 
     train_loader = build_loader(
         config, "train_loader", training=True, num_epochs=config.trainer.epochs
@@ -234,10 +258,12 @@ def build_training(
         if loader is not None:
             loader.first_sample()
     check_splits(train_loader, val_loader, config.ignore_index)
+    check_settings(config, train_loader)
+    meta = describe_training(config, train_loader, checkpoint)
     if checkpoint is None:
         train_loader.prepare(1)  # the first batches are loaded while the model is built
     seed_everything(config.seed, deterministic=config.deterministic)
-    num_classes = len(train_loader.source.classes)
+    num_classes = 1 if config.binary else len(train_loader.source.classes)
     start = checkpoint
     if checkpoint is None and config.init_from is not None:
         start = load_start(config.init_from)
@@ -250,19 +276,34 @@ def build_training(
     model.to(device).to(memory_format=torch.channels_last)
     if checkpoint is not None:
         check_resumable(model, checkpoint)
-    losses = build_losses(config)
+    losses = build_losses(config, meta.get("class_weights"))
     rehearse(model, [loss for loss, _ in losses], train_loader, device)
     optimizer = build_optimizer(config, model)
-    scheduler = None if config.lr_scheduler is None else build(
-        lr_scheduler,
-        config.lr_scheduler,
-        torch.optim.lr_scheduler.LRScheduler,
-        "lr_scheduler",
-        optimizer=optimizer,
-        num_epochs=config.trainer.epochs,
-        iters_per_epoch=len(train_loader),
-    )  # fmt: skip
-    return TrainingParts(model, losses, optimizer, scheduler, train_loader, val_loader)
+    scheduler = build_schedule(config, optimizer, len(train_loader))
+    return TrainingParts(model, losses, optimizer, scheduler, train_loader, val_loader, meta)
+
+
+def describe_training(
+    config: Config, loader: BaseDataLoader, checkpoint: dict[str, Any] | None
+) -> dict[str, Any]:
+    """A checkpoint's `meta`: what a prediction needs, and what was worked out from the data."""
+    from base.base_trainer import versions
+    from base.label_counts import count_labels
+    from parts import describe_dataset, wants_class_weights
+    from utils.class_weights import class_weights
+
+    stored = (checkpoint or {}).get("meta", {})
+    meta = {
+        **describe_dataset(loader.source, config.ignore_index),
+        "versions": versions(),
+        "binary": config.binary,
+        "threshold": stored.get("threshold") if config.threshold == "search" else config.threshold,
+    }
+    if wants_class_weights(config):
+        meta["class_weights"] = stored.get("class_weights") or class_weights(count_labels(loader))
+        pairs = zip(loader.source.classes, meta["class_weights"], strict=True)
+        logger.info("Class weights: %s.", ", ".join(f"{name} {value:g}" for name, value in pairs))
+    return meta
 
 
 def how_to_go_on(run: Path) -> str:
@@ -341,6 +382,8 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
 
 def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -> None:
     """What is about to run."""
+    from utils.param_groups import describe_groups
+
     parameters, trainable = trainer.model.num_parameters()
     logger.info(
         "%s: %s with %.2f M parameters (%.2f M train) on %s",
@@ -358,6 +401,9 @@ def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -
         if trainer.val_loader is not None
         else "no validation",
     )
+    groups = trainer.optimizer.param_groups
+    if "name" in groups[0]:
+        logger.info("Groups of parameters:\n%s", describe_groups(groups))
     logger.info("Run folder: %s", folder)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -13,16 +15,23 @@ from tqdm import tqdm
 from base.base_dataloader import BaseDataLoader
 from base.base_trainer import BaseTrainer, TrainingError
 from base.batches import Batch
+from utils.coarse_logits import MIN_CLASSES, CoarseLogits, Logits, heads_of
 from utils.config import LossTerm
-from utils.metrics import SegmentationMetrics
+from utils.decision import decide, probability_of_second
+from utils.ema import averaged_copy
+from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
 from utils.normalize import normalize
+from utils.precision import MixedPrecision
+from utils.threshold import ThresholdSearch
 from utils.visualize import Triple, comparison_grid
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 # What `trainer.monitor` may name, with and without validation.
-VALIDATION_FIGURES = ("val_loss", "Pixel_Accuracy", "Mean_Accuracy", "Mean_IoU")
-TRAINING_FIGURES = ("loss", "Pixel_Accuracy", "Mean_Accuracy", "Mean_IoU")
+VALIDATION_FIGURES = ("val_loss", *SCALAR_FIGURES)
+TRAINING_FIGURES = ("loss", *SCALAR_FIGURES)
 
 VALIDATION_EPOCH = 0  # always the same samples
 PREPARED_STEPS = 4  # this many steps before the end of an epoch validation begins to load
@@ -60,11 +69,22 @@ class Trainer(BaseTrainer):
         self.network: nn.Module = self.model
         if n_gpu > 1:
             self.network = nn.DataParallel(self.model, list(range(n_gpu)))
+        self.precision = MixedPrecision(self.config.amp, device)
+        decay = self.settings.ema_decay
+        self.ema = None if decay is None else averaged_copy(self.model, decay)
+        self.gradient_norm: Tensor | None = None
+        self.part_size = train_loader.batches.batch_size // self.settings.accumulation_steps
         dataset = train_loader.source
         self.mean = torch.tensor(dataset.mean, device=device)
         self.std = torch.tensor(dataset.std, device=device)
         self.palette = dataset.palette
         self.classes = dataset.classes
+        # DataParallel could not put coarse logits together.
+        self.model.coarse_logits_in_training = (
+            n_gpu <= 1
+            and len(dataset.classes) >= MIN_CLASSES
+            and all(getattr(loss, "takes_coarse_logits", False) for loss, _ in self.losses)
+        )
         self.metrics = SegmentationMetrics(
             len(dataset.classes), self.config.ignore_index, device=device
         )
@@ -72,49 +92,83 @@ class Trainer(BaseTrainer):
     def train_step(self, images: Tensor, labels: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Forward, loss, backward, update.
 
+        The batch goes through the network in `accumulation_steps` parts, each of which counts by
+        its share of the pictures.
+
         Args:
             images: (B, C, H, W) normalised.
             labels: (B, H, W) int64.
             batch: Where they come from, for messages.
 
         Returns:
-            The loss, a scalar; and the logits (B, K, H, W), both without graph.
+            The loss, a scalar without graph; and the predicted classes (B, H, W).
 
         Raises:
             TrainingError: If the loss is not finite; the weights are as they were.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        outputs = self.network(images)
-        terms = self.loss_terms(outputs, labels)
-        loss = torch.stack(list(terms.values())).sum() if len(terms) > 1 else next(
-            iter(terms.values())
-        )  # fmt: skip
-        # On a GPU this look would make every step wait; there the epoch looks now and then.
-        if self.device.type == "cpu":
-            self._check_finite(loss, terms, batch)
-        loss.backward()
-        self.optimizer.step()
+        total = torch.zeros((), device=self.device)
+        predictions = []
+        for part in parts_of(len(images), self.part_size):
+            with self.precision.autocast():
+                outputs = self.network(images[part])
+            inside = None if batch.foreground is None else batch.foreground[part]
+            terms = self.loss_terms(outputs, labels[part], inside, learning=True)
+            loss = torch.stack(list(terms.values())).sum()
+            # On a GPU this look would make every step wait; there the epoch looks now and then.
+            if self.device.type == "cpu":
+                self._check_finite(loss, terms, batch)
+            share = (part.stop - part.start) / len(images)
+            self.precision.backward(loss * share)
+            total += loss.detach() * share
+            logits = heads_of(outputs)[0]
+            if isinstance(logits, CoarseLogits):
+                predictions.append(logits.argmax())
+            else:
+                predictions.append(decide(logits.detach()))
+        self._update()
+        return total, torch.cat(predictions)
+
+    def _update(self) -> None:
+        """Let the gradients change the weights."""
+        if self.settings.clip_grad_norm is not None:
+            self.precision.unscale(self.optimizer)
+            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+            self.gradient_norm = nn.utils.clip_grad_norm_(trained, self.settings.clip_grad_norm)
+        self.precision.step(self.optimizer)
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
         self.step += 1
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()
-        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-        return loss.detach(), logits.detach()
 
-    def loss_terms(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> dict[str, Tensor]:
+    def loss_terms(
+        self,
+        outputs: Logits | tuple[Logits, ...],
+        labels: Tensor,
+        foreground: Tensor | None = None,
+        *,
+        learning: bool = False,
+    ) -> dict[str, Tensor]:
         """Every weighted term of the loss, by name.
 
         Args:
-            outputs: Logits (B, K, H, W), or those and auxiliary ones.
+            outputs: Logits (B, K, H, W) or coarse ones, or a tuple of those and auxiliary ones.
             labels: (B, H, W) int64.
+            foreground: (B, H, W) bool, where the objects are, if the dataset says that.
+            learning: Whether the state of a loss that has one may move: with the first output of a
+                training step only.
         """
-        heads = (outputs,) if isinstance(outputs, Tensor) else outputs
+        if foreground is not None:
+            foreground = foreground.to(labels.device)
         terms = {}
-        for head, logits in enumerate(heads):
+        for head, logits in enumerate(heads_of(outputs)):
             factor = self.model.aux_weight if head else 1.0
             for place, (loss, term) in enumerate(self.losses):
                 name = f"{term.type}{f' {place}' if len(self.losses) > 1 else ''}"
                 name += f" (auxiliary {head})" if head else ""
-                terms[name] = loss(logits, labels) * (term.weight * factor)
+                loss.train(learning and head == 0)
+                terms[name] = loss(logits, labels, foreground) * (term.weight * factor)
         return terms
 
     def train_epoch(self, epoch: int) -> dict[str, Any]:
@@ -140,8 +194,8 @@ class Trainer(BaseTrainer):
             for batch in batches:
                 assert isinstance(batch, Batch)
                 images, labels = self.to_device(batch)
-                loss, logits = self.train_step(images, labels, batch)
-                self.metrics.update(logits, labels)
+                loss, prediction = self.train_step(images, labels, batch)
+                self.metrics.update(prediction, labels)
                 loss_sum += loss
                 images_done += len(images)
                 steps_done += 1
@@ -182,16 +236,23 @@ class Trainer(BaseTrainer):
 
     @torch.inference_mode()
     def validate(self, epoch: int) -> dict[str, Any]:
-        """Score the model on the validation pictures.
+        """Score the model on the validation pictures, or its moving average if there is one.
+
+        In 32 bits whatever `amp` says, as predictions will be. Where a threshold is searched, the
+        figures are those at the best one, which goes into the checkpoint.
 
         Returns:
             `val_loss`, the mean over the pictures, and the figures of `SegmentationMetrics`.
         """
         assert self.val_loader is not None
-        self.network.eval()
+        network = self.network if self.ema is None else self.ema.module
+        network.eval()
         self.metrics.reset()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         count = 0
+        search = None
+        if self.config.threshold == "search":
+            search = ThresholdSearch(self.config.ignore_index, device=self.device)
         triples: list[Triple] = []
         groups = self.val_loader.epoch(VALIDATION_EPOCH)
         for group in tqdm(
@@ -200,16 +261,22 @@ class Trainer(BaseTrainer):
             for batch in group:
                 assert isinstance(batch, Batch)
                 images, labels = self.to_device(batch)
-                logits = self.network(images)
-                terms = self.loss_terms(logits, labels)
+                logits = network(images)
+                terms = self.loss_terms(logits, labels, batch.foreground)
                 loss_sum += sum(terms.values()) * len(images)
                 count += len(images)
-                self.metrics.update(logits, labels)
+                prediction = decide(logits, self.meta.get("threshold"))
+                self.metrics.update(prediction, labels)
+                if search is not None:
+                    search.update(probability_of_second(logits), labels)
                 if len(triples) < GRID_PICTURES:
-                    prediction = logits[0].argmax(0).cpu().numpy()
                     picture = self.val_loader.source.preview(batch.images[0].numpy())
-                    triples.append((picture, batch.labels[0].numpy(), prediction))
+                    triples.append((picture, batch.labels[0].numpy(), prediction[0].cpu().numpy()))
         figures = {"val_loss": loss_sum.item() / count, **self.metrics.compute()}
+        if search is not None:
+            best = search.best("Mean_IoU")
+            self.meta["threshold"] = best.threshold
+            figures |= figures_of(best.confusion)
         self.log.scalars(
             {
                 "val/loss": figures["val_loss"],
@@ -223,6 +290,31 @@ class Trainer(BaseTrainer):
             grid = comparison_grid(triples, self.palette, self.config.ignore_index)
             self.log.image("val/inputs_targets_predictions", grid, self.step)
         return figures
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state of the run as plain data and tensors."""
+        return {
+            **super().state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "losses": [loss.state_dict() for loss, _ in self.losses],
+            "scaler": self.precision.state_dict(),
+        }
+
+    def load_state_dict(self, checkpoint: Mapping[str, Any], steps_per_epoch: int) -> None:
+        """Go on where a checkpoint stands; see `BaseTrainer.load_state_dict()`."""
+        super().load_state_dict(checkpoint, steps_per_epoch)
+        if self.ema is not None:
+            if checkpoint.get("ema") is not None:
+                self.ema.load_state_dict(checkpoint["ema"])
+            else:
+                logger.warning("the checkpoint has no moving average; it begins at its weights")
+                self.ema.module.load_state_dict(self.model.state_dict())
+        for (loss, term), state in zip(self.losses, checkpoint.get("losses", ()), strict=False):
+            try:
+                loss.load_state_dict(state)
+            except RuntimeError:
+                logger.warning("the checkpoint is of other losses: %s begins anew", term.type)
+        self.precision.load_state_dict(checkpoint.get("scaler", {}))
 
     def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalised images (B, C, H, W) and labels (B, H, W) int64, on the model's device."""
@@ -241,11 +333,13 @@ class Trainer(BaseTrainer):
             f"train/Learning_rate_{i}": group["lr"]
             for i, group in enumerate(self.optimizer.param_groups)
         }
+        norm = self.gradient_norm
         self.log.scalars(
             {
                 "train/loss": loss,
                 "train/images_per_second": rate,
                 "train/data_wait": waiting,
+                **({} if norm is None else {"train/gradient_norm": norm.item()}),
                 **rates,
             },
             self.step,
@@ -269,6 +363,16 @@ class Trainer(BaseTrainer):
             f"(pictures: {names}{'; terms: ' + values if values else ''}). A smaller "
             "optimizer.args.lr is the usual cure"
         )
+
+
+def parts_of(batch_size: int, part_size: int) -> list[slice]:
+    """A batch in parts of as nearly one size as can be, none smaller than `part_size`.
+
+    So a last batch that is not full gives no part of one picture, on which BatchNorm may fail.
+    """
+    count = max(1, batch_size // part_size)
+    bounds = [batch_size * place // count for place in range(count + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
 class _TimedIterator(Iterator[T]):

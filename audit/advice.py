@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import collections
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import dataloaders
@@ -12,17 +11,8 @@ from audit.label_maps import Proposal, label_under
 from audit.split import BandStatistics, Split
 from base.base_dataset import BaseDataset
 from utils import losses
+from utils.class_weights import class_weights
 from utils.config import Component, Config, signature_of
-
-
-def class_weights(pixels: Sequence[int]) -> list[float]:
-    """The weights of ENet: 1 / ln(1.02 + share of the class in the pixels that count).
-
-    https://arxiv.org/abs/1606.02147, section 5.1. Between 1.4 and 50.5, also for a class that does
-    not occur.
-    """
-    total = max(sum(pixels), 1)
-    return [round(1 / math.log(1.02 + count / total), 2) for count in pixels]
 
 
 def keeps_imagenet(config: Config, dataset: BaseDataset) -> bool:
@@ -39,7 +29,7 @@ def lines_to_paste(
 
     Mean and std are the training's in every section, as the model sees all pictures normalised by
     them; they are left out where pretrained weights expect ImageNet's. Weights are ENet's, see
-    `class_weights`; they wait until the masks are clear.
+    `utils/class_weights.py`; they wait until the masks are clear.
 
     Args:
         config: The checked config.

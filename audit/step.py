@@ -96,7 +96,7 @@ def measure_step(trainer: Trainer) -> StepReport:
     with _PeakMemory(trainer.device) as memory:
         images, labels = trainer.to_device(batch)
         started = time.perf_counter()
-        loss, logits = trainer.train_step(images, labels, batch)
+        loss, prediction = trainer.train_step(images, labels, batch)
         first_loss = loss.item()
         first_seconds = time.perf_counter() - started
     if not loss.isfinite():
@@ -109,7 +109,7 @@ def measure_step(trainer: Trainer) -> StepReport:
         device=_name(trainer.device),
         images=list(images.shape),
         labels=list(labels.shape),
-        logits=list(logits.shape),
+        logits=[len(images), trainer.model.num_classes, *prediction.shape[1:]],
         loss=first_loss,
         memory_bytes=memory.peak,
         memory_kind=memory.kind,

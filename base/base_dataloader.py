@@ -109,6 +109,11 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         if not held_out:  # else the loader of the rest has said it
             for note in (*dataset.problems, *dataset.notes):
                 logger.warning(note)
+        if dataset.has_foreground and augmentation.follows_labels:
+            raise ValueError(
+                f"{augmentation.follows_labels[0]}: cannot be used with a foreground, whose place "
+                "it would not follow; remove the one or the other"
+            )
         batch_size = options.batch_size
         if batch_size % world_size:
             low = batch_size - batch_size % world_size

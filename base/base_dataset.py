@@ -58,6 +58,8 @@ class BaseDataset:
             meant.
         band_rule: How pictures of other than 8-bit RGB are read; None: they are 8-bit RGB.
         preview_bands: The channels that show red, green and blue, or one to show in grey.
+        has_foreground: Whether `load_foreground()` says where the objects are, for losses that
+            weigh regions.
 
     Args:
         samples: The pictures, or what `utils/pairing.py` found: with what is wrong with lists and
@@ -78,6 +80,7 @@ class BaseDataset:
     colours_only: bool = False
     band_rule: BandRule | None = None
     preview_bands: Sequence[int] = (0, 1, 2)
+    has_foreground: bool = False
 
     def __init__(self, samples: Sequence[Sample] | Pairing) -> None:
         found = samples if isinstance(samples, Pairing) else Pairing(list(samples))
@@ -159,6 +162,14 @@ class BaseDataset:
                 "picture's size"
             )
         return Pair(picture.pixels, mask, picture.missing)
+
+    def load_foreground(self, index: int) -> np.ndarray:
+        """Where the objects of a picture are: (H, W) bool; only of a set that `has_foreground`.
+
+        Raises:
+            DataError: If the file cannot be used.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no foreground")
 
     def preview(self, image: np.ndarray) -> np.ndarray:
         """A picture (H, W, C) as one to look at: (H, W, 3) uint8 RGB."""

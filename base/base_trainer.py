@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from base.base_model import BaseModel
 from utils.checkpoint import describe_misfit, save_checkpoint
 from utils.config import Config
 from utils.logger import RunFolder, RunLog
 from utils.random_state import get_random_state, set_random_state
+from utils.schedule import Schedule
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class BaseTrainer:
     Args:
         model: The network, on its device.
         optimizer: Over its parameters.
-        lr_scheduler: Stepped once an optimizer step; None keeps the rates as they are.
+        lr_scheduler: Told of each optimizer step and epoch; None keeps the rates as they are.
         config: The checked config.
         meta: What a prediction needs beside the weights: classes, palette, mean, std, channels,
             ignore_index, versions.
@@ -58,7 +58,7 @@ class BaseTrainer:
         *,
         model: BaseModel,
         optimizer: Optimizer,
-        lr_scheduler: LRScheduler | None,
+        lr_scheduler: Schedule | None,
         config: Config,
         meta: dict[str, Any],
         folder: RunFolder,
@@ -111,6 +111,9 @@ class BaseTrainer:
             if self.validates(epoch):
                 figures = {**figures, **self.validate(epoch)}
             judged = self.validates(epoch) or not self.settings.val
+            if self.lr_scheduler is not None:
+                watched = judged and self.sign != 0
+                self.lr_scheduler.epoch_end(figures[self.monitored] if watched else None)
             change = self._judge(figures, epoch) if judged else None
             self._report(figures, epoch, judged, change)
             self._save(epoch, improved=self.best_epoch == epoch)
@@ -220,13 +223,8 @@ class BaseTrainer:
         except (KeyError, ValueError) as error:
             logger.warning("the optimizer starts anew: %s", error)
         if self.lr_scheduler is not None:
-            if checkpoint.get("lr_scheduler") is not None:
-                self.lr_scheduler.load_state_dict(checkpoint["lr_scheduler"])
-            else:
-                self.lr_scheduler.last_epoch = self.step
-                rates = self.lr_scheduler.get_lr()
-                for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate
+            state = checkpoint.get("lr_scheduler")
+            self.lr_scheduler.load_state_dict(state, steps=self.step, epochs=self.epoch)
         if "rng" in checkpoint:
             set_random_state(checkpoint["rng"])
         else:

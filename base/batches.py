@@ -25,12 +25,14 @@ class Batch(NamedTuple):
         labels: (B, H, W) uint8 or int16.
         indices: (B,) places in the dataset.
         skipped: The samples that are not in it, and what was wrong with them.
+        foreground: (B, H, W) bool, where the objects are; None where the dataset does not say.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     skipped: tuple[tuple[int, str], ...] = ()
+    foreground: Tensor | None = None
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -108,11 +110,13 @@ def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
             f"pictures of {shown} cannot stand in one batch; set crop_size (with augment), a "
             "crop in the pipeline of albumentations, or a batch_size of 1"
         )
+    inside = [a.foreground for a in arrays if a.foreground is not None]
     return Batch(
         torch.from_numpy(np.stack([a.image for a in arrays])),
         torch.from_numpy(np.stack([a.label for a in arrays])),
         torch.tensor([a.index for a in arrays]),
         tuple(pair for a in arrays for pair in a.skipped),
+        torch.from_numpy(np.stack(inside)) if inside else None,
     )
 
 

@@ -29,12 +29,14 @@ class SampleArrays:
         label: (H, W).
         index: Its place in the dataset.
         skipped: The samples that it stands in for, and what was wrong with them.
+        foreground: (H, W) bool, where the objects are; None for a dataset that does not say.
     """
 
     image: np.ndarray
     label: np.ndarray
     index: int
     skipped: tuple[tuple[int, str], ...] = ()
+    foreground: np.ndarray | None = None
 
 
 class SampleError(DataError):
@@ -135,7 +137,7 @@ class Samples(Dataset["SampleArrays | SampleError"]):
             return cached
         try:
             image, mask, missing = Pair(*self.dataset.load(index))
-            label = self.label_map(mask, self.dataset.samples[index].label or str(index))
+            label = self._label_of(mask, index)
         except DataError as error:
             raise SampleError(str(error), index) from None
         if missing is not None:
@@ -144,6 +146,22 @@ class Samples(Dataset["SampleArrays | SampleError"]):
             self.cache.put(index, image, label)
         return image, label
 
+    def labels(self, index: int) -> np.ndarray:
+        """The labels (H, W) of `pair()`; without a look at the picture where that may be.
+
+        Raises:
+            SampleError: If a file cannot be used.
+        """
+        if self.dataset.band_rule is not None or self.cache is not None:
+            return self.pair(index)[1]
+        try:
+            return self._label_of(self.dataset.load_mask(index), index)
+        except DataError as error:
+            raise SampleError(str(error), index) from None
+
+    def _label_of(self, mask: np.ndarray, index: int) -> np.ndarray:
+        return self.label_map(mask, self.dataset.samples[index].label or str(index))
+
     def sample(self, epoch: int, index: int) -> SampleArrays:
         """The sample that `(epoch, index)` stands for.
 
@@ -151,21 +169,31 @@ class Samples(Dataset["SampleArrays | SampleError"]):
             SampleError: If its files, or those that are mixed into it, cannot be used.
         """
         image, label = self.pair(index)
-        rng = np.random.default_rng((SAMPLE_STREAM, self.seed, epoch, index))
         try:
-            image, label = self.augmentation(
-                image,
-                label,
-                rng,
-                ignore_index=self.ignore_index,
-                fill=self.fill_8_bit if image.dtype == np.uint8 else self.fill,
-                partners=self.partners,
-            )
+            augmented, label = self._augment(image, label, epoch, index)
+            foreground = None
+            if self.dataset.has_foreground:
+                # The same generator gives the same geometry.
+                inside = self.dataset.load_foreground(index).astype(label.dtype)
+                foreground = self._augment(image, inside, epoch, index)[1] == 1
         except SampleError:  # of a partner
             raise
         except DataError as error:
             raise SampleError(f"{self.dataset.samples[index].image}: {error}", index) from None
-        return SampleArrays(np.ascontiguousarray(image), np.ascontiguousarray(label), index)
+        image, label = np.ascontiguousarray(augmented), np.ascontiguousarray(label)
+        return SampleArrays(image, label, index, foreground=foreground)
+
+    def _augment(
+        self, image: np.ndarray, label: np.ndarray, epoch: int, index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self.augmentation(
+            image,
+            label,
+            np.random.default_rng((SAMPLE_STREAM, self.seed, epoch, index)),
+            ignore_index=self.ignore_index,
+            fill=self.fill_8_bit if image.dtype == np.uint8 else self.fill,
+            partners=self.partners,
+        )
 
     def _stand_in(self, epoch: int, index: int, error: SampleError) -> SampleArrays | SampleError:
         """The first usable one of a few samples that (seed, epoch, index) chooses."""

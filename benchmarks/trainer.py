@@ -27,6 +27,7 @@ from parts import PARTS, build_loader, build_losses, build_optimizer
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
 from utils.config import build, check_config
 from utils.logger import RunFolder, RunLog
+from utils.schedule import Schedule
 
 MODELS = {
     "UNet": {"type": "UNet", "args": {"base_channels": 16}},
@@ -97,7 +98,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], l
             device=device,
             model=model,
             optimizer=optimizer,
-            lr_scheduler=torch.optim.lr_scheduler.PolynomialLR(optimizer, 10**6),
+            lr_scheduler=Schedule(torch.optim.lr_scheduler.PolynomialLR(optimizer, 10**6)),
             config=config,
             meta={},
             folder=run,

@@ -50,7 +50,8 @@ class CarParts(BaseDataset):
         split: Which of the two.
         labels: `annotation`, or `annotation_noisy`, the training labels with wrong parts in them:
             for methods that are to stand this.
-        foreground: Ignore what lies outside of `<split>/foreground/<stem>.png`.
+        foreground: What `<split>/foreground/<stem>.png` is for: true ignores what lies outside of
+            the car, `"weight"` tells losses such as `RegionAwareLoss` where it is.
 
     Raises:
         DataError: If a folder is missing or no picture has its mask.
@@ -77,7 +78,7 @@ class CarParts(BaseDataset):
         split: Literal["train", "valid"],
         *,
         labels: Literal["annotation", "annotation_noisy"] = "annotation",
-        foreground: bool = False,
+        foreground: bool | Literal["weight"] = False,
     ) -> None:
         if split not in ("train", "valid"):
             raise ValueError(f"split: expected one of train, valid, got {split!r}")
@@ -96,6 +97,7 @@ class CarParts(BaseDataset):
                        for s in pairing.samples]  # fmt: skip
             pairing.samples = []
             pairing.add(keep_existing(samples, cars))
+        self.has_foreground = foreground == "weight"
         super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
@@ -105,13 +107,25 @@ class CarParts(BaseDataset):
             DataError: If a file cannot be used, or the two masks differ in size.
         """
         mask = super().load_mask(index)
-        sample = self.samples[index]
-        if not isinstance(sample, CarSample):
+        if self.has_foreground or not isinstance(self.samples[index], CarSample):
             return mask
+        return np.where(self._car(index, mask), mask, np.uint8(IGNORED))
+
+    def load_foreground(self, index: int) -> np.ndarray:
+        """Where the car is: (H, W) bool.
+
+        Raises:
+            DataError: If a file cannot be used, or the two masks differ in size.
+        """
+        return self._car(index, super().load_mask(index))
+
+    def _car(self, index: int, mask: np.ndarray) -> np.ndarray:
+        sample = self.samples[index]
+        assert isinstance(sample, CarSample)
         car = read_mask(sample.foreground)
         if car.shape != mask.shape:
             raise DataError(
                 f"{sample.foreground}: is {car.shape[1]}x{car.shape[0]} and {sample.label} is "
                 f"{mask.shape[1]}x{mask.shape[0]}; make them one size"
             )
-        return np.where(car == 0, np.uint8(IGNORED), mask)
+        return car != 0

@@ -10,9 +10,9 @@ import pytest
 
 import train
 from tests.conftest import ROOT
-from tests.test_trainer import assert_same, small_config
-from tests.test_trainer import run as train_run
 from tests.test_transforms import away_from_edges, make_image, make_label
+from tests.training_runs import assert_same, small_config
+from tests.training_runs import run as train_run
 from trainer import Trainer
 from utils.albumentations_pipeline import REFUSED, AlbumentationsPipeline
 from utils.augmentation import Augmentation

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import DataError
 from dataloaders import CarParts
 from tests.dataset_trees import (
@@ -15,6 +17,7 @@ from tests.dataset_trees import (
     read,
     save,
 )
+from utils.augmentation import Augmentation
 
 
 @pytest.fixture
@@ -108,6 +111,45 @@ def test_feature_carparts_in_a_loader(tree):
     (batch,) = list(train.epoch(1))
     assert tuple(batch.labels.shape) == (2, 380, 380)
     assert val.num_samples == 1
+
+
+@pytest.mark.parametrize("ignore_index", [255, -1])
+def test_feature_carparts_foreground_follows_the_augmentation(tree, ignore_index):
+    # Where the labels are the car itself, the two stay equal through every operation.
+    for name in ("a.1", "b"):
+        save(
+            tree / f"train/annotation/{name}.png",
+            inside(tree / f"train/foreground/{name}.png").astype(np.uint8),
+        )
+    args = {"augment": True, "base_size": 40, "crop_size": 32, "flip": True, "rotate": True}
+    more = {"rotate90": True, "vertical_flip": True, "cutout": 2, "hue": 0.1}
+    for extra in ({}, more):
+        loader = BaseDataLoader(
+            CarParts(str(tree), "train", foreground="weight"),
+            Augmentation(**args, **extra, class_names=CarParts.classes),
+            LoaderOptions(batch_size=2, num_workers=0),
+            seed=3,
+            ignore_index=ignore_index,
+            training=True,
+        )
+        for epoch in range(1, 4):
+            (batch,) = loader.epoch(epoch)
+            counts = batch.labels != ignore_index
+            assert batch.foreground.dtype == torch.bool
+            assert torch.equal(batch.foreground[counts], batch.labels[counts] == 1)
+            assert 0 < counts.sum() < counts.numel()
+            assert not batch.foreground[~counts].any()
+
+
+def test_exception_carparts_foreground_with_other_pictures_in_it(tree):
+    with pytest.raises(ValueError, match="mosaic: cannot be used with a foreground"):
+        BaseDataLoader(
+            CarParts(str(tree), "train", foreground="weight"),
+            Augmentation(augment=True, crop_size=8, mosaic=0.5),
+            LoaderOptions(batch_size=1),
+            seed=0,
+            ignore_index=255,
+        )
 
 
 # --- real files

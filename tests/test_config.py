@@ -1,6 +1,7 @@
 """utils/config_file.py and utils/config.py: parsing, checking, building."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -281,6 +282,14 @@ def test_feature_every_config_file_is_valid():
     for file in files:
         config = check(parse_config(file))
         assert config.warnings == (), file
+
+
+def test_feature_examples_of_the_training_guide_are_valid(tmp_path):
+    blocks = re.findall(r"```javascript\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.S)
+    assert len(blocks) >= 4
+    for block in blocks:
+        tree = {**minimal(), "trainer": {"epochs": 80}, **parse_text(tmp_path, block)}
+        assert check(tree).warnings == ()
 
 
 def test_feature_ancestor_block_is_valid(tmp_path):

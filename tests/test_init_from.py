@@ -14,7 +14,7 @@ import models
 import train
 from init_from import init_from, load_start
 from tests.test_models import CASES, K, build
-from tests.test_trainer import run, small_config
+from tests.training_runs import run, small_config
 from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 OWN_CASES = [case for case in CASES if not case.startswith("SMP/")]

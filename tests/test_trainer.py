@@ -4,7 +4,6 @@ import itertools
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,76 +12,23 @@ from torch import nn
 
 import models
 import train
-from base.base_model import BaseModel
 from base.base_trainer import BaseTrainer, TrainingError
 from parts import PARTS
 from rehearsal import rehearse
+from tests.training_runs import (
+    Constant,
+    assert_same,
+    make_trainer,
+    newest,
+    run,
+    small_config,
+)
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
 from utils.checkpoint import load_checkpoint
 from utils.config import LossTerm, check_config
 from utils.logger import RunFolder, RunLog
 from utils.losses import CrossEntropyLoss2d
 from utils.random_state import get_random_state, seed_everything, set_random_state
-
-
-def small_config(tmp_path: Path, **trainer: Any) -> dict[str, Any]:
-    def loader(split, **args):
-        return {
-            "type": "Shapes",
-            "args": {
-                "split": split, "num_images": 10, "image_size": 32, "batch_size": 4,
-                "num_workers": 0, **args,
-            },
-        }  # fmt: skip
-
-    return {
-        "name": "test",
-        "arch": {"type": "UNet", "args": {"base_channels": 2}},
-        "train_loader": loader("train", shuffle=True, augment=True, flip=True, rotate=True),
-        "val_loader": loader("val", val=True),
-        "optimizer": {"type": "SGD", "args": {"lr": 0.05, "momentum": 0.9}},
-        "lr_scheduler": {"type": "OneCycle"},
-        "loss": "CrossEntropyLoss2d",
-        "trainer": {
-            "epochs": 2,
-            "save_dir": str(tmp_path / "saved"),
-            "log_dir": str(tmp_path / "saved" / "runs"),
-            "tensorboard": False,
-            "save_period": 2,
-            **trainer,
-        },
-    }
-
-
-def run(tmp_path, tree, *arguments) -> tuple[int, Path]:
-    """Runs train.py in this process; returns the exit code and the newest run folder."""
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(tree))
-    code = train.main(["--config", str(path), "--device", "cpu", *arguments])
-    return code, newest(tmp_path)
-
-
-def newest(tmp_path) -> Path:
-    folders = [p.parent for p in (tmp_path / "saved" / "test").glob("*/config.json")]
-    return max(folders, key=lambda p: p.stat().st_mtime_ns, default=tmp_path)
-
-
-def assert_same(one: Any, other: Any, path: str = "") -> None:
-    """Equal to the last bit."""
-    assert type(one) is type(other), path
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert list(one) == list(other), path
-        for key in one:
-            assert_same(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), path
-        for i, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{path}.{i}")
-    else:
-        assert one == other, path
-
 
 # --- the loop alone, with figures from a list
 
@@ -209,7 +155,7 @@ def test_smoke_a_run_leaves_what_it_promises(tmp_path, capsys):
     checkpoint = torch.load(folder / "best_model.pth", weights_only=True)
     assert list(checkpoint) == [
         "arch", "epoch", "step", "state_dict", "optimizer", "lr_scheduler", "monitor_best",
-        "best_epoch", "rng", "config", "meta",
+        "best_epoch", "rng", "config", "meta", "ema", "losses", "scaler",
     ]  # fmt: skip
     assert checkpoint["meta"]["classes"][1] == "disk"
     assert checkpoint["config"]["arch"] == {"type": "UNet", "args": {"base_channels": 2}}
@@ -463,50 +409,10 @@ def test_feature_val_split_is_validated(tmp_path):
 # --- one step
 
 
-class Constant(BaseModel):
-    """Logits that are parameters; auxiliary ones in training if asked."""
-
-    def __init__(self, num_classes, auxiliary=0):
-        super().__init__(num_classes)
-        self.logits = nn.Parameter(torch.arange(float(num_classes)))
-        self.auxiliary = auxiliary
-        self.apply_freezing()
-
-    def forward(self, images):
-        logits = self.logits.view(1, -1, 1, 1).expand(
-            len(images), self.num_classes, *images.shape[2:]
-        )
-        if self.training and self.auxiliary:
-            return (logits, *[logits * 2] * self.auxiliary)
-        return logits
-
-
-def make_trainer(tmp_path, model, losses=None, **trainer) -> Trainer:
-    from parts import build_loader
-
-    tree = small_config(tmp_path, **trainer)
-    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
-    folder = RunFolder.create(config.trainer.save_dir, config.trainer.log_dir, config.name)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return Trainer(
-        losses=losses or [(CrossEntropyLoss2d(), LossTerm("CrossEntropyLoss2d"))],
-        train_loader=build_loader(config, "train_loader", training=True),
-        val_loader=build_loader(config, "val_loader"),
-        device=torch.device("cpu"),
-        model=model,
-        optimizer=optimizer,
-        lr_scheduler=None,
-        config=config,
-        meta={},
-        folder=folder,
-        log=RunLog(folder, tensorboard=False),
-    )
-
-
 def test_feature_loss_is_a_weighted_sum_over_losses_and_heads(tmp_path):
     losses = [
         (CrossEntropyLoss2d(), LossTerm("CrossEntropyLoss2d", weight=0.5)),
-        (CrossEntropyLoss2d(weight=[1.0] * 5 + [3.0]), LossTerm("CrossEntropyLoss2d", weight=2.0)),
+        (CrossEntropyLoss2d([1.0] * 5 + [3.0]), LossTerm("CrossEntropyLoss2d", weight=2.0)),
     ]
     trainer = make_trainer(tmp_path, Constant(6, auxiliary=2), losses)
     batch = next(iter(trainer.train_loader.epoch(1)))
@@ -523,9 +429,9 @@ def test_feature_loss_is_a_weighted_sum_over_losses_and_heads(tmp_path):
         f"CrossEntropyLoss2d {i}{head}"
         for head, i in itertools.product(["", " (auxiliary 1)", " (auxiliary 2)"], [0, 1])
     ]
-    value, logits = trainer.train_step(images, labels, batch)
+    value, prediction = trainer.train_step(images, labels, batch)
     assert value.item() == pytest.approx(sum(expected))
-    assert logits.shape == (4, 6, 32, 32)
+    assert torch.equal(prediction, outputs[0].argmax(1))
 
 
 def test_feature_a_step_is_the_textbook_step(tmp_path):

@@ -187,6 +187,15 @@ class Augmentation:
         shares = {"rare_share": rare_share != RARE_SHARE, "cutout_size": cutout_size != CUTOUT_SIZE}
         self._warn_of_idle(used, [name for name, changed in shares.items() if changed])
 
+    @property
+    def follows_labels(self) -> tuple[str, ...]:
+        """What is set whose geometry depends on the label, or brings in other pictures."""
+        shown = {
+            "rare_classes or max_class_ratio": self.crop_rule, "copy_paste": self.copy_paste,
+            "mosaic": self.mosaic, "albumentations": self.pipeline,
+        }  # fmt: skip
+        return tuple(name for name, value in shown.items() if value) if self.augment else ()
+
     def _warn_of_idle(self, used: list[str], shares: list[str]) -> None:
         """Name what is set and has no effect; `shares` says how, where another one is used."""
         if self.val:

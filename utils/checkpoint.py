@@ -136,6 +136,20 @@ def without_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
     return dict(state_dict)
 
 
+def evaluated_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights that validation saw: the moving average where there is one, else the model's.
+
+    Raises:
+        CheckpointError: If the average is damaged.
+    """
+    average = checkpoint.get("ema")
+    if average is None:
+        return checkpoint["state_dict"]
+    if not isinstance(average, dict) or not all(isinstance(v, Tensor) for v in average.values()):
+        raise CheckpointError("its moving average 'ema' holds more than tensors")
+    return without_prefix({k: v for k, v in average.items() if k != "n_averaged"})
+
+
 def describe_misfit(
     own: Mapping[str, Tensor], weights: Mapping[str, Tensor], optional: tuple[str, ...] = ()
 ) -> str:

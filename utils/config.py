@@ -7,12 +7,13 @@ from there and are declared nowhere else. This file knows none of our classes; t
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -25,9 +26,11 @@ NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+LayerDecay = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 # Labels travel as 8- or 16-bit integers, so the ignored value has to fit into them.
 LabelValue = Annotated[int, msgspec.Meta(ge=-32767, le=32767)]
+Amp = Literal["auto", "bf16", "fp16"] | bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +79,47 @@ class Component:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSection(Component):
-    """An optimizer of `torch.optim`; `differential_lr` gives the backbone a tenth of the rate."""
+    """An optimizer of `torch.optim`, and what sets some parameters apart from the others.
+
+    Args:
+        type: The optimizer.
+        args: Its arguments.
+        differential_lr: The backbone trains at a tenth of the rate.
+        backbone_rate: The backbone trains at the rate times this; null leaves it to
+            `differential_lr`.
+        layer_decay: Each layer of the backbone trains at the rate of the next deeper one times
+            this; null gives all layers one rate.
+        no_decay_norms_biases: No weight decay on what is no matrix or kernel: norms, biases,
+            position embeddings.
+    """
 
     differential_lr: bool = False
+    backbone_rate: PositiveFloat | None = None
+    layer_decay: LayerDecay | None = None
+    no_decay_norms_biases: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleSection(Component):
+    """A schedule of ours or of `torch.optim.lr_scheduler`, and the warm-up in front of it.
+
+    Args:
+        type: The schedule.
+        args: Its arguments.
+        interval: Whether a schedule of torch moves with each optimizer step or each epoch; null is
+            what its documentation assumes. Ours move with each step.
+        warmup_epochs: Epochs of warm-up, 1.5 for one and a half.
+        warmup_mode: Let the rates rise linearly, or keep them at one share.
+        warmup_factor: The share of the schedule's rates that the warm-up begins with.
+    """
+
+    interval: Literal["step", "epoch"] | None = None
+    warmup_epochs: NonNegativeFloat = 0.0
+    warmup_mode: Literal["linear", "constant"] = "linear"
+    warmup_factor: Fraction = 0.01
+
+
+_SECTIONS = {"optimizer": OptimizerSection, "lr_scheduler": ScheduleSection}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +144,11 @@ class TrainerSection:
         log_dir: TensorBoard files go to `<log_dir>/<name>/<time>/`.
         log_per_iter: Steps between two points of the training curves.
         tensorboard: Write TensorBoard files.
+        accumulation_steps: In how many parts the batch of a step goes through the network, one
+            after the other, in as much less memory; BatchNorm sees a part at a time.
+        clip_grad_norm: The largest norm that the gradient of all weights may have in a step.
+        ema_decay: Follow the weights with a moving average, as in 0.999; it is what is validated
+            and what predictions use.
     """
 
     epochs: PositiveInt
@@ -115,6 +161,9 @@ class TrainerSection:
     log_dir: str = "saved/runs"
     log_per_iter: PositiveInt = 20
     tensorboard: bool = True
+    accumulation_steps: PositiveInt = 1
+    clip_grad_norm: PositiveFloat | None = None
+    ema_decay: Fraction | None = None
 
     legacy_args: typing.ClassVar[dict[str, str]] = {
         "verbosity": "the ancestor never read it",
@@ -126,6 +175,12 @@ class Config:
     """A config that has been checked.
 
     `tree` is the plain data that it was made from, overrides included: what a run stores.
+
+    Args:
+        amp: Mixed precision, see `utils/precision.py`.
+        binary: One output channel for two classes: the second's logit against the first.
+        threshold: Of two classes, predict the second where its probability is at least this;
+            `"search"` takes what scores best in validation. None: the more probable one.
     """
 
     name: str
@@ -136,11 +191,14 @@ class Config:
     trainer: TrainerSection
     val_loader: Component | None = None
     test_loader: Component | None = None
-    lr_scheduler: Component | None = None
+    lr_scheduler: ScheduleSection | None = None
     n_gpu: NonNegativeInt = 1
     use_synch_bn: bool = False
     seed: Seed = 0
     deterministic: bool = False
+    amp: Amp = False
+    binary: bool = False
+    threshold: Fraction | Literal["search"] | None = None
     ignore_index: LabelValue = 255
     init_from: str | None = None
     tree: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -159,6 +217,10 @@ class Part:
         shares: Further classes whose arguments stand in the same `args`.
         refused: Names that cannot be used after all, and why.
         trial: Builds the class cheaply; what it raises is a problem of the config.
+        library: A second namespace, for names that the first does not have.
+        worked_out: Arguments, by class, that the program works out where the config leaves them
+            out or says null.
+        fits: Holds the checked section against the other sections; returns the problems.
     """
 
     kind: str
@@ -168,10 +230,31 @@ class Part:
     shares: tuple[type, ...] = ()
     refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     trial: Callable[[type, dict[str, Any]], object] | None = None
+    library: types.ModuleType | None = None
+    worked_out: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    fits: Callable[[Any, Mapping[str, Any]], list[str]] | None = None
+
+    def find(self, name: str) -> Any:
+        """The class of a name."""
+        owns = self.library is None or name in self.namespace.__all__
+        return getattr(self.namespace if owns else self.library, name)
+
+    def schema(self, name: str) -> dict[str, Parameter]:
+        """What `args` may hold for a name."""
+        schema = signature_of(self.find(name), *self.shares)
+        for taken in self.given & schema.keys():
+            del schema[taken]
+        for left_out in self.worked_out.get(name, ()):
+            hint = plain_hint(schema[left_out].hint)
+            hint = hint if hint is Any else typing.Optional[hint]  # noqa: UP045
+            schema[left_out] = Parameter(left_out, hint, None)
+        return schema
 
     def names(self) -> list[str]:
         """Everything that `type` may say."""
-        found = ((name, getattr(self.namespace, name)) for name in self.namespace.__all__)
+        modules = [self.namespace] + ([] if self.library is None else [self.library])
+        known = dict.fromkeys(name for module in modules for name in module.__all__)
+        found = ((name, self.find(name)) for name in known)
         return [
             name
             for name, value in found
@@ -217,7 +300,7 @@ def check_config(
         if key == "loss":
             values[key] = report.loss(tree[key], part)
         else:
-            section = OptimizerSection if key == "optimizer" else Component
+            section = _SECTIONS.get(key, Component)
             values[key] = report.component(tree[key], part, key, section)
     if "trainer" in tree:
         values["trainer"] = report.trainer(tree["trainer"])
@@ -232,6 +315,9 @@ def check_config(
                 "val_loader: required key is missing (or give train_loader.args.val_split, or set "
                 "trainer.val to false)"
             )
+    for key, part in parts.items():
+        if part.fits is not None and values.get(key) is not None:
+            report.problems.extend(part.fits(values[key], values))
     if report.problems:
         raise ConfigError(source, report.problems)
     return Config(**values, tree=tree, warnings=tuple(report.warnings))
@@ -280,11 +366,7 @@ def signature_of(*classes: type) -> dict[str, Parameter]:
     """The arguments of one or several constructors, by name, the first class's first."""
     found: dict[str, Parameter] = {}
     for cls in classes:
-        try:
-            constructor: Any = cls
-            hints = typing.get_type_hints(constructor.__init__, include_extras=True)
-        except (NameError, TypeError):  # a library's hints need not resolve outside it
-            hints = {}
+        hints = _hints_of(cls)
         for name, parameter in inspect.signature(cls).parameters.items():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 continue
@@ -293,6 +375,18 @@ def signature_of(*classes: type) -> dict[str, Parameter]:
                 default = None
             found.setdefault(name, Parameter(name, hints.get(name, Any), default))
     return found
+
+
+def _hints_of(cls: Any) -> dict[str, Any]:
+    # A library's hints need not resolve outside it; often it is these names that it lacks.
+    for names in (None, vars(collections.abc)):
+        try:
+            return typing.get_type_hints(cls.__init__, localns=names, include_extras=True)
+        except NameError:
+            continue
+        except TypeError:
+            break
+    return {}
 
 
 @dataclasses.dataclass
@@ -327,10 +421,8 @@ class _Report:
             return None
         if not isinstance(args, dict):
             return None
-        cls = getattr(part.namespace, name)
-        schema = signature_of(cls, *part.shares)
-        for taken in part.given & schema.keys():
-            del schema[taken]
+        cls = part.find(name)
+        schema = part.schema(name)
         where = f"{path}.args"
         legacy = {k: v for c in (cls, *part.shares) for k, v in legacy_args(c).items()}
         args = self.legacy(self.renamed(args, cls, where), schema, legacy, where)
@@ -453,6 +545,8 @@ def plain_hint(hint: Any) -> Any:
         members = [plain_hint(member) for member in typing.get_args(hint)]
         members = [member for member in members if member is not Any]
         return typing.Union[tuple(members)] if members else Any  # noqa: UP007
+    if origin in (collections.abc.Iterable, collections.abc.Sequence):
+        return list[plain_hint(typing.get_args(hint)[0])]  # type: ignore[misc]
     if origin in (list, tuple, dict):
         members = [m if m is Ellipsis else plain_hint(m) for m in typing.get_args(hint)]
         return origin[tuple(members)]
@@ -540,10 +634,6 @@ def with_defaults(config: Config, parts: Mapping[str, Part]) -> dict[str, Any]:
 
 
 def _filled(component: Component, part: Part) -> dict[str, Any]:
-    schema = signature_of(getattr(part.namespace, component.type), *part.shares)
-    defaults = {
-        name: parameter.default
-        for name, parameter in schema.items()
-        if not parameter.required and name not in part.given
-    }
+    schema = part.schema(component.type)
+    defaults = {name: p.default for name, p in schema.items() if not p.required}
     return {**dataclasses.asdict(component), "args": {**defaults, **component.args}}

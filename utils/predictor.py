@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils.decision import all_channels, decide
 from utils.normalize import normalize
 
 MODES = ("multiscale", "sliding", "whole")
@@ -37,6 +38,8 @@ class Predictor:
         scales: For `"multiscale"`; Cityscapes is usually given a 2.25 as well.
         flip: Average with the mirrored picture too, which costs twice the time. None leaves it to
             the mode: on for `"sliding"`, off for the others.
+        threshold: Of two classes, take the second where its probability is at least this; None
+            takes the more probable one.
 
     Raises:
         ValueError: If `mode` is unknown, a scale is not positive, or a standard deviation is zero.
@@ -52,6 +55,7 @@ class Predictor:
         mode: str = "multiscale",
         scales: Sequence[float] = SCALES,
         flip: bool | None = None,
+        threshold: float | None = None,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"there is no mode {mode!r}; choose from {', '.join(MODES)}")
@@ -66,6 +70,7 @@ class Predictor:
         self.mode = mode
         self.scales = tuple(scales)
         self.flip = mode == "sliding" if flip is None else flip
+        self.threshold = threshold
         self.min_size: int = getattr(model, "min_size", 1)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
@@ -82,11 +87,9 @@ class Predictor:
                 them means nothing.
         """
         logits = self.predict_logits(image)
-        # isfinite() would need several more arrays of this size; a NaN becomes both extremes.
-        if not all(extreme.isfinite() for extreme in logits.aminmax()):
-            raise ValueError("the model gives logits that are not finite: its weights are broken")
+        check_finite(logits)
         dtype = np.uint8 if logits.shape[0] <= 256 else np.uint16
-        return logits.argmax(0).cpu().numpy().astype(dtype)
+        return decide(logits.unsqueeze(0), self.threshold)[0].cpu().numpy().astype(dtype)
 
     @torch.inference_mode()
     def predict_logits(self, image: np.ndarray) -> Tensor:
@@ -96,7 +99,8 @@ class Predictor:
             image: (H, W, C), uint8 or in the raw units of the sensor.
 
         Returns:
-            (K, H, W) float32, on the device or, if they are large, in the machine's memory.
+            (K, H, W) float32, on the device or, if they are large, in the machine's memory; K is 2
+            also for a model with one output channel, see `all_channels()`.
 
         Raises:
             ValueError: If `image` is not (H, W, C), is empty, or has the wrong number of channels.
@@ -105,18 +109,31 @@ class Predictor:
             raise ValueError(f"expected a picture (H, W, C), got shape {image.shape}")
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
         images = normalize(pixels.unsqueeze(0), self.mean, self.std)  # (1, C, H, W)
-        if self.mode == "multiscale":
-            return self._multiscale(images)
-        if self.mode == "sliding":
-            return self._sliding(images)
+        ways = {"multiscale": self._multiscale, "sliding": self._sliding, "whole": self._whole}
+        return all_channels(ways[self.mode](images).unsqueeze(0))[0]
+
+    def _whole(self, images: Tensor) -> Tensor:
         return self._forward(images)[0]
 
+    @torch.inference_mode()
+    def predict_batch(self, images: Tensor) -> Tensor:
+        """The logits of several pictures in one pass at their own size, whatever the mode.
+
+        Args:
+            images: (B, H, W, C), as `predict_logits()` takes one.
+
+        Returns:
+            (B, K, H, W) float32, on the device.
+        """
+        images = normalize(images.to(self.device), self.mean, self.std)
+        return all_channels(self._forward(images))
+
     def _forward(self, images: Tensor) -> Tensor:
-        """(1, C, H, W) to (1, K, H, W), averaged with the mirrored image if `flip` is on."""
+        """(B, C, H, W) to (B, K, H, W), averaged with the mirrored images if `flip` is on."""
         if not self.flip:
             return self.model(images)
-        logits = self.model(torch.cat([images, images.flip(-1)]))  # (2, K, H, W)
-        return (logits[:1] + logits[1:].flip(-1)) / 2
+        straight, mirrored = self.model(torch.cat([images, images.flip(-1)])).chunk(2)
+        return (straight + mirrored.flip(-1)) / 2
 
     def _multiscale(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
@@ -154,6 +171,17 @@ class Predictor:
         num_classes = logits.shape[-3]
         large = num_classes * height * width * 4 > _MAX_BYTES_ON_DEVICE
         return torch.zeros(num_classes, height, width, device="cpu" if large else logits.device)
+
+
+def check_finite(logits: Tensor) -> None:
+    """Refuse logits of which the largest means nothing.
+
+    Raises:
+        ValueError: If one is not finite.
+    """
+    # isfinite() would need several more arrays of this size; a NaN becomes both extremes.
+    if not all(extreme.isfinite() for extreme in logits.aminmax()):
+        raise ValueError("the model gives logits that are not finite: its weights are broken")
 
 
 def tile_layout(

@@ -1,0 +1,60 @@
+"""How many pixels each class has in a set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from base.base_dataloader import BaseDataLoader
+from base.samples import SampleError, Samples
+
+
+class _PictureCounts(Dataset["np.ndarray | SampleError"]):
+    """The class counts of each picture, (K,) int64, before augmentation."""
+
+    def __init__(self, samples: Samples, indices: list[int]) -> None:
+        self.samples = samples
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> np.ndarray | SampleError:
+        num_classes = len(self.samples.dataset.classes)
+        try:
+            labels = self.samples.labels(self.indices[position])
+        except SampleError as error:
+            return error
+        labels = labels[(labels >= 0) & (labels < num_classes)]
+        labels = labels[labels != self.samples.ignore_index]
+        return np.bincount(labels.reshape(-1), minlength=num_classes)
+
+
+def count_labels(loader: BaseDataLoader) -> list[int]:
+    """The pixels of each class in the pictures of a training, as they are on disk.
+
+    Args:
+        loader: Whose pictures are counted, by as many processes as it has.
+
+    Raises:
+        DataError: If a file cannot be used, unless the loader skips such files.
+    """
+    counts = _PictureCounts(loader.samples, loader.batches.indices.tolist())
+    found: Iterable[np.ndarray | SampleError] = DataLoader(
+        counts, batch_size=None, num_workers=loader.num_workers, collate_fn=_as_it_is
+    )
+    total = np.zeros(len(loader.source.classes), dtype=np.int64)
+    for picture in tqdm(found, total=len(counts), desc="class weights", leave=False, disable=None):
+        if not isinstance(picture, SampleError):
+            total += picture
+        elif not loader.skips:
+            raise picture
+    return total.tolist()
+
+
+def _as_it_is(counts: Any) -> Any:
+    return counts

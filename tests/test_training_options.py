@@ -1,0 +1,316 @@
+"""Accumulation, clipping, moving average, mixed precision, class weights, binary outputs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import train
+from restore import restore
+from tests.training_runs import Constant, assert_same, make_trainer, run, small_config
+from trainer import parts_of
+from utils.checkpoint import evaluated_weights, load_checkpoint
+from utils.ema import averaged_copy
+from utils.files.image_io import read_image
+from utils.losses.base import SegmentationLoss
+from utils.palette import save_mask, save_picture
+from utils.precision import MixedPrecision
+from utils.predictor import Predictor
+
+CPU = torch.device("cpu")
+
+
+def first_batch(trainer):
+    batch = next(iter(trainer.train_loader.epoch(1)))
+    return (*trainer.to_device(batch), batch)
+
+
+# --- accumulation
+
+
+def test_feature_parts_of_a_batch():
+    assert parts_of(8, 2) == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
+    assert parts_of(5, 2) == [slice(0, 2), slice(2, 5)]
+    assert parts_of(1, 2) == [slice(0, 1)]
+    assert parts_of(3, 1) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+
+
+class Plain(nn.Module):
+    """A loss whose mean is over the pictures, so that parts add up to the whole."""
+
+    def forward(self, logits, labels):
+        return logits.square().mean() + 0 * labels.sum()
+
+
+def test_feature_accumulated_gradient_is_that_of_the_batch(tmp_path):
+    from utils.config import LossTerm
+
+    gradients = []
+    for steps in (1, 2, 4):
+        torch.manual_seed(0)
+        model = Convolution()
+        losses = [(Plain(), LossTerm("Plain"))]
+        trainer = make_trainer(tmp_path, model, losses, accumulation_steps=steps)
+        seen = []
+        model.register_forward_hook(lambda _m, inputs, _o, seen=seen: seen.append(len(inputs[0])))
+        loss, prediction = trainer.train_step(*first_batch(trainer))
+        assert seen == [4 // steps] * steps
+        assert prediction.shape == (4, 32, 32)
+        gradients.append((loss, model.layer.weight.grad.clone()))
+    for loss, gradient in gradients[1:]:
+        assert loss.item() == pytest.approx(gradients[0][0].item(), rel=1e-6)
+        assert torch.allclose(gradient, gradients[0][1], rtol=1e-5, atol=1e-7)
+
+
+class Convolution(Constant):
+    """One convolution without a norm, so that a picture does not depend on its neighbours."""
+
+    def __init__(self):
+        super().__init__(6)
+        self.layer = nn.Conv2d(3, 6, 3, padding=1)
+
+    def forward(self, images):
+        return self.layer(images) + self.logits.view(1, -1, 1, 1) * 0
+
+
+def test_exception_accumulation_that_does_not_divide(tmp_path, capsys):
+    code, _ = run(tmp_path, small_config(tmp_path, accumulation_steps=3))
+    assert code == 2
+    error = capsys.readouterr().err
+    assert "a batch of 4 cannot be dealt into 3 equal parts; use 2, 4" in error
+    assert not (tmp_path / "saved").exists()
+
+
+# --- clipping
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1e3])
+def test_feature_gradients_are_clipped_by_their_norm(tmp_path, limit):
+    free, clipped = make_trainer(tmp_path, Constant(6)), make_trainer(
+        tmp_path, Constant(6), clip_grad_norm=limit
+    )  # fmt: skip
+    before = free.model.logits.detach().clone()
+    free.train_step(*first_batch(free))
+    clipped.train_step(*first_batch(clipped))
+    whole, part = (t.model.logits.detach() - before for t in (free, clipped))
+    # The step is the rate (0.1) times the gradient.
+    norm = whole.norm() / 0.1
+    factor = min(1, limit / norm.item())
+    assert torch.allclose(part, whole * factor, atol=5e-7)
+    assert clipped.gradient_norm.item() == pytest.approx(norm.item(), rel=1e-5)
+
+
+# --- moving average
+
+
+def test_feature_average_follows_its_formula():
+    model = nn.Linear(2, 1)
+    average = averaged_copy(model, 0.5)
+    expected = None
+    for step in range(20):
+        with torch.no_grad():
+            model.weight.fill_(float(step))
+        average.update_parameters(model)
+        # The first update copies.
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = float(step) if expected is None else decay * expected + (1 - decay) * step
+    assert average.module.weight[0, 0].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_feature_average_is_validated_saved_and_predicts(tmp_path):
+    tree = small_config(tmp_path, epochs=2, ema_decay=0.9, monitor="min val_loss")
+    tree["optimizer"]["args"]["lr"] = 0.5
+    _, folder = run(tmp_path, tree)
+    checkpoint = load_checkpoint(folder / "best_model.pth")
+    average = evaluated_weights(checkpoint)
+    assert average.keys() == checkpoint["state_dict"].keys()
+    key = next(key for key in average if key.endswith("weight"))
+    assert not torch.equal(average[key], checkpoint["state_dict"][key])
+    model, _ = restore(folder / "best_model.pth", "cpu")
+    assert torch.equal(model.state_dict()[key], average[key])
+    # The figure in the checkpoint is that of the average.
+    best = pytest.approx(checkpoint["monitor_best"], rel=1e-6)
+    assert validated(folder, tree, average) == best
+    assert validated(folder, tree, checkpoint["state_dict"]) != best
+
+
+def validated(folder, tree, weights):
+    from parts import PARTS
+    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+    from utils.config import check_config
+    from utils.losses import CrossEntropyLoss2d
+    from utils.normalize import normalize
+
+    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    parts = train.build_training(config, CPU)
+    parts.model.load_state_dict(weights)
+    parts.model.eval()
+    loss, source = CrossEntropyLoss2d(), parts.val_loader.source
+    values = []
+    with torch.no_grad():
+        for group in parts.val_loader.epoch(0):
+            for batch in group:
+                images = normalize(batch.images, source.mean, source.std)
+                value = loss(parts.model(images), batch.labels.long()).item()
+                values += [value] * len(images)
+    return np.mean(values)
+
+
+# --- mixed precision
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_feature_mixed_precision_trains_in_16_bits(tmp_path, amp):
+    tree = small_config(tmp_path)
+    tree["amp"] = amp
+    code, folder = run(tmp_path, tree)
+    assert code == 0
+    checkpoint = load_checkpoint(folder / "last.pth")
+    assert all(v.dtype != torch.bfloat16 for v in checkpoint["state_dict"].values())
+    assert bool(checkpoint["scaler"]) == (amp == "fp16")
+    _, plain = run(tmp_path, {**tree, "amp": "auto"})
+    weights = load_checkpoint(plain / "last.pth")["state_dict"]
+    key = next(iter(weights))
+    assert not torch.equal(weights[key], checkpoint["state_dict"][key])
+    assert torch.allclose(weights[key], checkpoint["state_dict"][key], atol=0.05)
+
+
+def test_feature_auto_is_32_bits_on_the_cpu():
+    assert MixedPrecision("auto", CPU).dtype is None
+    assert MixedPrecision(True, CPU).dtype is None
+    assert MixedPrecision("bf16", CPU).dtype is torch.bfloat16
+
+
+# --- resume with all of it
+
+
+@pytest.mark.parametrize("amp", [False, "bf16", "fp16"])
+def test_feature_stopped_and_resumed_is_the_same_bit_for_bit(tmp_path, amp):
+    options = {"accumulation_steps": 2, "clip_grad_norm": 1.0, "ema_decay": 0.9}
+    tree = small_config(tmp_path, epochs=3, **options)
+    tree["amp"] = amp
+    tree["loss"] = [
+        {"type": "CrossEntropyLoss2d", "args": {"class_weights": "auto"}},
+        {"type": "RegionAwareLoss", "weight": 0.5},
+    ]
+    _, whole = run(tmp_path, tree)
+    _, first = run(tmp_path, {**tree, "trainer": {**tree["trainer"], "epochs": 1}})
+    del first
+    tree["trainer"]["save_period"] = 1
+    _, stopped = run(tmp_path, tree)
+    path = stopped / "checkpoint-epoch1.pth"
+    (stopped / "last.pth").unlink()
+    assert train.main(["--resume", str(path), "--device", "cpu"]) == 0
+    one, other = (load_checkpoint(folder / "last.pth") for folder in (whole, stopped))
+    for state in (one, other):
+        state["config"] = None
+    assert_same(one, other)
+    assert one["losses"][1]  # a state that moves
+    assert one["ema"]["n_averaged"].item() == 9
+
+
+# --- class weights
+
+
+def test_feature_auto_class_weights_are_those_of_the_labels(tmp_path, caplog):
+    tree = small_config(tmp_path, epochs=1)
+    tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"class_weights": "auto"}}
+    _, folder = run(tmp_path, tree)
+    weights = load_checkpoint(folder / "last.pth")["meta"]["class_weights"]
+    from dataloaders import Shapes
+
+    dataset = Shapes(split="train", num_images=10, image_size=32)
+    pixels = np.concatenate([dataset.load(i).mask.ravel() for i in range(10)])
+    shares = [(pixels == k).sum() / (pixels != 255).sum() for k in range(6)]
+    assert weights == [round(float(1 / np.log(1.02 + share)), 2) for share in shares]
+    assert "Class weights: ground" in caplog.text
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored["loss"]["args"]["class_weights"] == "auto"
+
+
+# --- one output channel, thresholds
+
+
+def two_class_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        mask = np.zeros((32, 40), np.uint8)
+        y, x = rng.integers(0, 16, 2)
+        mask[y : y + 16, x : x + 16] = 1
+        image = rng.integers(0, 90, (32, 40, 3)) + 120 * mask[..., None]
+        save_picture(tmp_path / f"images/{i}.png", image.astype(np.uint8))
+        save_mask(tmp_path / f"masks/{i}.png", mask, [(0, 0, 0), (255, 0, 0)])
+    return tmp_path
+
+
+@pytest.mark.parametrize("threshold", [None, 0.25, "search"])
+def test_feature_one_channel_for_two_classes(tmp_path, threshold):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    two_class_folder(tmp_path)
+    tree = small_config(tmp_path, epochs=3)
+    tree["train_loader"] = {
+        "type": "Folder",
+        "args": {
+            "images": str(tmp_path / "images"), "masks": str(tmp_path / "masks"),
+            "classes": ["ground", "box"], "batch_size": 2, "num_workers": 0, "val_split": 0.5,
+        },
+    }  # fmt: skip
+    del tree["val_loader"]
+    tree |= {"binary": True, "threshold": threshold, "loss": "BCE_DiceLoss"}
+    code, folder = run(tmp_path, tree)
+    assert code == 0
+    checkpoint = load_checkpoint(folder / "best_model.pth")
+    model, meta = restore(folder / "best_model.pth", "cpu")
+    assert model.num_classes == 1
+    assert meta.binary
+    if threshold != "search":
+        assert meta.threshold == threshold
+    # Predictions are those that the figure of the training was counted on.
+    predictor = Predictor(model, meta.mean, meta.std, "cpu", mode="whole", threshold=meta.threshold)
+    from parts import PARTS
+    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+    from utils.config import check_config
+    from utils.metrics import SegmentationMetrics
+
+    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    loader = train.build_val_loader(config)
+    metrics = SegmentationMetrics(2, 255)
+    for index in loader.batches.indices.tolist():
+        image, label = loader.samples.pair(index)
+        ids = predictor.predict(image)
+        assert predictor.predict_logits(image).shape == (2, *label.shape)
+        metrics.update(torch.from_numpy(ids)[None], torch.from_numpy(label)[None])
+    assert metrics.compute()["Mean_IoU"] == checkpoint["monitor_best"]
+    assert read_image(str(tmp_path / "images/0.png")).shape == (32, 40, 3)
+
+
+def test_exception_binary_of_six_classes(tmp_path, capsys):
+    tree = small_config(tmp_path)
+    tree |= {"binary": True, "threshold": "search"}
+    assert run(tmp_path, tree)[0] == 2
+    error = capsys.readouterr().err
+    assert "binary: is for two classes, the training has 6; remove it" in error
+    assert "threshold: is for two classes" in error
+
+
+def test_feature_state_moves_with_the_first_output_in_training_only(tmp_path):
+    from utils.config import LossTerm
+
+    class Watched(SegmentationLoss):
+        def value(self, logits, labels, valid):
+            seen.append(self.training)
+            return logits.sum() * 0
+
+    seen: list[bool] = []
+    losses = [(Watched(), LossTerm("Watched"))]
+    trainer = make_trainer(tmp_path, Constant(6, auxiliary=2), losses)
+    trainer.network.train()
+    trainer.train_step(*first_batch(trainer))
+    assert seen == [True, False, False]
+    seen.clear()
+    trainer.validate(1)
+    assert seen
+    assert not any(seen)

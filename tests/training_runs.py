@@ -1,0 +1,115 @@
+"""Small trainings for several tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import train
+from base.base_model import BaseModel
+from parts import PARTS, build_loader
+from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
+from utils.config import LossTerm, check_config
+from utils.logger import RunFolder, RunLog
+from utils.losses import CrossEntropyLoss2d
+
+
+def small_config(tmp_path: Path, **trainer: Any) -> dict[str, Any]:
+    def loader(split, **args):
+        return {
+            "type": "Shapes",
+            "args": {
+                "split": split, "num_images": 10, "image_size": 32, "batch_size": 4,
+                "num_workers": 0, **args,
+            },
+        }  # fmt: skip
+
+    return {
+        "name": "test",
+        "arch": {"type": "UNet", "args": {"base_channels": 2}},
+        "train_loader": loader("train", shuffle=True, augment=True, flip=True, rotate=True),
+        "val_loader": loader("val", val=True),
+        "optimizer": {"type": "SGD", "args": {"lr": 0.05, "momentum": 0.9}},
+        "lr_scheduler": {"type": "OneCycle"},
+        "loss": "CrossEntropyLoss2d",
+        "trainer": {
+            "epochs": 2,
+            "save_dir": str(tmp_path / "saved"),
+            "log_dir": str(tmp_path / "saved" / "runs"),
+            "tensorboard": False,
+            "save_period": 2,
+            **trainer,
+        },
+    }
+
+
+def run(tmp_path, tree, *arguments) -> tuple[int, Path]:
+    """Runs train.py in this process; returns the exit code and the newest run folder."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tree))
+    code = train.main(["--config", str(path), "--device", "cpu", *arguments])
+    return code, newest(tmp_path)
+
+
+def newest(tmp_path) -> Path:
+    folders = [p.parent for p in (tmp_path / "saved" / "test").glob("*/config.json")]
+    return max(folders, key=lambda p: p.stat().st_mtime_ns, default=tmp_path)
+
+
+def assert_same(one: Any, other: Any, path: str = "") -> None:
+    """Equal to the last bit."""
+    assert type(one) is type(other), path
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert list(one) == list(other), path
+        for key in one:
+            assert_same(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), path
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{path}.{i}")
+    else:
+        assert one == other, path
+
+
+class Constant(BaseModel):
+    """Logits that are parameters; auxiliary ones in training if asked."""
+
+    def __init__(self, num_classes, auxiliary=0):
+        super().__init__(num_classes)
+        self.logits = nn.Parameter(torch.arange(float(num_classes)))
+        self.auxiliary = auxiliary
+        self.apply_freezing()
+
+    def forward(self, images):
+        logits = self.logits.view(1, -1, 1, 1).expand(
+            len(images), self.num_classes, *images.shape[2:]
+        )
+        if self.training and self.auxiliary:
+            return (logits, *[logits * 2] * self.auxiliary)
+        return logits
+
+
+def make_trainer(tmp_path, model, losses=None, **trainer) -> Trainer:
+    tree = small_config(tmp_path, **trainer)
+    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    folder = RunFolder.create(config.trainer.save_dir, config.trainer.log_dir, config.name)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return Trainer(
+        losses=losses or [(CrossEntropyLoss2d(), LossTerm("CrossEntropyLoss2d"))],
+        train_loader=build_loader(config, "train_loader", training=True),
+        val_loader=build_loader(config, "val_loader"),
+        device=torch.device("cpu"),
+        model=model,
+        optimizer=optimizer,
+        lr_scheduler=None,
+        config=config,
+        meta={},
+        folder=folder,
+        log=RunLog(folder, tensorboard=False),
+    )
