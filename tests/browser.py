@@ -30,7 +30,7 @@ class Browser:
     What happens in the tab is kept in `requests` (addresses) and `errors` (texts) since `open`.
     """
 
-    def __init__(self, timeout_seconds: float = 6) -> None:
+    def __init__(self, timeout_seconds: float = 60) -> None:
         self.timeout_seconds = timeout_seconds
         self.requests: list[str] = []
         self.errors: list[str] = []

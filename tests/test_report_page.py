@@ -434,12 +434,14 @@ def test_feature_fingers_open_and_enlarge_a_picture(browser, pages):
     browser.open(path, 390, 844)
     browser.tap("#best-1 .views")
     browser.wait("document.querySelector('.stage')?.style.width")
+    browser.tap("#lightbox-close")
+    browser.wait("!document.getElementById('lightbox').open")
+    browser.click("#best-2 .views")
+    browser.wait("document.querySelector('.stage')?.style.width")
     width = "parseFloat(document.querySelector('.stage').style.width)"
     before = browser.evaluate(width)
     browser.pinch("[data-kind=picture].pane", 40, 120)
     browser.wait(f"Math.abs({width} - {3 * before}) < {0.15 * before}")
-    browser.tap("#lightbox-close")
-    browser.wait("!document.getElementById('lightbox').open")
 
 
 @browsers
