@@ -120,7 +120,16 @@ def restore(
             the model that it names.
         ConfigError: If the file at `config_path` cannot be read.
     """
-    checkpoint = load_checkpoint(path)
+    return restore_from(load_checkpoint(path), path, device, config_path)
+
+
+def restore_from(
+    checkpoint: Mapping[str, Any],
+    path: str | Path,
+    device: torch.device | str,
+    config_path: str | Path | None = None,
+) -> tuple[BaseModel, Meta]:
+    """As `restore()`, of a checkpoint that is read already; `path` names it in messages."""
     config = _stored_config(checkpoint, path)
     if config_path is not None:
         config = _merge(config, parse_config(config_path), path, config_path)

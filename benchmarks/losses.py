@@ -129,7 +129,7 @@ def tree(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -> d
         "lr_scheduler": {"type": "OneCycle"},
         "loss": LOSSES[name],
         "trainer": {
-            "epochs": arguments.epochs, "val_per_epochs": arguments.epochs, "monitor": "off",
+            "epochs": arguments.epochs, "val": False, "monitor": "off",
             "save_dir": str(folder), "log_dir": str(folder / "tensorboard"), "tensorboard": False,
         },
     }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from evaluation.data import Data, check_dataset, open_data, read_tree
-from restore import Meta, restore
+from restore import Meta, restore_from
 from utils.checkpoint import load_checkpoint
 from utils.predictor import Predictor
 
@@ -68,9 +68,7 @@ def open_subject(
     checkpoint = load_checkpoint(path)
     tree, source = read_tree(checkpoint, path, config_path, overrides)
     data = open_data(tree, source, split)
-    searched_on = _searched_on(checkpoint)
-    del checkpoint  # `restore` reads it again
-    model, meta = restore(path, device, config_path)
+    model, meta = restore_from(checkpoint, path, device, config_path)
     check_dataset(meta, data.loader.source, path, data.section)
     return Subject(
         checkpoint=path,
@@ -79,7 +77,7 @@ def open_subject(
         meta=meta,
         data=data,
         threshold=meta.threshold,
-        searched_on=searched_on,
+        searched_on=_searched_on(checkpoint),
     )
 
 

@@ -118,10 +118,15 @@ class Browser:
 
     def place(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
         """Where an element lies in the window, scrolled into it; (0.5, 0.5) is its middle."""
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(
+            f"{element}.scrollIntoView("
+            "{block: 'center', inline: 'nearest', behavior: 'instant'});"
+            # Input goes to what is on the screen, which follows a frame later.
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
         left, top, width, height = self.evaluate(
-            f"(() => {{ const element = document.querySelector({json.dumps(selector)});"
-            "element.scrollIntoView({block: 'center', inline: 'nearest', behavior: 'instant'});"
-            "const r = element.getBoundingClientRect();"
+            f"(() => {{ const r = {element}.getBoundingClientRect();"
             "return [r.left, r.top, r.width, r.height]; })()"
         )
         return left + x * width, top + y * height

@@ -451,12 +451,13 @@ def test_feature_the_class_table_is_sorted_by_its_headings(browser, pages):
     names = "[...document.querySelectorAll('#class-table tbody th')].map(th => th.dataset.v)"
     ious = evaluation.figures["Class_IoU"][:13]
     ranked = sorted(range(13), key=lambda c: -ious[c])
-    browser.click("#class-table th:nth-child(2) button")
-    assert browser.evaluate(names) == [evaluation.classes[c] for c in ranked]
-    browser.click("#class-table th:nth-child(2) button")
-    assert browser.evaluate(names) == [evaluation.classes[c] for c in ranked[::-1]]
-    browser.click("#class-table th:nth-child(1) button")
-    assert browser.evaluate(names) == [f"class {c}" for c in range(13)]
+    for column, order in (
+        (2, [evaluation.classes[c] for c in ranked]),
+        (2, [evaluation.classes[c] for c in ranked[::-1]]),
+        (1, [f"class {c}" for c in range(13)]),
+    ):
+        browser.click(f"#class-table th:nth-child({column}) button")
+        browser.wait(f"({names}).join() === {json.dumps(','.join(order))}")
     sorts = "document.querySelectorAll('#class-table [aria-sort]').length"
     assert browser.evaluate(sorts) == 1
 
@@ -498,12 +499,15 @@ def test_feature_the_large_matrix_reads_out_a_cell(browser, pages):
         browser.press(key)
     becomes(browser, "#confusion-readout", expected_readout(evaluation, 7, 4))
     browser.click("#heat-in")
+    browser.wait("document.getElementById('heat-size').clientWidth > 1500")
+    browser.evaluate("document.getElementById('heat').scrollTo(150, 230)")
     # What is drawn: 150 pixels of headings, then 182 cells of one size, scrolled.
     cell, x, y, width, height = browser.evaluate(
         "(() => { const b = document.getElementById('heat'); return ["
         "(document.getElementById('heat-size').clientWidth - 150) / 182, b.scrollLeft,"
         "b.scrollTop, b.offsetWidth, b.offsetHeight]; })()"
     )
+    assert (x, y) == (150, 230)
     column, row = int((300 - 150 + x) / cell), int((310 - 150 + y) / cell)
     browser.hover("#heat", 301 / width, 311 / height)
     becomes(browser, "#confusion-readout", expected_readout(evaluation, row, column))
@@ -530,6 +534,7 @@ def test_feature_all_images_are_listed_found_and_sorted(browser, tmp_path):
     assert browser.evaluate(names) == [image.name for image in images[:200]]
     browser.click("#all-table th:nth-child(3) button")
     browser.click("#all-more")
+    browser.wait(f"({names}).length === 500")
     found = browser.evaluate(names)
     known = sorted((i for i in images if i.mean_iou is not None), key=lambda i: -i.mean_iou)
     assert found == [image.name for image in known] + ["p0003"]
