@@ -81,7 +81,7 @@ PARTS: dict[str, Part] = {
         "optimizer",
         torch.optim,
         torch.optim.Optimizer,
-        given=frozenset({"params"}),
+        given=frozenset({"params", "differentiable", "capturable"}),
         refused={
             "LBFGS": "it evaluates the loss several times a step",
             "SparseAdam": "it takes sparse gradients only, which no model here has",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from base.base_dataloader import BaseDataLoader
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
+from utils import losses
 from utils.config import Config
 from utils.config_file import ConfigError
 from utils.files.raster_io import BandRule
@@ -19,7 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 def rehearse(
-    model: BaseModel, losses: list[nn.Module], loader: BaseDataLoader, device: torch.device
+    model: BaseModel,
+    loss_modules: list[nn.Module],
+    loader: BaseDataLoader,
+    device: torch.device,
+    accumulation_steps: int = 1,
 ) -> None:
     """One forward pass in training mode, after which everything is as it was.
 
@@ -29,7 +35,7 @@ def rehearse(
         ValueError: If they do not fit together.
     """
     sample = loader.first_sample()
-    count = min(loader.batches.batch_size, 2)
+    count = min(loader.batches.batch_size // accumulation_steps, 2)
     images = torch.from_numpy(sample.image).to(device).expand(count, -1, -1, -1)
     labels = torch.from_numpy(sample.label).to(device).long().expand(count, -1, -1)
     channels = images.shape[-1]
@@ -41,13 +47,20 @@ def rehearse(
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     devices = [device] if device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
-        outputs = model.train()(normalize(images, loader.source.mean, loader.source.std))
+        try:
+            outputs = model.train()(normalize(images, loader.source.mean, loader.source.std))
+        except ValueError as error:
+            fewer = "; or fewer trainer.accumulation_steps" * (accumulation_steps > 1)
+            raise ValueError(f"{error}{fewer}") from error
         logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-        for loss in losses:
+        for place, loss in enumerate(loss_modules):
+            state = copy.deepcopy(loss.state_dict())
             try:
-                loss.to(device).eval()(logits, labels)
+                loss.to(device).train()(logits, labels)
             except ValueError as error:
-                raise ValueError(f"loss.args.{error}") from error
+                where = f"loss.{place}" if len(loss_modules) > 1 else "loss"
+                raise ValueError(f"{where}.args.{error}") from error
+            loss.load_state_dict(state)
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
 
@@ -62,15 +75,25 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
     for name in ("binary", "threshold"):
         if getattr(config, name) and classes != 2:
             problems.append(f"{name}: is for two classes, the training has {classes}; remove it")
+    if config.threshold == "search" and not config.trainer.val:
+        problems.append('threshold: "search" needs a validation; give a number, or set trainer.val')
     batch, steps = loader.batches.batch_size, config.trainer.accumulation_steps
     if batch % steps:
         fits = ", ".join(str(n) for n in range(2, batch + 1) if batch % n == 0)
         problems.append(
             f"trainer.accumulation_steps: a batch of {batch} cannot be dealt into {steps} equal "
-            f"parts; use {fits}"
+            f"parts; {'use ' + fits if fits else 'remove it'}"
         )
     if problems:
         raise ConfigError("config", problems)
+    weighs = any(getattr(losses, term.type).weighs_foreground for term in config.loss)
+    if loader.source.has_foreground and not weighs:
+        logger.warning("train_loader: its foreground is read, but no loss looks at it")
+    for term in config.loss:
+        if "background_weight" in term.args and not loader.source.has_foreground:
+            logger.warning(
+                "loss.args.background_weight: has no effect, as the dataset has no foreground"
+            )
 
 
 def check_splits(

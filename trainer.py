@@ -73,6 +73,7 @@ class Trainer(BaseTrainer):
         decay = self.settings.ema_decay
         self.ema = None if decay is None else averaged_copy(self.model, decay)
         self.gradient_norm: Tensor | None = None
+        self.overflows = 0  # steps of the epoch that fp16 has left out
         self.part_size = train_loader.batches.batch_size // self.settings.accumulation_steps
         dataset = train_loader.source
         self.mean = torch.tensor(dataset.mean, device=device)
@@ -93,7 +94,7 @@ class Trainer(BaseTrainer):
         """Forward, loss, backward, update.
 
         The batch goes through the network in `accumulation_steps` parts, each of which counts by
-        its share of the pictures.
+        its share of the pixels that count.
 
         Args:
             images: (B, C, H, W) normalised.
@@ -108,6 +109,7 @@ class Trainer(BaseTrainer):
         """
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
+        counted = (labels != self.config.ignore_index).flatten(1).sum(1)
         predictions = []
         for part in parts_of(len(images), self.part_size):
             with self.precision.autocast():
@@ -118,7 +120,8 @@ class Trainer(BaseTrainer):
             # On a GPU this look would make every step wait; there the epoch looks now and then.
             if self.device.type == "cpu":
                 self._check_finite(loss, terms, batch)
-            share = (part.stop - part.start) / len(images)
+            # Without a pixel that counts the loss is 0 whatever it is multiplied by.
+            share = counted[part].sum() / counted.sum().clamp_min(1)
             self.precision.backward(loss * share)
             total += loss.detach() * share
             logits = heads_of(outputs)[0]
@@ -135,8 +138,9 @@ class Trainer(BaseTrainer):
             self.precision.unscale(self.optimizer)
             trained = [p for group in self.optimizer.param_groups for p in group["params"]]
             self.gradient_norm = nn.utils.clip_grad_norm_(trained, self.settings.clip_grad_norm)
-        self.precision.step(self.optimizer)
-        if self.ema is not None:
+        moved = self.precision.step(self.optimizer)
+        self.overflows += not moved
+        if self.ema is not None and moved:
             self.ema.update_parameters(self.model)
         self.step += 1
         if self.lr_scheduler is not None:
@@ -180,6 +184,7 @@ class Trainer(BaseTrainer):
         """
         self.network.train()
         self.metrics.reset()
+        self.overflows = 0
         every = self.settings.log_per_iter
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         recent: list[tuple[Tensor, Batch]] = []
@@ -217,6 +222,13 @@ class Trainer(BaseTrainer):
                     }
                     bar.set_postfix(shown, refresh=False)
         self._check_recent(recent)
+        if self.overflows:
+            logger.info(
+                "fp16: %d of %d steps were left out, as their gradients overflowed; the scale of "
+                "the loss goes down until they fit",
+                self.overflows,
+                steps_done,
+            )
         seconds = time.perf_counter() - started
         figures = {
             "loss": loss_sum.item() / steps_done,
@@ -309,12 +321,28 @@ class Trainer(BaseTrainer):
             else:
                 logger.warning("the checkpoint has no moving average; it begins at its weights")
                 self.ema.module.load_state_dict(self.model.state_dict())
-        for (loss, term), state in zip(self.losses, checkpoint.get("losses", ()), strict=False):
+        states = [*checkpoint.get("losses", ()), *({} for _ in self.losses)]
+        for (loss, term), state in zip(self.losses, states, strict=False):
             try:
                 loss.load_state_dict(state)
             except RuntimeError:
-                logger.warning("the checkpoint is of other losses: %s begins anew", term.type)
+                if loss.state_dict():
+                    logger.warning("the checkpoint is of other losses: %s begins anew", term.type)
+        self._compare_yardsticks(checkpoint)
         self.precision.load_state_dict(checkpoint.get("scaler", {}))
+
+    def _compare_yardsticks(self, checkpoint: Mapping[str, Any]) -> None:
+        """Say so if the best score so far was measured in another way."""
+        stored = checkpoint.get("config") or {}
+        former = {"threshold": stored.get("threshold"),
+                  "trainer.ema_decay": stored.get("trainer", {}).get("ema_decay")}  # fmt: skip
+        now = (self.config.threshold, self.settings.ema_decay)
+        for (name, old), new in zip(former.items(), now, strict=True):
+            if old != new and self.best is not None:
+                logger.warning(
+                    "%s was %s and is %s: the best score so far, %.4f, was measured otherwise",
+                    name, old, new, self.best,
+                )  # fmt: skip
 
     def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalised images (B, C, H, W) and labels (B, H, W) int64, on the model's device."""
@@ -366,11 +394,14 @@ class Trainer(BaseTrainer):
 
 
 def parts_of(batch_size: int, part_size: int) -> list[slice]:
-    """A batch in parts of as nearly one size as can be, none smaller than `part_size`.
+    """A batch in as few parts as can be, of as nearly one size, none larger than `part_size`.
 
-    So a last batch that is not full gives no part of one picture, on which BatchNorm may fail.
+    Only where a part of one picture would be left, on which BatchNorm may fail, a part is larger
+    by one.
     """
-    count = max(1, batch_size // part_size)
+    count = -(-batch_size // part_size)
+    if part_size > 1:
+        count = max(1, min(count, batch_size // 2))
     bounds = [batch_size * place // count for place in range(count + 1)]
     return [slice(*pair) for pair in itertools.pairwise(bounds)]
 

@@ -159,7 +159,7 @@ class BaseTrainer:
         parts = [f"epoch {epoch}/{self.settings.epochs}", f"loss {figures['loss']:.4f}"]
         if validated:
             shown = ["val_loss"] if self.settings.val else []
-            shown += [name for name in ("Mean_IoU", self.monitored) if name and name not in shown]
+            shown += [name for name in ("Mean_IoU", self.monitored) if name not in ("", "loss")]
             for name in dict.fromkeys(shown):
                 delta = f" ({change:+.4f})" if name == self.monitored and change is not None else ""
                 parts.append(f"{name} {figures[name]:.4f}{delta}")
@@ -211,6 +211,7 @@ class BaseTrainer:
             ValueError: If the weights are not this model's, or there is no epoch.
         """
         check_resumable(self.model, checkpoint)
+        self._check_schedule(checkpoint)
         self.model.load_state_dict(checkpoint["state_dict"])
         self.epoch = checkpoint["epoch"]
         self.step = checkpoint.get("step", self.epoch * steps_per_epoch)
@@ -218,10 +219,7 @@ class BaseTrainer:
         # The ancestor starts from infinity, which means that nothing has been judged yet.
         self.best = best if best is not None and abs(best) < float("inf") else None
         self.best_epoch = checkpoint.get("best_epoch", self.epoch if self.best is not None else 0)
-        try:
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
-        except (KeyError, ValueError) as error:
-            logger.warning("the optimizer starts anew: %s", error)
+        self._load_optimizer(checkpoint)
         if self.lr_scheduler is not None:
             state = checkpoint.get("lr_scheduler")
             self.lr_scheduler.load_state_dict(state, steps=self.step, epochs=self.epoch)
@@ -229,6 +227,51 @@ class BaseTrainer:
             set_random_state(checkpoint["rng"])
         else:
             logger.warning("the checkpoint has no random states; dropout begins anew")
+
+    def _check_schedule(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse changes that a schedule of torch, whose state holds its settings, would ignore."""
+        former, now = checkpoint.get("config") or {}, self.config.tree
+        kinds = {(tree.get("lr_scheduler") or {}).get("type") for tree in (former, now)}
+        kind = kinds.pop()
+        if kinds or kind is None or not hasattr(torch.optim.lr_scheduler, kind):
+            return
+        changed = [
+            path
+            for path in ("lr_scheduler.args", "optimizer.args.lr")
+            if _value_at(former, path) != _value_at(now, path)
+        ]
+        if changed:
+            raise ValueError(
+                f"{changed[0]}: {kind} keeps the settings of its checkpoint; leave it as it was, "
+                "or begin a new run with init_from"
+            )
+
+    def _load_optimizer(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take the optimizer's state; settings that the config has changed since win over it."""
+        stored = (checkpoint.get("config") or {}).get("optimizer") or {}
+        former, now = stored.get("args") or {}, self.config.tree["optimizer"].get("args") or {}
+        changed = {key for key in {*former, *now} if former.get(key) != now.get(key)}
+        changed |= {"initial_lr"} if "lr" in changed else set()  # what a schedule goes by
+        if stored and stored.get("type") != self.config.optimizer.type:
+            kinds = (stored.get("type"), self.config.optimizer.type)
+            logger.warning("the optimizer starts anew: it was %s and is %s", *kinds)
+            return
+        own = [dict(group) for group in self.optimizer.param_groups]
+        try:
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+        except (KeyError, ValueError) as error:
+            logger.warning("the optimizer starts anew: %s", error)
+            return
+        for group, fresh in zip(self.optimizer.param_groups, own, strict=True):
+            group.update({key: fresh[key] for key in changed if stored and key in fresh})
+
+
+def _value_at(tree: Mapping[str, Any], path: str) -> Any:
+    """What stands at a path; None where a part of it is missing or empty."""
+    value: Any = tree
+    for key in path.split("."):
+        value = (value or {}).get(key)
+    return value or None
 
 
 def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any]) -> None:

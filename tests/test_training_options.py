@@ -33,26 +33,19 @@ def first_batch(trainer):
 def test_feature_parts_of_a_batch():
     assert parts_of(8, 2) == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
     assert parts_of(5, 2) == [slice(0, 2), slice(2, 5)]
+    assert parts_of(7, 4) == [slice(0, 3), slice(3, 7)]
+    assert parts_of(15, 8) == [slice(0, 7), slice(7, 15)]
     assert parts_of(1, 2) == [slice(0, 1)]
     assert parts_of(3, 1) == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 
-class Plain(nn.Module):
-    """A loss whose mean is over the pictures, so that parts add up to the whole."""
-
-    def forward(self, logits, labels):
-        return logits.square().mean() + 0 * labels.sum()
-
-
 def test_feature_accumulated_gradient_is_that_of_the_batch(tmp_path):
-    from utils.config import LossTerm
-
+    # Rotation leaves more ignored pixels in some pictures, so that parts differ in them.
     gradients = []
     for steps in (1, 2, 4):
         torch.manual_seed(0)
         model = Convolution()
-        losses = [(Plain(), LossTerm("Plain"))]
-        trainer = make_trainer(tmp_path, model, losses, accumulation_steps=steps)
+        trainer = make_trainer(tmp_path, model, accumulation_steps=steps)
         seen = []
         model.register_forward_hook(lambda _m, inputs, _o, seen=seen: seen.append(len(inputs[0])))
         loss, prediction = trainer.train_step(*first_batch(trainer))
@@ -80,6 +73,14 @@ def test_exception_accumulation_that_does_not_divide(tmp_path, capsys):
     assert code == 2
     error = capsys.readouterr().err
     assert "a batch of 4 cannot be dealt into 3 equal parts; use 2, 4" in error
+    assert not (tmp_path / "saved").exists()
+
+
+def test_exception_parts_of_one_picture_under_batch_norm(tmp_path, capsys):
+    tree = small_config(tmp_path, accumulation_steps=4)
+    tree["arch"] = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": False}}
+    assert run(tmp_path, tree)[0] == 2
+    assert "or fewer trainer.accumulation_steps" in capsys.readouterr().err
     assert not (tmp_path / "saved").exists()
 
 
@@ -314,3 +315,130 @@ def test_feature_state_moves_with_the_first_output_in_training_only(tmp_path):
     trainer.validate(1)
     assert seen
     assert not any(seen)
+
+
+# --- what a resumed run takes from its config
+
+
+def resumed(tmp_path, tree, *overrides):
+    """`last.pth` of a run of one epoch that was resumed for two more with other settings."""
+    _, folder = run(tmp_path, {**tree, "trainer": {**tree["trainer"], "epochs": 1}})
+    flags = [word for text in ("trainer.epochs=3", *overrides) for word in ("-o", text)]
+    code = train.main(["--resume", str(folder / "last.pth"), "--device", "cpu", *flags])
+    assert code == 0
+    return load_checkpoint(folder / "last.pth")
+
+
+@pytest.mark.parametrize("schedule", [None, {"type": "Poly"}])
+def test_feature_changed_settings_of_the_optimizer_count_on_resume(tmp_path, schedule):
+    tree = small_config(tmp_path)
+    tree["lr_scheduler"] = schedule
+    overrides = ("optimizer.args.lr=0.001", "optimizer.args.weight_decay=0.5")
+    state = resumed(tmp_path, tree, *overrides)
+    (group,) = state["optimizer"]["param_groups"]
+    assert group["weight_decay"] == 0.5
+    assert group["momentum"] == 0.9
+    assert group.get("initial_lr", group["lr"]) == 0.001
+    assert group["lr"] <= 0.001
+    assert state["optimizer"]["state"]  # the momentum so far is kept
+
+
+@pytest.mark.parametrize("override", ["optimizer.args.lr=0.001", "lr_scheduler.args.gamma=0.5"])
+def test_exception_settings_that_a_schedule_of_torch_keeps(tmp_path, capsys, override):
+    tree = small_config(tmp_path, epochs=1)
+    tree["lr_scheduler"] = {"type": "StepLR", "args": {"step_size": 1}}
+    _, folder = run(tmp_path, tree)
+    flags = ["--resume", str(folder / "last.pth"), "-o", "trainer.epochs=2", "-o", override]
+    assert train.main([*flags, "--device", "cpu"]) == 2
+    assert "StepLR keeps the settings of its checkpoint" in capsys.readouterr().err
+
+
+def test_feature_another_optimizer_starts_anew(tmp_path, caplog):
+    tree = small_config(tmp_path)
+    tree["lr_scheduler"] = None
+    tree["optimizer"] = {"type": "Adam", "args": {"lr": 0.001}}
+    override = 'optimizer={"type":"SGD","args":{"lr":0.1,"momentum":0.9}}'
+    state = resumed(tmp_path, tree, override)
+    assert "the optimizer starts anew: it was Adam and is SGD" in caplog.text
+    assert state["optimizer"]["param_groups"][0]["momentum"] == 0.9
+
+
+def test_feature_another_yardstick_is_said(tmp_path, caplog):
+    resumed(tmp_path, small_config(tmp_path), "trainer.ema_decay=0.9")
+    assert "trainer.ema_decay was None and is 0.9: the best score so far" in caplog.text
+
+
+def test_feature_losses_without_their_state_begin_anew(tmp_path, caplog):
+    override = 'loss=["CrossEntropyLoss2d","RegionAwareLoss"]'
+    resumed(tmp_path, small_config(tmp_path), override)
+    assert "the checkpoint is of other losses: RegionAwareLoss begins anew" in caplog.text
+    caplog.clear()
+    tree = small_config(tmp_path)
+    tree["loss"] = "RegionAwareLoss"
+    resumed(tmp_path, tree, "loss=CrossEntropyLoss2d")
+    assert "begins anew" not in caplog.text
+
+
+# --- settings that would do nothing
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("amp=BF16", "amp: \"BF16\" is not a choice; did you mean 'bf16'?"),
+        ("threshold=serach", "threshold: \"serach\" is not a choice; did you mean 'search'?"),
+        (
+            'loss={"type":"DiceLoss","args":{"class_weights":"Auto"}}',
+            "class_weights: \"Auto\" is not a choice; did you mean 'auto'?",
+        ),
+        ('loss={"type":"DiceLoss","weight":0}', "every weight is 0"),
+        (
+            'loss={"type":"DiceLoss","args":{"class_weights":[0,0,0,0,0,0]}}',
+            "class_weights: every weight is 0",
+        ),
+        (
+            'loss={"type":"TverskyLoss","args":{"alpha":0,"beta":0}}',
+            "alpha: it and beta are both 0",
+        ),
+        (
+            'loss=["DiceLoss",{"type":"DiceLoss","args":{"class_weights":[1,2]}}]',
+            "loss.1.args.class_weights: 2 class weights for 6 classes",
+        ),
+        ("optimizer.args.foreach=true", "cannot be `True` together"),
+        ("optimizer.args.differentiable=true", "the program sets this itself"),
+    ],
+)
+def test_exception_settings(tmp_path, capsys, override, words):
+    tree = small_config(tmp_path)
+    tree["optimizer"]["args"]["fused"] = True
+    assert run(tmp_path, tree, "-o", override)[0] == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "saved").exists()
+
+
+def test_exception_search_without_validation(tmp_path, capsys):
+    tree = small_config(tmp_path, val=False, monitor="off")
+    tree["threshold"] = "search"
+    assert run(tmp_path, tree)[0] == 2
+    assert 'threshold: "search" needs a validation' in capsys.readouterr().err
+
+
+def test_feature_fp16_says_what_it_left_out(tmp_path, caplog, recwarn):
+    tree = small_config(tmp_path, epochs=1)
+    tree["amp"] = "fp16"
+    tree["loss"] = {"type": "CrossEntropyLoss2d", "weight": 100}
+    assert run(tmp_path, tree)[0] == 0
+    assert "steps were left out, as their gradients overflowed" in caplog.text
+    assert not [w for w in recwarn if "optimizer.step()" in str(w.message)]
+
+
+def test_feature_a_small_validation_picture_does_not_end_rmi(tmp_path, capsys):
+    tree = small_config(tmp_path, epochs=1)
+    tree["loss"] = {"type": "RMILoss", "args": {"downsampling": 8}}
+    tree["val_loader"]["args"]["image_size"] = 16
+    assert run(tmp_path, tree)[0] == 0
+    tree["loss"]["args"]["downsampling"] = 20
+    assert run(tmp_path, tree)[0] == 2
+    assert "loss.args.downsampling: pictures of 32x32 pixels have no window" in (
+        capsys.readouterr().err
+    )

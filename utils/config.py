@@ -144,8 +144,8 @@ class TrainerSection:
         log_dir: TensorBoard files go to `<log_dir>/<name>/<time>/`.
         log_per_iter: Steps between two points of the training curves.
         tensorboard: Write TensorBoard files.
-        accumulation_steps: In how many parts the batch of a step goes through the network, one
-            after the other, in as much less memory; BatchNorm sees a part at a time.
+        accumulation_steps: In how many parts a full batch goes through the network, one after the
+            other, in as much less memory; BatchNorm sees a part at a time.
         clip_grad_norm: The largest norm that the gradient of all weights may have in a step.
         ema_decay: Follow the weights with a moving average, as in 0.999; it is what is validated
             and what predictions use.
@@ -454,9 +454,12 @@ class _Report:
             if isinstance(item, str):
                 item = {"type": item}
             terms.append(self.component(item, part, path, LossTerm))
-        if any(term is None for term in terms):
+        found = [term for term in terms if isinstance(term, LossTerm)]
+        if len(found) < len(terms):
             return None
-        return tuple(typing.cast("list[LossTerm]", terms))
+        if not any(term.weight for term in found):
+            self.problems.append("loss: every weight is 0, so nothing would be learned")
+        return tuple(found)
 
     def legacy(
         self,
@@ -475,7 +478,12 @@ class _Report:
     def renamed(self, args: dict[str, Any], cls: type, path: str) -> dict[str, Any]:
         """A copy in which arguments under a former name have their present one; warns of each."""
         names: dict[str, str] = getattr(cls, "renamed_args", {})
-        old_names = [name for name in args if name in names and names[name] not in args]
+        for name in [name for name in args if names.get(name) in args]:
+            self.problems.append(
+                f"{path}.{name}: is the former name of {names[name]}, which is there too; remove it"
+            )
+        args = {name: value for name, value in args.items() if names.get(name) not in args}
+        old_names = [name for name in args if name in names]
         self.warnings.extend(f"{path}.{name}: is called {names[name]} now" for name in old_names)
         return {names[name] if name in old_names else name: v for name, v in args.items()}
 
@@ -561,8 +569,8 @@ def _explain(error: msgspec.ValidationError, hint: Any, value: Any) -> str:
     """One clause out of msgspec's message, with the value that came."""
     text = str(error)
     choices = _literals(hint)
-    if choices:
-        text = suggest(str(value), [str(c) for c in choices], listing=True).lstrip("; ")
+    if choices and isinstance(value, str):
+        text = suggest(value, [str(c) for c in choices], listing=True).lstrip("; ")
         return f"{show(value)} is not a choice; {text}"
     text, _, where = text.partition(" - at `$")
     text = text[:1].lower() + text[1:]
@@ -576,12 +584,12 @@ def _choices(hint: Any) -> list[Choices]:
 
 
 def _literals(hint: Any) -> list[Any]:
+    """The words that a hint allows, beside what else it may allow."""
     if typing.get_origin(hint) is typing.Literal:
         return list(typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        members = [m for m in typing.get_args(hint) if m is not type(None)]
-        lists = [_literals(member) for member in members]
-        return [choice for choices in lists for choice in choices] if all(lists) else []
+        lists = [_literals(member) for member in typing.get_args(hint)]
+        return [choice for choices in lists for choice in choices]
     return []
 
 
@@ -608,7 +616,7 @@ def build(
     args = report.legacy(args, signature_of(cls), legacy_args(cls), path)
     try:
         return typing.cast(T, cls(**args, **given))
-    except ValueError as error:
+    except (ValueError, RuntimeError, AssertionError) as error:  # the latter two: optimizers
         raise ConfigError(f"{path} ({component.type})", [str(error)]) from error
 
 

@@ -45,10 +45,21 @@ class MixedPrecision:
         """Make the gradients those of the loss, before `step()`; for clipping."""
         self._scaler.unscale_(optimizer)
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """One update; in fp16 it is left out where a gradient has overflowed."""
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """One update; in fp16 it is left out where a gradient has overflowed.
+
+        Returns:
+            Whether there was an update.
+        """
+        if not self._scaler.is_enabled():
+            optimizer.step()
+            return True
+        scale = self._scaler.get_scale()
         self._scaler.step(optimizer)
         self._scaler.update()
+        # Else a schedule would warn that it moves without an update.
+        optimizer._opt_called = True  # type: ignore[attr-defined]
+        return self._scaler.get_scale() >= scale
 
     def state_dict(self) -> dict[str, Any]:
         """The scaler's state; empty without fp16."""

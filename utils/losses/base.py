@@ -39,6 +39,9 @@ class SegmentationLoss(nn.Module):
     takes_coarse_logits: ClassVar[bool] = False
     """Whether `value()` also takes `CoarseLogits`; they are upsampled for the other losses."""
 
+    weighs_foreground: ClassVar[bool] = False
+    """Whether it looks at a foreground."""
+
     class_weights: Tensor | None
 
     def __init__(self, class_weights: ClassWeights | None = None, ignore_index: int = 255) -> None:
@@ -56,6 +59,8 @@ class SegmentationLoss(nn.Module):
                 raise ValueError(
                     f"class_weights: a weight is a number from 0 on, got {list(class_weights)}"
                 )
+            if not values.any():
+                raise ValueError("class_weights: every weight is 0, so nothing would be learned")
         # Not part of a checkpoint's weights: the config holds it.
         self.register_buffer("class_weights", values, persistent=False)
 

@@ -17,14 +17,16 @@ Smoothing = Annotated[float, msgspec.Meta(ge=0, le=1)]
 class CrossEntropyLoss2d(SegmentationLoss):
     """Mean cross-entropy over the pixels that count.
 
-    L = sum_i w[y_i] * -log softmax(z_i)[y_i] / sum_i w[y_i], over the pixels i with y_i other than
-    `ignore_index`; 0 with zero gradient where there is none. With smoothing s the label is the
-    mixture of itself (1 - s) and of all classes alike (s): the second part is
-    sum_i sum_k w[k] * -log softmax(z_i)[k] / K over the same denominator, as in torch.
+    L = sum_i w[y_i] l_i / sum_i w[y_i], over the pixels i with y_i other than `ignore_index`; 0
+    with zero gradient where there is none. With p the softmax and smoothing s
+    l_i = -(1 - s) log p_i[y_i] - s mean_k log p_i[k]: the label is the mixture of itself (1 - s)
+    and of all classes alike (s).
 
     Paper: of the smoothing, Rethinking the Inception Architecture,
     https://arxiv.org/abs/1512.00567 (section 7).
-    Differs from the paper: nothing.
+    Differs from the paper: nothing. Differs from torch where there are both weights and smoothing:
+    a pixel weighs what its label weighs. In torch each term of the mean over k weighs what class k
+    does, which draws every pixel towards the rarest class.
 
     Example:
         >>> loss = CrossEntropyLoss2d(ignore_index=255)
@@ -65,12 +67,7 @@ class CrossEntropyLoss2d(SegmentationLoss):
     def _total(self, logits: Tensor, labels: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
         """The weighted sum over pixels; `dim` is that of the classes."""
         log_probabilities = F.log_softmax(logits, dim)
-        weights = self.pixel_weights(labels, valid, logits.dtype)
-        total = -(picked(log_probabilities, labels, dim) * weights).sum()
-        if not self.label_smoothing:
-            return total
-        log_probabilities = log_probabilities.movedim(dim, -1)
-        if self.class_weights is not None:
-            log_probabilities = log_probabilities * self.class_weights.to(log_probabilities)
-        smooth = -(log_probabilities.mean(-1) * valid).sum()
-        return (1 - self.label_smoothing) * total + self.label_smoothing * smooth
+        values = picked(log_probabilities, labels, dim)
+        if self.label_smoothing:
+            values = values.lerp(log_probabilities.mean(dim), self.label_smoothing)
+        return -(values * self.pixel_weights(labels, valid, logits.dtype)).sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,8 @@ class RegionAwareLoss(SegmentationLoss):
     Raises:
         ValueError: If the state belongs to another number of classes.
     """
+
+    weighs_foreground: ClassVar[bool] = True
 
     confusion: Tensor
 

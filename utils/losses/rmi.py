@@ -58,7 +58,8 @@ class RMILoss(SegmentationLoss):
         bce_weight: The share of the binary cross-entropy in the sum.
 
     Raises:
-        ValueError: If a picture is too small for one window.
+        ValueError: If training pictures are too small for one window; in evaluation RMI_k is then
+            left out.
     """
 
     def __init__(
@@ -77,20 +78,24 @@ class RMILoss(SegmentationLoss):
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
-        self._check_size(*labels.shape[1:])
+        side = min(labels.shape[1:])
+        has_window = math.ceil(side / self.downsampling) >= self.radius
+        if self.training and not has_window:
+            raise ValueError(self._too_small(*labels.shape[1:]))
         classes = logits.shape[1]
         if classes == 2:
             logits = logits - logits.flip(1)
         mask = valid.unsqueeze(1).to(logits.dtype)
         truth = F.one_hot(labels, classes).movedim(-1, 1) * mask
-        bce = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(1)
+        entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(1)
+        bce = self.bce_weight * self.pixel_mean(entropy, labels, valid)
+        if not has_window:  # one small validation picture is no reason to end a run
+            return bce
         cells = torch.stack([self._pool(logits.sigmoid() * mask), self._pool(truth)], 2)
         points, present = self._windows(cells, self._pool(mask))
         unknown = unknown_part(points, present)
         region = self.class_mean(unknown, present.any(1, keepdim=True).expand_as(unknown))
-        return self.bce_weight * self.pixel_mean(bce, labels, valid) + (
-            1 - self.bce_weight
-        ) * classes * region.to(logits.dtype)
+        return bce + (1 - self.bce_weight) * classes * region.to(logits.dtype)
 
     def _windows(self, cells: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
         """All windows of cells.
@@ -110,13 +115,11 @@ class RMILoss(SegmentationLoss):
     def _pool(self, maps: Tensor) -> Tensor:
         return F.avg_pool2d(maps, self.downsampling, ceil_mode=True)
 
-    def _check_size(self, height: int, width: int) -> None:
+    def _too_small(self, height: int, width: int) -> str:
         side = min(height, width)
-        if math.ceil(side / self.downsampling) >= self.radius:
-            return
         fitting = (side - 1) // (self.radius - 1)
-        raise ValueError(
-            f"RMILoss: pictures of {height}x{width} pixels have no window of {self.radius}x"
+        return (
+            f"downsampling: pictures of {height}x{width} pixels have no window of {self.radius}x"
             f"{self.radius} cells of {self.downsampling}x{self.downsampling} pixels; use "
             + (f"downsampling {fitting}" if fitting else f"downsampling 1 and radius {side}")
             + f", or pictures of {(self.radius - 1) * self.downsampling + 1} pixels and more"

@@ -58,6 +58,8 @@ class TverskyLoss(OverlapLoss):
         super().__init__(
             class_weights, ignore_index, smooth=smooth, classes=classes, per_image=per_image
         )
+        if not alpha + beta:
+            raise ValueError("alpha: it and beta are both 0, so nothing would be learned")
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma
