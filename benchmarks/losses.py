@@ -1,8 +1,9 @@
 """Losses against each other: one small network, one budget, real pictures, intervals.
 
-Each loss trains the same U-Net from the same random start on the same batches; the last weights are
-scored, not the best ones, so that nothing is chosen on the validation pictures. Runs that are there
-already are not repeated, so that the command can be stopped and given again.
+Each loss trains the same network from the same random start on the same batches; the last weights
+are scored, not the best ones, so that nothing is chosen on the validation pictures. Runs that are
+there already are not repeated and a run that was cut off goes on, so that the command can be stopped
+and given again.
 
     python -m benchmarks.losses --data ../shared/data --set camvid [--only CrossEntropyLoss2d ...]
 """
@@ -28,6 +29,17 @@ def term(name: str, weight: float = 1.0, **args: Any) -> dict[str, Any]:
     """One loss of a sum."""
     return {"type": name, "weight": weight, "args": args}
 
+
+# Small and with a wide view: about a million weights, from random values.
+NETWORK = {
+    "type": "SMP",
+    "args": {
+        "architecture": "FPN",
+        "encoder_name": "tu-mobilenetv3_small_100",
+        "encoder_weights": None,
+        "options": {"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32},
+    },
+}
 
 # What the table calls it -> `loss` of the config. Where a loss has arguments they are its defaults.
 LOSSES: dict[str, list[dict[str, Any]]] = {
@@ -61,7 +73,7 @@ def main() -> None:
     parser.add_argument("--set", required=True, choices=SETS)
     parser.add_argument("--only", nargs="+", choices=LOSSES, default=list(LOSSES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--save-dir", default="saved/losses")
     arguments = parser.parse_args()
@@ -84,7 +96,7 @@ def result(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "config.json"
         config.write_text(json.dumps(tree(arguments, name, seed, folder), indent=4))
-        run("train.py", "--config", config, "--device", arguments.device)
+        run("train.py", "--config", config, "--resume", "auto", "--device", arguments.device)
         (checkpoint,) = folder.glob("run/*/last.pth")
         run("evaluate.py", "--model", checkpoint, "--json", report, "--device", arguments.device)
     return json.loads(report.read_text())
@@ -108,12 +120,12 @@ def tree(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -> d
         more["labels"] = "annotation_noisy"
     if dataset == "CarParts" and name == "RegionAwareLoss":
         more["foreground"] = "weight"
-    augmentation = {"augment": True, "base_size": 400, "crop_size": 160, "flip": True}
+    augmentation = {"augment": True, "base_size": 400, "crop_size": 256, "flip": True}
     common = {"data_dir": data_dir, "num_workers": 1}
     return {
         "name": "run",
         "seed": seed,
-        "arch": {"type": "UNet", "args": {"base_channels": 8}},
+        "arch": NETWORK,
         "train_loader": {
             "type": dataset,
             "args": {
