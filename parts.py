@@ -270,6 +270,8 @@ def _check_backbone(section: OptimizerSection, model: BaseModel) -> None:
     for key in ("backbone_rate", "layer_decay"):
         if getattr(section, key) is not None and not model.backbone_modules():
             raise ConfigError(f"optimizer.{key}", [f"{name} has no backbone; remove it"])
+        if getattr(section, key) is not None and model.freeze_backbone:
+            logger.warning("optimizer.%s: has no effect, as the backbone is frozen", key)
     if section.layer_decay is not None and len(backbone_layers(model.backbone_modules())) == 1:
         raise ConfigError(
             "optimizer.layer_decay",

@@ -2,8 +2,8 @@
 
 Each loss trains the same network from the same random start on the same batches; the last weights
 are scored, not the best ones, so that nothing is chosen on the validation pictures. Runs that are
-there already are not repeated and a run that was cut off goes on, so that the command can be stopped
-and given again.
+there already are not repeated and a run that was cut off goes on: the command can be stopped and
+given again.
 
     python -m benchmarks.losses --data ../shared/data --set camvid [--only CrossEntropyLoss2d ...]
 """

@@ -17,6 +17,7 @@ from tests.dataset_trees import (
     read,
     save,
 )
+from tests.training_runs import run, small_config
 from utils.augmentation import Augmentation
 
 
@@ -139,6 +140,32 @@ def test_feature_carparts_foreground_follows_the_augmentation(tree, ignore_index
             assert torch.equal(batch.foreground[counts], batch.labels[counts] == 1)
             assert 0 < counts.sum() < counts.numel()
             assert not batch.foreground[~counts].any()
+
+
+@pytest.mark.parametrize(
+    ("foreground", "loss", "words"),
+    [
+        ("weight", "CrossEntropyLoss2d", "its foreground is read, but no loss looks at it"),
+        (False, "RegionAwareLoss", "background_weight: has no effect"),
+        ("weight", "RegionAwareLoss", ""),
+    ],
+)
+def test_feature_carparts_foreground_that_nobody_uses(tree, caplog, foreground, loss, words):
+    config = small_config(tree)
+    config["train_loader"] = {
+        "type": "CarParts",
+        "args": {
+            "data_dir": str(tree), "split": "train", "foreground": foreground, "batch_size": 2,
+            "augment": True, "crop_size": 32, "num_workers": 0,
+        },
+    }  # fmt: skip
+    config["trainer"] |= {"val": False, "monitor": "off", "epochs": 1}
+    args = {"background_weight": 0.1} if loss == "RegionAwareLoss" else {}
+    config["loss"] = {"type": loss, "args": args}
+    assert run(tree, config)[0] == 0
+    said = [word for word in ("but no loss looks", "has no effect") if word in caplog.text]
+    assert len(said) == bool(words)
+    assert words in caplog.text
 
 
 def test_exception_carparts_foreground_with_other_pictures_in_it(tree):
