@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from base.base_dataloader import WorkerError
 from base.base_trainer import TrainingError
 from base.batches import Batch
 from trainer import Trainer
@@ -26,11 +27,15 @@ from utils.schedule import Schedule
 logger = logging.getLogger("train")
 
 LOWEST, HIGHEST = 1e-6, 10.0
+APART = 3  # suggestions that differ by more contradict each other
 DIVERGED = 4.0  # times the lowest loss so far: it will not come back
 FEWEST_POINTS = 10
 SMOOTHED = 1 / 40  # of the curve: the standard deviation of the kernel
 MOMENTUM = 0.9  # of the mean that decides where to stop
-LEAST_DESCENT = 0.02  # of the loss at the beginning
+LEAST_CHANGE = 0.02  # of the loss at the beginning; less is neither a descent nor a rise
+# Standard deviations of the noise that smoothing leaves. A rise is looked for at every point, so
+# that chance has more ways to look like one.
+DESCENT, RISE = 4, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +46,10 @@ class RateCurve:
         rates: (N,) of the config, rising by one factor from step to step.
         losses: (N,) before the step.
         smoothed: (N,) the losses without their noise, for the eye and for the slope.
-        steepest: The rate where the loss falls fastest; None if it never falls.
-        tenth: A tenth of the rate with the lowest loss; None if it never falls.
+        steepest: The rate where the loss falls fastest before it turns up; None if it does not
+            fall.
+        tenth: A tenth of the rate with the lowest loss before it turns up; None if it does not
+            fall.
     """
 
     rates: np.ndarray
@@ -150,19 +157,35 @@ def judge(rates: np.ndarray, losses: np.ndarray) -> RateCurve:
     if count < FEWEST_POINTS:
         return RateCurve(rates, losses, losses, None, None)
     width = max(1.0, count * SMOOTHED)
+    first = count // FEWEST_POINTS
     # What has left for good must not lift the points before it.
-    limit = max(losses[: count // FEWEST_POINTS].max(), np.median(losses))
+    limit = max(losses[:first].max(), np.median(losses))
     smoothed = smooth(losses.clip(max=limit), width)
-    low = int(smoothed.argmin())
-    start = smoothed[: count // FEWEST_POINTS].mean()
-    # Of few points it would be too small.
-    noise = np.std((losses.clip(max=limit) - smoothed)[: max(low + 1, count // 2)])
-    # The kernel leaves this much of the noise; of many points some are far out.
+    # Here it has to show, within bounds.
+    leaving = losses.clip(max=limit + (DIVERGED - 1) * (limit - losses.min()))
+    # By differences, which no descent widens; of the first half, as the second may be chaos.
+    noise = np.std(np.diff(leaving[: count // 2])) / np.sqrt(2)
+    # The kernel leaves this much of it.
     rest = noise / np.sqrt(2 * np.sqrt(np.pi) * width)
-    if start - smoothed[low] < max(LEAST_DESCENT * abs(start), 4 * rest):
+    least = LEAST_CHANGE * abs(smoothed[:first].mean())
+    risen = turn(smooth(leaving, width), max(least, RISE * rest))
+    low = int(smoothed[:risen].argmin())
+    start = smoothed[: min(first, low + 1)].mean()
+    if start - smoothed[low] <= max(least, DESCENT * rest):
         return RateCurve(rates, losses, smoothed, None, None)
     slope = np.gradient(smoothed, np.log10(rates))[: low + 1]
     return RateCurve(rates, losses, smoothed, float(rates[slope.argmin()]), float(rates[low] / 10))
+
+
+def turn(values: np.ndarray, rise: float) -> int:
+    """How many values come before one that is higher by a rise than the lowest so far.
+
+    Args:
+        values: (N,), at least one.
+        rise: What is no noise any more.
+    """
+    risen = values > np.minimum.accumulate(values) + rise
+    return int(risen.argmax()) if risen.any() else len(values)
 
 
 def smooth(values: np.ndarray, width: float) -> np.ndarray:
@@ -184,7 +207,7 @@ def find_rate(
 
     Args:
         config: The checked config.
-        parts: What a `Trainer` takes; its schedule is left out.
+        parts: What a `Trainer` takes, built without a schedule.
         device: Where the model is.
         n_gpu: How many GPUs share a batch.
         steps: Of the sweep.
@@ -193,8 +216,13 @@ def find_rate(
         Whether there is a rate to suggest.
 
     Raises:
-        DataError: If a file cannot be used.
+        ValueError: If a file cannot be used, or the rate of the config is 0.
     """
+    if not parts["optimizer"].defaults["lr"] > 0:
+        raise ValueError(
+            "optimizer.args.lr: is 0, and the rates of the groups keep their ratio to it while "
+            "they rise; give any rate above 0"
+        )
     settings = config.trainer
     # A name of its own: nothing here can be resumed.
     folder = RunFolder.create(settings.save_dir, settings.log_dir, f"{config.name}-find-lr")
@@ -210,7 +238,11 @@ def find_rate(
         sweep = RateSweep(
             **given, steps=steps, device=device, n_gpu=n_gpu, config=config, folder=folder, log=log
         )
-        curve = sweep.sweep()
+        try:
+            curve = sweep.sweep()
+        except WorkerError as error:
+            logger.error("%s", error)
+            return False
         picture = folder.path / "lr_finder.png"
         title = f"{config.name}: {config.arch.type}, {config.optimizer.type}"
         points = (curve.rates, curve.losses, curve.smoothed)
@@ -218,12 +250,12 @@ def find_rate(
         names = ("find_lr/rate", "find_lr/loss", "find_lr/smoothed_loss")
         for step, values in enumerate(zip(*points, strict=True)):
             log.scalars(dict(zip(names, map(float, values), strict=True)), step)
-        _report(curve, steps)
+        _report(curve, steps, config.tree)
         logger.info("Curve: %s", picture)
     return curve.steepest is not None
 
 
-def _report(curve: RateCurve, steps: int) -> None:
+def _report(curve: RateCurve, steps: int, tree: Mapping[str, Any]) -> None:
     if curve.steepest is None or curve.tenth is None:
         seen = f"{curve.rates[-1]:.2g}" if len(curve.rates) else f"{LOWEST:g}"
         logger.warning(
@@ -236,4 +268,22 @@ def _report(curve: RateCurve, steps: int) -> None:
         return
     logger.info("Suggested rate: %.2g, where the loss falls fastest.", curve.steepest)
     logger.info("A tenth of the rate with the lowest loss: %.2g.", curve.tenth)
-    logger.info("  -o optimizer.args.lr=%.2g", curve.steepest)
+    low, high = sorted((curve.steepest, curve.tenth))
+    if high > APART * low:
+        logger.info("They are more than %d times apart: take the smaller, or more steps.", APART)
+    logger.info("  -o %s", line_to_paste(curve.steepest, curve.tenth, tree))
+
+
+def line_to_paste(steepest: float, tenth: float, tree: Mapping[str, Any]) -> str:
+    """The override that sets the suggested rate; the smaller one where they contradict each other.
+
+    Args:
+        steepest: Where the loss falls fastest.
+        tenth: A tenth of the rate with the lowest loss.
+        tree: The config.
+    """
+    apart = max(steepest, tenth) > APART * min(steepest, tenth)
+    rate = min(steepest, tenth) if apart else steepest
+    # A schedule with a highest rate of its own does not look at the optimizer's.
+    own = ((tree.get("lr_scheduler") or {}).get("args") or {}).get("max_lr") is not None
+    return f"{'lr_scheduler.args.max_lr' if own else 'optimizer.args.lr'}={rate:.2g}"

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import train
-from lr_finder import HIGHEST, LOWEST, RisingRates, judge, smooth
+from base.base_dataloader import WorkerError
+from lr_finder import HIGHEST, LOWEST, RisingRates, judge, line_to_paste, smooth
 from tests.test_config import check
 from tests.test_trainer import small_config
 from utils.schedule import Schedule
@@ -47,6 +48,27 @@ def test_feature_a_curve_without_descent_suggests_nothing(seed, slope):
     assert curve.marks() == {}
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("count", [60, 100, 300])
+def test_feature_what_comes_after_the_curve_has_turned_up_does_not_count(count, noise):
+    # Of the straight pieces the fourth falls by far the fastest, but behind a rise.
+    places = np.log10([1e-6, 1e-3, 0.056, 0.3, 2, 10])
+    losses = np.interp(np.log10(rates_of(count)), places, [1.8, 1.75, 1.65, 2.0, 1.5, 1.7])
+    noises = noise * np.random.default_rng(0).standard_normal(count)
+    curve = judge(rates_of(count), losses + noises)
+    assert 5e-4 < curve.steepest < 0.056
+    assert np.log10(curve.tenth) == pytest.approx(np.log10(0.0056), abs=0.3)
+
+
+@pytest.mark.parametrize("level", [0.0, -1.0, 2.5])
+def test_feature_an_exactly_flat_curve_suggests_nothing(level):
+    assert judge(rates_of(100), np.full(100, level)).steepest is None
+
+
+def test_feature_a_curve_that_only_rises_suggests_nothing():
+    assert judge(rates_of(100), np.linspace(1, 3, 100)).steepest is None
+
+
 def test_feature_a_curve_that_is_cut_off_at_once_suggests_nothing():
     assert judge(rates_of(5), np.linspace(2, 1, 5)).steepest is None
 
@@ -58,6 +80,13 @@ def test_feature_smoothing_is_a_weighted_mean():
     theirs = gaussian_filter1d(values, 2.5, truncate=12)
     assert smooth(values, 2.5)[25:35] == pytest.approx(theirs[25:35], abs=1e-9)
     assert smooth(np.full(9, 3.0), 2.0) == pytest.approx(np.full(9, 3.0))
+
+
+def test_feature_line_to_paste():
+    assert line_to_paste(0.02, 0.03, {}) == "optimizer.args.lr=0.02"
+    assert line_to_paste(0.2, 0.036, {"lr_scheduler": None}) == "optimizer.args.lr=0.036"
+    tree = {"lr_scheduler": {"type": "OneCycleLR", "args": {"max_lr": 0.02}}}
+    assert line_to_paste(0.2, 0.1, tree) == "lr_scheduler.args.max_lr=0.2"
 
 
 def test_feature_rates_rise_by_one_factor_and_keep_their_ratio():
@@ -94,7 +123,7 @@ def test_smoke_the_program_draws_and_suggests(tmp_path, capsys, monkeypatch):
     assert find(tmp_path, "60") == 0
     words = capsys.readouterr().out
     (folder,) = (tmp_path / "saved" / "test-find-lr").iterdir()
-    suggested = float(words.split("-o optimizer.args.lr=")[1].split()[0])
+    suggested = float(words.split("Suggested rate: ")[1].split(",")[0])
     assert np.log10(suggested) == pytest.approx(-3, abs=0.3)
     assert "A tenth of the rate with the lowest loss: " in words
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -131,6 +160,52 @@ def test_feature_the_sweep_takes_the_steps_of_the_training(tmp_path, monkeypatch
     before, after, gradients = seen
     for old, new, gradient in zip(before, after, gradients, strict=True):
         torch.testing.assert_close(new, old - LOWEST * gradient, rtol=0, atol=1e-7)
+
+
+SCHEDULES = [
+    None,
+    {"type": "OneCycle"},
+    {"type": "OneCycleLR"},
+    {"type": "CyclicLR", "args": {"base_lr": 0.001, "max_lr": 0.1}},
+    {"type": "ReduceLROnPlateau", "warmup_epochs": 1},
+    {"type": "Poly", "args": {"warmup_epochs": 1}},
+]
+
+
+@pytest.mark.parametrize("section", SCHEDULES)
+def test_feature_the_schedule_is_left_out(tmp_path, monkeypatch, section):
+    used = []
+
+    def watch(self, images, labels, batch):
+        (group,) = self.optimizer.param_groups
+        used.append((group["lr"], group["momentum"]))
+        self.optimizer.step()
+        self.lr_scheduler.step()
+        return torch.tensor(1.0), labels
+
+    monkeypatch.setattr("trainer.Trainer.train_step", watch)
+    find(tmp_path, "12", lr_scheduler=section)
+    assert [rate for rate, _ in used] == pytest.approx(rates_of(12))
+    assert {momentum for _, momentum in used} == {0.9}
+
+
+def test_exception_a_rate_of_zero(tmp_path, capsys):
+    assert find(tmp_path, "20", optimizer={"type": "SGD", "args": {"lr": 0.0}}) == 2
+    words = capsys.readouterr().err
+    assert "optimizer.args.lr: is 0" in words
+    assert "Traceback" not in words
+    assert not (tmp_path / "saved").exists()
+
+
+def test_exception_a_worker_that_ends(tmp_path, monkeypatch, caplog):
+    def end(self, images, labels, batch):
+        raise WorkerError("a process that loads pictures has ended")
+
+    monkeypatch.setattr("trainer.Trainer.train_step", end)
+    assert find(tmp_path, "20") == 1
+    assert caplog.messages[-1] == "a process that loads pictures has ended"
+    (folder,) = (tmp_path / "saved" / "test-find-lr").iterdir()
+    assert "a process that loads pictures has ended" in (folder / "log.txt").read_text()
 
 
 def test_feature_a_sweep_that_diverges_is_cut_off(tmp_path, monkeypatch, caplog):

@@ -46,6 +46,11 @@ def sgd(lr=1.0, **kwargs):
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr, **kwargs)
 
 
+def two_groups():
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.01)]
+    return torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+
+
 def run(scheduler, steps):
     """(rate, momentum) that each optimizer step uses."""
     used = []
@@ -324,25 +329,107 @@ def test_feature_states_of_before_have_no_count():
     assert second.state_dict() == first.state_dict()
 
 
-def test_exception_torchs_schedules_do_not_stretch():
+@pytest.mark.parametrize("steps", [5, 20])
+def test_exception_torchs_schedules_do_not_stretch(steps):
     for name in ("OneCycleLR", "CosineAnnealingLR", "PolynomialLR"):
         state = schedule(name).state_dict()
         with pytest.raises(
-            ValueError, match=f"{name} was made for a run of .* cannot be stretched"
+            ValueError,
+            match=f"{name} was made for a run of .* cannot be stretched to .* Keep trainer.epochs",
         ):
-            schedule(name, epochs=12).load_state_dict(state, steps=5, epochs=1)
+            schedule(name, epochs=12, steps=steps).load_state_dict(state, steps=5, epochs=1)
+
+
+# --- resumed with another batch size
+
+
+def resume(first, second):
+    second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
+    second.load_state_dict(first.state_dict(), steps=0, epochs=0)
+
+
+FOLLOWING = [(name, ARGS.get(name, {}), None) for name in lr_scheduler.__all__] + [
+    ("OneCycleLR", {}, None),
+    ("CosineAnnealingLR", {}, "step"),
+    ("PolynomialLR", {"power": 2.0}, "step"),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), [(3, 12), (12, 3)])
+@pytest.mark.parametrize(("name", "args", "interval"), FOLLOWING)
+def test_feature_steps_of_another_size_are_counted_by_epochs(
+    name, args, interval, old, new, caplog
+):
+    keys = {"interval": interval, "warmup_epochs": 2.5}
+    first = schedule(name, args, steps=old, **keys)
+    drive(first, epochs=2, steps=old)
+    second = schedule(name, args, steps=new, **keys)
+    resume(first, second)
+    whole = [rate for ((rate, _),) in drive(schedule(name, args, steps=new, **keys), steps=new)]
+    rest = [rate for ((rate, _),) in drive(second, steps=new, first=2)]
+    assert rest == pytest.approx(whole[2 * new :], rel=1e-9)
+    (warning,) = caplog.messages
+    assert f"has {old} steps, one of this run {new}; it goes on at the same share" in warning
+    # Once more, from a checkpoint of the run that was moved: nothing is left to be done.
+    third = schedule(name, args, steps=new, **keys)
+    resume(second, third)
+    assert third.state_dict() == second.state_dict()
+    assert len(caplog.messages) == 1
+
+
+def test_feature_a_schedule_by_epoch_does_not_mind_steps_of_another_size(caplog):
+    args, keys = {"step_size": 2}, {"warmup_epochs": 2.5}
+    first = schedule("StepLR", args, steps=3, **keys)
+    drive(first, epochs=2, steps=3)
+    second = schedule("StepLR", args, steps=12, **keys)
+    resume(first, second)
+    whole = drive(schedule("StepLR", args, steps=12, **keys), steps=12)
+    assert drive(second, steps=12, first=2) == whole[24:]
+    assert not caplog.messages
+
+
+def test_feature_arguments_in_steps_go_on_counting_steps(caplog):
+    args = {"step_size": 10, "gamma": 0.5}
+    first = schedule("StepLR", args, steps=3, interval="step")
+    begun = drive(first, epochs=2, steps=3)
+    second = schedule("StepLR", args, steps=12, interval="step")
+    resume(first, second)
+    rates = [rate for ((rate, _),) in begun + drive(second, epochs=4, steps=12, first=2)]
+    assert rates == [0.1 * 0.5 ** (step // 10) for step in range(30)]
+    assert "its arguments count steps, and so it goes on where it was" in caplog.text
+
+
+# --- groups
 
 
 def test_feature_groups_keep_their_ratio_in_torchs_schedules():
-    for name in ("OneCycleLR", "CyclicLR"):
-        groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.01)]
-        moved = schedule(
-            name,
-            LIBRARY_ARGS.get(name, {}),
-            optimizer=torch.optim.SGD(groups, lr=0.1, momentum=0.9),
-        )
-        for (first, _), (second, _) in drive(moved):
+    for name in LIBRARY:
+        used = drive(schedule(name, LIBRARY_ARGS.get(name, {}), optimizer=two_groups()))
+        for (first, _), (second, _) in used:
             assert second == pytest.approx(first / 10)
+
+
+def test_feature_plateau_has_a_floor_for_each_group():
+    moved = schedule("ReduceLROnPlateau", {"patience": 0, "min_lr": 0.02}, optimizer=two_groups())
+    used = [[rate for rate, _ in groups] for groups in drive(moved)]
+    assert used[-1] == pytest.approx([0.02, 0.002])
+
+
+@pytest.mark.parametrize("name", ["CosineAnnealingLR", "CosineAnnealingWarmRestarts"])
+def test_exception_one_floor_for_groups_of_different_rates(name):
+    args = LIBRARY_ARGS.get(name, {})
+    with pytest.raises(
+        ConfigError, match='eta_min: .* use our schedule "Cosine" with min_factor 0.2'
+    ):
+        schedule(name, {**args, "eta_min": 0.02}, optimizer=two_groups())
+    with pytest.raises(ConfigError, match="with min_factor, a share of each rate"):
+        schedule(name, {**args, "eta_min": 0.2}, optimizer=two_groups())
+    moved = schedule(name, {**args, "eta_min": 0.02})
+    assert min(groups[0][0] for groups in drive(moved)) >= 0.02
+    ratio = [second / first for (first, _), (second, _) in drive(
+        schedule(name, {**args, "eta_min": 0.0}, optimizer=two_groups())
+    )]  # fmt: skip
+    assert ratio == pytest.approx([0.1] * 30)
 
 
 def test_feature_plateau_looks_at_the_monitored_figure():
@@ -379,6 +466,14 @@ def test_smoke_warm_up():
     assert WarmUp().factor(0) == 1
 
 
+def test_feature_the_shortest_warm_up_is_one_step():
+    used = [
+        rate for ((rate, _),) in drive(schedule("StepLR", {"step_size": 9}, warmup_epochs=0.01))
+    ]
+    assert used == pytest.approx([0.001] + [0.1] * 29)
+    assert schedule("Poly").warmup.steps == 0
+
+
 # --- the check of the config
 
 
@@ -407,6 +502,13 @@ def test_smoke_warm_up():
             "two warm-ups",
         ),
         ({"type": "OneCycleLR", "args": {"total_steps": 1}}, "args", "ends after 1 steps"),
+        ({"type": "OneCycleLR", "args": {"epochs": 2}}, "args.epochs", "half of a length; remove"),
+        ({"type": "OneCycleLR", "args": {"steps_per_epoch": 9}}, "args.steps_per_epoch", "remove"),
+        (
+            {"type": "ReduceLROnPlateau", "args": {"mode": "min"}},
+            "args.mode",
+            '"min", but trainer.monitor is "max Mean_IoU"; remove it',
+        ),
         ({"type": "StepLr"}, "type", "did you mean 'StepLR'"),
     ],
 )
@@ -432,6 +534,14 @@ def test_exception_plateau_with_nothing_to_look_at():
     tree["trainer"]["monitor"] = "off"
     (problem,) = problems_of(tree)
     assert 'trainer.monitor is "off"; name one' in problem
+
+
+@pytest.mark.parametrize("mode", ["max", None])
+def test_feature_plateau_may_repeat_the_mode_of_the_monitor(mode):
+    section = {"type": "ReduceLROnPlateau", "args": {"mode": mode}}
+    config = check({**minimal(), "lr_scheduler": section})
+    moved = schedule_of(config.lr_scheduler, config.trainer, sgd(), 5)
+    assert moved.scheduler.mode == "max"
 
 
 @pytest.mark.parametrize("name", [*lr_scheduler.__all__, *LIBRARY])

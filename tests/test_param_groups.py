@@ -13,6 +13,7 @@ from tests.test_config import check, minimal, problems_of
 from tests.test_models import CASES
 from utils.config_file import ConfigError
 from utils.param_groups import backbone_layers, decays, describe_groups, parameter_groups
+from utils.schedule_section import build_schedule
 
 # The smallest case of each class, and those that order their layers in ways of their own.
 NAMES = ["SMP/DPT", "SMP/Segformer", "SMP/UPerNet", "UperNet/timm", *models.__all__]
@@ -226,6 +227,21 @@ def test_smoke_describe_groups(caplog):
     assert ": rate 0.05, weight decay 0, " in lines[3]
 
 
+@pytest.mark.parametrize("kind", ["OneCycle", "OneCycleLR", "Poly"])
+def test_feature_the_rates_that_are_listed_are_those_of_the_config(kind):
+    tree = {**minimal(), "lr_scheduler": {"type": kind, "warmup_epochs": 1}}
+    tree["trainer"]["epochs"] = 4
+    tree["optimizer"] = {"type": "SGD", "args": {"lr": 0.5, "momentum": 0.9},
+                         "layer_decay": 0.9, "backbone_rate": 0.2}  # fmt: skip
+    optimizer = build_optimizer(check(tree), model_of("PSPNet"))
+    before = describe_groups(optimizer.param_groups)
+    build_schedule(check(tree), optimizer, 5)
+    assert describe_groups(optimizer.param_groups) == before
+    first, second = before.splitlines()[:2]
+    assert ": rate 0.5, " in first
+    assert ": rate 0.09, " in second
+
+
 # --- every optimizer of torch
 
 
@@ -240,6 +256,7 @@ def test_cardinality_optimizers():
 
 @pytest.mark.parametrize("name", PARTS["optimizer"].names())
 def test_smoke_every_optimizer_steps(name):
+    torch.manual_seed(0)  # of some weights a step is too small to be seen
     model = model_of("FCN8")
     optimizer = optimizer_of(model, name, {"lr": 0.01}, backbone_rate=0.1, layer_decay=0.9)
     before = [p.clone() for p in model.parameters()]

@@ -67,6 +67,8 @@ def parameter_groups(
                 groups[key]["weight_decay"] = 0.0
             if named:
                 groups[key]["name"] = place.name if decayed else f"{place.name}, no decay"
+                # A schedule may change all other rates of the group before its first step.
+                groups[key]["rate"] = rate * place.factor
         groups[key]["params"].append(parameter)
     return list(groups.values())
 
@@ -106,9 +108,9 @@ def backbone_layers(backbone: Iterable[nn.Module]) -> list[list[nn.Parameter]]:
 
 
 def describe_groups(groups: Iterable[dict[str, Any]]) -> str:
-    """A line for each group of an optimizer: its name, rate, weight decay and size."""
+    """A line for each named group: its name, configured rate, weight decay and size."""
     return "\n".join(
-        f"  {i}  {group['name']}: rate {group.get('initial_lr', group['lr']):.3g}, weight decay "
+        f"  {i}  {group['name']}: rate {group['rate']:.3g}, weight decay "
         f"{group['weight_decay']:g}, {sum(p.numel() for p in group['params'])} parameters"
         for i, group in enumerate(groups)
     )

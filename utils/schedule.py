@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, Literal
 
 from torch.optim import Optimizer
@@ -55,6 +56,7 @@ class Schedule:
         scheduler: Of ours or of torch.
         interval: Whether it moves with each optimizer step or each epoch.
         warmup: What stands in front of it.
+        iters_per_epoch: Optimizer steps an epoch; None where no run of another count is resumed.
     """
 
     def __init__(
@@ -63,12 +65,16 @@ class Schedule:
         *,
         interval: Literal["step", "epoch"] = "step",
         warmup: WarmUp | None = None,
+        iters_per_epoch: int | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.optimizer: Optimizer = scheduler.optimizer
         self.interval = interval
         self.warmup = warmup or WarmUp()
+        self.iters_per_epoch = iters_per_epoch
         self.steps = 0  # finished optimizer steps
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])  # most schedules say it, not all
         self._first = [_settings(group) for group in self.optimizer.param_groups]
         self._scale()
 
@@ -96,10 +102,14 @@ class Schedule:
         """Where the run stands, as plain data."""
         # A copy: some of torch's schedules hand over their own lists.
         own = copy.deepcopy(self.scheduler.state_dict())
-        return {**own, "type": self._name(), "steps": self.steps}
+        count = {"steps": self.steps, "iters_per_epoch": self.iters_per_epoch}
+        return {**own, "type": self._name(), **count}
 
     def load_state_dict(self, state: Mapping[str, Any] | None, *, steps: int, epochs: int) -> None:
         """Go on where a run stands; call it when the optimizer has its own state.
+
+        Where an epoch has another number of steps than in the checkpoint (another batch size, other
+        pictures), what counts them over the whole run goes on at the same share of its epochs.
 
         Args:
             state: What `state_dict()` returned; None where a checkpoint has none: the schedule is
@@ -115,10 +125,17 @@ class Schedule:
         if state is not None and kind != self._name():
             logger.warning("the checkpoint's schedule is %s, not %s", kind, self._name())
         groups = len(own.get("_last_lr", self._first))
+        old = own.pop("iters_per_epoch", None)
+        ratio = self._rescale(old)
         if state is None or kind != self._name() or groups != len(self._first):
             self._fast_forward(epochs if self.interval == "epoch" else self.steps)
+        elif ratio and self._follows_run(own, ratio):
+            self._warn(old, "it goes on at the same share of the epochs")
+            self._fast_forward(self.steps)
         else:
             self._check_length(own)
+            if ratio and self.interval == "step":
+                self._warn(old, "its arguments count steps, and so it goes on where it was")
             self.scheduler.load_state_dict(own)
             self._set_rates(self.scheduler.get_last_lr())
         self._scale()
@@ -159,14 +176,41 @@ class Schedule:
                 for _ in range(count):
                     self.scheduler.step()
 
+    def _rescale(self, old: int | None) -> Fraction | None:
+        """Count the finished steps in epochs of this run; how much longer these are, if at all."""
+        new = self.iters_per_epoch
+        if not old or not new or old == new:
+            return None
+        ratio = Fraction(new, old)
+        self.steps = round(self.steps * ratio)
+        return ratio
+
+    def _warn(self, old: int | None, what: str) -> None:
+        logger.warning(
+            "lr_scheduler: an epoch of the checkpoint has %s steps, one of this run %s; %s",
+            old,
+            self.iters_per_epoch,
+            what,
+        )
+
+    def _follows_run(self, state: Mapping[str, Any], ratio: Fraction) -> bool:
+        """Whether the schedule counts steps over a run of as many epochs as the checkpoint's."""
+        if isinstance(self.scheduler, ClosedForm):
+            return True
+        name = LENGTH.get(self._name())
+        if name is None or self.interval == "epoch":
+            return False
+        return bool(getattr(self.scheduler, name) == state[name] * ratio)
+
     def _check_length(self, state: Mapping[str, Any]) -> None:
         name = LENGTH.get(self._name())
         if name is None or state.get(name) == getattr(self.scheduler, name):
             return
         raise ValueError(
             f"lr_scheduler: {self._name()} was made for a run of {state.get(name)} {self.interval}s"
-            f", and cannot be stretched to {getattr(self.scheduler, name)}. Keep trainer.epochs as "
-            "it was, or begin a new run from the checkpoint with init_from"
+            f", and cannot be stretched to {getattr(self.scheduler, name)}. Keep trainer.epochs "
+            f"and lr_scheduler.args.{name} as they were, or begin a new run from the checkpoint "
+            "with init_from"
         )
 
     def _name(self) -> str:

@@ -88,11 +88,14 @@ def schedule_of(
         length = trainer.epochs * (iters_per_epoch if interval == "step" else 1)
         component = Component(section.type, _fill(section, optimizer, length, trainer.monitor))
         library = torch.optim.lr_scheduler
+        _check_floor(component, optimizer)
         scheduler = build(library, component, LRScheduler, "lr_scheduler", optimizer=optimizer)
         _check_reach(scheduler, length)
     steps = round(section.warmup_epochs * iters_per_epoch)
+    if section.warmup_epochs:
+        steps = max(1, steps)
     warmup = WarmUp(steps, section.warmup_mode, section.warmup_factor)
-    return Schedule(scheduler, interval=interval, warmup=warmup)
+    return Schedule(scheduler, interval=interval, warmup=warmup, iters_per_epoch=iters_per_epoch)
 
 
 def problems_of(section: ScheduleSection, sections: Mapping[str, Any]) -> list[str]:
@@ -136,6 +139,13 @@ def _key_problems(section: ScheduleSection, trainer: TrainerSection) -> list[str
             "lr_scheduler.type: ReduceLROnPlateau looks at the monitored figure, and "
             'trainer.monitor is "off"; name one, such as "max Mean_IoU"'
         )
+    mode, watched = section.args.get("mode"), trainer.monitor.partition(" ")[0]
+    if _plateau(section) and mode in ("min", "max") and watched not in ("off", mode):
+        problems.append(
+            f'lr_scheduler.args.mode: "{mode}", but trainer.monitor is "{trainer.monitor}"; remove '
+            "it, as it follows from trainer.monitor"
+        )
+    problems += _length_problems(section)
     if section.warmup_epochs > trainer.epochs:
         problems.append(
             f"lr_scheduler.warmup_epochs: {section.warmup_epochs:g} are more than the "
@@ -150,6 +160,18 @@ def _key_problems(section: ScheduleSection, trainer: TrainerSection) -> list[str
             "how long the warm-up is"
         )
     return problems
+
+
+def _length_problems(section: ScheduleSection) -> list[str]:
+    """Half of a length, which torch would ask the other half for."""
+    given = {name for name, value in section.args.items() if value is not None}
+    halves = sorted(given & {"epochs", "steps_per_epoch"})
+    if section.type != "OneCycleLR" or "total_steps" in given or len(halves) != 1:
+        return []
+    return [
+        f"lr_scheduler.args.{halves[0]}: is half of a length; remove it, as the length of the run "
+        "follows from trainer.epochs"
+    ]
 
 
 def default_interval(name: str) -> Literal["step", "epoch"]:
@@ -179,7 +201,7 @@ def _fill(
         args.setdefault(LENGTH[section.type], length)
     elif _plateau(section):
         args.setdefault("mode", monitor.partition(" ")[0])
-    for name in ("base_lr", "max_lr"):
+    for name in ("base_lr", "max_lr", "min_lr"):
         if isinstance(args.get(name), (int, float)):
             args[name] = [args[name] * ratio for ratio in _ratios(optimizer)]
     return args
@@ -191,13 +213,30 @@ def _ratios(optimizer: Optimizer) -> list[float]:
     return [group["lr"] / whole if whole else 1.0 for group in optimizer.param_groups]
 
 
+def _check_floor(component: Component, optimizer: Optimizer) -> None:
+    """One floor for all groups would let those with a smaller rate rise to it."""
+    floor, whole = component.args.get("eta_min", 0), optimizer.defaults["lr"]
+    if floor > 0 and len(set(_ratios(optimizer))) > 1:
+        share = f" {floor / whole:.3g}" if floor < whole else ", a share of each rate"
+        raise ConfigError(
+            "lr_scheduler.args",
+            [
+                f"eta_min: {component.type} has one floor for all groups of parameters, whatever "
+                f'their rate; use our schedule "Cosine" with min_factor{share}'
+            ],
+        )
+
+
 def _check_reach(scheduler: LRScheduler, length: int) -> None:
     """OneCycleLR raises an error when it is asked for a step beyond its last."""
     reach = getattr(scheduler, "total_steps", length)
     if reach < length:
         raise ConfigError(
             "lr_scheduler.args",
-            [f"OneCycleLR ends after {reach} steps, the run after {length}; leave out total_steps"],
+            [
+                f"OneCycleLR ends after {reach} steps, the run after {length}; leave out "
+                "total_steps, epochs and steps_per_epoch"
+            ],
         )
 
 
