@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from utils.command_line import add_overrides
+from utils.plain_text import plain_lines
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ as they are. The checkpoint says which model, which pictures and which classes.
 
 EPILOG = """
 exit code: 0 every picture was scored; 1 some could not be and are left out (each is named); 2
-nothing was done because of a mistake in config, data or command; 130 interrupted.
+nothing was scored because of a mistake in config, data or command; 130 interrupted.
 """
 
 
@@ -39,16 +40,18 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # names that a terminal cannot show
+    written: list[str] = []
     try:
         if arguments.json != "-":
-            return run(arguments, words)
+            return run(arguments, words, written)
         with contextlib.redirect_stdout(sys.stderr):
-            return run(arguments, words)
+            return run(arguments, words, written)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
+        done = f"written before: {', '.join(written)}" if written else "nothing was written"
+        print(f"\ninterrupted; {plain_lines(done)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read the report has seen enough; Python would complain when it ends.
@@ -88,8 +91,13 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run(arguments: argparse.Namespace, words: list[str]) -> int:
+def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> int:
     """Score, show, write; returns the exit code.
+
+    Args:
+        arguments: Of the command line.
+        words: What was typed.
+        written: Gets what is written, as soon as it is.
 
     Raises:
         ValueError: If something cannot be used or written.
@@ -118,24 +126,31 @@ def run(arguments: argparse.Namespace, words: list[str]) -> int:
     )
     try:
         if arguments.find_threshold is not None:
-            subject = search_threshold(subject, arguments.find_threshold)
+            subject = search_threshold(subject, arguments.find_threshold, written)
         evaluation = evaluate(subject, shlex.join(["python", "evaluate.py", *words]))
     except WorkerError as error:
         raise ValueError(str(error)) from None
     if arguments.json is not None:  # first: whoever reads the text may go before its end
         write_json(arguments.json, evaluation)
+        written.append("the JSON" if arguments.json == "-" else arguments.json)
     print(f"\n{text_of(evaluation)}\n", flush=True)
     if arguments.json not in (None, "-"):
         print(f"JSON: {arguments.json}", flush=True)
     if arguments.report is not None:
         page = write_report(arguments.report, evaluation, lambda index: look_at(subject, index))
+        written.append(str(page))
         print(f"Report: {page}", flush=True)
     allowed = len(subject.data.loader.bad) if subject.data.lenient else 0
     return 1 if len(evaluation.skipped) > allowed else 0
 
 
-def search_threshold(subject: Subject, figure: Figure) -> Subject:
+def search_threshold(subject: Subject, figure: Figure, written: list[str]) -> Subject:
     """Find the best threshold, say what it gains, keep it in the checkpoint.
+
+    Args:
+        subject: The model and the pictures.
+        figure: What the threshold is to be best for.
+        written: Gets what is written.
 
     Raises:
         ValueError: If there is none to find, or it cannot be written.
@@ -145,6 +160,7 @@ def search_threshold(subject: Subject, figure: Figure) -> Subject:
     check_searchable(subject)
     best = find_threshold(subject, figure)
     changed = keep_threshold(subject, figure, best)
+    written.append(f"the threshold {best.threshold:.4g} in {subject.checkpoint}")
     print(
         f"Best threshold for {figure} on {subject.data.split}: {best.threshold:.4g} "
         f"({best.score:.4f}, {best.score - best.score_at_half:+.4f} against 0.5); written into "

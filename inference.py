@@ -333,14 +333,16 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
     """
     import torch
 
-    from restore import restore
-    from utils.checkpoint import CheckpointError
+    from restore import restore_from
+    from utils.checkpoint import CheckpointError, load_checkpoint
     from utils.config_file import ConfigError
     from utils.predictor import Predictor
+    from utils.threshold import recorded_search
 
     device = parse_device(arguments.device)
     try:
-        model, meta = restore(arguments.model, device, arguments.config)
+        checkpoint = load_checkpoint(arguments.model)
+        model, meta = restore_from(checkpoint, arguments.model, device, arguments.config)
     except (CheckpointError, ConfigError) as error:
         raise InputError(str(error)) from error
     except torch.OutOfMemoryError:
@@ -349,6 +351,13 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
         raise InputError(
             f"{arguments.model} is for images of {meta.channels} channels and does not say how "
             "they are read"
+        )
+    searched = recorded_search(checkpoint).get("mode", arguments.mode)
+    if searched != arguments.mode:
+        print(
+            f"note: the threshold {meta.threshold:.4g} was chosen in mode {searched}; in mode "
+            f"{arguments.mode} another may be best",
+            file=sys.stderr,
         )
     predictor = Predictor(
         model, meta.mean, meta.std, device, mode=arguments.mode, threshold=meta.threshold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -105,12 +106,9 @@ def check_splits(
         ValueError: If they do not.
     """
     names = train_loader.source.classes
-    if 0 <= ignore_index < len(names):
-        logger.warning(
-            "ignore_index: %d is the class %r, whose pixels will not count",
-            ignore_index,
-            names[ignore_index],
-        )
+    ignored = ignored_class(names, ignore_index)
+    if ignored is not None:
+        logger.warning(ignored)
     if val_loader is None:
         return
     train, val = train_loader.source, val_loader.source
@@ -119,6 +117,14 @@ def check_splits(
         logger.warning(
             "val_loader: its pictures are normalised as in training, not by its own mean and std"
         )
+
+
+def ignored_class(names: Sequence[str], ignore_index: int) -> str | None:
+    """What has to be said where the ignored label is a class of the dataset."""
+    if not 0 <= ignore_index < len(names):
+        return None
+    name = names[ignore_index]
+    return f"ignore_index: {ignore_index} is the class {name!r}, whose pixels do not count"
 
 
 def check_same(train: BaseDataset, val: BaseDataset) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -180,6 +181,9 @@ def run_training(
         logger.warning("test_loader: training does not use it")
     device, n_gpu = choose_device(config, arguments.device)
 
+    if arguments.find_lr is not None:
+        # Once built, a schedule has changed rates and momenta, before any step.
+        config = dataclasses.replace(config, lr_scheduler=None)
     # Everything that can be wrong with data or model is found before a folder is made.
     parts = build_training(config, device, checkpoint)
     if arguments.find_lr is not None:
@@ -277,7 +281,8 @@ def build_training(
     if checkpoint is not None:
         check_resumable(model, checkpoint)
     losses = build_losses(config, meta.get("class_weights"))
-    rehearse(model, [loss for loss, _ in losses], train_loader, device)
+    accumulation_steps = config.trainer.accumulation_steps
+    rehearse(model, [loss for loss, _ in losses], train_loader, device, accumulation_steps)
     optimizer = build_optimizer(config, model)
     scheduler = build_schedule(config, optimizer, len(train_loader))
     return TrainingParts(model, losses, optimizer, scheduler, train_loader, val_loader, meta)
@@ -299,6 +304,8 @@ def describe_training(
         "binary": config.binary,
         "threshold": stored.get("threshold") if config.threshold == "search" else config.threshold,
     }
+    if config.threshold == "search" and "threshold_search" in stored:
+        meta["threshold_search"] = stored["threshold_search"]
     if wants_class_weights(config):
         meta["class_weights"] = stored.get("class_weights") or class_weights(count_labels(loader))
         pairs = zip(loader.source.classes, meta["class_weights"], strict=True)
@@ -425,6 +432,8 @@ def finish(config: Config, result: RunResult, loader: BaseDataLoader) -> None:
     paths = [shlex.quote(str(path)) for path in (result.checkpoint, images, logs)]
     ending = Path(loader.source.samples[0].image).suffix.lower()
     more = f" --extension {ending[1:]}" if ending and ending not in IMAGE_EXTENSIONS else ""
+    if config.trainer.val:
+        logger.info("  python evaluate.py --model %s", paths[0])
     logger.info("  python inference.py --model %s --images %s%s", *paths[:2], more)
     if config.trainer.tensorboard:
         logger.info("  tensorboard --logdir %s", paths[2])

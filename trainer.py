@@ -22,7 +22,7 @@ from utils.ema import averaged_copy
 from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
 from utils.normalize import normalize
 from utils.precision import MixedPrecision
-from utils.threshold import ThresholdSearch
+from utils.threshold import BestThreshold, ThresholdSearch, search_record
 from utils.visualize import Triple, comparison_grid
 
 logger = logging.getLogger(__name__)
@@ -288,6 +288,7 @@ class Trainer(BaseTrainer):
         if search is not None:
             best = search.best("Mean_IoU")
             self.meta["threshold"] = best.threshold
+            self.meta["threshold_search"] = self._record_of(best)
             figures |= figures_of(best.confusion)
         self.log.scalars(
             {
@@ -302,6 +303,19 @@ class Trainer(BaseTrainer):
             grid = comparison_grid(triples, self.palette, self.config.ignore_index)
             self.log.image("val/inputs_targets_predictions", grid, self.step)
         return figures
+
+    def _record_of(self, best: BestThreshold) -> dict[str, Any]:
+        """On what the threshold was chosen, for those who use it."""
+        assert self.val_loader is not None
+        loader = self.val_loader
+        return search_record(
+            best,
+            "Mean_IoU",
+            split="val",
+            mode="whole",
+            samples=[loader.source.samples[i] for i in loader.batches.indices.tolist()],
+            dataset=type(loader.source).__name__,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state of the run as plain data and tensors."""

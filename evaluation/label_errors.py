@@ -78,7 +78,14 @@ class LabelErrors:
         with np.errstate(invalid="ignore"):
             return self._sums * _UNIT / self._counts
 
-    def update(self, index: int, name: str, probabilities: Tensor, labels: Tensor) -> None:
+    def update(
+        self,
+        index: int,
+        name: str,
+        probabilities: Tensor,
+        labels: Tensor,
+        ids: Tensor | None = None,
+    ) -> None:
         """Look through a picture.
 
         Args:
@@ -86,11 +93,12 @@ class LabelErrors:
             name: Of the sample.
             probabilities: (K, H, W) of each class, any float type.
             labels: (H, W) integers in 0..K-1, or `ignore_index`.
+            ids: (H, W), the classes that are predicted; None: the most probable ones.
 
         Raises:
             ValueError: If the shapes do not belong together, or a label is no class.
         """
-        planes = self.planes(probabilities, labels)
+        planes = self.planes(probabilities, labels, ids)
         cells = (planes.given + 1).ravel()  # cell 0 takes the ignored pixels
         sums = np.bincount(cells, planes.p_given.ravel(), self.num_classes + 1)[1:]
         self._sums += np.floor(sums / _UNIT).astype(np.int64)
@@ -111,7 +119,7 @@ class LabelErrors:
         return [c.issue for c in itertools.islice(sure, limit)]
 
     @torch.no_grad()
-    def planes(self, probabilities: Tensor, labels: Tensor) -> Planes:
+    def planes(self, probabilities: Tensor, labels: Tensor, ids: Tensor | None = None) -> Planes:
         """What a picture's regions follow from.
 
         Raises:
@@ -130,7 +138,8 @@ class LabelErrors:
                 f"{int(strange.sum())} labels are neither in 0..{self.num_classes - 1} nor "
                 f"{self.ignore_index}"
             )
-        p_suggested, suggested = probabilities.max(0)
+        suggested = probabilities.argmax(0) if ids is None else ids.to(probabilities.device)
+        p_suggested = probabilities.gather(0, suggested.unsqueeze(0))[0]
         p_given = probabilities.gather(0, labels.where(counts, 0).unsqueeze(0))[0]
         given = labels.where(counts, -1)
         # These four leave the device, not K planes.
@@ -169,9 +178,9 @@ class Planes(NamedTuple):
 
     Attributes:
         given: (H, W) int32 labels, -1 where ignored.
-        suggested: (H, W) int32, the class of the largest probability.
+        suggested: (H, W) int32, the class that is predicted.
         p_given: (H, W) float32, the probability of the label; anything where it is ignored.
-        p_suggested: (H, W) float32, the largest probability.
+        p_suggested: (H, W) float32, the probability of that class.
     """
 
     given: np.ndarray

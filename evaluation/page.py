@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import page_cases, page_charts, page_figures
-from evaluation.page_pictures import MAX_SIDE
+from evaluation.page_figures import hexadecimal
+from evaluation.page_pictures import ERROR_COLOURS, IGNORED, MAX_SIDE, WRONG
 from evaluation.result import Evaluation, Look
 
 TEMPLATES = Path(__file__).with_name("templates")
-SCRIPTS = ("tables.js", "confusion.js", "lightbox.js", "zoom.js")
+SCRIPTS = ("tables.js", "confusion.js", "heat.js", "lightbox.js", "zoom.js")
 STYLES = ("page.css", "charts.css", "cases.css")
 
 
@@ -86,6 +87,9 @@ def _content(evaluation: Evaluation, look: Callable[[int], Look]) -> dict[str, A
         "matrix": page_charts.matrix(evaluation),
         "reliability": page_charts.reliability(evaluation),
         "cases": cases,
+        "has_intervals": page_figures.has_intervals(evaluation),
+        "wrong_colour": hexadecimal(ERROR_COLOURS[WRONG]),
+        "ignored_colour": hexadecimal(ERROR_COLOURS[IGNORED]),
         "max_side": MAX_SIDE,
         "data": {
             "classes": [page_figures.clean(name) for name in evaluation.classes],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -15,6 +15,7 @@ from evaluation.result import Evaluation, ImageScore, LabelIssue, Look
 
 NUM_IMAGES = 8  # worst, and as many best
 NUM_ISSUES = 24
+PER_PAIR = 3  # issues of one pair of classes, before others come
 NUM_CHIPS = 8
 CROP_SIDE = 520  # pixels of an embedded part of a picture
 CONTEXT = 0.6  # of a region's sides, shown around it
@@ -37,6 +38,7 @@ class Case(NamedTuple):
 
     Attributes:
         key: Its place on the page.
+        place: That of the picture in the dataset.
         name: Of the sample.
         facts: Figures in words.
         size: (width, height) of the embedded pictures.
@@ -49,6 +51,7 @@ class Case(NamedTuple):
     """
 
     key: str
+    place: int
     name: str
     facts: str
     size: tuple[int, int]
@@ -67,27 +70,26 @@ class Cases(NamedTuple):
         worst: The worst first.
         best: The best first.
         issues: Likely label errors.
-        more_issues: Those that are not shown.
-        indices: Place in the dataset of `worst` and `best`.
+        more_issues: Class of the label and suggested class of those that are not shown, with their
+            number, the most frequent first.
     """
 
     worst: Sequence[Case]
     best: Sequence[Case]
     issues: Sequence[Case]
-    more_issues: int
-    indices: Sequence[int]
+    more_issues: Sequence[tuple[tuple[int, int], int]]
 
     def places(self) -> dict[int, str]:
         """Place in the dataset -> place on the page."""
-        shown = [*self.worst, *self.best]
-        return {index: case.key for index, case in zip(self.indices, shown, strict=True)}
+        return {case.place: case.key for case in (*self.worst, *self.best)}
 
 
 class _Plan(NamedTuple):
     key: str
     place: int
-    score: ImageScore | None
-    issue: LabelIssue | None
+    name: str
+    facts: str
+    issue: LabelIssue | None = None
 
 
 def choose(images: Sequence[ImageScore]) -> tuple[list[ImageScore], list[ImageScore]]:
@@ -98,20 +100,48 @@ def choose(images: Sequence[ImageScore]) -> tuple[list[ImageScore], list[ImageSc
     return ranked[:num_worst], ranked[len(ranked) - num_best :][::-1]
 
 
+def choose_issues(issues: Sequence[LabelIssue]) -> tuple[list[LabelIssue], list[LabelIssue]]:
+    """The label errors to show, and the others.
+
+    A mistake that a model makes everywhere would fill the page: of a pair of classes the first few
+    come, then those of others, and what is left only then; each part in the order of `issues`.
+    """
+    seen: Counter[tuple[int, int]] = Counter()
+    first: list[LabelIssue] = []
+    later: list[LabelIssue] = []
+    for issue in issues:
+        pair = issue.given, issue.suggested
+        seen[pair] += 1
+        (first if seen[pair] <= PER_PAIR else later).append(issue)
+    ordered = first + later
+    return ordered[:NUM_ISSUES], ordered[NUM_ISSUES:]
+
+
 def make_cases(evaluation: Evaluation, look: Callable[[int], Look]) -> Cases:
     """Look at every picture that the page shows, once."""
     worst, best = choose(evaluation.images)
-    shown = evaluation.issues[:NUM_ISSUES]
+    shown, hidden = choose_issues(evaluation.issues)
     plans = [
-        *(_Plan(f"worst-{n}", image.index, image, None) for n, image in enumerate(worst, 1)),
-        *(_Plan(f"best-{n}", image.index, image, None) for n, image in enumerate(best, 1)),
-        *(_Plan(f"issue-{n}", issue.index, None, issue) for n, issue in enumerate(shown, 1)),
+        *_image_plans("worst", worst),
+        *_image_plans("best", best),
+        *_issue_plans(shown, evaluation.classes),
     ]
-    cases = _encode_all(plans, _shoot_all(plans, look, evaluation.ignore_index), evaluation)
+    cases = _encode_all(plans, _shoot_all(plans, look), evaluation)
     first, last = len(worst), len(worst) + len(best)
-    places = [plan.place for plan in plans[:last]]
-    return Cases(cases[:first], cases[first:last], cases[last:],
-                 len(evaluation.issues) - len(shown), places)  # fmt: skip
+    more = Counter((issue.given, issue.suggested) for issue in hidden).most_common()
+    return Cases(cases[:first], cases[first:last], cases[last:], more)
+
+
+def _image_plans(kind: str, images: Sequence[ImageScore]) -> Iterator[_Plan]:
+    for n, image in enumerate(images, 1):
+        facts = f"mIoU {percent(image.mean_iou)}, accuracy {percent(image.pixel_accuracy)}"
+        yield _Plan(f"{kind}-{n}", image.index, image.name, facts)
+
+
+def _issue_plans(issues: Sequence[LabelIssue], classes: Sequence[str]) -> Iterator[_Plan]:
+    for n, issue in enumerate(issues, 1):
+        facts = f"label {classes[issue.given]}, suggested {classes[issue.suggested]}"
+        yield _Plan(f"issue-{n}", issue.index, issue.name, facts, issue)
 
 
 class _Taken(NamedTuple):
@@ -119,9 +149,7 @@ class _Taken(NamedTuple):
     full: tuple[int, int]
 
 
-def _shoot_all(
-    plans: Sequence[_Plan], look: Callable[[int], Look], ignore_index: int
-) -> dict[str, _Taken]:
+def _shoot_all(plans: Sequence[_Plan], look: Callable[[int], Look]) -> dict[str, _Taken]:
     by_index = defaultdict(list)
     for plan in plans:
         by_index[plan.place].append(plan)
@@ -187,19 +215,12 @@ def _encode_all(
 def _case(plan: _Plan, taken: _Taken, evaluation: Evaluation, side: int) -> Case:
     shot, full = taken
     views = encode(shot, evaluation.palette, evaluation.ignore_index, side)
+    if plan.issue:
+        views = [view for view in views if view.kind != "error"]  # outlined in the others
     size = fitting(shot.label.shape[0], shot.label.shape[1], side)
     chips = _chips(shot, evaluation)
-    if plan.score is not None:
-        score = plan.score
-        facts = f"mIoU {percent(score.mean_iou)}, accuracy {percent(score.pixel_accuracy)}"
-        return Case(plan.key, score.name, facts, size, full, views, chips[:NUM_CHIPS],
-                    max(0, len(chips) - NUM_CHIPS))  # fmt: skip
-    assert plan.issue is not None
-    issue = plan.issue
-    given, suggested = evaluation.classes[issue.given], evaluation.classes[issue.suggested]
-    facts = f"label {given}, suggested {suggested}"
-    return Case(plan.key, issue.name, facts, size, full, views[:3], chips[:NUM_CHIPS],
-                max(0, len(chips) - NUM_CHIPS), shot.outline, issue)  # fmt: skip
+    return Case(plan.key, plan.place, plan.name, plan.facts, size, full, views, chips[:NUM_CHIPS],
+                max(0, len(chips) - NUM_CHIPS), shot.outline, plan.issue)  # fmt: skip
 
 
 def _chips(shot: Shot, evaluation: Evaluation) -> list[Chip]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,8 @@ STEPS = 41  # levels of a scale
 LIGHT_GROUND, DARK_GROUND = "#ffffff", "#17191e"  # of cells without a pixel
 TABLE_CLASSES = 25  # up to here the matrix is a table with a number in each cell
 SAFE_INTEGER = 2**53  # beyond it a browser's numbers lose counts
-EVEN = 0.01  # below this difference of confidence and accuracy nobody is called overconfident
+EVEN = 0.01  # below this distance of confidence and accuracy a model is called neither
+APART = 0.1  # of two mean confidences, from where on one of them is called the surer
 
 
 class Level(NamedTuple):
@@ -104,48 +105,73 @@ def sparse_rows(counts: np.ndarray) -> list[list[int | str]]:
 
 
 class Bar(NamedTuple):
-    """A bin of the reliability diagram; shares are 0..1."""
+    """A bin of the reliability diagram that has pixels; shares are 0..1."""
 
     low: float
     high: float
     pixels: int
-    share: float
     height: float  # of its bar in the histogram, 1 for the fullest bin
-    confidence: float | None
-    accuracy: float | None
+    confidence: float
+    accuracy: float
+
+
+class Group(NamedTuple):
+    """Pixels together: their share of all, how sure the model is of them, how many are right."""
+
+    share: float
+    confidence: float
+    accuracy: float
 
 
 class Reliability(NamedTuple):
-    """The reliability diagram."""
+    """The reliability diagram.
+
+    Attributes:
+        bars: Its bins.
+        verdict: What the model is, in words.
+        groups: What the verdict rests on: all pixels, or those of which the model is not sure
+            enough and those of which it is too sure, the less sure ones first.
+    """
 
     bars: list[Bar]
-    confidence: float
-    accuracy: float
     verdict: str
+    groups: list[Group]
 
 
 def reliability(evaluation: Evaluation) -> Reliability | None:
     """The diagram; None without a pixel."""
-    bins = [b for b in evaluation.calibration if b.count]
-    total = sum(b.count for b in bins)
-    if not total:
-        return None
-    most = max(b.count for b in bins)
+    most = max((b.count for b in evaluation.calibration), default=0)
     bars = [
-        Bar(b.low, b.high, b.count, b.count / total, b.count / most, b.confidence, b.accuracy)
+        Bar(b.low, b.high, b.count, b.count / most, b.confidence, b.accuracy)
         for b in evaluation.calibration
+        if b.count and b.confidence is not None and b.accuracy is not None
     ]
-    confidence = sum(b.count * (b.confidence or 0.0) for b in bins) / total
-    accuracy = sum(b.count * (b.accuracy or 0.0) for b in bins) / total
-    return Reliability(bars, confidence, accuracy, _verdict(confidence - accuracy))
+    return Reliability(bars, *_verdict(bars)) if bars else None
 
 
-def _verdict(gap: float) -> str:
-    if abs(gap) < EVEN:
-        return "about as sure as it should be"
-    return "overconfident" if gap > 0 else "underconfident"
+def _verdict(bars: Sequence[Bar]) -> tuple[str, list[Group]]:
+    total = sum(bar.pixels for bar in bars)
+    everything = _group(bars, total)
+    gap = everything.confidence - everything.accuracy
+    # The distances of the bins, which in `gap` may cancel: ECE.
+    distance = sum(bar.pixels * abs(bar.confidence - bar.accuracy) for bar in bars) / total
+    if distance < EVEN:
+        return "about as sure as it should be", [everything]
+    if distance < 2 * abs(gap):
+        return ("overconfident" if gap > 0 else "underconfident"), [everything]
+    careful = _group([bar for bar in bars if bar.confidence <= bar.accuracy], total)
+    too_sure = _group([bar for bar in bars if bar.confidence > bar.accuracy], total)
+    if too_sure.confidence - careful.confidence >= APART:
+        words = "too careful where it is unsure, too sure where it is sure"
+    elif careful.confidence - too_sure.confidence >= APART:
+        words = "too sure where it is unsure, too careful where it is sure"
+    else:
+        words = "too careful in some places, too sure in others"
+    return words, sorted((careful, too_sure), key=lambda group: group.confidence)
 
 
-def ticks() -> list[dict[str, Any]]:
-    """Shares that the legend of the scale names, with their levels."""
-    return [{"share": share, "level": level(share)} for share in (0, 0.01, 0.05, 0.2, 0.5, 1)]
+def _group(bars: Sequence[Bar], total: int) -> Group:
+    pixels = sum(bar.pixels for bar in bars)
+    confidence = sum(bar.pixels * bar.confidence for bar in bars) / pixels
+    accuracy = sum(bar.pixels * bar.accuracy for bar in bars) / pixels
+    return Group(pixels / total, confidence, accuracy)

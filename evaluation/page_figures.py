@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation.result import Evaluation
+from utils.plain_text import one_line
 
 NUM_PAIRS = 12  # in each of the two lists
 NOTHING = "–"
@@ -93,10 +94,7 @@ def sortable(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
 
 
-FILTERS = {"percent": percent, "number": number, "sortable": sortable}
-
-# Characters that cannot be shown, or that turn the text around them.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_JOINT = re.compile(r"(?<=[_\-/.])(?=.)", re.DOTALL)
 
 
 def clean(value: object) -> object:
@@ -105,8 +103,16 @@ def clean(value: object) -> object:
     Markup is the page's own and stays.
     """
     if isinstance(value, str) and not hasattr(value, "__html__"):
-        return _UNSEEN.sub("\ufffd", value)
+        return one_line(value)
     return value
+
+
+def parts(name: str) -> list[str]:
+    """The pieces of a name between which a line may end: `["sign_", "symbol"]`."""
+    return _JOINT.split(name)
+
+
+FILTERS = {"percent": percent, "number": number, "sortable": sortable, "parts": parts}
 
 
 def cards(evaluation: Evaluation) -> list[Card]:
@@ -163,8 +169,16 @@ def _known(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-def _known_interval(interval: tuple[float, float] | None) -> tuple[float, float] | None:
-    return interval if interval and all(map(math.isfinite, interval)) else None
+def _known_interval(interval: Sequence[float | None] | None) -> tuple[float, float] | None:
+    low, high = map(_known, interval or (None, None))
+    return None if low is None or high is None else (low, high)
+
+
+def has_intervals(evaluation: Evaluation) -> bool:
+    """Whether any figure of the page has an interval; few pictures give none."""
+    of_classes = evaluation.intervals.get("Class_IoU") or ()
+    of_cards = (evaluation.intervals.get(key) for key, _, _ in CARDS)
+    return any(map(_known_interval, (*of_cards, *of_classes)))
 
 
 def _absent(evaluation: Evaluation) -> list[int]:
@@ -179,7 +193,12 @@ def absent_classes(evaluation: Evaluation) -> list[str]:
 
 def colours(evaluation: Evaluation) -> list[str]:
     """The palette for style sheets."""
-    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in evaluation.palette]
+    return list(map(hexadecimal, evaluation.palette))
+
+
+def hexadecimal(colour: Sequence[int]) -> str:
+    """A colour for style sheets: `#e62828`."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def confused_pairs(evaluation: Evaluation) -> dict[str, list[Confused]]:

@@ -16,8 +16,9 @@ from utils.palette import colorize
 MAX_SIDE = 900  # pixels of an embedded picture
 JPEG_QUALITY = 85
 
-# Laid over the faint picture: right, wrong, ignored, with their opacity.
-ERROR_COLOURS = ((0, 0, 0), (230, 40, 40), (128, 128, 128))
+# Laid over the faint grey picture: right, wrong, ignored, with their opacity. Red and blue can be
+# told from grey and from each other, also without red and green.
+ERROR_COLOURS = ((0, 0, 0), (230, 40, 40), (60, 120, 240))
 ERROR_OPACITY = (0, 235, 170)
 RIGHT, WRONG, IGNORED = range(3)
 

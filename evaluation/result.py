@@ -104,7 +104,7 @@ class Evaluation:
         figures: Figures by name: scalars (NaN where undefined), and `Class_...`, lists of K numbers
             with None for a class that does not occur.
         intervals: Figure -> 95 % interval (low, high) over the pictures; of `Class_IoU` a list of
-            K pairs, None for a class that does not occur.
+            K pairs. None where there is no interval, see `bootstrap_intervals()`.
         confusion: Pixel counts (K, K) int64; rows are labels, columns predictions.
         calibration: Pixels by confidence.
         images: Every picture that counts, in the order of the dataset.

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from base.batches import Batch
+from evaluation.notes import notes_of
 from evaluation.result import Evaluation, Look, Skipped
 from evaluation.scores import Scores
 from evaluation.subject import Subject
@@ -50,8 +51,8 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
         command: What was typed.
 
     Raises:
-        ValueError: If no picture could be scored.
-        DataError: If more than one picture in twenty cannot be read.
+        ValueError: If no picture could be scored, or none has a pixel that counts.
+        DataError: If more than one picture, and more than one in twenty, cannot be read.
     """
     date, started = datetime.datetime.now().astimezone(), time.perf_counter()
     scores = Scores(subject.data.loader.source, subject.num_classes, subject.data.ignore_index)
@@ -60,6 +61,7 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
         ids = decide(prediction.logits[None], subject.threshold)[0]
         probabilities = prediction.logits.softmax(0)
         scores.update(prediction.index, probabilities, ids.cpu(), prediction.labels)
+    results = scores.results()
     samples = subject.data.loader.source.samples
     left_out = sorted({**subject.data.loader.bad, **failed}.items())
     return Evaluation(
@@ -72,7 +74,7 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
         classes=subject.meta.classes,
         palette=subject.meta.palette[: subject.num_classes],
         ignore_index=subject.data.ignore_index,
-        **scores.results()._asdict(),
+        **results._asdict(),
         skipped=[Skipped(samples[index].name, reason) for index, reason in left_out],
         seconds=time.perf_counter() - started,
         device=_name(subject.predictor.device),
@@ -83,30 +85,9 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
             "numpy": np.__version__,
             "opencv": cv2.__version__,
         },
-        notes=tuple(notes_of(subject)),
+        notes=tuple(notes_of(subject, results)),
         command=command,
     )
-
-
-def notes_of(subject: Subject) -> Iterator[str]:
-    """What has to be said wherever the figures are shown."""
-    if subject.threshold is not None and subject.searched_on == subject.data.split:
-        yield (
-            f"The threshold {subject.threshold:.4g} was chosen on this split ("
-            f"{subject.data.split}), so its figures are optimistic; report those of another split."
-        )
-    if subject.predictor.mode != "whole":
-        yield (
-            f"Predicted in mode {subject.predictor.mode}; the figures of the training are of mode "
-            "whole."
-        )
-    dataset = subject.data.loader.source
-    if dataset.problems:
-        many = dataset.lost != 1
-        yield (
-            f"{dataset.lost} picture{'s' * many} that lists or folders name "
-            f"{'are' if many else 'is'} not there or incomplete."
-        )
 
 
 def look_at(subject: Subject, index: int) -> Look:

@@ -18,6 +18,7 @@ from utils.image_scores import class_counts, image_mean_ious, mean_image_iou
 from utils.metrics import SegmentationMetrics, figures_of
 
 LABEL_ISSUES = 100  # more than anybody looks at
+NO_PICTURE = "no picture could be scored; each is named above with the reason"
 
 
 class Results(NamedTuple):
@@ -68,17 +69,17 @@ class Scores:
         self._counts[index] = class_counts(confusion)
         self._sizes[index] = (labels.shape[0], labels.shape[1])
         self._boundary.update(ids, labels)
-        self._calibrate(probabilities, labels)
-        self._errors.update(index, self.dataset.samples[index].name, probabilities, labels)
+        self._calibrate(probabilities, ids, labels)
+        self._errors.update(index, self.dataset.samples[index].name, probabilities, labels, ids)
 
-    def _calibrate(self, probabilities: Tensor, labels: Tensor) -> None:
+    def _calibrate(self, probabilities: Tensor, ids: Tensor, labels: Tensor) -> None:
         device = probabilities.device
         if device.type not in self._calibration:
             self._calibration[device.type] = CalibrationMetrics(
                 ignore_index=self.ignore_index, device=device
             )
         self._calibration[device.type].update_probabilities(
-            probabilities[None], labels[None].to(device)
+            probabilities[None], labels[None].to(device), ids[None].to(device)
         )
 
     def results(self) -> Results:
@@ -88,7 +89,12 @@ class Scores:
             ValueError: If nothing was.
         """
         if not self._counts:
-            raise ValueError("no picture could be scored; each is named above with the reason")
+            raise ValueError(NO_PICTURE)
+        if not self._confusion.any():
+            raise ValueError(
+                f"no pixel of the {len(self._counts)} pictures counts: all are labelled "
+                f"{self.ignore_index}, which is ignore_index"
+            )
         places = sorted(self._counts)  # the same figures for any size of batches
         counts = np.stack([self._counts[index] for index in places])
         calibrated = CalibrationMetrics(ignore_index=self.ignore_index)

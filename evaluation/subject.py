@@ -11,7 +11,9 @@ import torch
 from evaluation.data import Data, check_dataset, open_data, read_tree
 from restore import Meta, restore_from
 from utils.checkpoint import load_checkpoint
+from utils.pairing import Sample
 from utils.predictor import Predictor
+from utils.threshold import recorded_search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,10 @@ class Subject:
         data: The pictures.
         threshold: Of two classes, the probability from which on a pixel is of the second; None:
             the more probable class is predicted.
-        searched_on: The split that the threshold was chosen on, if it was.
+        searched: Where the threshold comes from, see `search_record()`; empty if it was not found
+            by a search.
+        as_trained: Whether the checkpoint's own config names these pictures.
+        monitored: Whether this epoch was chosen for its figure on the validation pictures.
     """
 
     checkpoint: str
@@ -35,7 +40,15 @@ class Subject:
     meta: Meta
     data: Data
     threshold: float | None = None
-    searched_on: str | None = None
+    searched: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    as_trained: bool = True
+    monitored: bool = False
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The pictures of the split."""
+        loader = self.data.loader
+        return [loader.source.samples[index] for index in loader.batches.indices.tolist()]
 
     @property
     def num_classes(self) -> int:
@@ -77,15 +90,18 @@ def open_subject(
         meta=meta,
         data=data,
         threshold=meta.threshold,
-        searched_on=_searched_on(checkpoint),
+        searched=recorded_search(checkpoint),
+        as_trained=tree[data.section] == (checkpoint.get("config") or {}).get(data.section),
+        monitored=_was_chosen(checkpoint),
     )
 
 
-def _searched_on(checkpoint: Mapping[str, Any]) -> str | None:
-    """The split whose labels have chosen the threshold, if any have."""
-    record = (checkpoint.get("meta") or {}).get("threshold_search")
-    if record is not None:
-        split: str = record["split"]
-        return split
-    # Training chooses it on the pictures that it validates on.
-    return "val" if (checkpoint.get("config") or {}).get("threshold") == "search" else None
+def _was_chosen(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether this epoch was the best of its training, by a figure of its validation."""
+    trainer = (checkpoint.get("config") or {}).get("trainer") or {}
+    epoch = checkpoint.get("epoch")
+    return (
+        checkpoint.get("monitor_best") is not None
+        and trainer.get("val", True)
+        and checkpoint.get("best_epoch", epoch) == epoch
+    )

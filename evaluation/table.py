@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tabulate import tabulate
 
 from evaluation.result import Evaluation
+from utils.plain_text import one_line
 
 SHOWN = 3  # pairs, pictures
 NAME_WIDTH = 24
@@ -36,17 +36,18 @@ def text_of(evaluation: Evaluation) -> str:
         class_table(evaluation),
         overall_table(evaluation),
         "\n".join((*confusions(evaluation), *worst(evaluation))),
-        "\n".join((*evaluation.notes, *skipped(evaluation))),
+        "\n".join((*map(one_line, evaluation.notes), *skipped(evaluation))),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
 def headline(evaluation: Evaluation) -> str:
     """What was scored, on what, how."""
-    pixels = int(evaluation.confusion.sum())
+    pixels, pictures = int(evaluation.confusion.sum()), len(evaluation.images)
     text = (
         f"{evaluation.arch} on {evaluation.dataset}, {evaluation.split}: "
-        f"{len(evaluation.images)} pictures, {pixels:,} labelled pixels, mode {evaluation.mode}"
+        f"{pictures} picture{'s' * (pictures != 1)}, {pixels:,} labelled "
+        f"pixel{'s' * (pixels != 1)}, mode {evaluation.mode}"
     )
     if evaluation.threshold is not None:
         text += f", threshold {evaluation.threshold:.4g}"
@@ -85,8 +86,8 @@ def overall_table(evaluation: Evaluation) -> str:
     for key, name in OVERALL:
         value = evaluation.figures[key]
         shown = f"{value:.4f}" if value == value else NOTHING
-        low, high = evaluation.intervals.get(key) or (math.nan, math.nan)
-        rows.append((name, shown, f"{low:.4f} - {high:.4f}" if low == low else ""))
+        interval = evaluation.intervals.get(key)
+        rows.append((name, shown, "{:.4f} - {:.4f}".format(*interval) if interval else ""))
     headers = ("", "figure", "95 % over pictures")
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "left"))
 
@@ -111,7 +112,7 @@ def worst(evaluation: Evaluation) -> Iterator[str]:
     """The pictures with the lowest mean IoU."""
     scored = [(image.mean_iou, image) for image in evaluation.images if image.mean_iou is not None]
     for score, image in sorted(scored, key=lambda pair: pair[0])[:SHOWN]:
-        yield f"worst: {image.name}: mean IoU {score:.4f}"
+        yield f"worst: {one_line(image.name)}: mean IoU {score:.4f}"
 
 
 def skipped(evaluation: Evaluation) -> Sequence[str]:
@@ -133,4 +134,5 @@ def _interval(pair: Sequence[float] | None) -> str:
 
 
 def _cut(name: str) -> str:
+    name = one_line(name)
     return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 3] + "..."

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 from evaluation.run import predictions
+from evaluation.scores import NO_PICTURE
 from evaluation.subject import Subject
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.decision import probability_of_second
-from utils.threshold import BestThreshold, Figure, ThresholdSearch
+from utils.threshold import BestThreshold, Figure, ThresholdSearch, search_record
 
 
 def check_searchable(subject: Subject) -> None:
@@ -37,17 +38,25 @@ def find_threshold(subject: Subject, figure: Figure) -> BestThreshold:
     """The threshold that is best for a figure over every picture of the split.
 
     Raises:
-        ValueError: If no pixel is labelled.
-        DataError: If more than one picture in twenty cannot be read.
+        ValueError: If no picture can be used, or the labels have one class only.
+        DataError: If more than one picture, and more than one in twenty, cannot be read.
     """
     search = ThresholdSearch(subject.data.ignore_index)
+    found = False
     for prediction in predictions(subject, {}):
+        found = True
         probability = probability_of_second(prediction.logits[None])
         search.update(probability.cpu(), prediction.labels[None])
-    best = search.best(figure)
-    if best.score != best.score:
-        raise ValueError("--find-threshold: no picture has a labelled pixel, so none is best")
-    return best
+    if not found:
+        raise ValueError(f"--find-threshold: {NO_PICTURE}")
+    labelled = search.labelled()
+    if not all(labelled):
+        counts = [f"{n:,} {name!r}" for n, name in zip(labelled, subject.meta.classes, strict=True)]
+        raise ValueError(
+            f"--find-threshold: the pixels of {subject.data.split} are labelled "
+            f"{' and '.join(counts)}; a threshold needs both, so choose another --split"
+        )
+    return search.best(figure)
 
 
 def keep_threshold(subject: Subject, figure: Figure, best: BestThreshold) -> Subject:
@@ -61,24 +70,21 @@ def keep_threshold(subject: Subject, figure: Figure, best: BestThreshold) -> Sub
     """
     target = Path(subject.checkpoint).resolve()  # a link stays one
     checkpoint = load_checkpoint(target)
+    record = search_record(
+        best,
+        figure,
+        samples=subject.samples,
+        dataset=subject.data.dataset,
+        split=subject.data.split,
+        mode=subject.predictor.mode,
+    )
     checkpoint["meta"] = {
         **checkpoint["meta"],
         "threshold": best.threshold,
-        "threshold_search": {
-            "split": subject.data.split,
-            "dataset": subject.data.dataset,
-            "mode": subject.predictor.mode,
-            "figure": figure,
-            "score": best.score,
-            "score_at_half": best.score_at_half,
-        },
+        "threshold_search": record,
     }
     try:
         save_checkpoint(checkpoint, target)
     except OSError as error:
         raise ValueError(f"{target}: cannot be written ({error.strerror})") from None
-    return dataclasses.replace(
-        subject,
-        threshold=best.threshold,
-        searched_on=subject.data.split,
-    )
+    return dataclasses.replace(subject, threshold=best.threshold, searched=record)

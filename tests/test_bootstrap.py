@@ -46,7 +46,7 @@ def scipy_interval(counts, figure, level, resamples, seed):
         (np.arange(len(counts)),),
         lambda places: figure(counts[places]),
         vectorized=False,
-        method="percentile",
+        method="BCa",
         confidence_level=level,
         n_resamples=resamples,
         rng=np.random.default_rng(seed),
@@ -63,6 +63,15 @@ def test_feature_equals_scipy(name):
     assert found.low < found.high
 
 
+def bca(figure, values, jackknife):
+    """The 95 % interval of Efron 1987, with the normal distribution of scipy."""
+    z0 = stats.norm.ppf((np.mean(values < figure) + np.mean(values <= figure)) / 2)
+    d = np.mean(jackknife) - jackknife
+    a = np.sum(d**3) / (6 * np.sum(d**2) ** 1.5)
+    z = z0 + stats.norm.ppf([0.025, 0.975])
+    return np.quantile(values, stats.norm.cdf(z0 + z / (1 - a * z)))
+
+
 def test_feature_class_intervals_equal_a_loop():
     """Over the resamples in which a class occurs; the third is absent in some, the last in all."""
     counts = some_counts()
@@ -77,7 +86,45 @@ def test_feature_class_intervals_equal_a_loop():
     assert 0 < len(values[2]) < 200 and not values[3]
     assert found[3] is None
     for c in range(3):
-        assert found[c] == pytest.approx(np.percentile(values[c], [2.5, 97.5]), abs=1e-12)
+        figure, *jackknife = [
+            part[0, c] / part[:, c].sum()
+            for part in (counts.sum(0), *(np.delete(counts, i, 0).sum(0) for i in range(12)))
+        ]
+        expected = bca(figure, np.array(values[c]), np.array(jackknife))
+        assert found[c] == pytest.approx(expected, abs=1e-12)
+        assert found[c].low <= figure <= found[c].high
+
+
+def rare_classes(seed, size, num_classes, share_of_strays):
+    """Eight classes a picture, the later the rarer; some pixels are taken for any class at all."""
+    rng = np.random.default_rng(seed)
+    counts = np.zeros((size, 3, num_classes), int)
+    weights = 1 / np.arange(1, num_classes + 1)
+    for one in counts:
+        for c in rng.choice(num_classes, 8, replace=False, p=weights / weights.sum()):
+            pixels, stray = int(rng.integers(500, 20000)), rng.integers(num_classes)
+            wrong = int(pixels * share_of_strays)
+            one[[0, 2], c] += pixels - wrong, wrong
+            one[1, stray] += wrong
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("size", "num_classes", "without"), [(100, 150, 3), (50, 60, 3), (30, 12, 0)]
+)
+def test_feature_no_interval_leaves_out_its_figure(size, num_classes, without):
+    """Resamples lose rare classes and keep what is wrongly taken for them."""
+    none = 0
+    for seed in range(3):
+        counts = rare_classes(seed, size, num_classes, 0.1)
+        found = bootstrap_intervals(counts, resamples=500)
+        for name, figure in FIGURES.items():
+            none += name == "Mean_IoU" and found[name] is None
+            assert found[name] is None or found[name].low <= figure(counts) <= found[name].high
+        for c, interval in enumerate(found["Class_IoU"]):
+            iou = counts[:, 0, c].sum() / counts[:, :, c].sum()
+            assert interval is None or interval.low <= iou <= interval.high
+    assert none == without
 
 
 def test_feature_chunks_and_seed(monkeypatch):
@@ -89,10 +136,12 @@ def test_feature_chunks_and_seed(monkeypatch):
     assert bootstrap_mean_iou(counts, resamples=100, seed=3) == whole["Mean_IoU"]
 
 
-def test_feature_equal_pictures_leave_no_doubt():
-    counts = np.repeat(some_counts(size=1), 7, axis=0)
-    low, high = bootstrap_mean_iou(counts, resamples=50)
-    assert low == high == pytest.approx(mean_over_classes(counts, 1), abs=1e-15)
+@pytest.mark.parametrize("size", [1, 7])
+def test_feature_equal_pictures_say_nothing_of_others(size):
+    """One picture, or one many times: all resamples are alike."""
+    counts = np.repeat(some_counts(size=1), size, axis=0)
+    found = bootstrap_intervals(counts, resamples=50)
+    assert found == {**dict.fromkeys(FIGURES), "Class_IoU": [None] * 4}
 
 
 def test_feature_covers_the_truth():
@@ -110,10 +159,12 @@ def test_feature_covers_the_truth():
 
 def test_feature_pictures_without_labels():
     counts = np.zeros((3, 3, 2), np.int64)
-    assert np.isnan(bootstrap_mean_iou(counts, resamples=10)).all()
+    assert bootstrap_mean_iou(counts, resamples=10) is None
     counts[0, :, 0] = 1
-    found = bootstrap_intervals(counts, resamples=50)
-    assert found["Mean_IoU"] == found["Mean_Image_IoU"] == pytest.approx((1 / 3, 1 / 3))
+    assert bootstrap_mean_iou(counts, resamples=50) is None  # one picture
+    counts[1, 0, 0] = 5
+    found = bootstrap_intervals(counts, resamples=200)
+    assert found["Mean_IoU"].low < 6 / 8 < found["Mean_IoU"].high
 
 
 def test_exception_no_picture():

@@ -140,6 +140,27 @@ def test_feature_nothing_but_ignored_pixels():
     assert math.isnan(figures["Boundary_IoU"]) and math.isnan(figures["Boundary_F"])
 
 
+@pytest.mark.parametrize("radius", [1, 4, 12])
+def test_feature_pixels_at_the_very_tolerance_count(radius):
+    """A naive loop over all pairs of contour pixels, in whole numbers: no distance is rounded."""
+    ids, label = near_case(5, num_classes=2)
+    tolerance = (radius - 0.5) / math.hypot(*label.shape)
+    metrics = BoundaryMetrics(2, 255, tolerance=tolerance)
+    metrics.update(ids, label)
+    counted = label != 255
+    points = [
+        np.argwhere(mask & ~ndimage.binary_erosion(mask, CROSS, border_value=1))
+        for mask in ((ids == 1) & counted, label == 1)
+    ]
+    near = [
+        np.mean([(((point - other) ** 2).sum(1) <= radius**2).any() for point in one])
+        for one, other in (points, points[::-1])
+    ]
+    expected = 2 * near[0] * near[1] / sum(near)
+    assert 0 < expected < 1 or radius == 12
+    assert metrics.compute()["Class_Boundary_F"][1] == pytest.approx(expected, abs=1e-11)
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.permutations(range(4)), st.integers(1, 3))
 def test_feature_merging_is_one_update(order, cut):

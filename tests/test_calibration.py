@@ -91,6 +91,31 @@ def test_feature_an_edge_belongs_to_the_bin_below():
     assert edges == [(0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1)]
 
 
+def test_feature_confidence_is_that_of_the_decided_class():
+    """By hand: at a threshold of 0.3 the second class is taken, though it is the less probable."""
+    second = torch.tensor([0.2, 0.4, 0.4, 0.9, 0.0])
+    probabilities = torch.stack([1 - second, second]).view(1, 2, 1, 5)
+    labels = torch.tensor([[[0, 1, 0, 1, 1]]])
+    metrics = CalibrationMetrics(2, 255)
+    metrics.update_probabilities(probabilities, labels, torch.tensor([[[0, 1, 1, 1, 1]]]))
+    figures = metrics.compute()
+    assert figures["Pixel_Accuracy"] == pytest.approx(4 / 5)
+    assert figures["Mean_Confidence"] == pytest.approx((0.8 + 0.4 + 0.4 + 0.9 + 0) / 5)
+    bins = [(b.count, b.confidence, b.accuracy) for b in figures["Bins"]]
+    assert bins[0] == (3, pytest.approx(0.8 / 3), pytest.approx(2 / 3))
+    assert bins[1] == (2, pytest.approx(0.85), 1)
+
+
+def test_feature_the_most_probable_class_is_decided_unless_said():
+    logits, labels = logits_and_labels()
+    one, other = CalibrationMetrics(), CalibrationMetrics()
+    one.update_probabilities(logits.softmax(1), labels)
+    other.update_probabilities(logits.softmax(1), labels, logits.argmax(1))
+    assert torch.equal(one.counts, other.counts)
+    with pytest.raises(ValueError, match="differ in shape"):
+        one.update_probabilities(logits.softmax(1), labels, logits.argmax(1)[:, 1:])
+
+
 def test_feature_ignored_pixels_have_no_effect():
     logits, labels = logits_and_labels()
     one, other = CalibrationMetrics(ignore_index=255), CalibrationMetrics(ignore_index=255)

@@ -18,13 +18,14 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 import evaluate
 import evaluation.output
 import evaluation.page
+import evaluation.run
 import inference
 import models
 import train
 from base.base_dataloader import BaseDataLoader, WorkerError
 from dataloaders import CamVid, Shapes
 from evaluation.data import SPLITS
-from evaluation.table import text_of
+from evaluation.table import headline, text_of
 from parts import describe_dataset
 from restore import restore
 from tests.conftest import ROOT
@@ -249,14 +250,23 @@ def test_feature_several_processes_read_the_same(model, num_workers):
     assert report["confusion"] == expected["confusion"]
 
 
-def test_feature_pictures_without_a_labelled_pixel(model, data):
-    for path in (data / "masks" / "test").iterdir():
+def test_feature_pictures_without_a_labelled_pixel(model, data, tmp_path, capsys):
+    first, *rest = sorted((data / "masks" / "test").iterdir())
+    for path in rest:
         Image.fromarray(np.full_like(np.array(Image.open(path)), 255)).save(path)
-    code, report = run(model, "--split", "test", *overrides(data))
+    words = ("--split", "test", *overrides(data))
+    code, report = run(model, *words, "--report", tmp_path / "page")
     assert code == 0
-    assert report["figures"]["Mean_IoU"] is None
-    assert report["intervals"]["Mean_IoU"] == [None, None]
-    assert {image["mean_iou"] for image in report["images"]} == {None}
+    assert [image["mean_iou"] is None for image in report["images"]] == [False, True, True, True]
+    # One picture says nothing of others.
+    intervals = report["intervals"]
+    assert intervals.pop("Class_IoU") == [None] * len(CLASSES)
+    assert set(intervals.values()) == {None}
+    assert report["notes"][-1] == "Only one picture counts, so there are no 95 % intervals."
+    Image.fromarray(np.full_like(np.array(Image.open(first)), 255)).save(first)
+    assert refused(capsys, model, *words) == (
+        "no pixel of the 4 pictures counts: all are labelled 255, which is ignore_index"
+    )
 
 
 def test_feature_real_pictures_of_camvid(real_data, tmp_path):
@@ -335,7 +345,7 @@ def test_exception_masks_that_are_missing(model, data, capsys):
     assert message.endswith("(-o val_loader.args.on_bad_sample=skip leaves them out)")
     code, report = run(model, *overrides(data), "-oval_loader.args.on_bad_sample=skip")
     assert (code, len(report["images"])) == (0, 6)
-    assert report["notes"] == ["1 picture that lists or folders name is not there or incomplete."]
+    assert "1 picture that lists or folders name is not there or incomplete." in report["notes"]
 
 
 def test_feature_a_batch_that_fails_is_tried_picture_by_picture(model, monkeypatch, capsys):
@@ -550,25 +560,119 @@ def test_feature_the_threshold_is_found_and_kept(binary, tmp_path, capsys, figur
     keys = {"Mean_IoU": lambda f: f["Mean_IoU"], "IoU": lambda f: f["Class_IoU"][1],
             "Dice": lambda f: f["Class_Dice"][1]}  # fmt: skip
     assert f"{keys[figure](report['figures']):.4f}" == found[3]
-    (note,) = report["notes"]
-    assert note in out and "was chosen on this split (val), so its figures are optimistic" in note
-
-    again, other = run(model), run(model, "--split", "test")
+    (note,) = threshold_notes(report)
+    assert note in out
+    assert note == (
+        f"The threshold {threshold:.4g} was chosen on these pictures, so its figures are "
+        "optimistic; report those of another split."
+    )
+    again = run(model)
     assert again[1]["confusion"] == report["confusion"]
-    assert again[1]["notes"] == [note]
-    assert (other[1]["threshold"], other[1]["notes"]) == (threshold, [])
+    assert threshold_notes(again[1]) == [note]
 
 
-@pytest.mark.parametrize(("config", "noted"), [("search", True), (0.3, False)])
-def test_feature_a_threshold_of_the_training(binary, tmp_path, config, noted):
-    """Searched on the validation pictures, or fixed by the config."""
+def threshold_notes(report):
+    return [note for note in report["notes"] if note.startswith("The threshold ")]
+
+
+def test_feature_pictures_of_the_threshold_are_known_again(binary, tmp_path):
+    """Elsewhere, and under another split's name; a config may call others val."""
+    model = shutil.copy(binary[1], tmp_path / "model.pth")
+    run(model, "--find-threshold")
+    for name in ("images", "masks"):
+        shutil.copytree(binary[0] / name, tmp_path / "moved" / name)
+    _, moved = run(model, *overrides(tmp_path / "moved"))
+    _, renamed = run(model, "--split", "test", "-o", "test_loader.args.split=val")
+    assert len(threshold_notes(moved)) == len(threshold_notes(renamed)) == 1
+    _, other = run(model, "--split", "test")
+    _, replaced = run(model, "-o", "val_loader.args.split=test")
+    assert threshold_notes(other) == threshold_notes(replaced) == []
+    assert other["threshold"] == moved["threshold"]
+
+
+def test_feature_a_threshold_of_another_mode(binary, tmp_path, capsys):
+    model = shutil.copy(binary[1], tmp_path / "model.pth")
+    run(model, "--find-threshold", "--mode", "sliding")
+    _, report = run(model, "--split", "test")
+    (note,) = threshold_notes(report)
+    assert "was chosen in mode sliding; in mode whole another may be best" in note
+    words = ["-m", model, "-i", binary[0] / "images/val", "-d", "cpu", "-o"]
+    for mode, noted in (("whole", 1), ("sliding", 0)):
+        capsys.readouterr()
+        assert inference.main([*map(str, words), str(tmp_path / mode), "-mo", mode]) == 0
+        assert capsys.readouterr().err.count("was chosen in mode sliding; in mode whole") == noted
+
+
+def test_feature_a_threshold_that_was_not_searched(binary, tmp_path):
     checkpoint = load_checkpoint(binary[1])
-    checkpoint["config"]["threshold"], checkpoint["meta"]["threshold"] = config, 0.3
+    checkpoint["meta"]["threshold"] = 0.3
     save_checkpoint(checkpoint, tmp_path / "model.pth")
-    for split in ("val", "test"):
-        code, report = run(tmp_path / "model.pth", "--split", split)
-        assert (code, report["threshold"]) == (0, 0.3)
-        assert len(report["notes"]) == (noted and split == "val")
+    code, report = run(tmp_path / "model.pth", "--mode", "sliding")
+    assert (code, report["threshold"], threshold_notes(report)) == (0, 0.3, [])
+
+
+def test_feature_confidence_is_that_of_what_the_threshold_decides(binary, tmp_path):
+    model = shutil.copy(binary[1], tmp_path / "model.pth")
+    _, report = run(model, "--find-threshold")
+    bins = [row for row in report["calibration"] if row["count"]]
+    right = sum(row["count"] * row["accuracy"] for row in bins)
+    pixels = sum(row["count"] for row in bins)
+    assert right / pixels == pytest.approx(report["figures"]["Pixel_Accuracy"], abs=1e-12)
+    pairs = collected(binary, "val", model=model, threshold=report["threshold"])
+    assert report["issues"]
+    for issue in report["issues"]:
+        label, ids = pairs[issue["index"]]
+        left, top, right, bottom = issue["box"]
+        inside = (label == issue["given"]) & (ids == issue["suggested"])
+        assert inside[top:bottom, left:right].sum() >= issue["pixels"]
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_exception_a_threshold_between_one_class(binary, tmp_path, capsys, label):
+    model = shutil.copy(binary[1], tmp_path / "model.pth")
+    before = Path(model).read_bytes()
+    for name in ("images", "masks"):
+        shutil.copytree(binary[0] / name, tmp_path / "data" / name)
+    for path in (tmp_path / "data/masks/val").iterdir():
+        mask = np.array(Image.open(path))
+        Image.fromarray(np.where(mask == 255, mask, label).astype(np.uint8)).save(path)
+    message = refused(capsys, model, "--find-threshold", *overrides(tmp_path / "data"))
+    counts = ("8,291 'ground' and 0 'shape'", "0 'ground' and 8,291 'shape'")
+    assert message == (
+        f"--find-threshold: the pixels of val are labelled {counts[label]}; a threshold needs "
+        "both, so choose another --split"
+    )
+    assert Path(model).read_bytes() == before
+
+
+def test_exception_a_threshold_of_weights_that_are_broken(binary, tmp_path, capsys):
+    checkpoint = load_checkpoint(binary[1])
+    checkpoint["state_dict"]["final_conv.bias"][:] = float("nan")
+    save_checkpoint(checkpoint, tmp_path / "model.pth")
+    assert run(tmp_path / "model.pth", "--find-threshold") == (2, None)
+    err = capsys.readouterr().err
+    assert "val0.png: " in err and "its weights are broken" in err
+    assert err.endswith(
+        "--find-threshold: no picture could be scored; each is named above with the reason\n"
+    )
+
+
+def test_exception_an_interruption_says_what_is_there(binary, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    model = shutil.copy(binary[1], tmp_path / "model.pth")
+    out = tmp_path / "out.json"
+    words = ["--model", model, "--device", "cpu", "--json", out, "--report", tmp_path / "page"]
+    monkeypatch.setattr(evaluation.output, "write_report", interrupted)
+    assert evaluate.main([*map(str, words), "--find-threshold"]) == 130
+    threshold = load_checkpoint(model)["meta"]["threshold"]
+    assert capsys.readouterr().err.endswith(
+        f"interrupted; written before: the threshold {threshold:.4g} in {model}, {out}\n"
+    )
+    monkeypatch.setattr(evaluation.run, "evaluate", interrupted)
+    assert evaluate.main([*map(str, words)]) == 130
+    assert capsys.readouterr().err.endswith("interrupted; nothing was written\n")
 
 
 def test_feature_inference_uses_the_threshold(binary, tmp_path):
@@ -618,6 +722,54 @@ def test_exception_thresholds(model, binary, tmp_path, capsys):
     checkpoint["config"]["train_loader"] = checkpoint["config"]["val_loader"]
     torch.save(checkpoint, model)
     assert "has no place for it" in refused(capsys, model, "--find-threshold")
+
+
+# --------------------------------------------------------------------------------------------------
+# Notes
+
+
+def test_feature_figures_of_the_training_pictures_are_called_optimistic(model, made):
+    so = "on these pictures, so its figures are optimistic; report those of another split."
+    trained, chosen = f"The model was trained {so}", f"The best epoch was chosen {so}"
+    found = {split: run(model, "--split", split)[1]["notes"] for split in SPLITS}
+    assert found["train"][0] == trained
+    assert found["val"][0] == chosen
+    assert not any("optimistic" in note for note in found["test"])
+    # Other pictures than those that the checkpoint names may be the same or not.
+    for flags, text in (("--split", "train", "-o", "train_loader.args.split=test"), trained), (
+        ("-o", "val_loader.args.split=test"), chosen
+    ):  # fmt: skip
+        assert run(model, *flags)[1]["notes"][0] == text.replace(" was ", " may have been ")
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [("monitor_best", None), ("best_epoch", 99), ("config", {"trainer": {"val": False}})],
+)
+def test_feature_an_epoch_that_no_validation_has_chosen(model, change, value):
+    checkpoint = load_checkpoint(model)
+    if change == "config":
+        value = {**checkpoint["config"], **value}
+    save_checkpoint({**checkpoint, change: value}, model)
+    assert not any("optimistic" in note for note in run(model)[1]["notes"])
+
+
+def test_feature_few_pictures_and_missing_intervals_are_noted(model, capsys):
+    _, report = run(model)
+    out = capsys.readouterr().out
+    few, none = report["notes"][-2:]
+    assert few == "Only 7 pictures count: the 95 % intervals are too narrow." and few in out
+    pairs = zip(report["figures"]["Class_IoU"], report["intervals"]["Class_IoU"], strict=True)
+    count = sum(iou is not None and interval is None for iou, interval in pairs)
+    assert none.startswith(f"No 95 % interval for the IoU of {count} class") and count
+    assert "too narrow" not in str(run(model, "--split", "train")[1]["notes"])
+
+
+def test_feature_a_class_that_is_ignored_is_noted(model, capsys):
+    _, report = run(model, "-o", "ignore_index=1")
+    note = "ignore_index: 1 is the class 'disk', whose pixels do not count"
+    assert note in report["notes"] and note in capsys.readouterr().out
+    assert report["figures"]["Class_IoU"][1] in (None, 0)
 
 
 def test_feature_settings_agree_with_the_parts():
@@ -725,6 +877,35 @@ def test_feature_the_table(model, capsys):
     given, said = np.unravel_index(confusion.argmax(), confusion.shape)
     assert f"often confused: {CLASSES[given]} taken for {CLASSES[said]}: " in out
     assert f"{confusion.max():,} pixels" in out
+
+
+def test_feature_names_cannot_reach_the_terminal(model, data, capsys):
+    """A file name with colours, a bell and letters that run from right to left."""
+    hostile = "a\x1b[31m\x07\u202e"
+    for folder in ("images", "masks"):
+        for path in (data / folder / "test").iterdir():
+            path.rename(path.with_stem(f"{hostile}{path.stem}"))
+    broken = data / "images" / "test" / f"{hostile}test1.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    code, report = run(model, "--split", "test", *overrides(data))
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert report["skipped"][0]["name"] == f"{hostile}test1"
+    assert "worst: a\ufffd[31m\ufffd\ufffdtest" in out
+    assert "a\ufffd[31m\ufffd\ufffdtest1.png" in err
+    assert not set(hostile[1:]) & {"\x1b", "\x07", "\u202e"} & set(out + err)
+    broken.with_name(f"{hostile}test2.png").write_bytes(b"")
+    assert "\x1b" not in refused(capsys, model, "--split", "test", *overrides(data))
+
+
+def test_feature_one_picture_is_one_picture():
+    from tests.report_case import Case
+
+    made = Case(num_images=1).evaluation()
+    confusion = np.zeros_like(made.confusion)
+    confusion[0, 0] = 1
+    made = dataclasses.replace(made, confusion=confusion)
+    assert headline(made) == "UNet on Shapes, val: 1 picture, 1 labelled pixel, mode whole"
 
 
 def test_feature_the_table_of_many_classes_stays_narrow():

@@ -153,6 +153,26 @@ def test_feature_the_score_is_the_formula(p_given, doubt):
     assert regions.scores.tolist() == pytest.approx([expected], rel=1e-4)
 
 
+def test_feature_where_label_and_decided_class_agree_is_no_error():
+    """A threshold has decided for the less probable class, which is what the label says."""
+    labels = torch.zeros(30, 30, dtype=torch.int64)
+    labels[5:15, 5:15] = 1
+    probabilities = torch.full((2, 30, 30), 0.1)
+    probabilities[0] = 0.9
+    probabilities[:, 5:15, 5:15] = torch.tensor([0.6, 0.4])[:, None, None]
+    probabilities[:, 20:28, 20:28] = torch.tensor([0.6, 0.4])[:, None, None]
+    found = {}
+    for name, ids in (("likeliest", None), ("decided", (probabilities[1] >= 0.3).long())):
+        errors = LabelErrors(2, 255)
+        errors.update(0, "", probabilities, labels, ids)
+        regions = find_regions(errors.planes(probabilities, labels, ids))
+        found[name] = [(*pair, p) for *pair, p in zip(
+            regions.given.tolist(), regions.suggested.tolist(), regions.p_suggested.tolist(),
+            strict=True)]  # fmt: skip
+    assert found["likeliest"] == [(1, 0, pytest.approx(0.6))]
+    assert found["decided"] == [(0, 1, pytest.approx(0.4))]
+
+
 @pytest.mark.parametrize("ignore_index", [255, -1, 1])
 def test_feature_ignored_pixels_change_nothing(ignore_index):
     errors, others = LabelErrors(K, ignore_index), LabelErrors(K, ignore_index)

@@ -207,7 +207,7 @@ def test_exception_labels_that_are_no_class():
     with pytest.raises(ValueError, match=r"2 labels are neither in 0\.\.1 nor 255"):
         metrics.compute()
     with pytest.raises(ValueError, match="differ in shape"):
-        metrics.update(torch.zeros(1, 2, 2), torch.zeros(1, 2, 3))
+        metrics.update(torch.zeros(1, 2, 2).long(), torch.zeros(1, 2, 3).long())
 
 
 def test_exception_ids_that_are_no_class():
@@ -215,9 +215,47 @@ def test_exception_ids_that_are_no_class():
     metrics.update(torch.tensor([[3, 0]]), torch.tensor([[255, 0]]))
     assert metrics.compute()["Pixel_Accuracy"] == 1
     metrics.update(torch.tensor([[3, -1]]), torch.tensor([[0, 0]]))
-    with pytest.raises(ValueError, match="or the ids predicted there are no class"):
+    with pytest.raises(ValueError, match="or what is predicted there is no class"):
         metrics.compute()
     assert metrics.confusion.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("predictions", "labels"),
+    [
+        (torch.full((1, 4, 4), 0.7), torch.zeros(1, 4, 4).long()),  # probabilities for ids
+        (torch.randn(4, 4, 4), torch.zeros(4, 4).long()),  # logits without a batch, K = H
+        (torch.randn(1, 4, 4, 4), torch.zeros(1, 4, 4)),
+        (np.zeros((1, 4, 4)), np.zeros((1, 4, 4), int)),
+    ],
+)
+def test_exception_values_that_are_no_ids(predictions, labels):
+    metrics = SegmentationMetrics(4, 255)
+    with pytest.raises(ValueError, match=r"expected logits \(B, K, H, W\) with labels \(B, H, W\)"):
+        metrics.update(predictions, labels)
+    assert not metrics.counts.any()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_exception_logits_that_are_nan(channels):
+    """One NaN is enough; under an ignored pixel it has no effect."""
+    logits, labels = torch.zeros(1, channels, 2, 2), torch.tensor([[[0, 1], [1, 255]]])
+    logits[0, -1, 1, 1] = torch.nan
+    metrics = SegmentationMetrics(2, 255)
+    metrics.update(logits, labels)
+    assert metrics.compute()["Pixel_Accuracy"] == pytest.approx(1 / 3)
+    logits[0, -1, 0, 0] = torch.nan
+    metrics.update(logits, labels)
+    with pytest.raises(ValueError, match="1 labels are .* or what is predicted there is .* NaN"):
+        metrics.compute()
+
+
+def test_feature_arrays_count_like_tensors():
+    ids, labels = random_case(2)
+    one, other = SegmentationMetrics(5, 255), SegmentationMetrics(5, 255)
+    one.update(ids, labels)
+    other.update(ids.numpy().astype(np.uint8), labels.numpy().astype(np.uint16))
+    assert torch.equal(one.confusion, other.confusion)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -333,10 +371,13 @@ def test_feature_cuda_counts_without_waiting():
     expected, metrics = SegmentationMetrics(5, 255), SegmentationMetrics(5, 255, "cuda")
     expected.update(ids, labels)
     on_gpu = ids.cuda(), labels.cuda()
+    logits = torch.nn.functional.one_hot(on_gpu[0], 5).movedim(-1, 1).float()
+    expected.update(ids, labels)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         metrics.update(*on_gpu)
+        metrics.update(logits, on_gpu[1])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(metrics.confusion.cpu(), expected.confusion)

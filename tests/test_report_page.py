@@ -12,27 +12,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import page_cases, page_charts, page_figures
+from evaluation import page_cases, page_charts, page_figures, page_pictures
 from evaluation.page import render, write_page
 from evaluation.page_pictures import outline
 from evaluation.result import CalibrationBin, LabelIssue, Look
 from tests.browser import Browser, find_browser
 from tests.report_case import HOSTILE, IGNORE_FAR, Case, make
 
-VOID = {"meta", "img", "input", "path", "rect", "link", "br"}
+VOID = {"meta", "img", "input", "path", "rect", "link", "br", "wbr"}
 
 
 class Page(HTMLParser):
-    """Elements with attributes and text; fails where tags do not close in order."""
+    """Elements with attributes and text; fails where tags do not close in order.
+
+    A name stays one text where a line may end in it.
+    """
 
     def __init__(self, text):
         super().__init__()
         self.open, self.found, self.texts = [], [], []
+        self.joined = False
         self.feed(text)
         self.close()
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
+        self.joined = tag == "wbr"
         self.found.append((tag, dict(attrs), len(self.texts)))
         if tag not in VOID:
             self.open.append(tag)
@@ -41,10 +46,15 @@ class Page(HTMLParser):
         self.found.append((tag, dict(attrs), len(self.texts)))
 
     def handle_endtag(self, tag):
+        self.joined = False
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.texts.append(data)
+        if self.joined:
+            self.texts[-1] += data
+        else:
+            self.texts.append(data)
+        self.joined = False
 
     def all(self, tag, **wanted):
         """Attributes of the elements of a name that have these attributes."""
@@ -162,11 +172,10 @@ def test_feature_pictures_are_those_of_the_look():
     evaluation = case.evaluation()
     cases = page_cases.make_cases(evaluation, case.look)
     shown = [*cases.worst, *cases.best]
-    assert len(shown) == 3 and cases.places() == dict(
-        zip(cases.indices, [c.key for c in shown], strict=True)
-    )
-    for index, found in zip(cases.indices, shown, strict=True):
-        look = case.looks[index]
+    assert len(shown) == 3 and cases.places() == {c.place: c.key for c in shown}
+    for found in shown:
+        look = case.looks[found.place]
+        assert found.name == case.files[found.place]
         pictures = {view.kind: decode(view.address) for view in found.views}
         palette = np.array(case.palette)
         ignored = look.label == IGNORE_FAR
@@ -247,6 +256,59 @@ def test_feature_a_label_error_that_is_predicted_otherwise_now_shows_its_box():
     assert region.sum() == 9 and region[20:23, 10:13].all()
 
 
+def test_feature_one_pair_of_classes_does_not_fill_the_label_errors():
+    """By hand: three of each pair in their order, then the others in theirs."""
+    pairs = [(0, 1)] * 20 + [(1, 0)] * 2 + [(2, 1)] * 5 + [(0, 2)]
+    issues = [LabelIssue(n, f"p{n}", *pair, 1 - n / 100, 9, (0, 0, 3, 3))
+              for n, pair in enumerate(pairs)]  # fmt: skip
+    shown, hidden = page_cases.choose_issues(issues)
+    first = [0, 1, 2, 20, 21, 22, 23, 24, 27]
+    assert [issue.index for issue in shown] == [*first, *range(3, 18)]
+    assert [issue.index for issue in hidden] == [18, 19, 25, 26]
+    evaluation, look = make(num_images=1, num_classes=3)
+    evaluation = dataclasses.replace(evaluation, issues=issues)
+    cases = page_cases.make_cases(evaluation, lambda index: look(0))
+    assert cases.more_issues == [((0, 1), 2), ((2, 1), 2)]
+    words = " ".join(" ".join(Page(render(evaluation, lambda index: look(0))).texts).split())
+    assert "writes are 4 more: 2 × class 0 → class 1 , 2 × class 2 → class 1" in words
+
+
+def test_feature_ignored_pixels_cannot_be_taken_for_right_ones():
+    """Those show a grey picture: the colour over it is none (CIELAB, by OpenCV), nor the error's.
+
+    The legend has the same colours.
+    """
+    evaluation, look = make(num_images=1)
+    colours = np.array([page_pictures.ERROR_COLOURS[kind] for kind in (1, 2)])
+    lab = cv2.cvtColor((colours[None] / 255).astype(np.float32), cv2.COLOR_RGB2LAB)[0]
+    assert np.linalg.norm(lab[:, 1:], axis=1).min() > 40
+    assert np.linalg.norm(lab[0] - lab[1]) > 60
+    swatches = [attrs["style"] for attrs in Page(render(evaluation, look)).all("i")
+                if "style" in attrs]  # fmt: skip
+    for red, green, blue in colours.tolist():
+        assert f"background:#{red:02x}{green:02x}{blue:02x}" in swatches
+
+
+def test_feature_a_name_breaks_at_its_joints_alone():
+    assert page_figures.parts("sign_symbol") == ["sign_", "symbol"]
+    assert page_figures.parts("a-b/c.png") == ["a-", "b/", "c.", "png"]
+    assert page_figures.parts("pavement") == ["pavement"] and page_figures.parts("_") == ["_"]
+
+
+def test_feature_figures_without_an_interval_have_no_range():
+    evaluation, look = make(num_images=2)
+    for missing in ({}, {"Mean_IoU": None, "Class_IoU": None},
+                    {"Mean_IoU": (None, None), "Class_IoU": [None] * 6},
+                    {"Mean_IoU": (np.nan, np.nan)}):  # fmt: skip
+        page = Page(render(dataclasses.replace(evaluation, intervals=missing), look))
+        assert not page.all("path", **{"class": "whisker"})
+        assert not page.all("span", **{"class": "interval"})
+        assert "95 % interval" not in " ".join(page.texts)
+    page = Page(render(evaluation, look))
+    assert len(page.all("path", **{"class": "whisker"})) == 6
+    assert len(page.all("span", **{"class": "interval"})) == 2
+
+
 def test_feature_the_most_confused_pairs_are_ranked_by_share_and_by_pixels():
     evaluation, _ = make(num_images=1, num_classes=3)
     counts = np.array([[50, 30, 20], [0, 900, 100], [4, 6, 0]])
@@ -285,13 +347,54 @@ def test_feature_the_colour_scale_is_even_and_its_numbers_can_be_read(theme):
     [(0.9, 0.8, "overconfident"), (0.7, 0.75, "underconfident"), (0.8, 0.804, "about as sure")],
 )
 def test_feature_calibration_is_put_into_words(confidence, accuracy, verdict):
-    evaluation, _ = make(num_images=1)
-    bins = [CalibrationBin(0.0, 0.5, 0, None, None),
-            CalibrationBin(0.5, 1.0, 10, confidence, accuracy)]  # fmt: skip
-    found = page_charts.reliability(dataclasses.replace(evaluation, calibration=bins))
+    found = calibrated((10, confidence, accuracy))
     assert found.verdict.startswith(verdict)
-    assert (found.confidence, found.accuracy) == pytest.approx((confidence, accuracy))
-    assert page_charts.reliability(dataclasses.replace(evaluation, calibration=bins[:1])) is None
+    assert found.groups == [(1, pytest.approx(confidence), pytest.approx(accuracy))]
+    assert calibrated() is None
+
+
+def calibrated(*bins):
+    """The diagram of bins (pixels, confidence, accuracy), after one without a pixel."""
+    evaluation, _ = make(num_images=1)
+    found = [CalibrationBin(0.0, 0.0, 0, None, None)]
+    found += [CalibrationBin(b[1] - 0.01, b[1] + 0.01, *b) for b in bins]
+    return page_charts.reliability(dataclasses.replace(evaluation, calibration=found))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        ((0.3, 0.55), (0.8, 0.6), "too careful where it is unsure, too sure where it is sure"),
+        ((0.3, 0.1), (0.8, 0.99), "too sure where it is unsure, too careful where it is sure"),
+        ((0.5, 0.3), (0.55, 0.75), "too careful in some places, too sure in others"),
+    ],
+)
+def test_feature_errors_of_confidence_that_cancel_are_not_called_small(low, high, verdict):
+    """By hand: 60 pixels in one bin, 40 in the other, a mean gap of a few per cent at most."""
+    found = calibrated((60, *low), (40, *high))
+    assert found.verdict == verdict
+    assert found.groups == [pytest.approx((0.6, *low)), pytest.approx((0.4, *high))]
+    evaluation, look = make(num_images=1)
+    bins = [CalibrationBin(0.2, 0.4, 60, *low), CalibrationBin(0.6, 0.9, 40, *high)]
+    text = Page(render(dataclasses.replace(evaluation, calibration=bins), look))
+    words = text.text_in("class", "verdict").replace("\u00a0", " ")
+    assert words.startswith(
+        f"The model is {verdict}: it is {100 * low[0]:.1f} % sure on average of 60 % of the "
+        f"pixels and right in {100 * low[1]:.1f} % of them; of the other 40 % it is "
+    )
+
+
+def test_feature_a_gap_stands_on_the_accuracy_and_hides_none_of_it():
+    """Drawn over each other, a see-through gap has another colour than in the legend."""
+    evaluation, look = make(num_images=1)
+    bins = [CalibrationBin(0.2, 0.4, 9, 0.3, 0.5), CalibrationBin(0.6, 0.8, 9, 0.7, 0.6)]
+    page = Page(render(dataclasses.replace(evaluation, calibration=bins), look))
+    blue = page.all("rect", **{"class": "accuracy"})
+    gaps = page.all("rect", **{"class": "gap careful"}) + page.all("rect", **{"class": "gap"})
+    for accuracy, gap, (low, high) in zip(blue, gaps, [(0.3, 0.5), (0.6, 0.7)], strict=True):
+        assert float(accuracy["height"]) == pytest.approx(350 * low)
+        assert float(gap["height"]) == pytest.approx(350 * (high - low))
+        assert float(gap["y"]) + float(gap["height"]) == pytest.approx(float(accuracy["y"]))
 
 
 def test_feature_a_split_without_a_label_has_a_page_too():
@@ -518,6 +621,89 @@ def test_feature_the_large_matrix_reads_out_a_cell(browser, pages):
         " seen.add(d[i] * 65536 + d[i + 1] * 256 + d[i + 2]); return [...seen]; })()"
     )
     assert int(page_charts.colour_scale()["light"][-1].ground[1:], 16) in drawn
+
+
+@browsers
+@pytest.mark.parametrize("width", [1400, 390])
+def test_feature_the_large_matrix_fits_when_asked_and_says_what_is_in_view(browser, pages, width):
+    """A phone starts with cells as large as a finger needs (WCAG 2.2: 24 pixels)."""
+    _, path = pages("many")
+    browser.open(path, width, 844)
+    box = "document.getElementById('heat')"
+    cell = (
+        f"(document.getElementById('heat-size').clientWidth - {150 if width > 600 else 96}) / 182"
+    )
+    part = words(browser, "#heat-part")
+    if width < 600:
+        assert browser.evaluate(cell) == 24
+        columns = -(-(browser.evaluate(f"{box}.clientWidth") - 96) // 24)
+        assert part.startswith(f"Columns 1–{columns} and rows 1–")
+    else:
+        assert part.startswith("Columns 1–182 and rows 1–")
+    assert part.endswith("of 182 are in view: scroll for the others.")
+    browser.click("#heat-in")
+    browser.click("#heat-fit")
+    browser.wait(f"{box}.scrollWidth === {box}.clientWidth")
+    if width < 600:
+        becomes(browser, "#heat-part", "All classes are in view; numbers appear in large cells.")
+    # No blank below the last row.
+    assert browser.evaluate(f"{box}.clientHeight <= document"
+                            ".getElementById('heat-size').clientHeight")  # fmt: skip
+
+
+@browsers
+def test_feature_the_readout_leaves_the_buttons_free(browser, pages):
+    _, path = pages("many")
+    browser.open(path)
+    for down in (0, 150, 300):
+        browser.evaluate(
+            "(() => { const section = document.getElementById('confusion');"
+            f"scrollBy({{top: section.getBoundingClientRect().top + {down}, behavior: 'instant'}});"
+            "})()"
+        )
+        assert browser.evaluate(
+            "['in', 'out', 'fit'].every(id => { const b = document.getElementById(`heat-${id}`);"
+            "const r = b.getBoundingClientRect(); return r.bottom < innerHeight &&"
+            "document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2) === b; })"
+        )
+
+
+@browsers
+@pytest.mark.parametrize("width", [1400, 390])
+def test_feature_the_section_in_view_is_marked_where_it_can_be_seen(browser, pages, width):
+    _, path = pages("few")
+    browser.open(path, width, 844)
+    for section in ("classes", "calibration", "issues", "all", "notes", "scores"):
+        browser.evaluate(f"document.getElementById('{section}').scrollIntoView("
+                         "{behavior: 'instant'})")  # fmt: skip
+        browser.wait("(() => { const [link, ...more] = document.querySelectorAll("
+                     "'nav [aria-current=true]'); if (!link || more.length) return false;"
+                     "const r = link.getBoundingClientRect();"
+                     f"return link.hash === '#{section}' && r.left >= 0 && r.right <= innerWidth;"
+                     "})()")  # fmt: skip
+
+
+@browsers
+@pytest.mark.parametrize("width", [1280, 390])
+def test_feature_no_word_of_a_class_name_is_broken(browser, tmp_path, width):
+    """Each line of a name ends at a joint: the pieces between them are one line high."""
+    names = ["pavement", "sign_symbol", "class-001-with a fairly long name/other", "bicyclist"]
+    evaluation, look = make(num_classes=4, num_images=3, names=names)
+    browser.open(write_page(evaluation, look, tmp_path), width, 844)
+    broken = browser.evaluate(
+        "(() => { const bad = []; for (const name of document.querySelectorAll('.named bdi')) {"
+        "  if (name.closest('.named').title !== name.textContent) bad.push(name.textContent);"
+        "  for (const text of name.childNodes)"
+        "  for (const m of text.textContent.matchAll(/[^ ]+/g)) {"
+        "    const range = document.createRange(); range.setStart(text, m.index);"
+        "    range.setEnd(text, m.index + m[0].length);"
+        "    if (new Set([...range.getClientRects()].map(r => r.top)).size > 1) bad.push(m[0]); } }"
+        "return bad; })()"
+    )
+    assert broken == []
+    # Tables of pairs stay within their box, the last column too.
+    assert browser.evaluate("[...document.querySelectorAll('#pairs .scroll')].every("
+                            "box => box.scrollWidth <= box.clientWidth)")  # fmt: skip
 
 
 @browsers

@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
 from utils.decision import decide, probability_of_second
-from utils.threshold import ThresholdSearch
+from utils.pairing import Sample
+from utils.threshold import ThresholdSearch, digest_of, recorded_search, search_record
 
 
 def make_case(seed=0, size=4000):
@@ -159,6 +161,36 @@ def test_feature_without_a_label_nothing_is_better_than_half():
     best = search.best("IoU")
     assert best.threshold == 0.5
     assert math.isnan(best.score) and best.confusion.tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("figure", ["Mean_IoU", "IoU", "Dice"])
+def test_feature_with_one_class_only_the_threshold_stays_at_half(label, figure):
+    """The best would be one that never, or always, says the other class."""
+    search = ThresholdSearch(ignore_index=255)
+    generator = torch.Generator().manual_seed(0)
+    search.update(torch.rand(1, 9, 9, generator=generator), torch.full((1, 9, 9), label))
+    best = search.best(figure)
+    assert search.labelled() == ((81, 0), (0, 81))[label]
+    assert best.threshold == 0.5
+    assert best.score == best.score_at_half or math.isnan(best.score)
+    search.update(torch.tensor([[0.2, 0.9]]), torch.tensor([[1 - label, 1 - label]]))
+    assert search.best(figure).threshold != 0.5
+
+
+def test_feature_a_record_tells_pictures_apart():
+    def digest(*files):
+        return digest_of([Sample(Path(file).stem, file) for file in files])
+
+    whole = digest("a/val/1.png", "a/val/2.png")
+    assert digest("moved/val/2.png", "moved/val/1.png") == whole
+    assert len({whole, digest("a/val/1.png"), digest("a/test/1.png", "a/test/2.png"),
+                digest("a/val/1.png", "a/val/3.png"), digest("\udcff.png")}) == 5  # fmt: skip
+    best = search_of(*make_case()).best()
+    record = search_record(best, "Dice", samples=[], dataset="Folder", split="test", mode="sliding")
+    assert recorded_search({"meta": {"threshold_search": record}}) == record
+    assert (record["split"], record["mode"], record["score"]) == ("test", "sliding", best.score)
+    assert recorded_search({"meta": {"threshold": 0.4}}) == recorded_search({}) == {}
 
 
 def test_feature_counts_beyond_32_bits():

@@ -150,6 +150,7 @@ def test_smoke_a_run_leaves_what_it_promises(tmp_path, capsys):
     assert "epoch 2/2" in (folder / "log.txt").read_text()
     out = capsys.readouterr().out
     assert f"Best model: {folder}/best_model.pth  Mean_IoU 0." in out
+    assert f"  python evaluate.py --model {folder}/best_model.pth\n" in out
     assert f"python inference.py --model {folder}/best_model.pth --images " in out
     assert f"tensorboard --logdir {tmp_path}/saved" in out
     checkpoint = torch.load(folder / "best_model.pth", weights_only=True)

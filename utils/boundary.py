@@ -141,13 +141,12 @@ class BoundaryMetrics(ExactCounts):
     def _scores(self, prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
         """F of each class in steps, and whether it has one, (2, K) int64."""
         radius = math.ceil(self.tolerance * math.hypot(*label.shape))
-        disk = _disk(radius)
         predicted, labelled = _contours(prediction), _contours(label)
         result = np.zeros((2, self.num_classes), np.int64)
         for c in (predicted.keys() | labelled.keys()) - {self.num_classes}:
             result[1, c] = 1
             if c in predicted and c in labelled:
-                score = _f_score(predicted[c], labelled[c], disk)
+                score = _f_score(predicted[c], labelled[c], radius)
                 result[0, c] = round(score * _F_ONE)
         return result
 
@@ -175,16 +174,10 @@ def _contours(ids: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def _disk(radius: int) -> np.ndarray:
-    """All offsets within a Euclidean distance, (2 r + 1, 2 r + 1) uint8."""
-    squares = np.arange(-radius, radius + 1) ** 2
-    return (squares[:, None] + squares <= radius**2).astype(np.uint8)
-
-
 def _f_score(
     predicted: tuple[np.ndarray, np.ndarray],
     labelled: tuple[np.ndarray, np.ndarray],
-    disk: np.ndarray,
+    radius: int,
 ) -> float:
     """F of two contours, each given as rows and columns of its pixels."""
     both = [np.concatenate(axis) for axis in zip(predicted, labelled, strict=True)]
@@ -194,10 +187,10 @@ def _f_score(
     def share_near(
         points: tuple[np.ndarray, np.ndarray], others: tuple[np.ndarray, np.ndarray]
     ) -> float:
-        drawn = np.zeros(size, np.uint8)
-        drawn[others[0] - corner[0], others[1] - corner[1]] = 1
-        near = cv2.dilate(drawn, disk)
-        return float(near[points[0] - corner[0], points[1] - corner[1]].mean())
+        drawn = np.ones(size, np.uint8)
+        drawn[others[0] - corner[0], others[1] - corner[1]] = 0
+        distance = cv2.distanceTransform(drawn, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return float((distance[points[0] - corner[0], points[1] - corner[1]] <= radius).mean())
 
     precision, recall = share_near(predicted, labelled), share_near(labelled, predicted)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

@@ -82,29 +82,35 @@ class CalibrationMetrics(ExactCounts):
         self.update_probabilities(logits.float().softmax(1), labels)
 
     @torch.no_grad()
-    def update_probabilities(self, probabilities: Tensor, labels: Tensor) -> None:
+    def update_probabilities(
+        self, probabilities: Tensor, labels: Tensor, ids: Tensor | None = None
+    ) -> None:
         """Count a batch of probabilities.
 
         Args:
             probabilities: (B, K, H, W) that add up to 1; or (B, 1, H, W) for two classes, the
                 probability of class 1.
             labels: (B, H, W) integers in 0..K-1, or `ignore_index`.
+            ids: (B, H, W), the classes that are predicted; None: the most probable ones.
 
         Raises:
             ValueError: If the shapes do not belong together.
         """
         if probabilities.shape[1] == 1:
             probabilities = torch.cat([1 - probabilities, probabilities], 1)
-        confidence, ids = probabilities.float().max(1)
-        if ids.shape != labels.shape:
+        probabilities = probabilities.float()
+        largest, likeliest = probabilities.max(1)
+        ids = likeliest if ids is None else ids
+        if not largest.shape == ids.shape == labels.shape:
             raise ValueError(
-                f"probabilities {tuple(probabilities.shape)} and labels {tuple(labels.shape)} "
-                "differ in shape"
+                f"probabilities {tuple(probabilities.shape)}, ids {tuple(ids.shape)} and labels "
+                f"{tuple(labels.shape)} differ in shape"
             )
+        confidence = probabilities.gather(1, ids.unsqueeze(1))[:, 0]
         labels = labels.long()
         known = (labels >= 0) & (labels < probabilities.shape[1])
         # A little above 1 is rounding; NaN fails every comparison.
-        known &= (confidence > 0) & (confidence < 1 + 1e-3)
+        known &= (largest > 0) & (largest < 1 + 1e-3) & (confidence >= 0)
         bins = torch.bucketize(confidence, self._edges[1:-1])
         bins = torch.where(known, bins, self.num_bins + 1)
         bins = torch.where(labels == self.ignore_index, self.num_bins, bins).reshape(-1)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from utils.plain_text import plain_lines
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -68,7 +70,7 @@ class _ConsoleFormatter(logging.Formatter):
     """Messages as they are; warnings say that they are."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = plain_lines(super().format(record))
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 

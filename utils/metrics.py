@@ -93,30 +93,22 @@ class SegmentationMetrics(ExactCounts):
         self.ignore_index = ignore_index
 
     @torch.no_grad()
-    def update(self, logits_or_ids: Tensor, labels: Tensor) -> None:
+    def update(self, logits_or_ids: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> None:
         """Count a batch.
 
         Args:
             logits_or_ids: Logits (B, K, H, W); or, for two classes, (B, 1, H, W), where a positive
                 one means class 1; or class ids with the shape of `labels`.
-            labels: (B, H, W) integers in 0..K-1, or `ignore_index`.
+            labels: (B, H, W) integers in 0..K-1, or `ignore_index`; with ids, of any shape.
 
         Raises:
-            ValueError: If the shapes do not belong together.
+            ValueError: If the shapes do not belong together, or ids or labels are no integers.
         """
         k = self.num_classes
-        is_logits = logits_or_ids.ndim == labels.ndim + 1
-        ids = predicted_ids(logits_or_ids, k) if is_logits else logits_or_ids
-        if ids.shape != labels.shape:
-            raise ValueError(
-                f"predictions {tuple(logits_or_ids.shape)} and labels {tuple(labels.shape)} "
-                "differ in shape"
-            )
+        predictions, labels = torch.as_tensor(logits_or_ids), torch.as_tensor(labels)
+        ids = self._ids(predictions, labels).reshape(-1)
         labels = labels.reshape(-1).long()
-        ids = ids.reshape(-1).long()
-        known = (labels >= 0) & (labels < k)
-        if not is_logits:
-            known &= (ids >= 0) & (ids < k)
+        known = (labels >= 0) & (labels < k) & (ids >= 0) & (ids < k)
         cells = torch.where(known, labels * k + ids, k * k + 1)
         cells = torch.where(labels == self.ignore_index, k * k, cells)
         if cells.device.type == "cpu":
@@ -124,6 +116,26 @@ class SegmentationMetrics(ExactCounts):
         else:
             # bincount would wait for the device to learn the size of its output.
             self.counts.scatter_add_(0, cells, torch.ones_like(cells))
+
+    def _ids(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """The predicted classes, int64 in the shape of the labels; -1 where logits are NaN."""
+        is_logits = predictions.ndim == 4 and labels.ndim == 3
+        if labels.is_floating_point() or (predictions.is_floating_point() and not is_logits):
+            raise ValueError(
+                f"got predictions {tuple(predictions.shape)} of {predictions.dtype} and labels "
+                f"{tuple(labels.shape)} of {labels.dtype}; expected logits (B, K, H, W) with "
+                "labels (B, H, W), or integers of one shape"
+            )
+        ids = predictions.long()
+        if is_logits:
+            ids = predicted_ids(predictions, self.num_classes)
+            ids = ids.where(~predictions.amax(1).isnan(), -1)
+        if ids.shape != labels.shape:
+            raise ValueError(
+                f"predictions {tuple(predictions.shape)} and labels {tuple(labels.shape)} "
+                "differ in shape"
+            )
+        return ids
 
     @property
     def confusion(self) -> Tensor:
@@ -144,14 +156,14 @@ class SegmentationMetrics(ExactCounts):
         """Every figure, as Python numbers: `figures_of(confusion)`.
 
         Raises:
-            ValueError: If labels came that are neither a class nor `ignore_index`, or ids that are
-                no class.
+            ValueError: If labels came that are neither a class nor `ignore_index`, ids that are
+                no class, or logits that are NaN.
         """
         counts = self.counts.cpu()
         if counts[-1]:
             raise ValueError(
                 f"{int(counts[-1])} labels are neither in 0..{self.num_classes - 1} nor "
-                f"{self.ignore_index}, or the ids predicted there are no class"
+                f"{self.ignore_index}, or what is predicted there is no class or NaN"
             )
         return figures_of(self.confusion)
 

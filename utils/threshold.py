@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from utils.metrics import ExactCounts
+from utils.pairing import Sample
 
 Figure = Literal["Mean_IoU", "IoU", "Dice"]
 
@@ -96,6 +100,11 @@ class ThresholdSearch(ExactCounts):
             # bincount would wait for the device to learn the size of its output.
             self.counts.scatter_add_(0, cells, torch.ones_like(cells))
 
+    def labelled(self) -> tuple[int, int]:
+        """How many pixels are labelled as the first and as the second class."""
+        first, second = self.counts[:-2].view(2, self.bins + 2).sum(1).tolist()
+        return first, second
+
     def confusions(self) -> Tensor:
         """Pixel counts (bins + 1, 2, 2) int64 on the CPU, for each threshold; rows are labels.
 
@@ -141,6 +150,9 @@ class ThresholdSearch(ExactCounts):
     def best(self, figure: Figure = "Mean_IoU") -> BestThreshold:
         """The threshold that scores best; of several the one nearest to 0.5, then the lower.
 
+        It is 0.5 where the labels have one class only (see `labelled()`): the best would be to
+        predict nothing else, whatever the picture.
+
         Args:
             figure: As for `curve`.
 
@@ -152,10 +164,51 @@ class ThresholdSearch(ExactCounts):
         ranked = scores.nan_to_num(nan=-1.0)
         distance = (torch.arange(self.bins + 1) - half).abs()
         distance[ranked < ranked.max()] = self.bins  # further than any
-        place = int(distance.argmin())
+        place = int(distance.argmin()) if all(self.labelled()) else half
         return BestThreshold(
             threshold=self.thresholds[place].item(),
             score=scores[place].item(),
             score_at_half=scores[half].item(),
             confusion=self.confusions()[place],
         )
+
+
+def search_record(
+    best: BestThreshold,
+    figure: Figure,
+    *,
+    samples: Sequence[Sample],
+    dataset: str,
+    split: str,
+    mode: str,
+) -> dict[str, Any]:
+    """Where a threshold comes from: `meta["threshold_search"]` of a checkpoint, plain data.
+
+    Args:
+        best: What the search has found.
+        figure: What it was best for.
+        samples: The pictures of the search.
+        dataset: Name of their data loader.
+        split: `"train"`, `"val"` or `"test"`.
+        mode: Of the predictions, see `Predictor`.
+    """
+    return {
+        "split": split,
+        "dataset": dataset,
+        "pictures": digest_of(samples),
+        "mode": mode,
+        "figure": figure,
+        "score": best.score,
+        "score_at_half": best.score_at_half,
+    }
+
+
+def recorded_search(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What `search_record()` has put into a checkpoint; empty for a threshold that is not found."""
+    return (checkpoint.get("meta") or {}).get("threshold_search") or {}
+
+
+def digest_of(samples: Sequence[Sample]) -> str:
+    """A word that is the same for the same pictures, also in another place or order."""
+    names = sorted("/".join((one.name, *Path(one.image).parts[-2:])) for one in samples)
+    return hashlib.sha256("\0".join(names).encode(errors="surrogatepass")).hexdigest()

@@ -18,6 +18,13 @@ function make(tag, className, ...children) {
   return element;
 }
 
+/** A name that may go on in the next line behind its joints. */
+function nameOf(text) {
+  const name = make("bdi");
+  for (const part of text.split(/(?<=[_\-/.])/)) name.append(part, make("wbr"));
+  return name;
+}
+
 function swatch(number) {
   const element = make("i", "swatch");
   element.style.background = report.colours[number];
@@ -71,11 +78,12 @@ let allRows = report.images.slice();
 let allShown = FIRST_ROWS;
 
 function imageRow([name, width, height, iou, accuracy, labelled, place]) {
-  const label = make("bdi", "", name);
+  const label = nameOf(name);
   const link = place ? make("a", "", label) : label;
   if (place) link.href = `#${place}`;
   const heading = make("th", "", link);
   heading.scope = "row";
+  heading.title = name;
   const fill = make("i");
   fill.style.width = `${100 * (iou ?? 0)}%`;
   return make("tr", "", heading,
@@ -113,14 +121,25 @@ allMore.addEventListener("click", () => {
 showRows();
 
 /* The section in view is marked in the navigation. */
-const links = [...document.querySelectorAll("nav a")];
-const inView = new IntersectionObserver(entries => {
-  for (const entry of entries) {
-    if (!entry.isIntersecting) continue;
-    for (const link of links) {
-      if (link.hash === `#${entry.target.id}`) link.setAttribute("aria-current", "true");
-      else link.removeAttribute("aria-current");
+
+const bar = document.querySelector("nav");
+const sections = [...document.querySelectorAll("section")];
+
+function markSection() {
+  const rest = document.documentElement.scrollHeight - innerHeight - scrollY;
+  // The end of the page cannot be scrolled further up: there the line goes down to meet it.
+  const line = Math.max(0.3 * innerHeight, innerHeight - rest);
+  const current = sections.findLast(section => section.getBoundingClientRect().top < line);
+  for (const link of bar.children) {
+    const marked = link.hash === `#${current?.id}`;
+    if (!marked) {
+      link.removeAttribute("aria-current");
+    } else if (!link.hasAttribute("aria-current")) {
+      link.setAttribute("aria-current", "true");
+      bar.scrollTo({ left: link.offsetLeft - (bar.clientWidth - link.offsetWidth) / 2 });
     }
   }
-}, { rootMargin: "-20% 0px -75% 0px" });
-for (const section of document.querySelectorAll("section")) inView.observe(section);
+}
+addEventListener("scroll", markSection, { passive: true });
+addEventListener("resize", markSection);
+markSection();

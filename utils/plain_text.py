@@ -1,0 +1,18 @@
+"""Names from anywhere, as text that changes nothing around it."""
+
+from __future__ import annotations
+
+import re
+
+# Characters that cannot be shown, that move a terminal's cursor, or that turn the text around them.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def one_line(text: str) -> str:
+    """A text with a mark for every character that cannot be shown or reorders its neighbours."""
+    return _UNSEEN.sub("\ufffd", text)
+
+
+def plain_lines(text: str) -> str:
+    """`one_line()` of each line."""
+    return "\n".join(map(one_line, text.split("\n")))
