@@ -185,7 +185,11 @@ def run_training(
         # Once built, a schedule has changed rates and momenta, before any step.
         config = dataclasses.replace(config, lr_scheduler=None)
     # Everything that can be wrong with data or model is found before a folder is made.
-    parts = build_training(config, device, checkpoint)
+    try:
+        parts = build_training(config, device, checkpoint)
+    except WorkerError as error:  # while class weights are counted
+        logger.error("%s", error)
+        return 1
     if arguments.find_lr is not None:
         return 0 if find_rate(config, parts._asdict(), device, n_gpu, arguments.find_lr) else 1
     train_loader, val_loader = parts.train_loader, parts.val_loader

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import cv2
 import torch
@@ -21,6 +21,8 @@ from utils.config import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from utils.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 # More pictures than this that cannot be used are a fault of the whole set, not of some files.
@@ -217,7 +219,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         stream, self._stream = self._stream, None  # whoever leaves in the middle starts anew
         assert stream is not None
         for _ in range(first_batch, len(self.batches)):
-            batch = self._next_of(stream)
+            batch = next_of(stream, self.num_workers)
             if isinstance(batch, DataError):
                 raise batch
             parts = [batch] if isinstance(batch, Batch) else batch
@@ -225,19 +227,6 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             yield batch if isinstance(batch, Batch) else [p for p in parts if len(p.indices)]
         if epoch < self.num_epochs:
             self._stream, self._next = stream, (epoch + 1, 0)
-
-    def _next_of(self, stream: Iterator[Any]) -> Any:
-        try:
-            return next(stream)
-        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-            # It may die while it hands over a batch; what a dataset raised says "Caught".
-            gone = "DataLoader worker" in str(error) or not isinstance(error, RuntimeError)
-            if not gone or not self.num_workers or "Caught" in str(error):
-                raise
-            raise WorkerError(
-                "a process that loads pictures has ended, as a rule because memory ran out; use "
-                f"fewer num_workers or a smaller cache_gb ({str(error).partition(chr(10))[0]})"
-            ) from None
 
     def _count(self, skipped: Iterable[tuple[int, str]]) -> None:
         """Name a sample that is skipped, once; too many of them are an error."""
@@ -253,6 +242,26 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                     f"{count} of {total} pictures cannot be used, more than one in "
                     f"{round(1 / MAX_BAD_SHARE)}; the last: {message}. python check.py names all"
                 )
+
+
+def next_of(stream: Iterator[T], num_workers: int) -> T:
+    """The next item of a loader's stream.
+
+    Raises:
+        StopIteration: At its end.
+        WorkerError: If a process that loads has ended.
+    """
+    try:
+        return next(stream)
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        # It may die while it hands over a batch; what a dataset raised says "Caught".
+        gone = "DataLoader worker" in str(error) or not isinstance(error, RuntimeError)
+        if not gone or not num_workers or "Caught" in str(error):
+            raise
+        raise WorkerError(
+            "a process that loads pictures has ended, as a rule because memory ran out; use "
+            f"fewer num_workers or a smaller cache_gb ({str(error).partition(chr(10))[0]})"
+        ) from None
 
 
 def _make_cache(

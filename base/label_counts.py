@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from base.base_dataloader import BaseDataLoader
+from base.base_dataloader import BaseDataLoader, next_of
 from base.samples import SampleError, Samples
 
 
@@ -42,13 +42,16 @@ def count_labels(loader: BaseDataLoader) -> list[int]:
 
     Raises:
         DataError: If a file cannot be used, unless the loader skips such files.
+        WorkerError: If a process that loads has ended.
     """
     counts = _PictureCounts(loader.samples, loader.batches.indices.tolist())
     found: Iterable[np.ndarray | SampleError] = DataLoader(
         counts, batch_size=None, num_workers=loader.num_workers, collate_fn=_as_it_is
     )
     total = np.zeros(len(loader.source.classes), dtype=np.int64)
-    for picture in tqdm(found, total=len(counts), desc="class weights", leave=False, disable=None):
+    stream = iter(found)
+    for _ in tqdm(range(len(counts)), desc="class weights", leave=False, disable=None):
+        picture = next_of(stream, loader.num_workers)
         if not isinstance(picture, SampleError):
             total += picture
         elif not loader.skips:

@@ -1,6 +1,7 @@
 """Accumulation, clipping, moving average, mixed precision, class weights, binary outputs."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -229,6 +230,18 @@ def test_feature_auto_class_weights_are_those_of_the_labels(tmp_path, caplog):
     assert "Class weights: ground" in caplog.text
     stored = json.loads((folder / "config.json").read_text())
     assert stored["loss"]["args"]["class_weights"] == "auto"
+
+
+def test_exception_a_process_that_ends_while_labels_are_counted(tmp_path, monkeypatch, caplog):
+    from dataloaders import Shapes
+
+    tree = small_config(tmp_path)
+    tree["train_loader"]["args"]["num_workers"] = 1
+    tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"class_weights": "auto"}}
+    monkeypatch.setattr(Shapes, "load_mask", lambda self, index: os._exit(1))
+    assert run(tmp_path, tree)[0] == 1
+    assert "a process that loads pictures has ended" in caplog.text
+    assert not (tmp_path / "saved").exists()
 
 
 # --- one output channel, thresholds

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.config import NonNegativeFloat
 from utils.losses.base import ClassWeights, SegmentationLoss
 from utils.losses.cross_entropy import Smoothing
-from utils.losses.dice import DiceLoss
-from utils.losses.overlap import Classes, one_hot
+from utils.losses.dice import SumWithDice
+from utils.losses.overlap import one_hot
 
 
 class BCEWithLogitsLoss2d(SegmentationLoss):
@@ -58,7 +57,7 @@ class BCEWithLogitsLoss2d(SegmentationLoss):
         return self.pixel_mean(entropy.mean(1), labels, valid)
 
 
-class BCE_DiceLoss(SegmentationLoss):
+class BCE_DiceLoss(SumWithDice):
     """Binary cross-entropy plus the Dice loss of what the sigmoids say.
 
     L = `BCEWithLogitsLoss2d` + `DiceLoss`, the latter of sigmoid(z) in place of the softmax. With
@@ -85,22 +84,7 @@ class BCE_DiceLoss(SegmentationLoss):
         squared: Square the probabilities in the denominator.
     """
 
-    def __init__(
-        self,
-        class_weights: ClassWeights | None = None,
-        ignore_index: int = 255,
-        *,
-        label_smoothing: Smoothing = 0.0,
-        smooth: NonNegativeFloat = 1.0,
-        classes: Classes = "present",
-        per_image: bool = False,
-        squared: bool = False,
-    ) -> None:
-        super().__init__(class_weights, ignore_index)
-        self.entropy = BCEWithLogitsLoss2d(class_weights, label_smoothing=label_smoothing)
-        self.dice = DiceLoss(
-            class_weights, smooth=smooth, classes=classes, per_image=per_image, squared=squared
-        )
+    pixel_loss = BCEWithLogitsLoss2d
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""

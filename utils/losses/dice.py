@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor
@@ -68,7 +69,42 @@ class DiceLoss(OverlapLoss):
         return probabilities.square() if self.squared else probabilities
 
 
-class CE_DiceLoss(SegmentationLoss):
+class SumWithDice(SegmentationLoss):
+    """A loss over pixels plus the Dice loss; a subclass says which, and of what probabilities.
+
+    Args:
+        class_weights: As `DiceLoss`, as is all but the next two.
+        ignore_index: The label that does not count.
+        label_smoothing: Of the loss over pixels.
+        smooth: Of the Dice loss, as are the next three; see there.
+        classes: `"present"` or `"all"`: the classes of which the mean is taken.
+        per_image: One coefficient for each picture.
+        squared: Square the probabilities in the denominator.
+    """
+
+    pixel_loss: Callable[..., SegmentationLoss]
+
+    legacy_args: ClassVar[dict[str, str]] = {"reduction": "the loss is always a mean"}
+
+    def __init__(
+        self,
+        class_weights: ClassWeights | None = None,
+        ignore_index: int = 255,
+        *,
+        label_smoothing: Smoothing = 0.0,
+        smooth: NonNegativeFloat = 1.0,
+        classes: Classes = "present",
+        per_image: bool = False,
+        squared: bool = False,
+    ) -> None:
+        super().__init__(class_weights, ignore_index)
+        self.entropy = self.pixel_loss(class_weights, label_smoothing=label_smoothing)
+        self.dice = DiceLoss(
+            class_weights, smooth=smooth, classes=classes, per_image=per_image, squared=squared
+        )
+
+
+class CE_DiceLoss(SumWithDice):
     """Cross-entropy plus Dice loss: every pixel counts, and so does every class.
 
     L = `CrossEntropyLoss2d` + `DiceLoss`. For another mixture name both in the config, each with
@@ -96,27 +132,9 @@ class CE_DiceLoss(SegmentationLoss):
         squared: Square the probabilities in the denominator.
     """
 
-    legacy_args: ClassVar[dict[str, str]] = {"reduction": "the loss is always a mean"}
-
-    def __init__(
-        self,
-        class_weights: ClassWeights | None = None,
-        ignore_index: int = 255,
-        *,
-        label_smoothing: Smoothing = 0.0,
-        smooth: NonNegativeFloat = 1.0,
-        classes: Classes = "present",
-        per_image: bool = False,
-        squared: bool = False,
-    ) -> None:
-        super().__init__(class_weights, ignore_index)
-        self.cross_entropy = CrossEntropyLoss2d(class_weights, label_smoothing=label_smoothing)
-        self.dice = DiceLoss(
-            class_weights, smooth=smooth, classes=classes, per_image=per_image, squared=squared
-        )
+    pixel_loss = CrossEntropyLoss2d
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
-        return self.cross_entropy.value(logits, labels, valid) + self.dice.value(
-            logits, labels, valid
-        )
+        dice = self.dice.value(logits, labels, valid)
+        return self.entropy.value(logits, labels, valid) + dice
