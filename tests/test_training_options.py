@@ -128,6 +128,7 @@ def test_feature_average_is_validated_saved_and_predicts(tmp_path):
     checkpoint = load_checkpoint(folder / "best_model.pth")
     average = evaluated_weights(checkpoint)
     assert average.keys() == checkpoint["state_dict"].keys()
+    assert checkpoint["ema"]["n_averaged"] == checkpoint["step"]
     key = next(key for key in average if key.endswith("weight"))
     assert not torch.equal(average[key], checkpoint["state_dict"][key])
     model, _ = restore(folder / "best_model.pth", "cpu")
