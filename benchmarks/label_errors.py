@@ -1,16 +1,22 @@
-"""How well likely label errors are found, where the truth is known: CarParts' noisy labels.
+"""How well likely label errors are found, where the truth is known.
 
-The model looks at the training pictures with the labels of `annotation_noisy`. A region is right if
-most of its pixels have another label in `annotation`. For each rule of ranking: the area under the
-ROC curve over all regions, and the share of wrong pixels in the regions that it puts first. Regions
-that are no issues for `LabelErrors` stand at its end.
+- carparts: the training pictures with the labels of `annotation_noisy`, whole parts of which have
+  the name of another part. The truth is in `annotation`.
+- camvid: the validation pictures, in each of which one object got another class, one the class
+  around it (forgotten) and one was drawn a second time elsewhere (invented).
 
-    python -m benchmarks.label_errors --model best_model.pth --data carparts [--scale S] [--part P]
+A region is wrong by the share of its pixels that have another label in the truth. For each rule of
+ranking: how wrong are the regions that it puts first. All rules rank the regions that `LabelErrors`
+reports, but the last one, which ranks those below the threshold of their class, too.
+
+    python -m benchmarks.label_errors --model last.pth --data ../shared/data --set carparts
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,99 +24,121 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from dataloaders import CarParts
+from dataloaders import CamVid, CarParts
 from evaluation.label_errors import LabelErrors, Regions, find_regions
 from restore import restore
 from utils.predictor import Predictor
 
-IGNORED = 255
-FIRST = (20, 50, 100)
+FIRST = (20, 50, 100, 200)
 PARTS = {"even": (0, 2), "odd": (1, 2), "all": (0, 1)}  # first picture, step
+IGNORED = {"carparts": 255, "camvid": 11}
+DRAWN = 3  # errors in a picture of CamVid
+PIXELS = (150, 8000)  # of an object to make one of
 
 
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", required=True, help="checkpoint of a model of car parts")
-    parser.add_argument("--data", required=True, help="folder with train/annotation_noisy")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the pictures that it sees")
+    parser.add_argument("--model", required=True, help="checkpoint of a model of these classes")
+    parser.add_argument("--data", required=True, help="the folder with camvid and carparts in it")
+    parser.add_argument("--set", required=True, choices=IGNORED)
     parser.add_argument("--part", choices=PARTS, default="all", help="of the pictures to rank")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     model, meta = restore(arguments.model, "cpu")
-    predictor = Predictor(
-        model, meta.mean, meta.std, "cpu", mode="multiscale", scales=[arguments.scale]
-    )
-    noisy = CarParts(arguments.data, "train", labels="annotation_noisy")
-    clean = CarParts(arguments.data, "train")
-    print_table(*measure(predictor, noisy, clean, PARTS[arguments.part]))
-
-
-def measure(
-    predictor: Predictor, noisy: CarParts, clean: CarParts, part: tuple[int, int]
-) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Rank every region of the part by each rule.
-
-    Returns:
-        Each rule's scores (N,), the share of wrong pixels of each region (N,), and its pixels (N,).
-    """
-    errors = LabelErrors(len(noisy.classes), IGNORED)
-    tables = []
-    first, step = part
-    for index in tqdm(range(len(noisy)), disable=None, leave=False):
-        probabilities = predictor.predict_logits(noisy.load_image(index).pixels).softmax(0)
-        labels = noisy.load_mask(index)
+    predictor = Predictor(model, meta.mean, meta.std, "cpu")
+    folder = Path(arguments.data, arguments.set)
+    pictures = car_parts(folder) if arguments.set == "carparts" else cam_vid(folder)
+    errors = LabelErrors(len(meta.classes), IGNORED[arguments.set])
+    first, step = PARTS[arguments.part]
+    found: list[tuple[Regions, np.ndarray]] = []
+    for index, (image, labels, truth) in enumerate(tqdm(pictures, disable=None, leave=False)):
+        probabilities = predictor.predict_logits(image).softmax(0)
         errors.update(index, "", probabilities, torch.from_numpy(labels))
         if index % step == first:
             regions = find_regions(errors.planes(probabilities, torch.from_numpy(labels)))
-            tables.append(describe(regions, labels != clean.load_mask(index)))
-    scores, suggested, p_given, p_suggested, pixels, wrong = np.concatenate(tables, axis=1)
-    sure = p_suggested >= errors.thresholds[suggested.astype(int)]
-    rules = {
-        "score": np.where(sure, scores, -1),
-        "score, also below the threshold": scores,
-        "1 - mean p of the label": 1 - p_given,
-        "mean p of the suggestion": p_suggested,
-        "pixels": pixels,
-    }
-    return rules, wrong / pixels, pixels
+            found.append((regions, share_wrong(regions, labels != truth)))
+    print_table(errors, found)
 
 
-def describe(regions: Regions, differs: np.ndarray) -> np.ndarray:
-    """What is compared of N regions, (6, N): the last row counts the pixels with wrong labels."""
-    wrong = np.bincount(regions.numbers.ravel(), differs.ravel(), len(regions.pixels) + 1)[1:]
-    return np.stack(
-        [
-            regions.scores,
-            regions.suggested,
-            regions.p_given,
-            regions.p_suggested,
-            regions.pixels,
-            wrong,
+def car_parts(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pictures, noisy labels and true ones."""
+    noisy = CarParts(str(folder), "train", labels="annotation_noisy")
+    clean = CarParts(str(folder), "train")
+    for index in range(len(noisy)):
+        yield noisy.load_image(index).pixels, noisy.load_mask(index), clean.load_mask(index)
+
+
+def cam_vid(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pictures, labels with errors drawn in and true ones."""
+    dataset = CamVid(str(folder), "val")
+    rng = np.random.default_rng(0)
+    for index in range(len(dataset)):
+        truth = dataset.load_mask(index)
+        labels = draw_errors(truth, rng, len(dataset.classes))
+        yield dataset.load_image(index).pixels, labels, truth
+
+
+def draw_errors(truth: np.ndarray, rng: np.random.Generator, classes: int) -> np.ndarray:
+    """Labels with up to three errors, each made of one object."""
+    labels, ignored = truth.copy(), IGNORED["camvid"]
+    objects = []
+    for class_id in np.setdiff1d(np.unique(truth), ignored):
+        _, segments, stats, _ = cv2.connectedComponentsWithStats((truth == class_id).view(np.uint8))
+        sizes = stats[:, cv2.CC_STAT_AREA]
+        objects += [
+            (class_id, segments == number)
+            for number in range(1, len(sizes))
+            if PIXELS[0] < sizes[number] < PIXELS[1]
         ]
-    )
+    rng.shuffle(objects)
+    for kind, (class_id, area) in enumerate(objects[:DRAWN]):
+        if kind == 0:
+            labels[area] = rng.choice(np.setdiff1d(np.arange(classes), class_id))
+        elif kind == 1:
+            rim = cv2.dilate(area.view(np.uint8), np.ones((5, 5), np.uint8)) > area
+            around = np.bincount(truth[rim], minlength=ignored + 1)[:ignored]
+            labels[area] = around.argmax() if around.any() else class_id
+        else:
+            area = np.roll(area, rng.integers(-120, 120, 2), (0, 1))
+            labels[area & (truth != ignored) & (labels == truth)] = class_id
+    return labels
 
 
-def print_table(rules: dict[str, np.ndarray], wrong: np.ndarray, pixels: np.ndarray) -> None:
+def share_wrong(regions: Regions, differs: np.ndarray) -> np.ndarray:
+    """Of each region's pixels (N,)."""
+    wrong = np.bincount(regions.numbers.ravel(), differs.ravel(), len(regions.pixels) + 1)[1:]
+    return wrong / regions.pixels
+
+
+def print_table(errors: LabelErrors, found: list[tuple[Regions, np.ndarray]]) -> None:
     """A row for each rule, below what no ranking at all would give."""
-    chance = wrong.mean()
-    rows: list[list[object]] = [["no ranking", 0.5, *[chance] * len(FIRST)]]
-    for name, scores in rules.items():
-        best = np.argsort(-scores, kind="stable")
-        shares = [wrong[best[:count]].mean() for count in FIRST]
-        rows.append([name, roc_auc(scores, wrong > 0.5), *shares])
-    print(f"{len(wrong)} regions; {(wrong > 0.5).mean():.3f} of them have wrong labels, and")
-    print(f"{np.average(wrong, weights=pixels):.3f} of their pixels")
-    head = ["ranked by", "ROC AUC", *(f"wrong in first {count}" for count in FIRST)]
-    print(tabulate(rows, head, floatfmt=".3f"))
+
+    def all_of(name: str) -> np.ndarray:
+        return np.concatenate([getattr(regions, name) for regions, _ in found])
+
+    wrong = np.concatenate([share for _, share in found])
+    score = all_of("scores") * errors.knowledge[all_of("given")]
+    sure = all_of("p_suggested") >= errors.thresholds[all_of("suggested")]
+    rules = {
+        "score": score,
+        "doubt": 1 - all_of("p_given"),
+        "depth": all_of("depth"),
+        "fit": all_of("fit"),
+        "pixels": all_of("pixels"),
+    }
+    rows: list[list[object]] = [["no ranking", *[wrong[sure].mean()] * len(FIRST)]]
+    rows += [[name, *first_wrong(scores[sure], wrong[sure])] for name, scores in rules.items()]
+    rows.append(["score, without a threshold", *first_wrong(score, wrong)])
+    print(f"{len(wrong)} regions, of which {int(sure.sum())} reach the threshold of their class")
+    head = ["ranked by", *(f"wrong in first {count}" for count in FIRST)]
+    print(tabulate(rows, head, floatfmt=".2f", tablefmt="github"))
 
 
-def roc_auc(scores: np.ndarray, truth: np.ndarray) -> float:
-    """How often a true one scores above another; half of the ties."""
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
-    positive, negative = truth.sum(), (~truth).sum()
-    return (ranks[truth].sum() - positive * (positive + 1) / 2) / (positive * negative)
+def first_wrong(scores: np.ndarray, wrong: np.ndarray) -> list[float]:
+    """The mean share of wrong pixels in the first regions."""
+    best = wrong[np.argsort(-scores, kind="stable")]
+    return [best[:count].mean() for count in FIRST]
 
 
 if __name__ == "__main__":

@@ -112,6 +112,7 @@ def test_feature_regions_equal_scipy():
     given[[1, 4], [4, 1]] = -1  # leaves two inner pixels that touch by their corners
     p_given, p_suggested = rng.random((2, *given.shape), np.float32)
     regions = find_regions(Planes(given, suggested, p_given, p_suggested))
+    seen = np.where(given < 0, -1, suggested)  # ignored pixels belong to no segment
     expected, covered, square = [], 0, np.ones((3, 3))
     for i, j in np.ndindex(3, 3):
         area = (given == i) & (suggested == j) & (i != j)
@@ -123,34 +124,64 @@ def test_feature_regions_equal_scipy():
             rows, columns = np.nonzero(ndimage.binary_dilation(own, square))
             box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
             means = p_given[own].mean(), p_suggested[own].mean()
-            expected.append((*box, i, j, *means, distance[own].mean()))
+            row = (*box, i, j, *means, distance[own].mean())
+            both = [ndimage.label(plane, square)[0] for plane in (given == i, seen == j)]
+            label_of, segment_of = (plane == plane[own][0] for plane in both)
+            expected.append((*row, label_of.sum() + segment_of.sum()))
         covered += ndimage.binary_dilation(inner, square).sum()
     assert len(expected) > 10
-    columns = regions.given, regions.suggested, regions.p_given, regions.p_suggested, regions.depth
-    found = np.column_stack([regions.boxes, *columns])
+    columns = regions.given, regions.suggested, regions.p_given, regions.p_suggested
+    segments = regions.pixels / regions.fit + regions.pixels
+    found = np.column_stack([regions.boxes, *columns, regions.depth, segments])
     found, expected = found[np.lexsort(found.T[::-1])], np.array(sorted(expected))
-    assert found[:, :-1] == pytest.approx(expected[:, :-1], rel=1e-5)
+    exact = [column for column in range(found.shape[1]) if column != 8]
+    assert found[:, exact] == pytest.approx(expected[:, exact], rel=1e-5)
     # OpenCV's distance is approximate.
-    assert found[:, -1] == pytest.approx(expected[:, -1], rel=0.03)
+    assert found[:, 8] == pytest.approx(expected[:, 8], rel=0.03)
+    assert 0 < regions.fit.min() < regions.fit.max() <= 1
     assert regions.pixels.tolist() == np.bincount(regions.numbers.ravel())[1:].tolist()
     assert regions.pixels.sum() == covered
 
 
 @pytest.mark.parametrize("p_given, doubt", [(0.5, 0.07526), (0.01, 0.5), (1e-7, 1.0)])
-def test_feature_the_score_is_the_formula(p_given, doubt):
-    """By hand: inner pixels (3, 3) of a square of five lie 1 from its edge but one, which is 2."""
-    labels = torch.zeros(40, 90, dtype=torch.int64)
+@pytest.mark.parametrize("around, fit", [(0, 25 / (40 * 90)), (2, 1.0)])
+def test_feature_the_score_is_the_formula(p_given, doubt, around, fit):
+    """By hand: inner pixels (3, 3) of a square of five lie 1 from its edge but one, which is 2.
+
+    The model says 0 there: it sees one large segment of 0, or the square alone.
+    """
+    labels = torch.full((40, 90), around)
     labels[20:25, 30:35] = 1
-    probabilities = torch.zeros(K, 40, 90)
-    probabilities[0] = 1 - p_given
-    probabilities[1] = p_given
+    probabilities = torch.eye(K)[labels].permute(2, 0, 1).clone()
+    probabilities[:2, 20:25, 30:35] = torch.tensor([1 - p_given, p_given])[:, None, None]
     errors = LabelErrors(K, 255)
-    errors.update(0, "", probabilities, labels)
     regions = find_regions(errors.planes(probabilities, labels))
     assert regions.depth.tolist() == pytest.approx([10 / 9])
     assert regions.p_given.tolist() == pytest.approx([p_given])
-    expected = doubt * (10 / 9) / (10 / 9 + 0.01 * 60)
+    expected = doubt * (10 / 9) / (10 / 9 + 0.01 * 60) * (1 + 5 * fit) / 6
     assert regions.scores.tolist() == pytest.approx([expected], rel=1e-4)
+
+
+def test_feature_doubt_about_a_class_that_the_model_does_not_know_says_little():
+    """Two equal squares of classes of which the model finds one elsewhere and the other never."""
+    labels = torch.zeros(60, 90, dtype=torch.int64)
+    for class_id, left in ((1, 10), (2, 40)):
+        labels[10:20, left : left + 10] = class_id
+        labels[40:50, left : left + 10] = class_id
+    probabilities = torch.eye(K)[labels].permute(2, 0, 1).clone()
+    probabilities[:, :30] = torch.eye(K)[0][:, None, None]
+    probabilities[:, 50:] = torch.tensor([0.9, 0, 0, 0.1])[:, None, None]  # t_0 is below 0.999
+    probabilities[:2, 10:20, 10:20] = torch.tensor([0.999, 0.001])[:, None, None]
+    probabilities[:, 40:50, 40:50] = torch.tensor([0.5, 0.25, 0.0, 0.25])[:, None, None]
+    errors = LabelErrors(K, 255)
+    errors.update(0, "", probabilities, labels)
+    assert errors.thresholds.tolist()[1:3] == pytest.approx([0.5005, 0], abs=1e-5)
+    first, second = errors.result()
+    assert (first.given, second.given) == (1, 2)
+    doubt, other_doubt = 0.75, 1.0
+    knowledge, least_knowledge = 0.5005**0.5, 0.1
+    ratio = doubt / other_doubt * knowledge / least_knowledge
+    assert first.score / second.score == pytest.approx(ratio, rel=1e-4)
 
 
 def test_feature_where_label_and_decided_class_agree_is_no_error():
