@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from utils.command_line import add_overrides
 from utils.formats import IMAGE_EXTENSIONS
+from utils.launcher import launched_rank, let_main_speak
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="check the config, print it with every default, and end",
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.words = sys.argv[1:] if argv is None else list(argv)
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         tree, checkpoint, run = read_inputs(arguments)
         return run_training(arguments, tree, checkpoint, run)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
+        let_main_speak()
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -120,14 +124,15 @@ def read_inputs(
         tree = apply_overrides(tree, arguments.overrides)
         path = find_latest(tree) if arguments.resume else None
         if path is None:
-            if arguments.resume:
+            if arguments.resume and not launched_rank():
                 print("no earlier run to resume; starting a new one")
             return include_pipelines(tree), None, None
     else:
         path = named_checkpoint(Path(arguments.resume))
     from utils.checkpoint import load_checkpoint
 
-    print(f"resuming {path}")
+    if not launched_rank():
+        print(f"resuming {path}")
     checkpoint = load_checkpoint(path)
     if "config" not in checkpoint:
         raise ConfigError(str(path), ["holds no config; it is not a checkpoint of a training run"])
@@ -161,12 +166,16 @@ def run_training(
 ) -> int:
     """Check the config, build everything, train."""
     choose_visible_gpus(arguments.device)
+    import torch
+
     from base.base_dataloader import WorkerError
     from base.base_trainer import TrainingError
     from lr_finder import find_rate
     from parts import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
     from utils.config import check_config, with_defaults
+    from utils.distributed import from_main, is_main, join_processes, leave_processes
+    from utils.launcher import is_launched, launch
     from utils.logger import RunFolder, RunLog, log_to_console
 
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
@@ -174,13 +183,20 @@ def run_training(
     if arguments.print_config:
         print(json.dumps(with_defaults(config, PARTS), indent=4))
         return 0
-    log_to_console()
+    log_to_console(logging.INFO if is_main() else logging.ERROR)
     for warning in config.warnings:
         logger.warning(warning)
     if config.test_loader is not None:
         logger.warning("test_loader: training does not use it")
     device, n_gpu = choose_device(config, arguments.device)
-
+    if n_gpu > 1 and config.parallel == "DistributedDataParallel" and arguments.find_lr is None:
+        return launch(n_gpu, __file__, arguments.words)
+    if is_launched():
+        if arguments.find_lr is not None:
+            raise ValueError("--find-lr runs in one process; leave out torchrun")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        join_processes(device.type)
     if arguments.find_lr is not None:
         # Once built, a schedule has changed rates and momenta, before any step.
         config = dataclasses.replace(config, lr_scheduler=None)
@@ -194,13 +210,17 @@ def run_training(
         return 0 if find_rate(config, parts._asdict(), device, n_gpu, arguments.find_lr) else 1
     train_loader, val_loader = parts.train_loader, parts.val_loader
     settings = config.trainer
-    folder = (
-        RunFolder.create(settings.save_dir, settings.log_dir, config.name)
-        if run is None
-        else RunFolder.of(run, settings.log_dir, config.name)
-    )
+    if run is None:
+        created = (
+            RunFolder.create(settings.save_dir, settings.log_dir, config.name)
+            if is_main()
+            else None
+        )
+        run = Path(from_main(str(created.path) if created else ""))
+    folder = RunFolder.of(run, settings.log_dir, config.name)
     first_step = (checkpoint or {}).get("step", 0) + 1 if checkpoint else 0
-    with RunLog(folder, tensorboard=settings.tensorboard, first_step=first_step) as log:
+    own_folder = folder if is_main() else None
+    with RunLog(own_folder, tensorboard=settings.tensorboard, first_step=first_step) as log:
         trainer = Trainer(
             **parts._asdict(),
             device=device,
@@ -212,7 +232,8 @@ def run_training(
         if checkpoint is not None:
             trainer.load_state_dict(checkpoint, len(train_loader))
             logger.info("Resuming after epoch %d.", trainer.epoch)
-        (folder.path / "config.json").write_text(json.dumps(config.tree, indent=4) + "\n")
+        if is_main():
+            (folder.path / "config.json").write_text(json.dumps(config.tree, indent=4) + "\n")
         announce(config, trainer, device, folder.path)
         try:
             result = trainer.train()
@@ -220,6 +241,7 @@ def run_training(
             logger.error("%s%s", error, how_to_go_on(folder.path))
             return 1
         except (TrainingError, ValueError) as error:
+            let_main_speak()
             logger.error("%s", error)
             return 1 if isinstance(error, TrainingError) else 2
         except KeyboardInterrupt:
@@ -228,8 +250,10 @@ def run_training(
         except BaseException:
             logger.exception("the program failed")  # the log keeps the traceback
             raise
-        finish(config, result, train_loader if val_loader is None else val_loader)
+        if is_main():
+            finish(config, result, train_loader if val_loader is None else val_loader)
         report_skipped(train_loader, val_loader)
+    leave_processes()
     return 0
 
 
@@ -255,11 +279,18 @@ def build_training(
     from parts import arch_for, build_loader, build_losses, build_optimizer, with_channels
     from rehearsal import check_settings, check_splits, rehearse
     from utils.config import build
+    from utils.distributed import rank, world_size
     from utils.random_state import seed_everything
     from utils.schedule_section import build_schedule
+    from utils.sync_batch_norm import synchronise
 
     train_loader = build_loader(
-        config, "train_loader", training=True, num_epochs=config.trainer.epochs
+        config,
+        "train_loader",
+        training=True,
+        num_epochs=config.trainer.epochs,
+        rank=rank(),
+        world_size=world_size(),
     )
     val_loader = build_val_loader(config)
     for loader in (train_loader, val_loader):
@@ -281,6 +312,8 @@ def build_training(
     if start and checkpoint is None:
         table = init_from(model, start, train_loader.source.classes)
         logger.info("Weights of %s:\n%s", config.init_from, table)
+    if world_size() > 1 and config.use_synch_bn:
+        synchronise(model, device)
     model.to(device).to(memory_format=torch.channels_last)
     if checkpoint is not None:
         check_resumable(model, checkpoint)
@@ -339,9 +372,18 @@ def choose_device(config: Config, wanted: str | None) -> tuple[torch.device, int
     """
     import torch
 
+    from utils.launcher import is_launched, local_rank
+
     if wanted is not None and not wanted.strip():
         raise ValueError("--device: names no device; expected cpu, cuda, or numbers of GPUs")
     there = torch.cuda.device_count()
+    if is_launched() and wanted != "cpu" and config.n_gpu and there:
+        if local_rank() >= there:
+            raise ValueError(
+                f"torchrun starts more processes on this machine than it has GPUs ({there}); use "
+                f"--nproc-per-node={there}, or --device cpu"
+            )
+        return torch.device("cuda", local_rank()), 1
     if wanted is not None and not wanted[0].isdigit():
         try:
             device = torch.device(wanted)
@@ -359,8 +401,8 @@ def choose_device(config: Config, wanted: str | None) -> tuple[torch.device, int
     if config.n_gpu > there:
         logger.warning("n_gpu: %d, but %d found; using %d", config.n_gpu, there, there)
     n_gpu = min(config.n_gpu, there)
-    if config.use_synch_bn and n_gpu > 1:
-        logger.warning("use_synch_bn: each GPU normalises its own share of the batch")
+    if config.parallel == "DataParallel" and config.tree.get("use_synch_bn") and n_gpu > 1:
+        logger.warning("use_synch_bn: with DataParallel each GPU normalises its own share")
     return torch.device("cuda"), n_gpu
 
 
@@ -372,6 +414,7 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
     """
     from parts import build_loader
     from utils.config_file import ConfigError
+    from utils.distributed import rank, world_size
 
     if config.val_loader is not None and config.val_loader.args.get("val_split") is not None:
         raise ConfigError(
@@ -386,9 +429,9 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
         )
     if not config.trainer.val:
         return None
-    if config.val_loader is not None:
-        return build_loader(config, "val_loader")
-    return build_loader(config, "train_loader", held_out=True)
+    held_out = config.val_loader is None
+    section = "train_loader" if held_out else "val_loader"
+    return build_loader(config, section, held_out=held_out, rank=rank(), world_size=world_size())
 
 
 def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -> None:

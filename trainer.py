@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
@@ -18,10 +19,12 @@ from base.batches import Batch
 from utils.coarse_logits import MIN_CLASSES, CoarseLogits, Logits, heads_of
 from utils.config import LossTerm
 from utils.decision import decide, probability_of_second
+from utils.distributed import add_up, is_main, rank, share_buffers, whole_batch, world_size
 from utils.ema import averaged_copy
 from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
 from utils.normalize import normalize
 from utils.precision import MixedPrecision
+from utils.random_state import seed_step
 from utils.threshold import BestThreshold, ThresholdSearch, search_record
 from utils.visualize import Triple, comparison_grid
 
@@ -47,7 +50,9 @@ class Trainer(BaseTrainer):
         train_loader: Batches of one picture size.
         val_loader: Batches by picture size; None where nothing is validated.
         device: Where the model is.
-        n_gpu: How many GPUs share a batch.
+        n_gpu: How many GPUs this process deals each batch to (`DataParallel`).
+        find_unused_parameters: Whether some parameters get no gradient in training; where several
+            processes train, they have to know.
         rest: What `BaseTrainer` takes.
     """
 
@@ -59,6 +64,7 @@ class Trainer(BaseTrainer):
         val_loader: BaseDataLoader | None,
         device: torch.device,
         n_gpu: int = 1,
+        find_unused_parameters: bool = False,
         **rest: Any,
     ) -> None:
         super().__init__(**rest)
@@ -67,7 +73,14 @@ class Trainer(BaseTrainer):
         self.val_loader = val_loader
         self.device = device
         self.network: nn.Module = self.model
-        if n_gpu > 1:
+        if world_size() > 1:
+            self.network = nn.parallel.DistributedDataParallel(
+                self.model,
+                device_ids=[device] if device.type == "cuda" else None,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=find_unused_parameters,
+            )
+        elif n_gpu > 1:
             self.network = nn.DataParallel(self.model, list(range(n_gpu)))
         self.precision = MixedPrecision(self.config.amp, device)
         decay = self.settings.ema_decay
@@ -94,12 +107,13 @@ class Trainer(BaseTrainer):
         """Forward, loss, backward, update.
 
         The batch goes through the network in `accumulation_steps` parts, each of which counts by
-        its share of the pixels that count.
+        its share of the pixels that count. Where several processes share the batch, a part is what
+        it would be in one process, and so are its loss and its gradient.
 
         Args:
-            images: (B, C, H, W) normalised.
+            images: (B, C, H, W) normalised, of this process.
             labels: (B, H, W) int64.
-            batch: Where they come from, for messages.
+            batch: Where they come from.
 
         Returns:
             The loss, a scalar without graph; and the predicted classes (B, H, W).
@@ -107,30 +121,54 @@ class Trainer(BaseTrainer):
         Raises:
             TrainingError: If the loss is not finite; the weights are as they were.
         """
+        seed_step(self.config.seed, self.step, rank())
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         counted = (labels != self.config.ignore_index).flatten(1).sum(1)
+        size = batch.whole_size or len(images)
+        parts = [own_share(part) for part in parts_of(size, self.part_size)]
+        pixels = torch.stack([counted[part].sum() for part in (slice(None), *parts)])
+        # Without a pixel that counts the loss is 0 whatever it is multiplied by.
+        shares = add_up(pixels)[1:] / pixels[0].clamp_min(1)
         predictions = []
-        for part in parts_of(len(images), self.part_size):
-            with self.precision.autocast():
-                outputs = self.network(images[part])
+        for place, (part, share) in enumerate(zip(parts, shares, strict=True)):
             inside = None if batch.foreground is None else batch.foreground[part]
-            terms = self.loss_terms(outputs, labels[part], inside, learning=True)
+            with self._exchanging(place == len(parts) - 1):
+                terms, prediction = self._learn(images[part], labels[part], inside, share)
             loss = torch.stack(list(terms.values())).sum()
             # On a GPU this look would make every step wait; there the epoch looks now and then.
             if self.device.type == "cpu":
                 self._check_finite(loss, terms, batch)
-            # Without a pixel that counts the loss is 0 whatever it is multiplied by.
-            share = counted[part].sum() / counted.sum().clamp_min(1)
-            self.precision.backward(loss * share)
-            total += loss.detach() * share
-            logits = heads_of(outputs)[0]
-            if isinstance(logits, CoarseLogits):
-                predictions.append(logits.argmax())
-            else:
-                predictions.append(decide(logits.detach()))
+            total += loss * share
+            predictions.append(prediction)
         self._update()
         return total, torch.cat(predictions)
+
+    def _learn(
+        self, images: Tensor, labels: Tensor, foreground: Tensor | None, share: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Add the gradient of a part of a batch; returns the terms of the loss and predictions."""
+        with self.precision.autocast():
+            outputs = self.network(images)
+        with whole_batch():
+            terms = self.loss_terms(outputs, labels, foreground, learning=True)
+        # The mean of the processes' gradients, which they exchange, is to be their sum.
+        self.precision.backward(torch.stack(list(terms.values())).sum() * share * world_size())
+        logits = heads_of(outputs)[0]
+        if isinstance(logits, CoarseLogits):
+            prediction = logits.argmax()
+        else:
+            prediction = decide(logits.detach())
+        return {name: value.detach() for name, value in terms.items()}, prediction
+
+    @contextlib.contextmanager
+    def _exchanging(self, last: bool) -> Iterator[None]:
+        """Let the processes exchange gradients in the last part of a batch only."""
+        if last or not isinstance(self.network, nn.parallel.DistributedDataParallel):
+            yield
+            return
+        with self.network.no_sync():
+            yield
 
     def _update(self) -> None:
         """Let the gradients change the weights."""
@@ -187,30 +225,29 @@ class Trainer(BaseTrainer):
         self.overflows = 0
         every = self.settings.log_per_iter
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        recent: list[tuple[Tensor, Batch]] = []
+        recent: list[tuple[int, Tensor, Batch]] = []
         images_done, steps_done = 0, 0
         last_steps = max(1, len(self.train_loader) - PREPARED_STEPS)
         batches = _TimedIterator(self.train_loader.epoch(epoch))
         started = time.perf_counter()
         last = (started, 0, 0.0)  # time, images and waiting at the last point of the curves
-        with tqdm(
-            total=len(self.train_loader), desc=f"epoch {epoch}", leave=False, disable=None
-        ) as bar:
+        bar: tqdm[None] = progress_bar(total=len(self.train_loader), desc=f"epoch {epoch}")
+        with bar:
             for batch in batches:
                 assert isinstance(batch, Batch)
                 images, labels = self.to_device(batch)
                 loss, prediction = self.train_step(images, labels, batch)
                 self.metrics.update(prediction, labels)
                 loss_sum += loss
-                images_done += len(images)
+                images_done += batch.whole_size or len(images)
                 steps_done += 1
                 if steps_done == last_steps and self.validates(epoch):
                     assert self.val_loader is not None
                     self.val_loader.prepare(VALIDATION_EPOCH)
-                recent.append((loss, batch))
+                recent.append((self.step, loss, batch))
                 bar.update()
                 if self.step % every == 0:
-                    self._check_recent(recent)
+                    self._look_at(recent, epoch)
                     now = (time.perf_counter(), images_done, batches.waited)
                     seconds, images_since, waited = (a - b for a, b in zip(now, last, strict=True))
                     rate, last = images_since / seconds, now
@@ -221,7 +258,7 @@ class Trainer(BaseTrainer):
                         "images/s": f"{rate:.1f}",
                     }
                     bar.set_postfix(shown, refresh=False)
-        self._check_recent(recent)
+        self._look_at(recent, epoch)
         if self.overflows:
             logger.info(
                 "fp16: %d of %d steps were left out, as their gradients overflowed; the scale of "
@@ -230,6 +267,7 @@ class Trainer(BaseTrainer):
                 steps_done,
             )
         seconds = time.perf_counter() - started
+        add_up(self.metrics.counts)
         figures = {
             "loss": loss_sum.item() / steps_done,
             **self.metrics.compute(),
@@ -257,7 +295,8 @@ class Trainer(BaseTrainer):
             `val_loss`, the mean over the pictures, and the figures of `SegmentationMetrics`.
         """
         assert self.val_loader is not None
-        network = self.network if self.ema is None else self.ema.module
+        network = self.model if self.ema is None else self.ema.module
+        share_buffers(network)
         network.eval()
         self.metrics.reset()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -267,9 +306,7 @@ class Trainer(BaseTrainer):
             search = ThresholdSearch(self.config.ignore_index, device=self.device)
         triples: list[Triple] = []
         groups = self.val_loader.epoch(VALIDATION_EPOCH)
-        for group in tqdm(
-            groups, total=len(self.val_loader), desc="validation", leave=False, disable=None
-        ):
+        for group in progress_bar(groups, total=len(self.val_loader), desc="validation"):
             for batch in group:
                 assert isinstance(batch, Batch)
                 images, labels = self.to_device(batch)
@@ -284,8 +321,11 @@ class Trainer(BaseTrainer):
                 if len(triples) < GRID_PICTURES:
                     picture = self.val_loader.source.preview(batch.images[0].numpy())
                     triples.append((picture, batch.labels[0].numpy(), prediction[0].cpu().numpy()))
-        figures = {"val_loss": loss_sum.item() / count, **self.metrics.compute()}
+        add_up(self.metrics.counts)
+        sums = add_up(torch.stack([loss_sum, loss_sum.new_tensor(count)]))
+        figures = {"val_loss": (sums[0] / sums[1]).item(), **self.metrics.compute()}
         if search is not None:
+            add_up(search.counts)
             best = search.best("Mean_IoU")
             self.meta["threshold"] = best.threshold
             self.meta["threshold_search"] = self._record_of(best)
@@ -387,11 +427,16 @@ class Trainer(BaseTrainer):
             self.step,
         )
 
-    def _check_recent(self, recent: list[tuple[Tensor, Batch]]) -> None:
-        """Look at the losses since the last look, in one read from the device."""
-        if recent and not torch.stack([loss for loss, _ in recent]).isfinite().all():
-            loss, batch = next(pair for pair in recent if not pair[0].isfinite())
+    def _look_at(self, recent: list[tuple[int, Tensor, Batch]], epoch: int) -> None:
+        """Check and note the losses since the last look, in one read from the device."""
+        if not recent:
+            return
+        values = torch.stack([loss for _, loss, _ in recent])
+        if not values.isfinite().all():
+            _, loss, batch = next(entry for entry in recent if not entry[1].isfinite())
             self._check_finite(loss, {}, batch)
+        steps = [step for step, _, _ in recent]
+        self.log.steps(epoch, zip(steps, values.tolist(), strict=True))
         recent.clear()
 
     def _check_finite(self, loss: Tensor, terms: dict[str, Tensor], batch: Batch) -> None:
@@ -405,6 +450,18 @@ class Trainer(BaseTrainer):
             f"(pictures: {names}{'; terms: ' + values if values else ''}). A smaller "
             "optimizer.args.lr is the usual cure"
         )
+
+
+def progress_bar(items: Iterable[T] = (), *, total: int, desc: str) -> tqdm[T]:
+    """A bar that goes away at its end; on the main process's terminal only."""
+    hidden = None if is_main() else True
+    return tqdm(items, total=total, desc=desc, leave=False, disable=hidden)
+
+
+def own_share(part: slice) -> slice:
+    """Of a part of the whole batch, what this process has: every n-th picture is its own."""
+    first, last = (-(-(place - rank()) // world_size()) for place in (part.start, part.stop))
+    return slice(first, last)
 
 
 def parts_of(batch_size: int, part_size: int) -> list[slice]:

@@ -34,7 +34,7 @@ class LoaderOptions:
     """How a dataset is dealt out in batches; stands in the config beside the dataset's arguments.
 
     Args:
-        batch_size: Samples of a whole step, over all processes.
+        batch_size: Samples of a whole step, over all processes; in validation of one process.
         shuffle: Another order in each epoch.
         num_workers: Processes that load; 0 loads in the main process.
         val_split: The share of the samples held back for validation, the same ones every time.
@@ -116,7 +116,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 f"{augmentation.follows_labels[0]}: cannot be used with a foreground, whose place "
                 "it would not follow; remove the one or the other"
             )
-        batch_size = options.batch_size
+        # In training that is the whole step's; elsewhere it only says what fits into memory.
+        batch_size = options.batch_size if training else options.batch_size * world_size
         if batch_size % world_size:
             low = batch_size - batch_size % world_size
             fits = f"{low} or {low + world_size}" if low else str(world_size)
@@ -218,15 +219,28 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             self.prepare(epoch, first_batch)
         stream, self._stream = self._stream, None  # whoever leaves in the middle starts anew
         assert stream is not None
-        for _ in range(first_batch, len(self.batches)):
+        for number in range(first_batch, len(self.batches)):
             batch = next_of(stream, self.num_workers)
             if isinstance(batch, DataError):
                 raise batch
             parts = [batch] if isinstance(batch, Batch) else batch
             self._count([pair for part in parts for pair in part.skipped])
-            yield batch if isinstance(batch, Batch) else [p for p in parts if len(p.indices)]
+            if not isinstance(batch, Batch):
+                yield [part for part in parts if len(part.indices)]
+            else:
+                share = batch if len(batch.indices) else self._no_pictures()
+                yield share._replace(whole_size=self.batches.size_of(number))
         if epoch < self.num_epochs:
             self._stream, self._next = stream, (epoch + 1, 0)
+
+    def _no_pictures(self) -> Batch:
+        """The share of a process for which the last batch of an epoch has no picture left."""
+        sample = self.first_sample()
+        images, labels = (
+            torch.from_numpy(array[None][:0]) for array in (sample.image, sample.label)
+        )
+        inside = None if sample.foreground is None else labels.bool()
+        return Batch(images, labels, torch.empty(0, dtype=torch.int64), foreground=inside)
 
     def _count(self, skipped: Iterable[tuple[int, str]]) -> None:
         """Name a sample that is skipped, once; too many of them are an error."""

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from base.base_model import BaseModel
 from utils.checkpoint import describe_misfit, save_checkpoint
 from utils.config import Config
+from utils.distributed import is_main
 from utils.logger import RunFolder, RunLog
 from utils.random_state import get_random_state, set_random_state
 from utils.schedule import Schedule
@@ -171,6 +172,8 @@ class BaseTrainer:
         logger.info("  ".join(parts))
 
     def _save(self, epoch: int, *, improved: bool) -> None:
+        if not is_main():
+            return
         checkpoint = self.state_dict()
         names = ["last.pth"]
         if improved:

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
         indices: (B,) places in the dataset.
         skipped: The samples that are not in it, and what was wrong with them.
         foreground: (B, H, W) bool, where the objects are; None where the dataset does not say.
+        whole_size: Pictures of the batch of all processes, of which this is a share; None: B.
     """
 
     images: Tensor
@@ -33,6 +34,7 @@ class Batch(NamedTuple):
     indices: Tensor
     skipped: tuple[tuple[int, str], ...] = ()
     foreground: Tensor | None = None
+    whole_size: int | None = None
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -86,6 +88,10 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             yield from self.of_epoch(epoch, first)
             first = 0
 
+    def size_of(self, number: int) -> int:
+        """How many samples a batch of an epoch has, over all processes."""
+        return min(self.batch_size, len(self.indices) - number * self.batch_size)
+
     def of_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[list[tuple[int, int]]]:
         """The batches of one epoch, from `first_batch` on."""
         order = self.indices
@@ -98,11 +104,16 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 
 def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
-    """Stack samples of one size; the first sample that failed, or a size that differs, instead."""
+    """Stack samples of one size; the first sample that failed, or a size that differs, instead.
+
+    Of no samples it makes a batch without a shape.
+    """
     for sample in samples:
         if isinstance(sample, DataError):
             return sample
     arrays = [sample for sample in samples if isinstance(sample, SampleArrays)]
+    if not arrays:
+        return Batch(torch.empty(0), torch.empty(0), torch.empty(0))
     sizes = {(a.image.shape[1], a.image.shape[0]) for a in arrays}
     if len(sizes) > 1:
         shown = " and ".join(f"{w}x{h}" for w, h in sorted(sizes)[:2])

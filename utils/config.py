@@ -177,6 +177,10 @@ class Config:
     `tree` is the plain data that it was made from, overrides included: what a run stores.
 
     Args:
+        n_gpu: How many GPUs train, each with a process of its own and its share of every batch;
+            0 trains on the CPU. `torchrun` says it itself.
+        parallel: `"DataParallel"` lets one process deal the batch to the GPUs, as the ancestor did.
+        use_synch_bn: Normalise over the pictures of all processes, as one process would.
         amp: Mixed precision, see `utils/precision.py`.
         binary: One output channel for two classes: the second's logit against the first.
         threshold: Of two classes, predict the second where its probability is at least this;
@@ -193,7 +197,8 @@ class Config:
     test_loader: Component | None = None
     lr_scheduler: ScheduleSection | None = None
     n_gpu: NonNegativeInt = 1
-    use_synch_bn: bool = False
+    parallel: Literal["DistributedDataParallel", "DataParallel"] = "DistributedDataParallel"
+    use_synch_bn: bool = True
     seed: Seed = 0
     deterministic: bool = False
     amp: Amp = False

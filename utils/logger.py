@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -74,31 +75,39 @@ class _ConsoleFormatter(logging.Formatter):
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
 
 
-def log_to_console() -> None:
-    """Show what the program logs; for scripts, once, at their start."""
+def log_to_console(level: int = logging.INFO) -> None:
+    """Show what the program logs from a level on; for scripts, once, at their start."""
     root = logging.getLogger()
     if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
         handler = _ConsoleHandler()
         handler.setFormatter(_ConsoleFormatter("%(message)s"))
         root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    root.setLevel(level)
     logging.captureWarnings(True)
 
 
 class RunLog:
-    """What a run writes beside its checkpoints: `log.txt` and TensorBoard files.
+    """What a run writes beside its checkpoints: `log.txt`, `steps.jsonl`, TensorBoard files.
+
+    `steps.jsonl` has a line for each step: `{"step": 1, "epoch": 1, "loss": 2.5, "exact":
+    "0x1.4000000000000p+1"}`, the last being every bit of the loss, for comparing runs.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder; None writes nothing, as all processes but the main one do.
         tensorboard: Write TensorBoard files.
         first_step: Curves of an earlier part of the run are cut off from here on.
     """
 
-    def __init__(self, folder: RunFolder, *, tensorboard: bool, first_step: int = 0) -> None:
+    def __init__(self, folder: RunFolder | None, *, tensorboard: bool, first_step: int = 0) -> None:
+        self._handler: logging.Handler = logging.NullHandler()
+        self._writer: SummaryWriter | None = None
+        self._steps: TextIO | None = None
+        if folder is None:
+            return
+        self._steps = _open_steps(folder.path / "steps.jsonl", first_step)
         self._handler = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self._handler)
-        self._writer: SummaryWriter | None = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # half a second to import
 
@@ -117,8 +126,17 @@ class RunLog:
     ) -> None:
         logging.getLogger().removeHandler(self._handler)
         self._handler.close()
+        if self._steps is not None:
+            self._steps.close()
         if self._writer is not None:
             self._writer.close()
+
+    def steps(self, epoch: int, losses: Iterable[tuple[int, float]]) -> None:
+        """Note the number and the loss of steps of an epoch."""
+        if self._steps is not None:
+            for step, loss in losses:
+                entry = {"step": step, "epoch": epoch, "loss": loss, "exact": loss.hex()}
+                self._steps.write(json.dumps(entry) + "\n")
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
         """Add one point to each named curve; None is left out."""
@@ -133,6 +151,19 @@ class RunLog:
             self._writer.add_image(tag, image, step, dataformats="HWC")
 
     def flush(self) -> None:
-        """Make what was added visible to a TensorBoard that is running."""
+        """Write down what was added; TensorBoard, if it is running, shows it."""
+        if self._steps is not None:
+            self._steps.flush()
         if self._writer is not None:
             self._writer.flush()
+
+
+def _open_steps(path: Path, first_step: int) -> TextIO:
+    """The file to append steps to, without those from `first_step` on that a run before wrote."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        # A run that was killed may have left half a line.
+        whole = (line for line in lines if line.endswith("}\n"))
+        kept = [line for line in whole if json.loads(line)["step"] < first_step]
+        path.write_text("".join(kept), encoding="utf-8")
+    return path.open("a", encoding="utf-8")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+STEP_STREAM = 6  # first word of the random seed of a step
+
 
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:
     """Seed Python, NumPy and torch; optionally allow only deterministic kernels.
@@ -25,6 +27,20 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not deterministic
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make what a step draws (dropout, dropped paths) a function of where it stands alone.
+
+    So it does not matter what else has drawn before, or how often the run was resumed.
+
+    Args:
+        seed: The run's seed.
+        step: The number of the step.
+        rank: The number of the process: each drops other units.
+    """
+    words = np.random.SeedSequence((STEP_STREAM, seed, step, rank)).generate_state(2)
+    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
 
 
 def get_random_state() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from utils.coarse_logits import CoarseLogits, Logits
 from utils.config import NonNegativeFloat
+from utils.distributed import batch_sum
 
 ClassWeights = Annotated[list[NonNegativeFloat], msgspec.Meta(min_length=1)] | Literal["auto"]
 
@@ -128,7 +129,7 @@ class SegmentationLoss(nn.Module):
     def pixel_mean(self, values: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         """The mean of values (B, H, W) over the pixels that count, weighted by class."""
         weights = self.pixel_weights(labels, valid, values.dtype)
-        return safe_ratio((values * weights).sum(), weights.sum())
+        return batch_ratio((values * weights).sum(), weights.sum())
 
     def class_mean(self, values: Tensor, present: Tensor) -> Tensor:
         """The mean of values over classes, weighted by class; then over the rows that have any.
@@ -142,7 +143,10 @@ class SegmentationLoss(nn.Module):
             weights = weights * self.class_weights.to(values.dtype)
         sums = weights.sum(-1)
         rows = safe_ratio((values * weights).sum(-1), sums)
-        return rows.sum() / (sums > 0).sum().clamp_min(1)
+        if rows.ndim == 0:
+            return rows
+        # Rows are pictures, of which each process has its own.
+        return batch_ratio(rows.sum(), (sums > 0).sum().to(rows.dtype))
 
     def _check_weights(self, num_classes: int) -> None:
         if self.class_weights is not None and len(self.class_weights) != num_classes:
@@ -168,6 +172,14 @@ def safe_ratio(total: Tensor, count: Tensor) -> Tensor:
     """`total / count`, and 0 where both are 0: there 0 / 0 would be NaN, and 0 / 1 is 0."""
     # Not 0 / tiny: the gradient 1 / tiny, times the weight of a loss, is infinite.
     return total / count.where(count > 0, 1)
+
+
+def batch_ratio(total: Tensor, count: Tensor) -> Tensor:
+    """`safe_ratio` of two sums over the pixels or pictures of a batch, a number each.
+
+    Where several processes share the batch, it is that of the sums over all of them.
+    """
+    return safe_ratio(*batch_sum(torch.stack([total, count])).unbind())
 
 
 def picked(values: Tensor, labels: Tensor, dim: int = 1) -> Tensor:

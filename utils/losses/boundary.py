@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.distributed import batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss, safe_ratio
 
 
@@ -60,7 +61,8 @@ class BoundaryLoss(SegmentationLoss):
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
-        totals = counts = logits.new_zeros(logits.shape[1])
+        totals = logits[:0].sum((0, 2, 3))  # zeros, in the graph even without a picture
+        counts = torch.zeros_like(totals)
         pictures = zip(labels.cpu().numpy(), valid.cpu().numpy(), strict=True)
         for probabilities, (label, counted) in zip(logits.softmax(1), pictures, strict=True):
             found, distances = signed_distances(label, counted)
@@ -69,6 +71,7 @@ class BoundaryLoss(SegmentationLoss):
             totals = totals.index_add(0, classes, costs.sum((1, 2)))
             pixels = costs.new_full(classes.shape, counted.sum())
             counts = counts.index_add(0, classes, pixels)
+        totals, counts = batch_sum(torch.stack([totals, counts]))
         taking_part = counts > 0
         taking_part[0] &= self.include_background
         return self.class_mean(safe_ratio(totals, counts), taking_part)

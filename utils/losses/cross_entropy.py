@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.coarse_logits import CoarseLogits, Logits
-from utils.losses.base import ClassWeights, SegmentationLoss, picked, safe_ratio
+from utils.losses.base import ClassWeights, SegmentationLoss, batch_ratio, picked
 
 Smoothing = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -62,7 +62,7 @@ class CrossEntropyLoss2d(SegmentationLoss):
             total = logits.total(self._total, labels, valid)
         else:
             total = self._total(logits, labels, valid, dim=1)
-        return safe_ratio(total, self.pixel_weights(labels, valid, total.dtype).sum())
+        return batch_ratio(total, self.pixel_weights(labels, valid, total.dtype).sum())
 
     def _total(self, logits: Tensor, labels: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
         """The weighted sum over pixels; `dim` is that of the classes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from utils.distributed import batch_rows
 from utils.losses.base import ClassWeights, SegmentationLoss
 from utils.losses.overlap import Classes, one_hot, participants
 
@@ -54,18 +55,24 @@ class LovaszSoftmax(SegmentationLoss):
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
         num_classes = logits.shape[1]
+        if self.per_image and not len(logits):  # the pictures are with other processes
+            return self.class_mean(logits.sum((2, 3)), labels.new_zeros(0, num_classes))
         truth = one_hot(labels, valid, num_classes)
         taking_part = participants(truth, valid, self.classes, self.per_image)
         # To sort is most of the work, so only what takes part is; one by one needs least memory.
         # Where nothing does, the first stands in, for a graph with a gradient of 0.
         chosen = taking_part.flatten().nonzero().flatten().tolist() or [0]
         probabilities, truths = (self._one_by_one(maps) for maps in (logits.softmax(1), truth))
-        terms = [
-            lovasz(
-                probabilities[i], truths[i], valid[i // num_classes] if self.per_image else valid
-            )
-            for i in chosen
-        ]
+        if self.per_image:
+            terms = [lovasz(probabilities[i], truths[i], valid[i // num_classes]) for i in chosen]
+        else:
+            counted = batch_rows(valid.flatten())
+            terms = [
+                lovasz(
+                    batch_rows(probabilities[i].flatten()), batch_rows(truths[i].flatten()), counted
+                )
+                for i in chosen
+            ]
         losses = logits.new_zeros(taking_part.numel())
         places = torch.tensor(chosen, device=logits.device)
         losses = losses.index_put((places,), torch.stack(terms)).view(taking_part.shape)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.config import Fraction
+from utils.distributed import batch_rows, batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss, picked
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -65,7 +66,7 @@ class OhemCrossEntropyLoss2d(SegmentationLoss):
     def _hard(self, log_p: Tensor, valid: Tensor) -> Tensor:
         """Where the hard pixels are, (B, H, W) bool; what is ignored may be among them."""
         # The number kept stays on the device, and masks do for indices: nothing waits for it.
-        order = log_p.where(valid, math.inf).flatten().sort().values
-        last = (valid.sum() * self.min_kept).ceil().long() - 1
+        order = batch_rows(log_p.where(valid, math.inf).flatten()).sort().values
+        last = (batch_sum(valid.sum()) * self.min_kept).ceil().long() - 1
         limit = order.gather(0, last.clamp_min(0).view(1))
         return (log_p <= limit) | (log_p < math.log(self.threshold))

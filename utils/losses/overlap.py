@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from utils.config import NonNegativeFloat
+from utils.distributed import batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss
 
 Classes = Literal["present", "all"]
@@ -54,10 +55,13 @@ class OverlapLoss(SegmentationLoss):
         truth = one_hot(labels, valid, probabilities.shape[1])
         taking_part = participants(truth, valid, self.classes, self.per_image)
         taking_part[..., :first_class] = False
-        hits = self._sum(probabilities * truth)
-        extra = self._sum(self.area(probabilities * valid.unsqueeze(1))) - hits
-        losses = self.class_losses(hits, extra, self._sum(truth) - hits)
-        return self.class_mean(losses, taking_part)
+        maps = probabilities * truth, self.area(probabilities * valid.unsqueeze(1)), truth
+        if self.per_image:
+            hits, area, size = (plane.sum((2, 3)) for plane in maps)
+        else:
+            sums = [plane.sum((0, 2, 3)).to(probabilities.dtype) for plane in maps]
+            hits, area, size = batch_sum(torch.stack(sums))
+        return self.class_mean(self.class_losses(hits, area - hits, size - hits), taking_part)
 
     def class_losses(self, hits: Tensor, extra: Tensor, missed: Tensor) -> Tensor:
         """The loss of each class, from soft counts of pixels, each (B, K) or (K,).
@@ -72,9 +76,6 @@ class OverlapLoss(SegmentationLoss):
     def area(self, probabilities: Tensor) -> Tensor:
         """What is summed up as the predicted area of a class."""
         return probabilities
-
-    def _sum(self, values: Tensor) -> Tensor:
-        return values.sum((2, 3) if self.per_image else (0, 2, 3))
 
 
 def one_hot(labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
@@ -99,4 +100,4 @@ def participants(truth: Tensor, valid: Tensor, classes: Classes, per_image: bool
         found = truth.flatten(2).any(2)
     else:
         found = valid.flatten(1).any(1, keepdim=True).repeat(1, truth.shape[1])
-    return found if per_image else found.any(0)
+    return found if per_image else batch_sum(found.sum(0)) > 0

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.config import NonNegativeFloat, PositiveFloat
+from utils.distributed import batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss, picked
 
 
@@ -105,10 +106,10 @@ class RegionAwareLoss(SegmentationLoss):
         classes = logits.shape[1]
         cells = (labels * classes + logits.argmax(1)).flatten()
         counts = cells.new_zeros(classes**2).scatter_add_(0, cells, valid.flatten().long())
-        counts = counts.view(classes, classes)
+        counts = batch_sum(counts).view(classes, classes)
         shares = counts / counts.sum(0).clamp_min(1)
         moved = (self.confusion + self.step * shares) / (1 + self.step)
-        self.confusion = torch.where(valid.any(), moved, self.confusion)
+        self.confusion = torch.where(counts.any(), moved, self.confusion)
 
     def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         stored = state.get(prefix + "confusion")

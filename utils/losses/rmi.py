@@ -109,7 +109,8 @@ class RMILoss(SegmentationLoss):
         """
         batch, classes = cells.shape[:2]
         means = cells.flatten(1, 2) / counted.where(counted > 0, 1)
-        points = F.unfold(means.double(), self.radius).view(batch, classes, 2 * self.radius**2, -1)
+        columns = F.unfold(means.double(), self.radius)
+        points = columns.view(batch, classes, 2 * self.radius**2, columns.shape[-1])
         return points, (F.unfold(counted, self.radius) > 0).all(1)
 
     def _pool(self, maps: Tensor) -> Tensor:

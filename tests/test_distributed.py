@@ -1,0 +1,117 @@
+"""Several processes against one: sums, losses and their gradients."""
+
+import pytest
+import torch
+
+from tests.loss_cases import CLASS_WEIGHTS, OTHER_VALUES, case, make
+from tests.processes import on_processes
+from utils import losses
+from utils.distributed import (
+    add_up,
+    batch_rows,
+    batch_sum,
+    from_main,
+    is_main,
+    rank,
+    whole_batch,
+    world_size,
+)
+
+# Five pictures on two or three processes; on four, one of which has none where the batch is three.
+BATCHES = [(2, 5), (3, 5), (4, 3)]
+
+
+def variants():
+    """Every loss as it is, weighted, and with every argument changed."""
+    for name in losses.__all__:
+        yield name, {}
+        yield name, {"class_weights": CLASS_WEIGHTS}
+        for key, value in OTHER_VALUES[name].items():
+            yield name, {key: value}
+
+
+def batch_of(pictures):
+    """Logits (pictures, 4, 7, 6) and labels; the last picture is ignored as a whole."""
+    parts = [case(seed=seed) for seed in range(pictures)]
+    logits, labels = (torch.cat([part[i][:1] for part in parts]) for i in (0, 1))
+    labels[-1] = 255
+    return logits, labels
+
+
+def values_and_gradients(pictures):
+    """Of every variant, on this process's share of a batch, as training does it."""
+    logits, labels = batch_of(pictures)
+    mine = slice(rank(), None, world_size())
+    results = []
+    for name, args in variants():
+        loss = make(name, **args).train()
+        own = logits[mine].clone().requires_grad_()
+        with whole_batch():
+            value = loss(own, labels[mine])
+        value.backward()
+        state = {key: tensor.clone() for key, tensor in loss.state_dict().items()}
+        results.append((value.detach(), own.grad, state))
+    return results
+
+
+@pytest.mark.parametrize("processes, pictures", BATCHES)
+def test_feature_every_loss_is_that_of_the_whole_batch(processes, pictures, tmp_path):
+    expected = values_and_gradients(pictures)
+    found = on_processes(processes, values_and_gradients, pictures, folder=tmp_path)
+    for place, (name, args) in enumerate(variants()):
+        value, gradient, state = expected[place]
+        for number, results in enumerate(found):
+            own_value, own_gradient, own_state = results[place]
+            case_name = f"{name} {args} on process {number}"
+            assert own_value.item() == pytest.approx(value.item(), rel=1e-12), case_name
+            mine = gradient[number::processes]
+            assert torch.allclose(own_gradient, mine, rtol=1e-9, atol=1e-14), case_name
+            for key, tensor in state.items():
+                assert torch.allclose(own_state[key], tensor, rtol=1e-6), (case_name, key)
+
+
+def exchange():
+    """Each call once, on numbers that tell who sent them."""
+    own = torch.full((rank() + 1, 2), float(rank() + 1), requires_grad=True)
+    with whole_batch():
+        total, rows = batch_sum(own.sum(0)), batch_rows(own)
+        flags = batch_rows(torch.tensor([rank() == 1]))
+    (total.sum() * 2 + (rows * torch.arange(1.0, 4).view(-1, 1)).sum()).backward()
+    alone = batch_sum(own.sum(0)), batch_rows(own)
+    return {
+        "total": total.detach(),
+        "rows": rows.detach(),
+        "flags": flags,
+        "gradient": own.grad,
+        "alone": [tensor.detach() for tensor in alone],
+        "text": from_main(f"grüße von {rank()}"),
+        "sum": add_up(torch.tensor([2**62 - 1, rank()])),
+        "main": is_main(),
+    }
+
+
+def test_feature_sums_rows_and_texts(tmp_path):
+    """By hand: process 0 has one row of ones, process 1 two rows of twos."""
+    first, second = on_processes(2, exchange, folder=tmp_path)
+    for found in (first, second):
+        assert found["total"].tolist() == [5, 5]
+        assert found["rows"].tolist() == [[1, 1], [2, 2], [2, 2]]
+        assert found["flags"].tolist() == [False, True]
+        assert found["text"] == "grüße von 0"
+        assert found["sum"].tolist() == [2**63 - 2, 1]
+    # The gradient of a sum, twice, and that of the own rows, which count once, twice and thrice.
+    assert first["gradient"].tolist() == [[3, 3]]
+    assert second["gradient"].tolist() == [[4, 4], [5, 5]]
+    assert (first["main"], second["main"]) == (True, False)
+    # Outside of whole_batch() each process is alone.
+    assert [tensor.tolist() for tensor in second["alone"]] == [[4, 4], [[2, 2], [2, 2]]]
+
+
+def test_feature_one_process_needs_no_others():
+    tensor = torch.ones(2, 3)
+    with whole_batch():
+        assert batch_sum(tensor) is tensor
+        assert batch_rows(tensor) is tensor
+    assert add_up(tensor) is tensor
+    assert from_main("a") == "a"
+    assert (rank(), world_size(), is_main()) == (0, 1, True)

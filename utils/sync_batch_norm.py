@@ -1,0 +1,122 @@
+"""Batch normalisation over the batch of all processes, on GPUs and on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from utils.distributed import add_up, world_size
+
+
+class _TakesOver(_BatchNorm):
+    """A layer in the place of another.
+
+    Args:
+        norm: The layer to replace. Its parameters, buffers and, as timm has some with an
+            activation inside, its children become this layer's, under the same names.
+    """
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__(
+            norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+        )
+        for name, parameter in norm.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in norm.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        for name, child in norm.named_children():
+            self.add_module(name, child)
+        self.train(norm.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalised maps (B, C, ...) of the same shape.
+
+        Raises:
+            ValueError: If there is one value for each channel in all processes together.
+        """
+        output = self.normalised(input)
+        for child in self.children():
+            output = child(output)
+        return output
+
+    def normalised(self, input: Tensor) -> Tensor:
+        """The same without what stands behind it."""
+        return super().forward(input)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected maps (B, C, ...), got {tuple(input.shape)}")
+
+
+class GpuSyncBatchNorm(_TakesOver, nn.SyncBatchNorm):
+    """torch's `SyncBatchNorm`."""
+
+
+class CpuSyncBatchNorm(_TakesOver):
+    """The same numbers for tensors on the CPU, which torch's refuses.
+
+    A process without a picture takes part with nothing.
+    """
+
+    def normalised(self, input: Tensor) -> Tensor:
+        """As batch normalisation of the pictures of all processes together."""
+        if not self.training or world_size() == 1:
+            return super().normalised(input)
+        values = input if input.dtype == torch.float64 else input.float()
+        axes = [0, *range(2, input.ndim)]
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        own = values.new_full((1,), input.numel() / input.shape[1])
+        *sums, count = _Sum.apply(torch.cat([values.sum(axes), own])).split([input.shape[1], 1])
+        if count <= 1:
+            raise ValueError(
+                "Expected more than 1 value per channel when training, got one in all processes"
+            )
+        mean = sums[0] / count
+        centred = values - mean.view(shape)
+        variance = _Sum.apply(centred.square().sum(axes)) / count
+        self._move_statistics(mean.detach(), variance.detach() * count / (count - 1))
+        output = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            output = output * self.weight.view(shape) + self.bias.view(shape)
+        return output.to(input.dtype)
+
+    @torch.no_grad()
+    def _move_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; every process's output depends on it, so does its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return add_up(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return add_up(gradients[0].clone())
+
+
+def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with every batch normalisation in it made one over all processes, in place.
+
+    Args:
+        model: Any; parameters, buffers and their names stay.
+        device: Where it will be.
+    """
+    if isinstance(model, _BatchNorm):
+        if isinstance(model, (_TakesOver, nn.SyncBatchNorm)):
+            return model
+        return GpuSyncBatchNorm(model) if device.type == "cuda" else CpuSyncBatchNorm(model)
+    for name, child in model.named_children():
+        setattr(model, name, synchronise(child, device))
+    return model
