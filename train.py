@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -117,7 +118,7 @@ def read_inputs(
         include_pipelines,
         parse_config,
     )
-    from utils.resume import differences, find_latest, named_checkpoint
+    from utils.resume import differences, find_latest, load_last, named_checkpoint
 
     if arguments.resume in (None, "auto"):
         tree = parse_config(arguments.config or DEFAULT_CONFIG)
@@ -129,11 +130,9 @@ def read_inputs(
             return include_pipelines(tree), None, None
     else:
         path = named_checkpoint(Path(arguments.resume))
-    from utils.checkpoint import load_checkpoint
-
     if not launched_rank():
         print(f"resuming {path}")
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_last(path)
     if "config" not in checkpoint:
         raise ConfigError(str(path), ["holds no config; it is not a checkpoint of a training run"])
     tree = checkpoint["config"]
@@ -169,14 +168,16 @@ def run_training(
     import torch
 
     from base.base_dataloader import WorkerError
-    from base.base_trainer import TrainingError
+    from base.base_trainer import Stopped, TrainingError
     from lr_finder import find_rate
     from parts import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
+    from utils.checkpoint import remove_leftovers
     from utils.config import check_config, with_defaults
     from utils.distributed import from_main, is_main, join_processes, leave_processes
     from utils.launcher import is_launched, launch
     from utils.logger import RunFolder, RunLog, log_to_console
+    from utils.signals import EXIT_CODES, StopSignals
 
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
     config = check_config(tree, PARTS, source, VALIDATION_FIGURES, TRAINING_FIGURES)
@@ -218,9 +219,12 @@ def run_training(
         )
         run = Path(from_main(str(created.path) if created else ""))
     folder = RunFolder.of(run, settings.log_dir, config.name)
-    first_step = (checkpoint or {}).get("step", 0) + 1 if checkpoint else 0
     own_folder = folder if is_main() else None
-    with RunLog(own_folder, tensorboard=settings.tensorboard, first_step=first_step) as log:
+    logged = checkpoint.get("logs") if checkpoint is not None else None
+    with (
+        RunLog(own_folder, tensorboard=settings.tensorboard, state=logged) as log,
+        StopSignals() as stop,
+    ):
         trainer = Trainer(
             **parts._asdict(),
             device=device,
@@ -228,12 +232,15 @@ def run_training(
             config=config,
             folder=folder,
             log=log,
+            stop=stop,
         )
         if checkpoint is not None:
             trainer.load_state_dict(checkpoint, len(train_loader))
-            logger.info("Resuming after epoch %d.", trainer.epoch)
+            done = f", batch {trainer.batch}" if trainer.batch else ""
+            logger.info("Resuming after epoch %d%s.", trainer.epoch, done)
         if is_main():
-            (folder.path / "config.json").write_text(json.dumps(config.tree, indent=4) + "\n")
+            remove_leftovers(folder.path)
+            write_config(config, folder.path / "config.json")
         announce(config, trainer, device, folder.path)
         try:
             result = trainer.train()
@@ -244,9 +251,10 @@ def run_training(
             let_main_speak()
             logger.error("%s", error)
             return 1 if isinstance(error, TrainingError) else 2
-        except KeyboardInterrupt:
-            logger.warning("interrupted%s", how_to_go_on(folder.path))
-            return 130
+        except Stopped as stopped:
+            number = stopped.signal_number
+            logger.warning("%s%s", signal.Signals(number).name, how_to_go_on(folder.path))
+            return EXIT_CODES[number]
         except BaseException:
             logger.exception("the program failed")  # the log keeps the traceback
             raise
@@ -350,11 +358,18 @@ def describe_training(
     return meta
 
 
+def write_config(config: Config, path: Path) -> None:
+    """Keep the config beside the checkpoints; nobody ever finds half of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(config.tree, indent=4) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
 def how_to_go_on(run: Path) -> str:
     """What to type after an interruption."""
     run_argument = shlex.quote(str(run))
-    if not (run / "last.pth").exists():
-        return " in the first epoch; there is nothing to go on from"
+    if not any((run / name).exists() for name in ("last.pth", "previous.pth")):
+        return "; there is no checkpoint to go on from yet"
     return f"; go on with: python train.py --resume {run_argument}"
 
 

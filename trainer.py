@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from base.base_dataloader import BaseDataLoader
-from base.base_trainer import BaseTrainer, TrainingError
+from base.base_trainer import BaseTrainer, Stopped, TrainingError
 from base.batches import Batch
 from utils.coarse_logits import MIN_CLASSES, CoarseLogits, Logits, heads_of
 from utils.config import LossTerm
@@ -25,6 +25,7 @@ from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
 from utils.normalize import normalize
 from utils.precision import MixedPrecision
 from utils.random_state import seed_step
+from utils.signals import SIGNALS
 from utils.threshold import BestThreshold, ThresholdSearch, search_record
 from utils.visualize import Triple, comparison_grid
 
@@ -99,9 +100,13 @@ class Trainer(BaseTrainer):
             and len(dataset.classes) >= MIN_CLASSES
             and all(getattr(loss, "takes_coarse_logits", False) for loss, _ in self.losses)
         )
+        # Sums over the epoch: of this process, or of all once it has ended.
         self.metrics = SegmentationMetrics(
             len(dataset.classes), self.config.ignore_index, device=device
         )
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.merged = False
+        self.stopping = 0  # the signal that all processes have agreed to end with
 
     def train_step(self, images: Tensor, labels: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Forward, loss, backward, update.
@@ -128,38 +133,37 @@ class Trainer(BaseTrainer):
         size = batch.whole_size or len(images)
         parts = [own_share(part) for part in parts_of(size, self.part_size)]
         pixels = torch.stack([counted[part].sum() for part in (slice(None), *parts)])
+        signals = pixels.new_tensor([self.stop.received == number for number in SIGNALS])
+        # One exchange for both: every process learns of a signal that came before this step.
+        signals, pixels = add_up(torch.cat([signals, pixels])).split([len(signals), len(pixels)])
+        asked = OnItsWay(signals)
         # Without a pixel that counts the loss is 0 whatever it is multiplied by.
-        shares = add_up(pixels)[1:] / pixels[0].clamp_min(1)
+        shares = pixels[1:] / pixels[0].clamp_min(1)
         predictions = []
         for place, (part, share) in enumerate(zip(parts, shares, strict=True)):
             inside = None if batch.foreground is None else batch.foreground[part]
             with self._exchanging(place == len(parts) - 1):
-                terms, prediction = self._learn(images[part], labels[part], inside, share)
-            loss = torch.stack(list(terms.values())).sum()
-            # On a GPU this look would make every step wait; there the epoch looks now and then.
-            if self.device.type == "cpu":
-                self._check_finite(loss, terms, batch)
-            total += loss * share
-            predictions.append(prediction)
+                with self.precision.autocast():
+                    outputs = self.network(images[part])
+                with whole_batch():
+                    terms = self.loss_terms(outputs, labels[part], inside, learning=True)
+                loss = torch.stack(list(terms.values())).sum()
+                # On a GPU this look would make every step wait; there the epoch looks now and then.
+                if self.device.type == "cpu":
+                    self._check_finite(loss, terms, batch)
+                # The mean of the processes' gradients, which they exchange, is to be their sum.
+                self.precision.backward(loss * share * world_size())
+            total += loss.detach() * share
+            logits = heads_of(outputs)[0]
+            if isinstance(logits, CoarseLogits):
+                predictions.append(logits.argmax())
+            else:
+                predictions.append(decide(logits.detach()))
         self._update()
+        self.stopping = next(
+            (n for n, count in zip(SIGNALS, asked.read(), strict=True) if count), 0
+        )
         return total, torch.cat(predictions)
-
-    def _learn(
-        self, images: Tensor, labels: Tensor, foreground: Tensor | None, share: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Add the gradient of a part of a batch; returns the terms of the loss and predictions."""
-        with self.precision.autocast():
-            outputs = self.network(images)
-        with whole_batch():
-            terms = self.loss_terms(outputs, labels, foreground, learning=True)
-        # The mean of the processes' gradients, which they exchange, is to be their sum.
-        self.precision.backward(torch.stack(list(terms.values())).sum() * share * world_size())
-        logits = heads_of(outputs)[0]
-        if isinstance(logits, CoarseLogits):
-            prediction = logits.argmax()
-        else:
-            prediction = decide(logits.detach())
-        return {name: value.detach() for name, value in terms.items()}, prediction
 
     @contextlib.contextmanager
     def _exchanging(self, last: bool) -> Iterator[None]:
@@ -221,27 +225,26 @@ class Trainer(BaseTrainer):
             `images_per_second` and `data_wait`, the share of the time spent waiting for batches.
         """
         self.network.train()
-        self.metrics.reset()
-        self.overflows = 0
-        every = self.settings.log_per_iter
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        if not self.batch:
+            self._forget_epoch()
+        every, steps = self.settings.log_per_iter, len(self.train_loader)
         recent: list[tuple[int, Tensor, Batch]] = []
-        images_done, steps_done = 0, 0
-        last_steps = max(1, len(self.train_loader) - PREPARED_STEPS)
-        batches = _TimedIterator(self.train_loader.epoch(epoch))
+        images_done = 0
+        prepared = max(1, steps - PREPARED_STEPS)
+        batches = _TimedIterator(self.train_loader.epoch(epoch, self.batch))
         started = time.perf_counter()
         last = (started, 0, 0.0)  # time, images and waiting at the last point of the curves
-        bar: tqdm[None] = progress_bar(total=len(self.train_loader), desc=f"epoch {epoch}")
+        bar: tqdm[None] = progress_bar(total=steps, desc=f"epoch {epoch}", initial=self.batch)
         with bar:
             for batch in batches:
                 assert isinstance(batch, Batch)
                 images, labels = self.to_device(batch)
                 loss, prediction = self.train_step(images, labels, batch)
                 self.metrics.update(prediction, labels)
-                loss_sum += loss
+                self.loss_sum += loss
+                self.batch += 1
                 images_done += batch.whole_size or len(images)
-                steps_done += 1
-                if steps_done == last_steps and self.validates(epoch):
+                if self.batch == prepared and self.validates(epoch):
                     assert self.val_loader is not None
                     self.val_loader.prepare(VALIDATION_EPOCH)
                 recent.append((self.step, loss, batch))
@@ -258,18 +261,27 @@ class Trainer(BaseTrainer):
                         "images/s": f"{rate:.1f}",
                     }
                     bar.set_postfix(shown, refresh=False)
+                saves = self.settings.save_every_steps
+                due = saves is not None and self.step % saves == 0
+                if due or self.stopping:
+                    self._look_at(recent, epoch)
+                    self.save_last()
+                if self.stopping:
+                    raise Stopped(self.stopping)
         self._look_at(recent, epoch)
+        if not self.merged:
+            add_up(self.metrics.counts)
+            self.merged = True
         if self.overflows:
             logger.info(
                 "fp16: %d of %d steps were left out, as their gradients overflowed; the scale of "
                 "the loss goes down until they fit",
                 self.overflows,
-                steps_done,
+                steps,
             )
         seconds = time.perf_counter() - started
-        add_up(self.metrics.counts)
         figures = {
-            "loss": loss_sum.item() / steps_done,
+            "loss": self.loss_sum.item() / steps,
             **self.metrics.compute(),
             "images_per_second": images_done / seconds,
             "data_wait": batches.waited / seconds,
@@ -283,6 +295,29 @@ class Trainer(BaseTrainer):
             self.step,
         )
         return figures
+
+    def _forget_epoch(self) -> None:
+        self.metrics.reset()
+        self.loss_sum.zero_()
+        self.overflows = 0
+        self.merged = False
+
+    def progress(self) -> dict[str, Any]:
+        """What the epoch has added up so far; before it has ended, all processes have to ask."""
+        counts = self.metrics.counts.clone()
+        return {
+            "counts": (counts if self.merged else add_up(counts)).cpu(),
+            "loss_sum": self.loss_sum.item(),
+            "overflows": self.overflows,
+        }
+
+    def _take_progress(self, progress: Mapping[str, Any]) -> None:
+        self._forget_epoch()
+        self.merged = self.batch == len(self.train_loader)
+        if self.merged or is_main():
+            self.metrics.counts.copy_(progress["counts"])
+        self.loss_sum.fill_(progress["loss_sum"])
+        self.overflows = progress["overflows"]
 
     @torch.inference_mode()
     def validate(self, epoch: int) -> dict[str, Any]:
@@ -298,7 +333,9 @@ class Trainer(BaseTrainer):
         network = self.model if self.ema is None else self.ema.module
         share_buffers(network)
         network.eval()
-        self.metrics.reset()
+        metrics = SegmentationMetrics(
+            len(self.classes), self.config.ignore_index, device=self.device
+        )
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         count = 0
         search = None
@@ -307,6 +344,9 @@ class Trainer(BaseTrainer):
         triples: list[Triple] = []
         groups = self.val_loader.epoch(VALIDATION_EPOCH)
         for group in progress_bar(groups, total=len(self.val_loader), desc="validation"):
+            if self.stop.received:
+                self.save_last()
+                raise Stopped(self.stop.received)
             for batch in group:
                 assert isinstance(batch, Batch)
                 images, labels = self.to_device(batch)
@@ -315,15 +355,15 @@ class Trainer(BaseTrainer):
                 loss_sum += sum(terms.values()) * len(images)
                 count += len(images)
                 prediction = decide(logits, self.meta.get("threshold"))
-                self.metrics.update(prediction, labels)
+                metrics.update(prediction, labels)
                 if search is not None:
                     search.update(probability_of_second(logits), labels)
-                if len(triples) < GRID_PICTURES:
+                if len(triples) < GRID_PICTURES and is_main():
                     picture = self.val_loader.source.preview(batch.images[0].numpy())
                     triples.append((picture, batch.labels[0].numpy(), prediction[0].cpu().numpy()))
-        add_up(self.metrics.counts)
+        add_up(metrics.counts)
         sums = add_up(torch.stack([loss_sum, loss_sum.new_tensor(count)]))
-        figures = {"val_loss": (sums[0] / sums[1]).item(), **self.metrics.compute()}
+        figures = {"val_loss": (sums[0] / sums[1]).item(), **metrics.compute()}
         if search is not None:
             add_up(search.counts)
             best = search.best("Mean_IoU")
@@ -369,6 +409,8 @@ class Trainer(BaseTrainer):
     def load_state_dict(self, checkpoint: Mapping[str, Any], steps_per_epoch: int) -> None:
         """Go on where a checkpoint stands; see `BaseTrainer.load_state_dict()`."""
         super().load_state_dict(checkpoint, steps_per_epoch)
+        if self.batch:
+            self._take_progress(checkpoint["progress"])
         if self.ema is not None:
             if checkpoint.get("ema") is not None:
                 self.ema.load_state_dict(checkpoint["ema"])
@@ -452,10 +494,33 @@ class Trainer(BaseTrainer):
         )
 
 
-def progress_bar(items: Iterable[T] = (), *, total: int, desc: str) -> tqdm[T]:
+class OnItsWay:
+    """Numbers that leave the device while it goes on working.
+
+    Args:
+        tensor: (N,) of any type.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._event = None
+        self._numbers = tensor
+        if tensor.device.type == "cuda":
+            self._numbers = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            self._numbers.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def read(self) -> list[Any]:
+        """The numbers; waits for no more than what the device had to do before."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._numbers.tolist()
+
+
+def progress_bar(items: Iterable[T] = (), *, total: int, desc: str, initial: int = 0) -> tqdm[T]:
     """A bar that goes away at its end; on the main process's terminal only."""
     hidden = None if is_main() else True
-    return tqdm(items, total=total, desc=desc, leave=False, disable=hidden)
+    return tqdm(items, total=total, desc=desc, initial=initial, leave=False, disable=hidden)
 
 
 def own_share(part: slice) -> slice:

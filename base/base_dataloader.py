@@ -19,6 +19,7 @@ from base.samples import SampleArrays, Samples
 from utils.augmentation import Augmentation
 from utils.config import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from utils.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
+from utils.signals import leave_to_main
 
 logger = logging.getLogger(__name__)
 
@@ -312,4 +313,5 @@ def share_of(samples: Sequence[Sample], val_split: float | None, held_out: bool)
 
 
 def _init_worker(worker: int) -> None:
+    leave_to_main()
     cv2.setNumThreads(0)  # one core a worker: OpenCV would start a pool of threads in each

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,25 @@ from utils.distributed import is_main
 from utils.logger import RunFolder, RunLog
 from utils.random_state import get_random_state, set_random_state
 from utils.schedule import Schedule
+from utils.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says where it stands and what to do."""
+
+
+class Stopped(Exception):
+    """A signal has ended the run at a good place; a checkpoint has been written.
+
+    Args:
+        signal_number: The signal.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +53,9 @@ class BaseTrainer:
     """Runs epochs and keeps what they give; a subclass says what an epoch is.
 
     Three files, three decisions: `best_model.pth` whenever the monitored figure improves,
-    `checkpoint-epoch<N>.pth` every `save_period` epochs, `last.pth` after every epoch to resume
-    from.
+    `checkpoint-epoch<N>.pth` every `save_period` epochs, `last.pth` to resume from: after every
+    epoch, every `save_every_steps` steps, and where a signal ends the run. The `last.pth` before is
+    kept as `previous.pth`.
 
     Args:
         model: The network, on its device.
@@ -52,6 +66,7 @@ class BaseTrainer:
             ignore_index, versions.
         folder: Where checkpoints go.
         log: Where figures go.
+        stop: The signals that end the run.
     """
 
     def __init__(
@@ -64,6 +79,7 @@ class BaseTrainer:
         meta: dict[str, Any],
         folder: RunFolder,
         log: RunLog,
+        stop: StopSignals | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -73,7 +89,9 @@ class BaseTrainer:
         self.meta = meta
         self.folder = folder
         self.log = log
+        self.stop = stop or StopSignals()
         self.epoch = 0  # finished epochs
+        self.batch = 0  # finished batches of the epoch after those
         self.step = 0  # finished optimizer steps
         self.best: float | None = None
         self.best_epoch = 0
@@ -81,11 +99,15 @@ class BaseTrainer:
         self.sign = {"max": 1.0, "min": -1.0, "off": 0.0}[mode]
 
     def train_epoch(self, epoch: int) -> dict[str, Any]:
-        """Train on every picture once; returns the figures of the epoch."""
+        """Train on the rest of an epoch, from `batch` on; returns the figures of the epoch."""
         raise NotImplementedError
 
     def validate(self, epoch: int) -> dict[str, Any]:
         """Score the model on the validation pictures; returns the figures."""
+        raise NotImplementedError
+
+    def progress(self) -> dict[str, Any]:
+        """What the epoch has added up so far, to be gone on with from `batch`."""
         raise NotImplementedError
 
     def train(self) -> RunResult:
@@ -94,6 +116,7 @@ class BaseTrainer:
         Raises:
             TrainingError: If a loss is not finite.
             DataError: If a file cannot be used.
+            Stopped: If a signal came; the checkpoint is there.
         """
         started = time.monotonic()
         first = self.epoch + 1
@@ -108,17 +131,18 @@ class BaseTrainer:
             if self._is_over():
                 break
             figures = self.train_epoch(epoch)
-            self.epoch = epoch
             if self.validates(epoch):
                 figures = {**figures, **self.validate(epoch)}
             judged = self.validates(epoch) or not self.settings.val
             if self.lr_scheduler is not None:
                 watched = judged and self.sign != 0
                 self.lr_scheduler.epoch_end(figures[self.monitored] if watched else None)
+            self.epoch, self.batch = epoch, 0
             change = self._judge(figures, epoch) if judged else None
             self._report(figures, epoch, judged, change)
             self._save(epoch, improved=self.best_epoch == epoch)
-            self.log.flush()
+            if self.stop.received and epoch < self.settings.epochs:
+                raise Stopped(self.stop.received)
         if self._is_over() and self.epoch < self.settings.epochs:
             logger.info(
                 "Stopped early: no better %s in %d epochs.",
@@ -172,16 +196,18 @@ class BaseTrainer:
         logger.info("  ".join(parts))
 
     def _save(self, epoch: int, *, improved: bool) -> None:
-        if not is_main():
-            return
-        checkpoint = self.state_dict()
-        names = ["last.pth"]
-        if improved:
-            names.append("best_model.pth")
+        names = ["best_model.pth"] if improved else []
         if epoch % self.settings.save_period == 0:
             names.append(f"checkpoint-epoch{epoch}.pth")
-        for name in names:
-            save_checkpoint(checkpoint, self.folder.path / name)
+        self.save_last(names)
+
+    def save_last(self, copies: Sequence[str] = ()) -> None:
+        """Write `last.pth`, and the same under other names; all processes have to call this."""
+        self.log.flush()
+        checkpoint = self.state_dict()
+        if is_main():
+            path = self.folder.path / "last.pth"
+            save_checkpoint(checkpoint, path, copies=copies, previous="previous.pth")
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state of the run as plain data and tensors."""
@@ -190,6 +216,9 @@ class BaseTrainer:
             "arch": self.config.arch.type,
             "epoch": self.epoch,
             "step": self.step,
+            "batch": self.batch,
+            "progress": self.progress() if self.batch else None,
+            "logs": self.log.state(),
             "state_dict": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": None if scheduler is None else scheduler.state_dict(),
@@ -218,6 +247,7 @@ class BaseTrainer:
         self.model.load_state_dict(checkpoint["state_dict"])
         self.epoch = checkpoint["epoch"]
         self.step = checkpoint.get("step", self.epoch * steps_per_epoch)
+        self.batch = checkpoint.get("batch", 0)
         best = checkpoint.get("monitor_best")
         # The ancestor starts from infinity, which means that nothing has been judged yet.
         self.best = best if best is not None and abs(best) < float("inf") else None

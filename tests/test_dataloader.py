@@ -348,6 +348,7 @@ def test_exception_batch_that_cannot_be_divided():
             LoaderOptions(batch_size=5),
             seed=0,
             ignore_index=255,
+            training=True,
             world_size=2,
         )
     with pytest.raises(ValueError, match="give no batch of 16"):

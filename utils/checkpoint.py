@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,13 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file and says why."""
 
 
-def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def save_checkpoint(
+    checkpoint: dict[str, Any],
+    path: str | os.PathLike[str],
+    *,
+    copies: Sequence[str] = (),
+    previous: str | None = None,
+) -> None:
     """Write a checkpoint so that the file under `path` is always a whole one.
 
     It goes to a temporary file beside the target, is fsynced and renamed. A digest of the content
@@ -36,6 +43,10 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) ->
     Args:
         checkpoint: Tensors, numbers, strings, lists and dicts.
         path: The file to write or replace.
+        copies: Names in the same folder under which it is kept, too, without a second writing where
+            the file system can do that.
+        previous: Name in the same folder that the file under `path` gets before it is replaced. If
+            the program dies just then, there is nothing under `path` and a whole file under this.
     """
     path = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -50,6 +61,10 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | os.PathLike[str]) ->
             os.fsync(file.fileno())
         # mkstemp makes files that only their owner can read; a checkpoint is to be shared.
         os.chmod(temporary, 0o666 & ~_umask())
+        for name in copies:
+            _copy(temporary, path.with_name(name))
+        if previous is not None and path.exists():
+            os.replace(path, path.with_name(previous))
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -226,6 +241,30 @@ def _numpy_number_types() -> list[Any]:
         np.dtype,
         *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
     ]
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a program that died while it saved has left in a run's folder."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _copy(source: str, target: Path) -> None:
+    """The same file under a further name, in place of what is there."""
+    handle, temporary = tempfile.mkstemp(
+        prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
+    )
+    os.close(handle)
+    try:
+        os.unlink(temporary)
+        try:
+            os.link(source, temporary)
+        except OSError:  # a file system without links
+            shutil.copy2(source, temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _umask() -> int:

@@ -137,6 +137,8 @@ class TrainerSection:
         epochs: How often every training picture is seen.
         save_dir: Runs go to `<save_dir>/<name>/<time>/`.
         save_period: Epochs between two `checkpoint-epoch<N>.pth`.
+        save_every_steps: Steps between two `last.pth`, beside the one after each epoch: how much
+            work a crash can cost.
         monitor: `"max Mean_IoU"`, `"min val_loss"`, ...: what decides the best model; or `"off"`.
         early_stop: Stop after this many epochs without a better model; 0 never stops.
         val: Validate during training.
@@ -154,6 +156,7 @@ class TrainerSection:
     epochs: PositiveInt
     save_dir: str = "saved/"
     save_period: PositiveInt = 10
+    save_every_steps: PositiveInt | None = None
     monitor: str = "max Mean_IoU"
     early_stop: NonNegativeInt = 0
     val: bool = True

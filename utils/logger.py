@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from utils.plain_text import plain_lines
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+STEPS = "steps.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,25 +99,51 @@ class RunLog:
     Args:
         folder: The run's folder; None writes nothing, as all processes but the main one do.
         tensorboard: Write TensorBoard files.
-        first_step: Curves of an earlier part of the run are cut off from here on.
+        state: What `state()` said when the checkpoint was written that the run goes on from: what
+            was written after it is taken back, so that no figure is there twice.
     """
 
-    def __init__(self, folder: RunFolder | None, *, tensorboard: bool, first_step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        *,
+        tensorboard: bool,
+        state: Mapping[str, int] | None = None,
+    ) -> None:
+        self._folder = folder
         self._handler: logging.Handler = logging.NullHandler()
         self._writer: SummaryWriter | None = None
         self._steps: TextIO | None = None
         if folder is None:
             return
-        self._steps = _open_steps(folder.path / "steps.jsonl", first_step)
+        if state is not None:
+            self._take_back(state)
         self._handler = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self._handler)
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # half a second to import
 
-            self._writer = SummaryWriter(
-                str(folder.tensorboard), purge_step=first_step if first_step else None
-            )
+            self._writer = SummaryWriter(str(folder.tensorboard))
+
+    def state(self) -> dict[str, int]:
+        """How many bytes each file has that figures are appended to; after a `flush()`."""
+        return {path.name: path.stat().st_size for path in self._files()}
+
+    def _files(self) -> list[Path]:
+        if self._folder is None:
+            return []
+        steps = self._folder.path / STEPS
+        events = self._folder.tensorboard.glob("events.out.*")
+        return [*events, *([steps] if steps.exists() else [])]
+
+    def _take_back(self, state: Mapping[str, int]) -> None:
+        for path in self._files():
+            size = state.get(path.name, 0)
+            if size:
+                os.truncate(path, min(size, path.stat().st_size))
+            else:
+                path.unlink()
 
     def __enter__(self) -> RunLog:
         return self
@@ -133,7 +163,8 @@ class RunLog:
 
     def steps(self, epoch: int, losses: Iterable[tuple[int, float]]) -> None:
         """Note the number and the loss of steps of an epoch."""
-        if self._steps is not None:
+        if self._folder is not None:
+            self._steps = self._steps or (self._folder.path / STEPS).open("a", encoding="utf-8")
             for step, loss in losses:
                 entry = {"step": step, "epoch": epoch, "loss": loss, "exact": loss.hex()}
                 self._steps.write(json.dumps(entry) + "\n")
@@ -156,14 +187,3 @@ class RunLog:
             self._steps.flush()
         if self._writer is not None:
             self._writer.flush()
-
-
-def _open_steps(path: Path, first_step: int) -> TextIO:
-    """The file to append steps to, without those from `first_step` on that a run before wrote."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        # A run that was killed may have left half a line.
-        whole = (line for line in lines if line.endswith("}\n"))
-        kept = [line for line in whole if json.loads(line)["step"] < first_step]
-        path.write_text("".join(kept), encoding="utf-8")
-    return path.open("a", encoding="utf-8")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+CHECKPOINTS = ("last.pth", "previous.pth")
 
 
 def named_checkpoint(path: Path) -> Path:
@@ -13,19 +16,44 @@ def named_checkpoint(path: Path) -> Path:
     Raises:
         ValueError: If the folder is no run.
     """
-    if not path.is_dir() or (path / "last.pth").exists():
-        return path / "last.pth" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    if any((path / name).exists() for name in CHECKPOINTS):
+        return path / "last.pth"
     below = sorted(path.rglob("last.pth"), key=lambda p: p.stat().st_mtime)
     hint = f"; the latest below it is {below[-1].parent}" if below else ""
     raise ValueError(f"--resume {path}: the folder has no last.pth{hint}")
 
 
 def find_latest(tree: dict[str, Any]) -> Path | None:
-    """The newest `last.pth` among the runs of this name."""
+    """`last.pth` of the run of this name that was written to last."""
     trainer = tree.get("trainer")
     save_dir = trainer.get("save_dir", "saved/") if isinstance(trainer, dict) else "saved/"
-    found = Path(str(save_dir), str(tree.get("name"))).glob("*/last.pth")
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    runs = Path(str(save_dir), str(tree.get("name")))
+    found = [path for name in CHECKPOINTS for path in runs.glob(f"*/{name}")]
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return None if newest is None else newest.with_name("last.pth")
+
+
+def load_last(path: Path) -> dict[str, Any]:
+    """A checkpoint; for a `last.pth` that is damaged or gone the one before, with a warning.
+
+    Raises:
+        CheckpointError: If there is none that can be used.
+    """
+    from utils.checkpoint import CheckpointError, load_checkpoint
+
+    try:
+        return load_checkpoint(path)
+    except CheckpointError as error:
+        before = path.with_name("previous.pth")
+        if path.name != "last.pth" or not before.exists():
+            raise
+        checkpoint = load_checkpoint(before)
+        # A program that dies between two renamings leaves no last.pth; nothing is wrong then.
+        if path.exists():
+            print(f"warning: {error}; going on from {before}", file=sys.stderr)
+        return checkpoint
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -1,0 +1,152 @@
+"""A run that is killed and resumed ends bit for bit as one that was left alone."""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from tests.training_runs import assert_same, newest, small_config
+from utils.checkpoint import load_checkpoint
+from utils.signals import REQUEUE
+
+MANY = int(os.environ.get("KILLED_RUNS", "1"))
+
+
+def config(tmp_path, workers=0, amp=False, **trainer):
+    """Augmentation, dropout, a moving average, accumulation; 14 pictures in batches of 4."""
+    trainer = {"accumulation_steps": 2, "ema_decay": 0.9, "save_every_steps": 2, **trainer}
+    tree = small_config(tmp_path, tensorboard=True, log_per_iter=1, epochs=4, **trainer)
+    tree["amp"] = amp
+    tree["arch"] = {"type": "ENet"}
+    tree["train_loader"]["args"] |= {"num_images": 14, "num_workers": workers}
+    tree["val_loader"]["args"] |= {"num_workers": workers}
+    tree["optimizer"] = {"type": "Adam", "args": {"lr": 0.01}}
+    return tree
+
+
+# A process of its own that has imported everything, and has no threads, makes the children.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["train", "trainer", "models", "dataloaders", __name__])
+
+
+def start(tmp_path, tree, *arguments):
+    """train.py in a process group of its own."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tree))
+    words = ["--config", str(path), "--device", "cpu", *arguments]
+    child = FORKS.Process(target=run_child, args=(str(tmp_path / "output.txt"), words))
+    child.start()
+    return child
+
+
+def run_child(output, words):
+    os.setpgid(0, 0)
+    torch.set_num_threads(1)
+    with open(output, "a") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+        sys.stdout = sys.stderr = file
+        sys.exit(train.main(words))
+
+
+def ended(child, seconds=60):
+    """The exit code of a child, negative for a signal; None if it still runs then."""
+    child.join(seconds)
+    return child.exitcode
+
+
+def send(child, number):
+    """A signal for the program and the processes that load for it."""
+    with contextlib.suppress(ProcessLookupError):
+        while os.getpgid(child.pid) != child.pid:
+            time.sleep(0.01)
+        os.killpg(child.pid, number)
+
+
+def assert_same_run(one, other):
+    """Checkpoint, losses and curves; but for the names of the files that hold the curves."""
+    first, second = (load_checkpoint(folder / "last.pth") for folder in (one, other))
+    for checkpoint in (first, second):
+        del checkpoint["logs"], checkpoint["config"]
+    assert_same(first, second)
+    assert (one / "steps.jsonl").read_text() == (other / "steps.jsonl").read_text()
+    assert curves(one) == curves(other)
+
+
+def curves(folder):
+    """Every point of every curve, without times; speeds are left out."""
+    events = EventAccumulator(str(folder.parents[1] / "runs" / "test" / folder.name))
+    events.Reload()
+    return {
+        tag: [(point.step, point.value) for point in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if not tag.endswith(("images_per_second", "data_wait"))
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The same run, left alone, for each setting."""
+    folders = {}
+
+    def of(**settings):
+        key = str(settings)
+        if key not in folders:
+            tmp_path = tmp_path_factory.mktemp("undisturbed")
+            assert ended(start(tmp_path, config(tmp_path, **settings)), 300) == 0
+            folders[key] = newest(tmp_path)
+        return folders[key]
+
+    return of
+
+
+@pytest.mark.parametrize("amp", [False, "bf16"])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("seed", range(MANY))
+def test_feature_killed_at_any_moment(tmp_path, undisturbed, workers, amp, seed):
+    whole = undisturbed(workers=workers, amp=amp)
+    rng, kills, code = random.Random(seed), 0, None
+    tree = config(tmp_path, workers=workers, amp=amp)
+    while code is None:
+        child = start(tmp_path, tree, "--resume", "auto")
+        # After five kills it may go on to its end.
+        code = ended(child, rng.uniform(0.2, 3.0) if kills < 5 else 300)
+        kills += code is None
+        send(child, signal.SIGKILL)
+        ended(child)
+    assert code == 0, (tmp_path / "output.txt").read_text()
+    folder = newest(tmp_path)
+    assert_same_run(whole, folder)
+    assert not list(folder.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "number, code", [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", REQUEUE)]
+)  # fmt: skip
+def test_feature_signals_end_at_a_checkpoint(tmp_path, undisturbed, number, code):
+    whole = undisturbed(workers=2, amp=False)
+    child = start(tmp_path, config(tmp_path, workers=2))
+    while not list((tmp_path / "saved").glob("test/*/steps.jsonl")):
+        time.sleep(0.05)
+    time.sleep(1)
+    send(child, getattr(signal, number))
+    time.sleep(0.02)
+    send(child, getattr(signal, number))  # a second one changes nothing
+    assert ended(child, 10) == code, (tmp_path / "output.txt").read_text()
+    text = (tmp_path / "output.txt").read_text()
+    assert f"warning: {number}; go on with: python train.py --resume" in text
+    assert "Traceback" not in text
+    folder = newest(tmp_path)
+    stopped = load_checkpoint(folder / "last.pth")
+    assert stopped["step"] < 16
+    assert ended(start(tmp_path, config(tmp_path, workers=2), "--resume", "auto"), 300) == 0
+    assert_same_run(whole, folder)

@@ -1,0 +1,92 @@
+"""Signals that ask a run to end: it ends at a good place, in time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+REQUEUE = 75  # EX_TEMPFAIL: try again later
+GRACE_SECONDS = 9.0
+
+# What the run exits with. Schedulers of clusters send SIGUSR1 ahead of the end of a job's time.
+EXIT_CODES = {int(number): 128 + number for number in (signal.SIGTERM, signal.SIGINT)}
+if hasattr(signal, "SIGUSR1"):
+    EXIT_CODES[int(signal.SIGUSR1)] = REQUEUE
+SIGNALS = tuple(EXIT_CODES)
+
+
+class StopSignals:
+    """Remembers the first signal; whoever has to end looks at `received`.
+
+    A process that waits for others, or is in the middle of a long step, does not come to look. So
+    the program ends after `grace` seconds in any case; what is on the disk then is whole.
+
+    Use as a context, in the main thread.
+
+    Args:
+        grace: Seconds from the signal to the end.
+    """
+
+    def __init__(self, grace: float = GRACE_SECONDS) -> None:
+        self.received = 0
+        self.grace = grace
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        # The interpreter runs a handler between two of its instructions only, but writes the number
+        # of the signal into a socket at once.
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._former_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._former_fd)
+        self._writer.close()  # ends the thread
+        self._reader.close()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or number
+
+    def _watch(self) -> None:
+        try:
+            while (data := self._reader.recv(1)) and data[0] not in EXIT_CODES:
+                pass
+        except OSError:
+            return
+        if data:
+            time.sleep(self.grace)
+            if self._writer.fileno() >= 0:  # the program still is in this context
+                os.write(2, b"\nerror: no place to stop at was reached in time\n")
+                os._exit(EXIT_CODES[data[0]])
+
+
+def leave_to_main() -> None:
+    """In a process that loads: let the main one go on to a good place before this one ends.
+
+    A terminal or a cluster sends its signals to all processes of a job at once, and a main process
+    whose helpers are gone fails wherever it is.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _end_later if number == signal.SIGTERM else signal.SIG_IGN)
+
+
+def _end_later(number: int, frame: FrameType | None) -> None:
+    # Also with this signal the main process ends one that hangs.
+    timer = threading.Timer(GRACE_SECONDS + 1, os._exit, [EXIT_CODES[number]])
+    timer.daemon = True
+    timer.start()
