@@ -119,6 +119,7 @@ class RateSweep(Trainer):
         """
         try:
             for epoch in itertools.count(1):
+                self.batch = 0
                 self.train_epoch(epoch)
         except (_SweepOverError, TrainingError):
             # On the CPU the trainer itself stops at a loss that is not finite.

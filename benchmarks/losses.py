@@ -41,7 +41,8 @@ NETWORK = {
     },
 }
 
-# What the table calls it -> `loss` of the config. Where a loss has arguments they are its defaults.
+# What the table calls it -> `loss` of the config; arguments are the default ones where it does not
+# say.
 LOSSES: dict[str, list[dict[str, Any]]] = {
     "CrossEntropyLoss2d": [term("CrossEntropyLoss2d")],
     "... class_weights auto": [term("CrossEntropyLoss2d", class_weights="auto")],
@@ -63,6 +64,10 @@ LOSSES: dict[str, list[dict[str, Any]]] = {
     "GeneralizedCrossEntropyLoss": [term("GeneralizedCrossEntropyLoss")],
     "NCE_RCE": [term("NCE_RCE")],
     "AUELoss": [term("AUELoss")],
+    # As their papers have them for many classes: nearer to cross-entropy, so that they learn faster.
+    "SymmetricCrossEntropyLoss 6, 0.1": [term("SymmetricCrossEntropyLoss", alpha=6.0, beta=0.1)],
+    "GeneralizedCrossEntropyLoss 0.3": [term("GeneralizedCrossEntropyLoss", q=0.3)],
+    "NCE_RCE 10, 0.1": [term("NCE_RCE", alpha=10.0, beta=0.1)],
 }
 
 
@@ -81,7 +86,7 @@ def main() -> None:
     for name in arguments.only:
         reports = [result(arguments, name, seed) for seed in arguments.seeds]
         rows.append(row(name, reports))
-        print(name, *rows[-1][1:], flush=True)
+        print(tabulate.tabulate(rows[-1:], tablefmt="plain", floatfmt=".3f"), flush=True)
     rows.sort(key=lambda cells: cells[1], reverse=True)
     headers = ["loss", "Mean_IoU", "95 %", "by seed", "Mean_Dice", "Pixel_Accuracy", "ECE"]
     print(tabulate.tabulate(rows, headers=headers, tablefmt="github", floatfmt=".3f"))

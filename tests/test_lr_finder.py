@@ -130,6 +130,7 @@ def test_smoke_the_program_draws_and_suggests(tmp_path, capsys, monkeypatch):
         "config.json",
         "log.txt",
         "lr_finder.png",
+        "steps.jsonl",
     ]
     picture = cv2.imread(str(folder / "lr_finder.png"))
     assert picture.shape == (576, 960, 3)

@@ -3,6 +3,8 @@
 import itertools
 import json
 import logging
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +74,9 @@ def test_feature_best_is_kept_whatever_the_save_period(tmp_path):
     trainer = Scripted(tmp_path, [0.1, 0.5, 0.3, 0.5001, 0.2], save_period=3)
     result = trainer.train()
     assert (result.epoch, result.score, trainer.best_saved()) == (4, 0.5001, 4)
-    assert trainer.files() == ["best_model.pth", "checkpoint-epoch3.pth", "last.pth"]
+    assert trainer.files() == [
+        "best_model.pth", "checkpoint-epoch3.pth", "last.pth", "previous.pth",
+    ]  # fmt: skip
     assert load_checkpoint(trainer.folder.path / "last.pth")["epoch"] == 5
 
 
@@ -117,7 +121,7 @@ def test_feature_the_last_epoch_is_validated(tmp_path):
 def test_feature_monitor_off_and_without_validation(tmp_path):
     trainer = Scripted(tmp_path, [0.1, 0.2], monitor="off", early_stop=1)
     assert trainer.train().score is None
-    assert trainer.files() == ["checkpoint-epoch2.pth", "last.pth"]
+    assert trainer.files() == ["checkpoint-epoch2.pth", "last.pth", "previous.pth"]
     trainer = Scripted(tmp_path, [0.3, 0.2, 0.4], val=False, monitor="min loss")
     assert trainer.train().epoch == 2
     assert trainer.validated == []
@@ -156,8 +160,8 @@ def test_smoke_a_run_leaves_what_it_promises(tmp_path, capsys):
     assert f"tensorboard --logdir {tmp_path}/saved" in out
     checkpoint = torch.load(folder / "best_model.pth", weights_only=True)
     assert list(checkpoint) == [
-        "arch", "epoch", "step", "state_dict", "optimizer", "lr_scheduler", "monitor_best",
-        "best_epoch", "rng", "config", "meta", "ema", "losses", "scaler",
+        "arch", "epoch", "step", "batch", "progress", "logs", "state_dict", "optimizer",
+        "lr_scheduler", "monitor_best", "best_epoch", "rng", "config", "meta", "ema", "losses", "scaler",
     ]  # fmt: skip
     assert checkpoint["meta"]["classes"][1] == "disk"
     assert checkpoint["config"]["arch"] == {"type": "UNet", "args": {"base_channels": 2}}
@@ -492,7 +496,7 @@ def test_exception_a_broken_file_in_training(tmp_path, capsys, monkeypatch):
 def test_feature_an_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     def interrupted(self, epoch):
         if epoch == 2:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return train_epoch(self, epoch)
 
     train_epoch = Trainer.train_epoch
