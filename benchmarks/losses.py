@@ -64,7 +64,7 @@ LOSSES: dict[str, list[dict[str, Any]]] = {
     "GeneralizedCrossEntropyLoss": [term("GeneralizedCrossEntropyLoss")],
     "NCE_RCE": [term("NCE_RCE")],
     "AUELoss": [term("AUELoss")],
-    # As their papers have them for many classes: nearer to cross-entropy, so that they learn faster.
+    # As their papers have them for many classes: nearer to cross-entropy, so they learn faster.
     "SymmetricCrossEntropyLoss 6, 0.1": [term("SymmetricCrossEntropyLoss", alpha=6.0, beta=0.1)],
     "GeneralizedCrossEntropyLoss 0.3": [term("GeneralizedCrossEntropyLoss", q=0.3)],
     "NCE_RCE 10, 0.1": [term("NCE_RCE", alpha=10.0, beta=0.1)],

@@ -161,7 +161,8 @@ def test_smoke_a_run_leaves_what_it_promises(tmp_path, capsys):
     checkpoint = torch.load(folder / "best_model.pth", weights_only=True)
     assert list(checkpoint) == [
         "arch", "epoch", "step", "batch", "progress", "logs", "state_dict", "optimizer",
-        "lr_scheduler", "monitor_best", "best_epoch", "rng", "config", "meta", "ema", "losses", "scaler",
+        "lr_scheduler", "monitor_best", "best_epoch", "rng", "config", "meta", "ema",
+        "losses", "scaler",
     ]  # fmt: skip
     assert checkpoint["meta"]["classes"][1] == "disk"
     assert checkpoint["config"]["arch"] == {"type": "UNet", "args": {"base_channels": 2}}
