@@ -12,11 +12,14 @@ from torch import nn
 from base.base_dataloader import BaseDataLoader
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
+from trainer import parts_of
 from utils import losses
 from utils.config import Config
 from utils.config_file import ConfigError
+from utils.distributed import world_size
 from utils.files.raster_io import BandRule
 from utils.normalize import normalize
+from utils.sync_batch_norm import is_synchronised
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +30,20 @@ def rehearse(
     loader: BaseDataLoader,
     device: torch.device,
     accumulation_steps: int = 1,
-) -> None:
+) -> bool:
     """One forward pass in training mode, after which everything is as it was.
 
     What model, pictures and losses cannot agree on is found here, before a folder is made.
+
+    Returns:
+        Where several processes train: whether some parameters get no gradient. Else False.
 
     Raises:
         ValueError: If they do not fit together.
     """
     sample = loader.first_sample()
-    count = min(loader.batches.batch_size // accumulation_steps, 2)
+    part = loader.batches.batch_size // accumulation_steps
+    count = min(part if is_synchronised(model) else part // world_size(), 2)
     images = torch.from_numpy(sample.image).to(device).expand(count, -1, -1, -1)
     labels = torch.from_numpy(sample.label).to(device).long().expand(count, -1, -1)
     channels = images.shape[-1]
@@ -47,7 +54,8 @@ def rehearse(
         )
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     devices = [device] if device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+    several = world_size() > 1
+    with torch.set_grad_enabled(several), torch.random.fork_rng(devices=devices):
         try:
             outputs = model.train()(normalize(images, loader.source.mean, loader.source.std))
         except ValueError as error:
@@ -57,13 +65,23 @@ def rehearse(
         for place, loss in enumerate(loss_modules):
             state = copy.deepcopy(loss.state_dict())
             try:
-                loss.to(device).train()(logits, labels)
+                loss.to(device).train()(logits.detach(), labels)
             except ValueError as error:
                 where = f"loss.{place}" if len(loss_modules) > 1 else "loss"
                 raise ValueError(f"{where}.args.{error}") from error
             loss.load_state_dict(state)
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
+        return several and _leaves_out(model, outputs)
+
+
+def _leaves_out(model: BaseModel, outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> bool:
+    """Whether a parameter that trains has no part in the outputs."""
+    heads = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    torch.stack([logits.sum() for logits in heads]).sum().backward()
+    found = any(p.requires_grad and p.grad is None for p in model.parameters())
+    model.zero_grad(set_to_none=True)
+    return found
 
 
 def check_settings(config: Config, loader: BaseDataLoader) -> None:
@@ -85,6 +103,15 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
             f"trainer.accumulation_steps: a batch of {batch} cannot be dealt into {steps} equal "
             f"parts; {'use ' + fits if fits else 'remove it'}"
         )
+    elif not config.use_synch_bn:
+        sizes = {loader.batches.size_of(0), loader.batches.size_of(len(loader) - 1)}
+        parts = [part for size in sizes for part in parts_of(size, batch // steps)]
+        least = min(part.stop - part.start for part in parts)
+        if least < world_size():
+            problems.append(
+                f"use_synch_bn: {least} pictures cannot be normalised by {world_size()} processes "
+                "each on its own; set it to true, or use fewer accumulation_steps, or drop_last"
+            )
     if problems:
         raise ConfigError("config", problems)
     weighs = any(getattr(losses, term.type).weighs_foreground for term in config.loss)

@@ -42,6 +42,7 @@ class TrainingParts(NamedTuple):
     train_loader: BaseDataLoader
     val_loader: BaseDataLoader | None
     meta: dict[str, Any]
+    find_unused_parameters: bool
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -184,14 +185,14 @@ def run_training(
     if arguments.print_config:
         print(json.dumps(with_defaults(config, PARTS), indent=4))
         return 0
+    device, n_gpu = choose_device(config, arguments.device)
+    if n_gpu > 1 and config.parallel == "DistributedDataParallel" and arguments.find_lr is None:
+        return launch(n_gpu, __file__, arguments.words)
     log_to_console(logging.INFO if is_main() else logging.ERROR)
     for warning in config.warnings:
         logger.warning(warning)
     if config.test_loader is not None:
         logger.warning("test_loader: training does not use it")
-    device, n_gpu = choose_device(config, arguments.device)
-    if n_gpu > 1 and config.parallel == "DistributedDataParallel" and arguments.find_lr is None:
-        return launch(n_gpu, __file__, arguments.words)
     if is_launched():
         if arguments.find_lr is not None:
             raise ValueError("--find-lr runs in one process; leave out torchrun")
@@ -324,13 +325,15 @@ def build_training(
         synchronise(model, device)
     model.to(device).to(memory_format=torch.channels_last)
     if checkpoint is not None:
-        check_resumable(model, checkpoint)
+        check_resumable(model, checkpoint, config)
     losses = build_losses(config, meta.get("class_weights"))
     accumulation_steps = config.trainer.accumulation_steps
-    rehearse(model, [loss for loss, _ in losses], train_loader, device, accumulation_steps)
+    modules = [loss for loss, _ in losses]
+    unused = rehearse(model, modules, train_loader, device, accumulation_steps)
     optimizer = build_optimizer(config, model)
     scheduler = build_schedule(config, optimizer, len(train_loader))
-    return TrainingParts(model, losses, optimizer, scheduler, train_loader, val_loader, meta)
+    loaders = train_loader, val_loader
+    return TrainingParts(model, losses, optimizer, scheduler, *loaders, meta, unused)
 
 
 def describe_training(

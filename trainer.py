@@ -106,6 +106,7 @@ class Trainer(BaseTrainer):
         )
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.merged = False
+        self.compared = world_size() == 1  # whether all processes have the same losses
         self.stopping = 0  # the signal that all processes have agreed to end with
 
     def train_step(self, images: Tensor, labels: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -151,6 +152,8 @@ class Trainer(BaseTrainer):
                 # On a GPU this look would make every step wait; there the epoch looks now and then.
                 if self.device.type == "cpu":
                     self._check_finite(loss, terms, batch)
+                if not self.compared:
+                    self._compare_processes(terms)
                 # The mean of the processes' gradients, which they exchange, is to be their sum.
                 self.precision.backward(loss * share * world_size())
             total += loss.detach() * share
@@ -164,6 +167,18 @@ class Trainer(BaseTrainer):
             (n for n, count in zip(SIGNALS, asked.read(), strict=True) if count), 0
         )
         return total, torch.cat(predictions)
+
+    def _compare_processes(self, terms: Mapping[str, Tensor]) -> None:
+        """A loss that sums over its own pictures only would train with another gradient."""
+        values = torch.stack(list(terms.values())).detach()
+        means = add_up(values.clone()) / world_size()
+        for name, value, mean in zip(terms, values.tolist(), means.tolist(), strict=True):
+            if abs(value - mean) > 1e-3 * abs(mean) + 1e-6:
+                raise ValueError(
+                    f"loss: {name} differs from process to process; form its sums with "
+                    "pixel_mean(), class_mean() or utils.distributed.batch_sum()"
+                )
+        self.compared = True
 
     @contextlib.contextmanager
     def _exchanging(self, last: bool) -> Iterator[None]:
@@ -280,21 +295,12 @@ class Trainer(BaseTrainer):
                 steps,
             )
         seconds = time.perf_counter() - started
-        figures = {
+        return {
             "loss": self.loss_sum.item() / steps,
             **self.metrics.compute(),
             "images_per_second": images_done / seconds,
             "data_wait": batches.waited / seconds,
         }
-        self.log.scalars(
-            {
-                "train/Pixel_Accuracy": figures["Pixel_Accuracy"],
-                "train/Mean_IoU": figures["Mean_IoU"],
-                **self._class_scalars("train", figures["Class_IoU"]),
-            },
-            self.step,
-        )
-        return figures
 
     def _forget_epoch(self) -> None:
         self.metrics.reset()
@@ -309,10 +315,16 @@ class Trainer(BaseTrainer):
             "counts": (counts if self.merged else add_up(counts)).cpu(),
             "loss_sum": self.loss_sum.item(),
             "overflows": self.overflows,
+            "batches": [len(self.train_loader), self.train_loader.batches.batch_size],
         }
 
     def _take_progress(self, progress: Mapping[str, Any]) -> None:
         self._forget_epoch()
+        batches = [len(self.train_loader), self.train_loader.batches.batch_size]
+        if progress["batches"] != batches:
+            logger.warning("the batches of an epoch have changed: the epoch begins anew")
+            self.batch = 0
+            return
         self.merged = self.batch == len(self.train_loader)
         if self.merged or is_main():
             self.metrics.counts.copy_(progress["counts"])
@@ -370,15 +382,6 @@ class Trainer(BaseTrainer):
             self.meta["threshold"] = best.threshold
             self.meta["threshold_search"] = self._record_of(best)
             figures |= figures_of(best.confusion)
-        self.log.scalars(
-            {
-                "val/loss": figures["val_loss"],
-                "val/Pixel_Accuracy": figures["Pixel_Accuracy"],
-                "val/Mean_IoU": figures["Mean_IoU"],
-                **self._class_scalars("val", figures["Class_IoU"]),
-            },
-            self.step,
-        )
         if triples:
             grid = comparison_grid(triples, self.palette, self.config.ignore_index)
             self.log.image("val/inputs_targets_predictions", grid, self.step)
@@ -446,10 +449,22 @@ class Trainer(BaseTrainer):
         labels = batch.labels.to(self.device, non_blocking=True).long()
         return normalize(images, self.mean, self.std), labels
 
-    def _class_scalars(self, phase: str, ious: list[float | None]) -> dict[str, float | None]:
-        return {
-            f"{phase}_Class_IoU/{name}": iou for name, iou in zip(self.classes, ious, strict=True)
-        }
+    def log_epoch(self, training: Mapping[str, Any], validation: Mapping[str, Any]) -> None:
+        """Add the figures of an epoch to the curves."""
+        for phase, figures in (("train", training), ("val", validation)):
+            if figures:
+                self.log.scalars(
+                    {
+                        f"{phase}/loss": figures.get("val_loss"),  # of training after each step
+                        f"{phase}/Pixel_Accuracy": figures["Pixel_Accuracy"],
+                        f"{phase}/Mean_IoU": figures["Mean_IoU"],
+                        **{
+                            f"{phase}_Class_IoU/{name}": iou
+                            for name, iou in zip(self.classes, figures["Class_IoU"], strict=True)
+                        },
+                    },
+                    self.step,
+                )
 
     def _log_step(self, loss: float, rate: float, waiting: float) -> None:
         # The next step's rates: what a checkpoint of this moment would go on with.

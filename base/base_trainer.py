@@ -106,6 +106,10 @@ class BaseTrainer:
         """Score the model on the validation pictures; returns the figures."""
         raise NotImplementedError
 
+    def log_epoch(self, training: Mapping[str, Any], validation: Mapping[str, Any]) -> None:
+        """Write the figures of an epoch down; `validation` is empty where there was none."""
+        raise NotImplementedError
+
     def progress(self) -> dict[str, Any]:
         """What the epoch has added up so far, to be gone on with from `batch`."""
         raise NotImplementedError
@@ -130,9 +134,11 @@ class BaseTrainer:
         for epoch in range(first, self.settings.epochs + 1):
             if self._is_over():
                 break
-            figures = self.train_epoch(epoch)
-            if self.validates(epoch):
-                figures = {**figures, **self.validate(epoch)}
+            training = self.train_epoch(epoch)
+            validation = self.validate(epoch) if self.validates(epoch) else {}
+            # Not before: a run that is stopped in validation ends the epoch again.
+            self.log_epoch(training, validation)
+            figures = {**training, **validation}
             judged = self.validates(epoch) or not self.settings.val
             if self.lr_scheduler is not None:
                 watched = judged and self.sign != 0
@@ -192,7 +198,8 @@ class BaseTrainer:
                 parts.append(f"best {self.best:.4f} (epoch {self.best_epoch})")
         else:
             parts.append(f"training Mean_IoU {figures['Mean_IoU']:.4f}")
-        parts.append(f"{figures['images_per_second']:.1f} images/s")
+        if figures["images_per_second"]:  # else the epoch had ended when the run was resumed
+            parts.append(f"{figures['images_per_second']:.1f} images/s")
         logger.info("  ".join(parts))
 
     def _save(self, epoch: int, *, improved: bool) -> None:
@@ -242,8 +249,7 @@ class BaseTrainer:
         Raises:
             ValueError: If the weights are not this model's, or there is no epoch.
         """
-        check_resumable(self.model, checkpoint)
-        self._check_schedule(checkpoint)
+        check_resumable(self.model, checkpoint, self.config)
         self.model.load_state_dict(checkpoint["state_dict"])
         self.epoch = checkpoint["epoch"]
         self.step = checkpoint.get("step", self.epoch * steps_per_epoch)
@@ -260,24 +266,6 @@ class BaseTrainer:
             set_random_state(checkpoint["rng"])
         else:
             logger.warning("the checkpoint has no random states; dropout begins anew")
-
-    def _check_schedule(self, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse changes that a schedule of torch, whose state holds its settings, would ignore."""
-        former, now = checkpoint.get("config") or {}, self.config.tree
-        kinds = {(tree.get("lr_scheduler") or {}).get("type") for tree in (former, now)}
-        kind = kinds.pop()
-        if kinds or kind is None or not hasattr(torch.optim.lr_scheduler, kind):
-            return
-        changed = [
-            path
-            for path in ("lr_scheduler.args", "optimizer.args.lr")
-            if _value_at(former, path) != _value_at(now, path)
-        ]
-        if changed:
-            raise ValueError(
-                f"{changed[0]}: {kind} keeps the settings of its checkpoint; leave it as it was, "
-                "or begin a new run with init_from"
-            )
 
     def _load_optimizer(self, checkpoint: Mapping[str, Any]) -> None:
         """Take the optimizer's state; settings that the config has changed since win over it."""
@@ -299,6 +287,25 @@ class BaseTrainer:
             group.update({key: fresh[key] for key in changed if stored and key in fresh})
 
 
+def _check_schedule(checkpoint: Mapping[str, Any], config: Config) -> None:
+    """Refuse changes that a schedule of torch, whose state holds its settings, would ignore."""
+    former, now = checkpoint.get("config") or {}, config.tree
+    kinds = {(tree.get("lr_scheduler") or {}).get("type") for tree in (former, now)}
+    kind = kinds.pop()
+    if kinds or kind is None or not hasattr(torch.optim.lr_scheduler, kind):
+        return
+    changed = [
+        path
+        for path in ("lr_scheduler.args", "optimizer.args.lr")
+        if _value_at(former, path) != _value_at(now, path)
+    ]
+    if changed:
+        raise ValueError(
+            f"{changed[0]}: {kind} keeps the settings of its checkpoint; leave it as it was, "
+            "or begin a new run with init_from"
+        )
+
+
 def _value_at(tree: Mapping[str, Any], path: str) -> Any:
     """What stands at a path; None where a part of it is missing or empty."""
     value: Any = tree
@@ -307,11 +314,12 @@ def _value_at(tree: Mapping[str, Any], path: str) -> Any:
     return value or None
 
 
-def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any]) -> None:
-    """Look whether a run can go on from a checkpoint with this model.
+def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any], config: Config) -> None:
+    """Look whether a run can go on from a checkpoint with this model and this config.
 
     Raises:
-        ValueError: If the weights are not this model's, or there is no epoch.
+        ValueError: If the weights are not this model's, there is no epoch, or a setting of the
+            schedule has changed that its state holds.
     """
     if "epoch" not in checkpoint:
         raise ValueError("the checkpoint holds weights only; there is no run to resume in it")
@@ -320,6 +328,7 @@ def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any]) -> None:
         raise ValueError(
             f"the checkpoint does not fit the model of the config (arch, classes): {misfit}"
         )
+    _check_schedule(checkpoint, config)
 
 
 def versions() -> dict[str, str]:

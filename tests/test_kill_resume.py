@@ -1,6 +1,7 @@
 """A run that is killed and resumed ends bit for bit as one that was left alone."""
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -14,7 +15,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from tests.training_runs import assert_same, newest, small_config
+from tests.training_runs import assert_same, newest, run, small_config
+from trainer import Trainer
 from utils.checkpoint import load_checkpoint
 from utils.signals import REQUEUE
 
@@ -127,6 +129,46 @@ def test_feature_killed_at_any_moment(tmp_path, undisturbed, workers, amp, seed)
     folder = newest(tmp_path)
     assert_same_run(whole, folder)
     assert not list(folder.glob(".*.tmp"))
+
+
+# 4 steps and 3 groups of validation pictures an epoch: each loads 7 times.
+@pytest.mark.parametrize(
+    "moment, workers, step",
+    [
+        (1, 0, 1),
+        (4, 2, 4),
+        (5, 0, 4),
+        (7, 1, 4),
+        (10, 0, 7),
+        (25, 2, 16),
+        (26, 0, 16),
+        (28, 0, None),
+    ],
+)
+def test_feature_a_signal_at_a_chosen_moment(
+    tmp_path, undisturbed, monkeypatch, moment, workers, step
+):
+    """First step, last step, validation; resumed with another number of workers."""
+    whole = undisturbed(workers=2, amp=False)
+    to_device, loads = Trainer.to_device, itertools.count(1)
+
+    def loading(self, batch):
+        if next(loads) == moment:
+            signal.raise_signal(signal.SIGTERM)
+        return to_device(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "to_device", loading)
+        code, folder = run(tmp_path, config(tmp_path, workers=workers))
+    assert code == (143 if step else 0)  # in the last validation there is nothing left to resume
+    if step:
+        assert load_checkpoint(folder / "last.pth")["step"] == step
+        others = f"train_loader.args.num_workers={2 - workers}"
+        assert (
+            run(tmp_path, config(tmp_path, workers=workers), "--resume", "auto", "-o", others)[0]
+            == 0
+        )
+    assert_same_run(whole, folder)
 
 
 @pytest.mark.parametrize(

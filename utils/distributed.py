@@ -114,6 +114,11 @@ def batch_rows(tensor: Tensor) -> Tensor:
     return _Rows.apply(tensor) if _whole_batch else tensor
 
 
+def sum_of_all(tensor: Tensor) -> Tensor:
+    """A sum that goes on differently in each process: the gradient is the sum of theirs."""
+    return _SumOfAll.apply(tensor)
+
+
 class _Sum(torch.autograd.Function):
     """All-reduce forward, nothing backward: every process does the same with the sum."""
 
@@ -124,6 +129,14 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return gradients[0]
+
+
+class _SumOfAll(_Sum):
+    """All-reduce forward and backward."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return add_up(gradients[0].clone())
 
 
 class _Rows(torch.autograd.Function):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from utils.distributed import add_up, world_size
+from utils.distributed import sum_of_all, world_size
 
 
 class _TakesOver(_BatchNorm):
@@ -69,14 +67,14 @@ class CpuSyncBatchNorm(_TakesOver):
         axes = [0, *range(2, input.ndim)]
         shape = [1, -1] + [1] * (input.ndim - 2)
         own = values.new_full((1,), input.numel() / input.shape[1])
-        *sums, count = _Sum.apply(torch.cat([values.sum(axes), own])).split([input.shape[1], 1])
+        *sums, count = sum_of_all(torch.cat([values.sum(axes), own])).split([input.shape[1], 1])
         if count <= 1:
             raise ValueError(
                 "Expected more than 1 value per channel when training, got one in all processes"
             )
         mean = sums[0] / count
         centred = values - mean.view(shape)
-        variance = _Sum.apply(centred.square().sum(axes)) / count
+        variance = sum_of_all(centred.square().sum(axes)) / count
         self._move_statistics(mean.detach(), variance.detach() * count / (count - 1))
         output = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
@@ -94,18 +92,6 @@ class CpuSyncBatchNorm(_TakesOver):
         self.running_var.lerp_(variance.to(self.running_var.dtype), share)
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over all processes; every process's output depends on it, so does its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        return add_up(tensor.clone())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return add_up(gradients[0].clone())
-
-
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     """The model with every batch normalisation in it made one over all processes, in place.
 
@@ -120,3 +106,9 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     for name, child in model.named_children():
         setattr(model, name, synchronise(child, device))
     return model
+
+
+def is_synchronised(model: nn.Module) -> bool:
+    """Whether its batch normalisation, if it has any, sees the batch of all processes."""
+    norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    return all(isinstance(layer, (_TakesOver, nn.SyncBatchNorm)) for layer in norms)
