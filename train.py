@@ -173,7 +173,7 @@ def run_training(
     from lr_finder import find_rate
     from parts import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
-    from utils.checkpoint import remove_leftovers
+    from utils.checkpoint import bytes_of, check_room, remove_leftovers
     from utils.config import check_config, with_defaults
     from utils.distributed import from_main, is_main, join_processes, leave_processes
     from utils.launcher import is_launched, launch
@@ -212,6 +212,10 @@ def run_training(
         return 0 if find_rate(config, parts._asdict(), device, n_gpu, arguments.find_lr) else 1
     train_loader, val_loader = parts.train_loader, parts.val_loader
     settings = config.trainer
+    if is_main():
+        weights = bytes_of(parts.model.state_dict())
+        averaged = settings.ema_decay is not None
+        check_room(run or Path(settings.save_dir), weights * (1 + averaged))
     if run is None:
         created = (
             RunFolder.create(settings.save_dir, settings.log_dir, config.name)
@@ -221,6 +225,12 @@ def run_training(
         run = Path(from_main(str(created.path) if created else ""))
     folder = RunFolder.of(run, settings.log_dir, config.name)
     own_folder = folder if is_main() else None
+    if is_main():
+        try:
+            remove_leftovers(run)
+            write_config(config, run / "config.json")
+        except OSError as error:
+            raise ValueError(f"trainer.save_dir: cannot be written to ({error})") from None
     logged = checkpoint.get("logs") if checkpoint is not None else None
     with (
         RunLog(own_folder, tensorboard=settings.tensorboard, state=logged) as log,
@@ -239,19 +249,17 @@ def run_training(
             trainer.load_state_dict(checkpoint, len(train_loader))
             done = f", batch {trainer.batch}" if trainer.batch else ""
             logger.info("Resuming after epoch %d%s.", trainer.epoch, done)
-        if is_main():
-            remove_leftovers(folder.path)
-            write_config(config, folder.path / "config.json")
         announce(config, trainer, device, folder.path)
         try:
             result = trainer.train()
-        except WorkerError as error:
+        except (TrainingError, WorkerError) as error:
+            let_main_speak()
             logger.error("%s%s", error, how_to_go_on(folder.path))
             return 1
-        except (TrainingError, ValueError) as error:
+        except ValueError as error:
             let_main_speak()
             logger.error("%s", error)
-            return 1 if isinstance(error, TrainingError) else 2
+            return 2
         except Stopped as stopped:
             number = stopped.signal_number
             logger.warning("%s%s", signal.Signals(number).name, how_to_go_on(folder.path))
@@ -370,10 +378,9 @@ def write_config(config: Config, path: Path) -> None:
 
 def how_to_go_on(run: Path) -> str:
     """What to type after an interruption."""
-    run_argument = shlex.quote(str(run))
-    if not any((run / name).exists() for name in ("last.pth", "previous.pth")):
+    if not (run / "last.pth").exists():
         return "; there is no checkpoint to go on from yet"
-    return f"; go on with: python train.py --resume {run_argument}"
+    return f"; go on with: python train.py --resume {shlex.quote(str(run))}"
 
 
 def choose_visible_gpus(device: str | None) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from base.base_model import BaseModel
-from utils.checkpoint import describe_misfit, save_checkpoint
+from utils.checkpoint import bytes_of, describe_misfit, save_checkpoint, why_unwritten
 from utils.config import Config
 from utils.distributed import is_main
 from utils.logger import RunFolder, RunLog
@@ -209,12 +209,19 @@ class BaseTrainer:
         self.save_last(names)
 
     def save_last(self, copies: Sequence[str] = ()) -> None:
-        """Write `last.pth`, and the same under other names; all processes have to call this."""
+        """Write `last.pth`, and the same under other names; all processes have to call this.
+
+        Raises:
+            TrainingError: If it cannot be written.
+        """
         self.log.flush()
         checkpoint = self.state_dict()
         if is_main():
             path = self.folder.path / "last.pth"
-            save_checkpoint(checkpoint, path, copies=copies, previous="previous.pth")
+            try:
+                save_checkpoint(checkpoint, path, copies=copies, previous="previous.pth")
+            except OSError as error:
+                raise TrainingError(why_unwritten(path, error, bytes_of(checkpoint))) from None
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state of the run as plain data and tensors."""
