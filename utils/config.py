@@ -151,6 +151,9 @@ class TrainerSection:
         clip_grad_norm: The largest norm that the gradient of all weights may have in a step.
         ema_decay: Follow the weights with a moving average, as in 0.999; it is what is validated
             and what predictions use.
+        on_bad_loss: What happens when a loss is not finite: `"raise"` ends the training; `"skip"`
+            leaves the step out; `"rollback"` also goes back to the weights of the last checkpoint,
+            for those that gave such a loss may be past saving. Ten in a row end it in any case.
     """
 
     epochs: PositiveInt
@@ -167,6 +170,7 @@ class TrainerSection:
     accumulation_steps: PositiveInt = 1
     clip_grad_norm: PositiveFloat | None = None
     ema_decay: Fraction | None = None
+    on_bad_loss: Literal["raise", "skip", "rollback"] = "raise"
 
     legacy_args: typing.ClassVar[dict[str, str]] = {
         "verbosity": "the ancestor never read it",

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
-SPEAKING_SECONDS = 5
+SPEAKING_SECONDS = 15
 
 
 def is_launched() -> bool:
