@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from utils.command_line import add_overrides
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import launched_rank, let_main_speak
+from utils.signals import ends_with_code
 
 if TYPE_CHECKING:
     import torch
@@ -83,16 +84,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code: 2 for a user's mistake, 1 for a failed training."""
     arguments = parse_arguments(argv)
     try:
-        check_arguments(arguments)
-        tree, checkpoint, run = read_inputs(arguments)
-        return run_training(arguments, tree, checkpoint, run)
+        with ends_with_code():
+            check_arguments(arguments)
+            tree, checkpoint, run = read_inputs(arguments)
+            return run_training(arguments, tree, checkpoint, run)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
         let_main_speak()
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted before training began", file=sys.stderr)
-        return 130
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
@@ -178,6 +177,7 @@ def run_training(
     from utils.distributed import from_main, is_main, join_processes, leave_processes
     from utils.launcher import is_launched, launch
     from utils.logger import RunFolder, RunLog, log_to_console
+    from utils.resume import differences
     from utils.signals import EXIT_CODES, StopSignals
 
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
@@ -249,6 +249,9 @@ def run_training(
             trainer.load_state_dict(checkpoint, len(train_loader))
             done = f", batch {trainer.batch}" if trainer.batch else ""
             logger.info("Resuming after epoch %d%s.", trainer.epoch, done)
+        if checkpoint is not None:
+            for change in differences(checkpoint["config"], config.tree):
+                logger.info("Changed: %s", change)
         announce(config, trainer, device, folder.path)
         try:
             result = trainer.train()

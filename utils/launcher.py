@@ -10,6 +10,8 @@ import time
 import uuid
 from collections.abc import Sequence
 
+from utils.signals import EXIT_CODES, SIGNALS
+
 SPEAKING_SECONDS = 15
 
 
@@ -60,6 +62,7 @@ def launch(count: int, program: str, words: Sequence[str]) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
+        signals_to_handle=",".join(signal.Signals(number).name for number in SIGNALS),
     )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     # The processes say themselves what is wrong; the launcher would add a page for each.
@@ -69,8 +72,6 @@ def launch(count: int, program: str, words: Sequence[str]) -> int:
     except ChildFailedError as error:
         code = error.get_first_failure()[1].exitcode
         return code if code >= 0 else 128 - code
-    except SignalException as error:
-        return 128 + error.sigval
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except SignalException as error:  # which it has handed on
+        return EXIT_CODES[error.sigval]
     return 0
