@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
         path = getattr(arguments, option)
         if path is not None and not os.path.isfile(path):
             raise ValueError(f"--{option}: there is no file {path}")
-    from base.base_dataloader import WorkerError
+    from base.loader_stream import WorkerError
     from evaluation.output import check_outputs, write_json, write_report
     from evaluation.run import evaluate, look_at
     from evaluation.subject import open_subject

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from base.base_dataloader import WorkerError
 from base.base_trainer import TrainingError
 from base.batches import Batch
+from base.loader_stream import WorkerError
 from trainer import Trainer
 from utils.config import Config
 from utils.draw_rate_curve import draw_rate_curve

@@ -167,8 +167,8 @@ def run_training(
     choose_visible_gpus(arguments.device)
     import torch
 
-    from base.base_dataloader import WorkerError
     from base.base_trainer import Stopped, TrainingError
+    from base.loader_stream import WorkerError
     from lr_finder import find_rate
     from parts import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer

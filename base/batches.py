@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, get_worker_info
 
 from base.base_dataset import DataError
 from base.samples import SampleArrays, SampleError
@@ -123,12 +123,21 @@ def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
         )
     inside = [a.foreground for a in arrays if a.foreground is not None]
     return Batch(
-        torch.from_numpy(np.stack([a.image for a in arrays])),
-        torch.from_numpy(np.stack([a.label for a in arrays])),
-        torch.tensor([a.index for a in arrays]),
+        _stack([a.image for a in arrays]),
+        _stack([a.label for a in arrays]),
+        _stack([np.int64(a.index) for a in arrays]),
         tuple(pair for a in arrays for pair in a.skipped),
-        torch.from_numpy(np.stack(inside)) if inside else None,
+        _stack(inside) if inside else None,
     )
+
+
+def _stack(arrays: Sequence[np.ndarray | np.int64]) -> Tensor:
+    tensor = torch.from_numpy(np.stack(arrays))
+    if get_worker_info() is not None:
+        # The loader would do it in a thread that has nobody to tell that there is no room: the
+        # batch would be lost, and the training wait for it forever.
+        tensor.share_memory_()
+    return tensor
 
 
 @dataclasses.dataclass(frozen=True)

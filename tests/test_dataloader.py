@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from base.base_dataloader import BaseDataLoader, LoaderOptions, WorkerError, share_of
+from base.base_dataloader import BaseDataLoader, LoaderOptions, share_of
 from base.base_dataset import BaseDataset, DataError, Sample
 from base.batches import EpochBatches
+from base.loader_stream import WorkerError
 from dataloaders import Folder, Shapes
 from utils.augmentation import Augmentation
 
@@ -118,7 +119,7 @@ def test_feature_epochs_that_follow_without_a_gap_are_the_same(workers):
 def test_feature_the_next_epoch_is_prepared_during_the_last_step_of_this_one():
     through = loader(num_epochs=2, num_workers=1)
     list(through.epoch(1))
-    iterator = through._stream
+    iterator = through._stream._items
     assert iterator is not None
     assert iterator._tasks_outstanding > 0
     list(through.epoch(2))
@@ -129,7 +130,7 @@ def test_feature_the_next_epoch_is_prepared_during_the_last_step_of_this_one():
 def test_feature_the_first_epoch_can_be_prepared():
     batches = loader(shuffle=True, num_workers=1)
     batches.prepare(2)
-    iterator = batches._stream
+    iterator = batches._stream._items
     assert iterator._tasks_outstanding > 0
     assert contents(batches.epoch(2)) == contents(loader(shuffle=True).epoch(2))
     batches.prepare(1)
@@ -277,7 +278,7 @@ def test_exception_a_process_that_is_killed():
             return super().load(index)
 
     batches = loader(Deadly(num_images=40, image_size=64), num_workers=1)
-    with pytest.raises(WorkerError, match="that loads pictures has ended, .* fewer num_w"):
+    with pytest.raises(WorkerError, match="that loads pictures was killed, .* fewer num_w"):
         list(batches.epoch(1))
 
 

@@ -22,7 +22,8 @@ import evaluation.run
 import inference
 import models
 import train
-from base.base_dataloader import BaseDataLoader, WorkerError
+from base.base_dataloader import BaseDataLoader
+from base.loader_stream import WorkerError
 from dataloaders import CamVid, Shapes
 from evaluation.data import SPLITS
 from evaluation.table import headline, text_of

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import train
-from base.base_dataloader import WorkerError
 from base.base_trainer import TrainingError
+from base.loader_stream import WorkerError
 from lr_finder import HIGHEST, LOWEST, RisingRates, judge, line_to_paste, smooth
 from tests.test_config import check
 from tests.test_trainer import small_config
