@@ -7,8 +7,9 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from base.base_dataloader import BaseDataLoader
 from base.base_trainer import BaseTrainer, Stopped, TrainingError
 from base.batches import Batch
+from utils.activation_checkpointing import recompute_activations
 from utils.coarse_logits import MIN_CLASSES, CoarseLogits, Logits, heads_of
 from utils.config import LossTerm
 from utils.decision import decide, probability_of_second
@@ -87,7 +89,13 @@ class Trainer(BaseTrainer):
         self.train_loader = train_loader
         self.val_loader = val_loader
         self.device = device
+        decay = self.settings.ema_decay
+        self.ema = None if decay is None else averaged_copy(self.model, decay)
+        if self.settings.activation_checkpointing and not recompute_activations(self.model):
+            logger.warning("trainer.activation_checkpointing: the model has no blocks")
         self.network: nn.Module = self.model
+        # In this context gradients are not exchanged.
+        self.kept_here: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         if world_size() > 1:
             self.network = nn.parallel.DistributedDataParallel(
                 self.model,
@@ -95,11 +103,12 @@ class Trainer(BaseTrainer):
                 gradient_as_bucket_view=True,
                 find_unused_parameters=find_unused_parameters,
             )
+            self.kept_here = self.network.no_sync
         elif n_gpu > 1:
             self.network = nn.DataParallel(self.model, list(range(n_gpu)))
+        if self.config.compile:
+            self.network = cast(nn.Module, torch.compile(self.network))
         self.precision = MixedPrecision(self.config.amp, device)
-        decay = self.settings.ema_decay
-        self.ema = None if decay is None else averaged_copy(self.model, decay)
         self.gradient_norm: Tensor | None = None
         self.overflows = 0  # steps of the epoch that fp16 has left out
         self.left_out = 0  # and those whose loss was not finite
@@ -191,7 +200,7 @@ class Trainer(BaseTrainer):
         for part, share in zip(parts, shares, strict=True):
             inside = None if batch.foreground is None else batch.foreground[part]
             last = len(terms) == len(parts) - 1
-            with self._exchanging(last):
+            with contextlib.nullcontext() if last else self.kept_here():
                 with self.precision.autocast():
                     outputs = self.network(images[part])
                 with whole_batch():
@@ -289,15 +298,6 @@ class Trainer(BaseTrainer):
                     "pixel_mean(), class_mean() or utils.distributed.batch_sum()"
                 )
         self.compared = True
-
-    @contextlib.contextmanager
-    def _exchanging(self, last: bool) -> Iterator[None]:
-        """Let the processes exchange gradients in the last part of a batch only."""
-        if last or not isinstance(self.network, nn.parallel.DistributedDataParallel):
-            yield
-            return
-        with self.network.no_sync():
-            yield
 
     def _update(self) -> None:
         """Let the gradients change the weights."""
