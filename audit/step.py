@@ -210,8 +210,3 @@ class _PeakMemory:
             self.peak = max(self.peak, self._process.memory_info().rss - self._before)
             if self._done.wait(0.005):
                 return
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether there was no room for a tensor, on the GPU or in main memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
