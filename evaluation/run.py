@@ -21,6 +21,7 @@ from evaluation.result import Evaluation, Look, Skipped
 from evaluation.scores import Scores
 from evaluation.subject import Subject
 from utils.decision import decide
+from utils.distributed import data_from_all, is_main, world_size
 from utils.predictor import Predictor, check_finite
 
 logger = logging.getLogger(__name__)
@@ -44,11 +45,14 @@ class Prediction:
 
 
 def evaluate(subject: Subject, command: str = "") -> Evaluation:
-    """Score a model on every picture of its split.
+    """Score a model on every picture of its split; several processes share the pictures.
 
     Args:
         subject: The model and the pictures.
         command: What was typed.
+
+    Returns:
+        The same on every process.
 
     Raises:
         ValueError: If no picture could be scored, or none has a pixel that counts.
@@ -61,6 +65,7 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
         ids = decide(prediction.logits[None], subject.threshold)[0]
         probabilities = prediction.logits.softmax(0)
         scores.update(prediction.index, probabilities, ids.cpu(), prediction.labels)
+    scores.exchange()
     results = scores.results()
     samples = subject.data.loader.source.samples
     left_out = sorted({**subject.data.loader.bad, **failed}.items())
@@ -100,27 +105,43 @@ def look_at(subject: Subject, index: int) -> Look:
 
 
 def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction]:
-    """The model's logits for every picture, with a bar in the terminal.
+    """The model's logits for every picture of this process, with a bar in the terminal.
 
     Args:
         subject: The model and the pictures.
-        failed: Gets the places of pictures that the model could not take, and why.
+        failed: Gets the places of pictures that the model could not take, and why; at the end those
+            of all processes.
+
+    Raises:
+        DataError: If more than one picture, and more than one in twenty, cannot be read.
     """
     loader = subject.data.loader
     # Not a terminal: no bar, which would fill a log with its copies.
-    with tqdm(total=loader.num_samples, unit="picture", disable=None) as bar:
+    hidden = None if is_main() else True
+    with tqdm(total=loader.num_samples, unit="picture", disable=hidden) as bar:
         for group in loader.epoch(EPOCH):
             assert isinstance(group, list)
             for batch in group:
                 places = batch.indices.tolist()
                 found = logits_of(subject.predictor, batch)
                 for index, logits, labels in zip(places, found, batch.labels, strict=True):
-                    bar.update()
+                    # The others are as far, more or less.
+                    bar.update(min(world_size(), loader.num_samples - bar.n))
                     if isinstance(logits, Tensor):
                         yield Prediction(index, logits, labels)
                     else:
-                        failed[index] = f"{loader.source.samples[index].image}: {logits}"
-                        logger.warning("skipped: %s", failed[index])
+                        reason = f"{loader.source.samples[index].image}: {logits}"
+                        _count_failed(failed, index, reason)
+    for bad, others in data_from_all([list(loader.bad.items()), list(failed.items())]):
+        loader.count_bad(bad)
+        for index, reason in others:
+            _count_failed(failed, index, reason)
+
+
+def _count_failed(failed: dict[int, str], index: int, reason: str) -> None:
+    if index not in failed:
+        failed[index] = reason
+        logger.warning("skipped: %s", reason)
 
 
 def logits_of(predictor: Predictor, batch: Batch) -> Iterator[Tensor | str]:
