@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import glob
-import itertools
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -135,6 +135,9 @@ def run(arguments: argparse.Namespace) -> int:
     todo = left_to_do(jobs, arguments.overwrite)
     failed = 0
     if todo:
+        from utils.logger import log_to_console
+
+        log_to_console(logging.ERROR if launched_rank() else logging.WARNING)
         predictor, meta = load(arguments)
         if meta.band_rule is not None and meta.band_rule.suffixes:
             jobs = plan(first_bands(pictures, meta.band_rule.suffixes), output, arguments.overlay)
@@ -371,11 +374,10 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
     Raises:
         InputError: If the checkpoint, the config or the device is not usable.
     """
-    import torch
-
     from restore import restore_from
     from utils.checkpoint import CheckpointError, load_checkpoint
     from utils.config_file import ConfigError
+    from utils.out_of_memory import is_out_of_memory
     from utils.predictor import Predictor
     from utils.threshold import recorded_search
 
@@ -385,7 +387,9 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
         model, meta = restore_from(checkpoint, arguments.model, device, arguments.config)
     except (CheckpointError, ConfigError) as error:
         raise InputError(str(error)) from error
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise InputError(f"--device: {device} has no room for the model; try cpu") from None
     if meta.band_rule is None and meta.channels != 3:
         raise InputError(
@@ -464,23 +468,29 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
                 failed.append(f"skipped {job.picture}: {reason.removeprefix(f'{job.picture}: ')}")
                 if is_main():
                     tqdm.write(failed[-1], file=sys.stderr)
-    own, *others = data_from_all(failed)
-    if is_main():
-        for message in itertools.chain.from_iterable(others):
+    count = 0
+    for number, (messages, notes) in enumerate(data_from_all([failed, predictor.notes])):
+        for note in notes:
+            predictor.note(note)
+        for message in messages if is_main() and number else ():
             print(message, file=sys.stderr)
-    return len(own) + sum(map(len, others))
+        count += len(messages)
+    return count
 
 
 def try_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool) -> str | None:
     """Write the files of one picture; if that fails, why."""
-    import torch
+    from utils.out_of_memory import is_out_of_memory
+    from utils.predictor import no_room
 
     try:
         predict_one(job, predictor, meta, overwrite)
-    except torch.OutOfMemoryError:
-        return f"does not fit into the memory of {predictor.device}; try --mode sliding"
-    except (ValueError, RuntimeError, OSError) as error:
-        return first_line(error)
+    except Exception as error:
+        if is_out_of_memory(error):
+            return no_room(predictor.device)
+        if isinstance(error, (ValueError, RuntimeError, OSError)):
+            return first_line(error)
+        raise
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import logging
 import platform
 import time
@@ -22,7 +23,8 @@ from evaluation.scores import Scores
 from evaluation.subject import Subject
 from utils.decision import decide
 from utils.distributed import data_from_all, is_main, world_size
-from utils.predictor import Predictor, check_finite
+from utils.out_of_memory import in_either_memory, is_out_of_memory
+from utils.predictor import Predictor, check_finite, no_room
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +64,8 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
     scores = Scores(subject.data.loader.source, subject.num_classes, subject.data.ignore_index)
     failed: dict[int, str] = {}
     for prediction in predictions(subject, failed):
-        ids = decide(prediction.logits[None], subject.threshold)[0]
-        probabilities = prediction.logits.softmax(0)
-        scores.update(prediction.index, probabilities, ids.cpu(), prediction.labels)
+        count = functools.partial(_count, scores, subject.threshold, prediction)
+        in_either_memory(count, prediction.logits)
     scores.exchange()
     results = scores.results()
     samples = subject.data.loader.source.samples
@@ -95,13 +96,19 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
     )
 
 
+def _count(scores: Scores, threshold: float | None, prediction: Prediction, logits: Tensor) -> None:
+    """Count a picture; `logits` are the prediction's, in any memory."""
+    ids = decide(logits[None], threshold)[0]
+    scores.update(prediction.index, logits.softmax(0), ids.cpu(), prediction.labels)
+
+
 def look_at(subject: Subject, index: int) -> Look:
     """A picture with its label and what the model says, predicted anew."""
     dataset = subject.data.loader.source
     image, label = subject.data.loader.samples.pair(index)
     logits = subject.predictor.predict_logits(image)
-    ids = decide(logits[None], subject.threshold)[0].cpu().numpy()
-    return Look(dataset.preview(image), label, ids, label.shape[0], label.shape[1])
+    ids = in_either_memory(lambda part: decide(part[None], subject.threshold)[0].cpu(), logits)
+    return Look(dataset.preview(image), label, ids.numpy(), label.shape[0], label.shape[1])
 
 
 def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction]:
@@ -132,8 +139,12 @@ def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction
                     else:
                         reason = f"{loader.source.samples[index].image}: {logits}"
                         _count_failed(failed, index, reason)
-    for bad, others in data_from_all([list(loader.bad.items()), list(failed.items())]):
+    notes = subject.predictor.notes
+    own = [list(loader.bad.items()), list(failed.items()), notes]
+    for bad, others, noted in data_from_all(own):
         loader.count_bad(bad)
+        for text in noted:
+            subject.predictor.note(text)
         for index, reason in others:
             _count_failed(failed, index, reason)
 
@@ -157,10 +168,11 @@ def logits_of(predictor: Predictor, batch: Batch) -> Iterator[Tensor | str]:
         try:
             one = predictor.predict_logits(image.numpy()) if together is None else together[place]
             check_finite(one)
-        except torch.OutOfMemoryError:
-            yield f"does not fit into the memory of {predictor.device}; try --mode sliding"
-        except (ValueError, RuntimeError) as error:
-            yield str(error).strip().partition("\n")[0] or type(error).__name__
+        except (ValueError, RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                yield no_room(predictor.device)
+            else:
+                yield str(error).strip().partition("\n")[0] or type(error).__name__
         else:
             yield one
 

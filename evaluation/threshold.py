@@ -14,6 +14,7 @@ from evaluation.subject import Subject
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.decision import probability_of_second
 from utils.distributed import add_up, found_by_main
+from utils.out_of_memory import in_either_memory
 from utils.threshold import BestThreshold, Figure, ThresholdSearch, search_record
 
 
@@ -48,8 +49,10 @@ def find_threshold(subject: Subject, figure: Figure) -> BestThreshold:
     """
     search = ThresholdSearch(subject.data.ignore_index)
     for prediction in predictions(subject, {}):
-        probability = probability_of_second(prediction.logits[None])
-        search.update(probability.cpu(), prediction.labels[None])
+        probability = in_either_memory(
+            lambda logits: probability_of_second(logits[None]).cpu(), prediction.logits
+        )
+        search.update(probability, prediction.labels[None])
     if not add_up(search.counts).any():  # not even an ignored pixel
         raise ValueError(f"--find-threshold: {NO_PICTURE}")
     labelled = search.labelled()
