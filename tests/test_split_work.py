@@ -24,6 +24,7 @@ import models
 from dataloaders import Shapes
 from tests.conftest import ROOT
 from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.predictor import IN_TILES
 
 SIZES = ((48, 40), (40, 56))  # width, height
 CLASSES = ["ground", "shape"]
@@ -143,7 +144,13 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
     for index in (1, 2):  # one for each process
         damage(data / f"images/val/p{index}.png")
     # As where the disk of a network shows them late.
-    late = "program.Job.is_done = lambda job: False\nprogram.find_pictures = None"
+    late = (
+        "program.Job.is_done = lambda job: False\n"
+        "program.find_pictures = None\n"
+        "import utils.predictor as used\n"
+        "predict = used.Predictor.predict\n"
+        "used.Predictor.predict = lambda *args: args[0].note(used.IN_TILES) or predict(*args)"
+    )
     few = [data / "images/val" / name for name in ("p6.png", "p2.png")]  # one process has none
     for processes, images in ((2, [data / "images"]), (3, few)):
         outputs = [tmp_path / f"{count} for {processes}" for count in (1, processes)]
@@ -159,6 +166,8 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
         assert (code, code_of_many) == (1, 1)
         assert said_of_many == said.replace(str(outputs[0]), str(outputs[1]))
         assert sorted(skipped(err)) == sorted(failures)
+        # What process 1 has noted, for it has a whole picture among the many.
+        assert err.count(IN_TILES) == (processes == 2)
         assert contents(outputs[1]) == contents(outputs[0])
         if processes == 2:
             assert len(contents(outputs[0])) == 10
@@ -284,7 +293,9 @@ def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, ca
 
     def run(bad, failed):
         (tmp_path / "out.json").unlink(missing_ok=True)
-        monkeypatch.setattr(evaluation.run, "data_from_all", lambda own: [own, [bad, failed, []]])
+        monkeypatch.setattr(
+            evaluation.run, "data_from_all", lambda own: [own, [bad, failed, [IN_TILES]]]
+        )
         return evaluate.main(words), capsys.readouterr().err
 
     code, err = run([], [[3, "p3.png: too large"]])
@@ -295,6 +306,8 @@ def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, ca
         "p3",
     ]
     assert [one["name"] for one in report("out.json")["skipped"]] == ["p0", "p1", "p3"]
+    assert err.count(IN_TILES) == 1
+    assert any("overlapping tiles" in note for note in report("out.json")["notes"])
     code, err = run([[3, "p3.png: broken"]], [])
     assert code == 2
     assert err.endswith(
