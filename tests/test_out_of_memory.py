@@ -41,6 +41,7 @@ def test_feature_real_errors_are_known(work):
                      "memory: you tried to allocate 9000000000 bytes."),
         RuntimeError("unable to mmap 8192 bytes from file </torch_1>: Cannot allocate memory (12)"),
         OSError(12, "Cannot allocate memory"),
+        RuntimeError("could not create a primitive"),
         RuntimeError("MPS backend out of memory (MPS allocated: 17 GB, max allowed: 18 GB)"),
     ],
 )  # fmt: skip
@@ -52,6 +53,7 @@ def test_feature_texts_are_known(error):
     "error",
     [
         RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
+        RuntimeError("could not create a primitive descriptor for a convolution"),
         RuntimeError("CUDA error: device-side assert triggered"),
         ValueError("CUDA error: out of memory.jpg: cannot be read"),
         OSError(28, "No space left on device"),

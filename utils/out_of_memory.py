@@ -23,6 +23,7 @@ _SIGNS = (
     "Cannot allocate memory",
     "backend out of memory",
     "Insufficient memory",
+    "could not create a primitive\n",  # oneDNN; of what it cannot do it says more
 )
 
 
@@ -34,7 +35,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     # Of other kinds of errors the text may be a file's name.
     return isinstance(error, (RuntimeError, cv2.error)) and any(
-        sign in str(error) for sign in _SIGNS
+        sign in f"{error}\n" for sign in _SIGNS
     )
 
 
