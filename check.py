@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.command_line import add_overrides
+from utils.launcher import refuse_several
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # names that a terminal cannot show
     try:
+        refuse_several()
         if arguments.json != "-":
             return run(arguments)
         with contextlib.redirect_stdout(sys.stderr):

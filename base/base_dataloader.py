@@ -145,6 +145,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             drop_single=training,
             rank=rank,
             world_size=world_size,
+            # The same pictures together give the same logits, to the last bit.
+            in_blocks=not training,
         )
         if len(self.batches) == 0:
             held = f" of {len(dataset)} (val_split {options.val_split})" * bool(options.val_split)
@@ -191,11 +193,11 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         for index in self.batches.indices.tolist():
             sample = self.samples[1, index]
             if isinstance(sample, SampleArrays):
-                self._count(sample.skipped)
+                self.count_bad(sample.skipped)
                 return sample
             if not self.skips:
                 raise sample
-            self._count([(sample.index, str(sample))])
+            self.count_bad([(sample.index, str(sample))])
         raise DataError("no picture can be used")
 
     def prepare(self, epoch: int, first_batch: int = 0) -> None:
@@ -220,7 +222,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             if isinstance(batch, DataError):
                 raise batch
             parts = [batch] if isinstance(batch, Batch) else batch
-            self._count([pair for part in parts for pair in part.skipped])
+            self.count_bad([pair for part in parts for pair in part.skipped])
             if not isinstance(batch, Batch):
                 yield [part for part in parts if len(part.indices)]
             else:
@@ -238,8 +240,15 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         inside = None if sample.foreground is None else labels.bool()
         return Batch(images, labels, torch.empty(0, dtype=torch.int64), foreground=inside)
 
-    def _count(self, skipped: Iterable[tuple[int, str]]) -> None:
-        """Name a sample that is skipped, once; too many of them are an error."""
+    def count_bad(self, skipped: Iterable[tuple[int, str]]) -> None:
+        """Name samples that are skipped, each once.
+
+        Args:
+            skipped: Places in the dataset, and what was wrong.
+
+        Raises:
+            DataError: If they have become too many.
+        """
         total = len(self.batches.indices) + self.source.lost
         for index, message in skipped:
             if index in self.bad:

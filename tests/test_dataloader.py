@@ -341,6 +341,30 @@ def test_feature_whole_step_is_divided_over_processes():
     assert ranks(4) == alone
 
 
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_feature_processes_share_whole_batches_where_nothing_is_trained(world_size):
+    """Each batch is one that a single process has, and every one stands somewhere once."""
+
+    def batches(rank, world_size):
+        made = BaseDataLoader(
+            Shapes(num_images=10, image_size=48),
+            Augmentation(),
+            LoaderOptions(batch_size=3, num_workers=0),
+            seed=0,
+            ignore_index=255,
+            rank=rank,
+            world_size=world_size,
+        )
+        groups = list(made.epoch(0))
+        return len(groups), [tuple(batch.indices.tolist()) for group in groups for batch in group]
+
+    _, alone = batches(0, 1)
+    assert [len(batch) for batch in alone] == [3, 3, 3, 1]
+    shares = [batches(rank, world_size) for rank in range(world_size)]
+    assert sorted(batch for _, share in shares for batch in share) == alone
+    assert len({steps for steps, _ in shares}) == 1
+
+
 def test_exception_batch_that_cannot_be_divided():
     with pytest.raises(ValueError, match=r"batch_size: 5 .* over 2 processes; use 4 or 6"):
         BaseDataLoader(

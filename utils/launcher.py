@@ -39,6 +39,17 @@ def let_main_speak() -> None:
         time.sleep(SPEAKING_SECONDS)
 
 
+def refuse_several() -> None:
+    """For a program that has no work to share.
+
+    Raises:
+        ValueError: If it runs as several processes.
+    """
+    if is_launched() and int(os.environ["WORLD_SIZE"]) > 1:
+        let_main_speak()
+        raise ValueError("this program runs in one process; leave out torchrun")
+
+
 def launch(count: int, program: str, words: Sequence[str]) -> int:
     """Run a program as several processes of this machine, with torch's own elastic launcher.
 
