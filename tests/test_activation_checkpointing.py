@@ -58,15 +58,15 @@ PEAK = """
 import resource, sys
 sys.path.insert(0, {root!r})
 import torch
-from models import UNet
+from models import FCN
 from utils.activation_checkpointing import recompute_activations
 torch.set_num_threads(1)
-model = UNet(num_classes=3, base_channels=16)
+model = FCN(num_classes=3, pretrained=False)
 if {on}:
     recompute_activations(model)
-images = torch.rand(4, 3, 384, 384)
+images = torch.rand(2, 3, 256, 256)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-model.train()(images).sum().backward()
+model.train()(images)[0].sum().backward()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
@@ -80,7 +80,7 @@ def test_feature_it_takes_less_memory():
         ).stdout)
         for on in (False, True)
     )  # fmt: skip
-    assert less < 0.75 * plain
+    assert less < 0.6 * plain
 
 
 def test_feature_compiled_is_the_same(tmp_path, monkeypatch):

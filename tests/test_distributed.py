@@ -1,7 +1,11 @@
 """Several processes against one: sums, losses and their gradients."""
 
+import datetime
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from tests.loss_cases import CLASS_WEIGHTS, OTHER_VALUES, case, make
 from tests.processes import on_processes
@@ -20,6 +24,7 @@ from utils.distributed import (
     whole_batch,
     world_size,
 )
+from utils.meeting import fresh_place
 
 # Five pictures on two or three processes; on four, one of which has none where the batch is three.
 BATCHES = [(2, 5), (3, 5), (4, 3)]
@@ -163,3 +168,31 @@ def test_feature_one_process_needs_no_others():
     assert rows_from_all(tensor) is tensor
     assert found_by_main(lambda: 3, ValueError) == 3
     assert (rank(), world_size(), is_main()) == (0, 1, True)
+
+
+def test_feature_processes_that_were_started_again_meet():
+    """In the store are still the names of earlier lives; one of them ended before it was answered."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for life in range(3):
+        if life == 1:  # one that ended before it had met anybody
+            store.set("name/1", "forerunner")
+            store.set("name/2", "forerunner")
+        with ThreadPoolExecutor() as pool:
+            clients = [dist.TCPStore("127.0.0.1", store.port, is_master=False) for _ in range(3)]
+            found = [
+                pool.submit(fresh_place, client, rank, 3, datetime.timedelta(seconds=20))
+                for rank, client in reversed(list(enumerate(clients)))
+            ]
+            met = [place.result() for place in found]
+        for number, place in enumerate(met):
+            assert not place.check([f"word {number}"])
+            place.set(f"word {number}", str(life))
+        for place in met:
+            assert [place.get(f"word {number}") for number in range(3)] == [str(life).encode()] * 3
+
+
+def test_exception_one_does_not_come():
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store.set("name/1", "forerunner")
+    with pytest.raises(RuntimeError, match=r"have not come: \[1\]"):
+        fresh_place(store, 0, 2, datetime.timedelta(seconds=0.2))

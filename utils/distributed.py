@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,9 +18,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from utils.launcher import is_launched, launched_rank
+from utils.meeting import fresh_place
 
 # A process that has died is noticed at once; this is for one that has come to a standstill.
 PATIENCE = datetime.timedelta(minutes=30)
+# Until all have come; the first may be minutes ahead where files are far away.
+MEETING_TIME = datetime.timedelta(minutes=10)
 # Where each process works on its share alone, one may be done long before another.
 PATIENCE_FOR_SHARES = datetime.timedelta(days=7)
 
@@ -36,7 +40,12 @@ def join_processes(device_type: str, patience: datetime.timedelta = PATIENCE) ->
     if is_launched() and not dist.is_initialized():
         # Tensors on the CPU are exchanged beside those on GPUs: what a file says, for one.
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=patience)
+        store, own_rank, size = next(dist.rendezvous("env://", timeout=MEETING_TIME))
+        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+            store = fresh_place(store, own_rank, size, MEETING_TIME)
+        dist.init_process_group(
+            backend, store=store, rank=own_rank, world_size=size, timeout=patience
+        )
 
 
 def leave_processes() -> None:
