@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code: 2 for a user's mistake, 1 for a failed training."""
     arguments = parse_arguments(argv)
     try:
-        with ends_with_code():
+        with ends_with_code(said=launched_rank() == 0):
             check_arguments(arguments)
             tree, checkpoint, run = read_inputs(arguments)
             return run_training(arguments, tree, checkpoint, run)
@@ -174,7 +174,13 @@ def run_training(
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
     from utils.checkpoint import bytes_of, check_room, remove_leftovers
     from utils.config import check_config, with_defaults
-    from utils.distributed import from_main, is_main, join_processes, leave_processes
+    from utils.distributed import (
+        from_main,
+        is_main,
+        join_processes,
+        leave_processes,
+        lost_another,
+    )
     from utils.launcher import is_launched, launch
     from utils.logger import RunFolder, RunLog, log_to_console
     from utils.resume import differences
@@ -267,7 +273,11 @@ def run_training(
             number = stopped.signal_number
             logger.warning("%s%s", signal.Signals(number).name, how_to_go_on(folder.path))
             return EXIT_CODES[number]
-        except BaseException:
+        except BaseException as error:
+            if lost_another(error):
+                let_main_speak()
+                logger.error("another process has ended%s", how_to_go_on(folder.path))
+                return 1
             logger.exception("the program failed")  # the log keeps the traceback
             raise
         if is_main():

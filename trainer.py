@@ -25,6 +25,7 @@ from utils.decision import decide, probability_of_second
 from utils.distributed import (
     add_up,
     batch_rows,
+    data_from_all,
     is_main,
     rank,
     share_buffers,
@@ -401,6 +402,7 @@ class Trainer(BaseTrainer):
         if not self.merged:
             add_up(self.metrics.counts)
             self.merged = True
+        unite_bad(self.train_loader)
         if self.overflows:
             logger.info(
                 "fp16: %d of %d steps were left out, as their gradients overflowed; the scale of "
@@ -494,6 +496,7 @@ class Trainer(BaseTrainer):
                     picture = self.val_loader.source.preview(batch.images[0].numpy())
                     triples.append((picture, batch.labels[0].numpy(), prediction[0].cpu().numpy()))
         add_up(metrics.counts)
+        unite_bad(self.val_loader)
         sums = add_up(torch.stack([loss_sum, loss_sum.new_tensor(count)]))
         figures = {"val_loss": (sums[0] / sums[1]).item(), **metrics.compute()}
         if search is not None:
@@ -659,6 +662,17 @@ class OnItsWay:
         if self._event is not None:
             self._event.synchronize()
         return self._numbers.tolist()
+
+
+def unite_bad(loader: BaseDataLoader) -> None:
+    """Let every process know, and the main one name, what any of them could not use.
+
+    Raises:
+        DataError: If together it is too much.
+    """
+    if loader.skips and world_size() > 1:
+        for bad in data_from_all(list(loader.bad.items())):
+            loader.count_bad(bad)
 
 
 def progress_bar(items: Iterable[T] = (), *, total: int, desc: str, initial: int = 0) -> tqdm[T]:

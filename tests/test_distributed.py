@@ -171,7 +171,7 @@ def test_feature_one_process_needs_no_others():
 
 
 def test_feature_processes_that_were_started_again_meet():
-    """In the store are still the names of earlier lives; one of them ended before it was answered."""
+    """In the store are the names of earlier lives; one of them ended before it was answered."""
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     for life in range(3):
         if life == 1:  # one that ended before it had met anybody

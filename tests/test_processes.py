@@ -107,3 +107,35 @@ def test_feature_find_lr_is_for_one_process(tmp_path, monkeypatch, capsys):
     path.write_text(json.dumps(config(tmp_path)))
     assert train.main(["--config", str(path), "--device", "cpu", "--find-lr"]) == 2
     assert "--find-lr runs in one process" in capsys.readouterr().err
+
+
+def test_feature_what_each_process_skips_is_named_once(tmp_path):
+    """Three of sixty pictures, on two processes; a fourth is one too many for both together."""
+    for broken, code in (((3, 10, 30), 0), ((3, 10, 30, 41), 1)):
+        place = tmp_path / str(len(broken))
+        place.mkdir()
+        program = place / "program.py"
+        program.write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import train
+from base.base_dataset import DataError
+from dataloaders import Shapes
+load = Shapes.load
+def lost(self, index):
+    if self.split == "train" and index in {broken}:
+        raise DataError(f"{{self.samples[index].image}}: is cut off")
+    return load(self, index)
+Shapes.load = lost
+sys.exit(train.main())
+""")
+        tree = small_config(place, epochs=1)
+        tree["train_loader"]["args"] |= {"num_images": 60, "on_bad_sample": "skip"}
+        done, _ = under_torchrun(place, tree, 2, program=program)
+        assert done.returncode == code, done.stderr
+        named = [line for line in done.stderr.splitlines() if "warning: skipped: " in line]
+        if code == 0:
+            assert len(named) == len(set(named)) == 3
+            assert "train_loader: 3 of 60 pictures could not be used" in done.stderr
+        else:
+            assert done.stderr.count("error: 4 of 60 pictures cannot be used") == 1

@@ -54,6 +54,12 @@ def leave_processes() -> None:
         dist.destroy_process_group()
 
 
+def lost_another(error: BaseException) -> bool:
+    """Whether an error says that another process has ended in the middle of an exchange."""
+    kinds = (dist.DistBackendError, dist.DistNetworkError)
+    return world_size() > 1 and (isinstance(error, kinds) or "/gloo/" in str(error))
+
+
 def rank() -> int:
     """The number of this process, from 0 on."""
     return dist.get_rank() if dist.is_initialized() else launched_rank()

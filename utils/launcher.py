@@ -36,6 +36,7 @@ def let_main_speak() -> None:
     Who started the processes ends them all when one has failed, so the user reads it once.
     """
     if launched_rank():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SPEAKING_SECONDS)
 
 

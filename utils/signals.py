@@ -23,11 +23,16 @@ SIGNALS = tuple(EXIT_CODES)
 
 
 @contextlib.contextmanager
-def ends_with_code() -> Iterator[None]:
-    """As long as there is nothing to save: a signal ends the program with its own exit code."""
+def ends_with_code(*, said: bool) -> Iterator[None]:
+    """As long as there is nothing to save: a signal ends the program with its own exit code.
+
+    Args:
+        said: Whether a line says so.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, f"\n{signal.Signals(number).name} before training began\n".encode())
+        if said:
+            os.write(2, f"\n{signal.Signals(number).name} before training began\n".encode())
         raise SystemExit(EXIT_CODES[number])
 
     former = {number: signal.signal(number, end) for number in SIGNALS}
