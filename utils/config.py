@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from utils.config_file import ConfigError, show, suggest
+from utils.config_file import ConfigError, name_problem, show, suggest
 
 T = TypeVar("T")
 
@@ -313,7 +313,7 @@ def check_config(
     if "trainer" in tree:
         values["trainer"] = report.trainer(tree["trainer"])
     if isinstance(tree.get("name"), str):
-        report.problems.extend(_check_name(tree["name"]))
+        report.problems.extend(problem for problem in [name_problem(tree["name"])] if problem)
     if values.get("trainer") is not None:
         settings = values["trainer"]
         figures = val_figures if settings.val else train_figures
@@ -329,12 +329,6 @@ def check_config(
     if report.problems:
         raise ConfigError(source, report.problems)
     return Config(**values, tree=tree, warnings=tuple(report.warnings))
-
-
-def _check_name(name: str) -> list[str]:
-    if name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r'):
-        return []
-    return [f"name: {name!r} has to serve as the name of a folder; use letters, digits, - and _"]
 
 
 def _check_monitor(monitor: str, figures: Sequence[str]) -> list[str]:
@@ -601,6 +595,23 @@ def _literals(hint: Any) -> list[Any]:
     return []
 
 
+def check_component(component: Component, part: Part, path: str) -> Component:
+    """Hold one section that no whole config stands around against its class's signature.
+
+    Returns:
+        The section, its arguments as the signature's hints have them.
+
+    Raises:
+        ConfigError: With all problems.
+    """
+    report = _Report([], [])
+    plain = {"type": component.type, "args": dict(component.args)}
+    checked = report.component(plain, part, path)
+    if checked is None:
+        raise ConfigError(path, report.problems)
+    return checked
+
+
 # --------------------------------------------------------------------------------------------------
 # From a checked Config to objects
 
@@ -624,7 +635,8 @@ def build(
     args = report.legacy(args, signature_of(cls), legacy_args(cls), path)
     try:
         return typing.cast(T, cls(**args, **given))
-    except (ValueError, RuntimeError, AssertionError) as error:  # the latter two: optimizers
+    # The last two: numbers that are far too large.
+    except (ValueError, RuntimeError, AssertionError, ArithmeticError, MemoryError) as error:
         raise ConfigError(f"{path} ({component.type})", [str(error)]) from error
 
 

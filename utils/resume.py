@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from utils.config_file import name_problem
+
 CHECKPOINTS = ("last.pth", "previous.pth")
 
 
@@ -29,7 +31,10 @@ def find_latest(tree: dict[str, Any]) -> Path | None:
     """`last.pth` of the run of this name that was written to last."""
     trainer = tree.get("trainer")
     save_dir = trainer.get("save_dir", "saved/") if isinstance(trainer, dict) else "saved/"
-    runs = Path(str(save_dir), str(tree.get("name")))
+    name = str(tree.get("name"))
+    if name_problem(name):  # it would be looked for elsewhere
+        return None
+    runs = Path(str(save_dir), name)
     found = [path for name in CHECKPOINTS for path in runs.glob(f"*/{name}")]
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else newest.with_name("last.pth")
