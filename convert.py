@@ -296,8 +296,10 @@ def convert_split(arguments: argparse.Namespace) -> int:
         stratify=arguments.stratify,
         seed=arguments.seed,
     )
-    split_lists.write_lists(split, usable, output)
-    show_split(split, [split_lists.config_lines(output, name, *suffixes) for name in split.names])
+    split_lists.write_lists(split, usable, output, overwrite=arguments.overwrite)
+    root = split_lists.common_folder(output, usable.values())
+    lines = [split_lists.config_lines(output, name, root, *suffixes) for name in split.names]
+    show_split(split, lines)
     return 0 if len(usable) == len(samples) else 2
 
 

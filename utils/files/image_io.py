@@ -68,7 +68,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     if data.startswith(JPEG_START):
         return _read_jpeg(path, data)
     if data.startswith(PNG_START):
-        header = _check_png(path, data, max_bits=8)
+        header = check_png(path, data, max_bits=8)
         return _read_png(path, needed_chunks(path, data), header)
     if data.startswith(TIFF_STARTS):
         return _read_tiff(path, data)
@@ -91,7 +91,7 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     if data.startswith(JPEG_START):
         raise DataError(f"{path}: is a JPEG, which changes label values; export the masks as PNG")
     if data.startswith(PNG_START):
-        return _read_png_mask(path, data)
+        return decode_png_mask(path, data)
     if data.startswith(TIFF_STARTS):
         _check_frames(path, file_facts(path).frames)
         return _ids_or_colours(path, read_tiff(path)[0])
@@ -105,6 +105,40 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     if picture.mode in ("P", "L", "1"):
         return np.array(picture, dtype=np.uint8)
     return np.array(picture.convert("RGB"))
+
+
+def decode_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    """The ids (H, W) or colours (H, W, 3) of a mask that is a PNG file; see `read_mask`.
+
+    Raises:
+        DataError: If it is damaged, or has colours of 16 bits.
+    """
+    header = check_png(path, data, max_bits=16)
+    if header.colour in (RGB, RGB_ALPHA):
+        if header.bits == 16:
+            raise DataError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits")
+        return _decode(path, needed_chunks(path, data), cv2.IMREAD_COLOR_RGB)
+    data = needed_chunks(path, data, indices=header.colour == PALETTE)
+    mask = _decode(path, data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if header.bits == 16:
+        return mask.astype(np.int32)
+    # The decoder spreads fewer bits over 0..255.
+    return mask if header.bits == 8 else mask // (255 // (2**header.bits - 1))
+
+
+def check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> PngHeader:
+    """The header of a PNG that holds one picture of a decent size.
+
+    Raises:
+        DataError: If it does not, or cannot hold what its header claims.
+    """
+    header = read_png_header(path, data)
+    check_pixels(path, header.width, header.height)
+    if header.bits > max_bits:
+        raise DataError(f"{path}: has {header.bits} bits a channel; convert it to {max_bits} bits")
+    _check_frames(path, header.frames)
+    check_stored(path, header.raw_bytes, len(data), MAX_INFLATION)
+    return header
 
 
 def list_images(folder: Path, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> list[Path]:
@@ -150,17 +184,6 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     return np.array(Image.fromarray(255 - pixels, "CMYK").convert("RGB"))
 
 
-def _check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> PngHeader:
-    """The header of a PNG that holds one picture of a decent size."""
-    header = read_png_header(path, data)
-    check_pixels(path, header.width, header.height)
-    if header.bits > max_bits:
-        raise DataError(f"{path}: has {header.bits} bits a channel; convert it to {max_bits} bits")
-    _check_frames(path, header.frames)
-    check_stored(path, header.raw_bytes, len(data), MAX_INFLATION)
-    return header
-
-
 def _read_png(path: str | os.PathLike[str], data: bytes, header: PngHeader) -> np.ndarray:
     plain = header.colour == RGB and not header.interlaced
     if plain and (decode := _fast_png_decoder()) is not None:
@@ -178,20 +201,6 @@ def _fast_png_decoder() -> Callable[[bytes], np.ndarray] | None:
     except ImportError:
         return None
     return png_decode
-
-
-def _read_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
-    header = _check_png(path, data, max_bits=16)
-    if header.colour in (RGB, RGB_ALPHA):
-        if header.bits == 16:
-            raise DataError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits")
-        return _decode(path, needed_chunks(path, data), cv2.IMREAD_COLOR_RGB)
-    data = needed_chunks(path, data, indices=header.colour == PALETTE)
-    mask = _decode(path, data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    if header.bits == 16:
-        return mask.astype(np.int32)
-    # The decoder spreads fewer bits over 0..255.
-    return mask if header.bits == 8 else mask // (255 // (2**header.bits - 1))
 
 
 def _read_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
