@@ -525,6 +525,9 @@ class _Report:
             except msgspec.ValidationError as error:
                 self.problems.append(f"{prefix}{name}: {_explain(error, schema[name].hint, value)}")
                 continue
+            except UnicodeEncodeError:
+                self.problems.append(f"{prefix}{name}: {show(value)} holds characters that are none")
+                continue
             problem = next((p for c in _choices(schema[name].hint) if (p := c.problem(value))), "")
             if problem:
                 self.problems.append(f"{prefix}{name}: {problem}")

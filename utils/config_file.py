@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
+MAX_MARKS = 6000  # commas, colons and lines: what the readers need a second for
 MAX_DEPTH = 50
 MAX_BITS = 64  # of a whole number
 
@@ -45,6 +46,9 @@ def parse_config(path: str | Path) -> dict[str, Any]:
     text = _read_text(path)
     if not text.strip():
         raise ConfigError(str(path), ["is empty"])
+    marks = sum(map(text.count, ",:\n"))
+    if marks > MAX_MARKS:
+        raise ConfigError(str(path), [f"holds more values than a config has ({marks} , and :)"])
     problems: list[str] = []
     try:
         tree = _parse_yaml(text) if path.suffix.lower() in (".yaml", ".yml") else _parse_json(text)
