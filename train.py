@@ -156,9 +156,10 @@ def is_run_folder(folder: Path, tree: dict[str, Any]) -> bool:
     """Whether a run of this name wrote a folder; a checkpoint may have been copied elsewhere."""
     try:
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
-    return (folder / "log.txt").is_file() and stored.get("name") == tree.get("name")
+    name = stored.get("name") if isinstance(stored, dict) else None
+    return (folder / "log.txt").is_file() and name == tree.get("name")
 
 
 def run_training(

@@ -206,7 +206,7 @@ def _count_all(
     facts = source.stat()
     place = hashlib.sha256(os.path.abspath(source).encode(errors="surrogateescape")).hexdigest()
     cache = Path(CACHE_FOLDER, f"cocovoc21-{place[:16]}.json")
-    with contextlib.suppress(OSError, msgspec.MsgspecError):  # not there yet, or damaged
+    with contextlib.suppress(OSError, msgspec.MsgspecError, RecursionError):  # none, or damaged
         kept = msgspec.json.decode(cache.read_bytes(), type=PixelCounts)
         unchanged = (kept.size, kept.time) == (facts.st_size, facts.st_mtime_ns)
         if unchanged and kept.pixels.keys() == {str(picture.id) for picture in pictures}:

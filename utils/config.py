@@ -526,7 +526,9 @@ class _Report:
                 self.problems.append(f"{prefix}{name}: {_explain(error, schema[name].hint, value)}")
                 continue
             except UnicodeEncodeError:
-                self.problems.append(f"{prefix}{name}: {show(value)} holds characters that are none")
+                self.problems.append(
+                    f"{prefix}{name}: {show(value)} holds characters that are none"
+                )
                 continue
             problem = next((p for c in _choices(schema[name].hint) if (p := c.problem(value))), "")
             if problem:

@@ -170,7 +170,7 @@ def encode(region: Region, height: int, width: int) -> dict[str, Any]:
         for polygon in outline:
             _check_polygon(polygon)
         return masks.merge(masks.frPyObjects(outline, height, width))
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{region.name}: {error}") from None
 
 

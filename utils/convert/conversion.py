@@ -105,7 +105,7 @@ def read_json(path: str | Path, kind: Any, expected: str, *, strict: bool = True
     data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
     try:
         return msgspec.json.decode(data, type=kind, strict=strict)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: {expected} ({error})") from None
 
 

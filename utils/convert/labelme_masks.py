@@ -129,7 +129,7 @@ def _size_of_data(path: Path, data: msgspec.Raw) -> tuple[int, int]:
         text = msgspec.json.decode(data, type=str)
         with Image.open(io.BytesIO(base64.b64decode(text)), formats=SIZED) as picture:
             return picture.height, picture.width
-    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):
+    except (ValueError, OSError, SyntaxError, RecursionError, Image.DecompressionBombError):
         raise DataError(f"{path}: holds no picture in imageData either") from None
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from utils.files.data_file import DataError, check_pixels, check_stored, read_bytes
 from utils.files.file_facts import file_facts
-from utils.files.jpeg_file import JPEG_START, mend_scan, read_jpeg_header
+from utils.files.jpeg_file import JPEG_START, MOST_IN_JPEG, mend_scan, read_jpeg_header
 from utils.files.npy_file import NPY_START, read_npy
 from utils.files.png_file import (
     MAX_INFLATION,
@@ -36,9 +36,9 @@ from utils.formats import IMAGE_EXTENSIONS
 # What Pillow is asked to read; others hide damage, or start other programs.
 _PILLOW_FORMATS = ("BMP", "GIF", "TIFF", "WEBP")
 
-# Pixels that a byte can hold. JPEG: a code of one bit is a block of 64, arithmetic coding takes
-# less. GIF: twelve bits stand for 3839 pixels at most. A lossless WebP needs no bit for a pixel.
-_MOST_IN_BYTE = {"JPEG": 2000, "BMP": 8, "GIF": 2600}
+# Pixels that a byte can hold. GIF: twelve bits stand for 3839 pixels at most. A lossless WebP needs
+# no bit for a pixel.
+_MOST_IN_BYTE = {"BMP": 8, "GIF": 2600}
 
 # Of a TIFF alone, Pillow applies the orientation, and nobody can tell it not to.
 _TURNED_BACK = {
@@ -166,7 +166,7 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     check_pixels(path, header.width, header.height)
     if header.bits != 8:
         raise DataError(f"{path}: has {header.bits} bits a channel; convert it to 8 bits")
-    check_stored(path, header.width * header.height, len(data), _MOST_IN_BYTE["JPEG"])
+    check_stored(path, header.width * header.height, len(data), MOST_IN_JPEG)
     is_cmyk = len(header.sampling) == 4
     try:
         pixels = simplejpeg.decode_jpeg(mend_scan(data, header), "CMYK" if is_cmyk else "RGB")
