@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.formats import IMAGE_EXTENSIONS
+from utils.plain_text import plain_lines
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except InputError as error:
-        print(f"inference.py: {error}", file=sys.stderr)
+        print(f"inference.py: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -406,7 +407,7 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
             continue
         failed += 1
         reason = reason.removeprefix(f"{job.picture}: ")
-        tqdm.write(f"skipped {job.picture}: {reason}", file=sys.stderr)
+        tqdm.write(plain_lines(f"skipped {job.picture}: {reason}"), file=sys.stderr)
     return failed
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from utils.command_line import add_overrides
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import launched_rank, let_main_speak
+from utils.plain_text import plain_lines
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         return run_training(arguments, tree, checkpoint, run)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
         let_main_speak()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted before training began", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -51,8 +52,12 @@ def check_outputs(json_file: str | None, sheet: Path | None) -> None:
 
 
 def holds_json_of(path: Path, program: str) -> bool:
-    """Whether a file was written by a program of ours, or is empty."""
-    if not path.is_file():  # a pipe would be waited for, a device be replaced
+    """Whether a file was written by a program of ours, or is empty.
+
+    Raises:
+        OSError: If it is a folder or cannot be read.
+    """
+    if not _is_file(path):
         return False
     text = path.read_bytes()
     try:
@@ -63,8 +68,19 @@ def holds_json_of(path: Path, program: str) -> bool:
 
 
 def holds_text(path: Path, text: str) -> bool:
-    """Whether a text is in a file."""
-    return path.is_file() and text in path.read_text("utf-8", errors="replace")
+    """Whether a text is in a file.
+
+    Raises:
+        OSError: If it is a folder or cannot be read.
+    """
+    return _is_file(path) and text in path.read_text("utf-8", errors="replace")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is no pipe, which would be waited for, and no device, which would be replaced."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return path.is_file()
 
 
 @contextlib.contextmanager

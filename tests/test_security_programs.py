@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+import check
+import convert
 import evaluate
 import inference
 import models
@@ -240,3 +242,34 @@ def test_exception_content_of_other_types(folder, capsys, entry):
             assert code in (0, 2), (key, name, message)
             assert "Traceback" not in message, (key, name)
             assert code == 0 or message.strip(), (key, name)
+
+
+ESCAPES = "\x1b[2J\x1b]0;x\x07\u202e"
+
+
+def test_feature_messages_move_no_cursor(folder, capsys):
+    """Names from anywhere are shown without what a terminal would obey."""
+    path = folder / "c.pth"
+    torch.save({**good(), "config": tree(arch={"type": ESCAPES})}, path)
+    config = folder / "c.json"
+    args = {"data_dir": str(folder), "images": "list.txt", "masks": "list.txt", "classes": 2}
+    loader = {"type": "Folder", "args": {**args, "batch_size": 1}}
+    config.write_text(json.dumps(tree(train_loader=loader)))
+    (folder / "list.txt").write_text(f"../{ESCAPES}.png\n")
+    (folder / "pictures").mkdir()
+    (folder / f"pictures/{ESCAPES}.png").write_bytes(b"no picture")
+    calls = [
+        lambda: train.main(["-c", str(config), "--device", "cpu"]),
+        lambda: check.main(["-c", str(config), "--no-step", "--workers", "1"]),
+        lambda: convert.main(["split", str(folder / "list.txt"), "--masks", "x", "-o", "lists"]),
+        lambda: convert.main(["colours", "pictures", "--list"]),
+        lambda: score(path),
+        lambda: inference.main(["-m", str(path), "-i", "pictures", "-d", "cpu"]),
+    ]
+    for call in calls:
+        assert call() in (1, 2)
+    torch.save(good(), path)
+    assert inference.main(["-m", str(path), "-i", "pictures", "-d", "cpu", "-mo", "whole"]) == 1
+    captured = capsys.readouterr()
+    assert not set(ESCAPES) & set("\x1b\x07\u202e") & set(captured.err + captured.out)
+    assert captured.err.count("error: ") >= 3

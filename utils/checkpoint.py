@@ -105,11 +105,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a folder; name the .pth file in it") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        if isinstance(error, WeightsFileError):
-            raise CheckpointError(f"{path}: {error}") from None
+    except CheckpointError:
+        raise
+    except WeightsFileError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except Exception as error:  # what a damaged archive raises is documented nowhere
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(checkpoint, dict):

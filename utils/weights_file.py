@@ -104,7 +104,9 @@ def _check_archive(path: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged archive raises is documented nowhere
         raise WeightsFileError(f"cannot be read as a checkpoint ({error})") from None
     packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
     if packed or sum(part.file_size for part in parts) > os.path.getsize(path):
