@@ -80,15 +80,15 @@ def webp_canvas(side: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(content)) + content
 
 
-def mat(rows: int, columns: int, there: int) -> bytes:
-    """A packed array of bytes named S, of so many zeros as are there."""
+def mat(name: bytes, rows: int, columns: int, there: int) -> bytes:
+    """A packed array of bytes, of so many zeros as are there."""
     good = io.BytesIO()
     scipy.io.savemat(good, {"S": SMALL})
     header, size = good.getvalue()[:128], rows * columns
     packer = zlib.compressobj(1)
     # Flags, dimensions, name, values.
     start = struct.pack("<IIII", 6, 8, 9, 0) + struct.pack("<IIii", 5, 8, rows, columns)
-    start += struct.pack("<HH4s", 1, 1, b"S\0\0\0") + struct.pack("<II", 2, size)
+    start += struct.pack("<II8s", 1, len(name), name) + struct.pack("<II", 2, size)
     parts = [packer.compress(struct.pack("<II", 14, len(start) + size) + start)]
     block = bytes(1_000_000)
     parts += [packer.compress(block) for _ in range(there // len(block))]
@@ -191,9 +191,9 @@ LABELME: dict[str, Callable[[], bytes]] = {
 }
 
 MATS: dict[str, Callable[[], bytes]] = {
-    "claims.mat": lambda: mat(SIDE // 5, SIDE // 5, 0),
-    "fits.mat": lambda: mat(13_000, 13_000, 0),
-    "holds.mat": lambda: mat(1, 300_000_000, 300_000_000),
+    "claims.mat": lambda: mat(b"S", SIDE // 5, SIDE // 5, 0),
+    "fits.mat": lambda: mat(b"S", 13_000, 13_000, 0),
+    "holds.mat": lambda: mat(b"GTcls", 1, 300_000_000, 300_000_000),
 }
 
 

@@ -67,6 +67,14 @@ def test_exception_pictures_labels_and_bands(tmp_path, name):
         assert path.stat().st_size < 5000
 
 
+@pytest.mark.parametrize("name", ["deep.png", "rgba.png", "deep_rgba.png"])
+def test_exception_bands_are_not_asked_of_a_decoder(tmp_path, name):
+    """It would take a gigabyte first, and find out then."""
+    path = bombs.put(tmp_path, name, bombs.PICTURES[name]())
+    with pytest.raises(DataError, match="bytes cannot hold the size"):
+        read_raster(path)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="measures with /proc")
 def test_feature_memory_stays_small(tmp_path):
     """Every reader on every bomb, in one process, the peak of each."""

@@ -366,7 +366,8 @@ def test_exception_names_that_leave_save_dir(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize(
     "override",
     [
-        "a=" + "[" * 5000, "a=" + '{"b":' * 5000, "a=0x" + "f" * 300, "a=NaN", "a=\ud800",
+        "a=" + "[" * 5000, "a=" + '{"b":' * 5000, "a=0x" + "f" * 300,
+        "trainer.epochs=0x" + "f" * 5000, "a=NaN", "a=\ud800",
         "__class__.__init__=1", ".=1", "=1", "a..b=1", "trainer.epochs.x=1", "loss.99=1",
         "arch.__class__=1", "a=" + "9" * 5000,
     ],

@@ -84,6 +84,9 @@ def test_feature_without_links_in_the_file_system(folder, monkeypatch):
     with pytest.raises(FileExistsError), new_file.new_file(folder / "b.txt"):
         (folder / "b.txt").write_bytes(FOREIGN)
     assert (folder / "a.txt").read_text() == "1" and (folder / "b.txt").read_bytes() == FOREIGN
+    (folder / "link.txt").symlink_to(folder / "nowhere")
+    with pytest.raises(FileExistsError):
+        write_text(folder / "link.txt", "2")
     save_checkpoint({"state_dict": {}}, folder / "c.pth", copies=["d.pth"])
     assert (folder / "c.pth").read_bytes() == (folder / "d.pth").read_bytes()
 
@@ -290,6 +293,7 @@ def test_feature_reports_replace_only_their_own(folder, victim, model, capsys, p
     others = [lambda: out.write_bytes(FOREIGN), lambda: out.symlink_to(victim),
               lambda: out.symlink_to(folder / "made_by_link"), lambda: os.mkfifo(out),
               lambda: out.write_text("[" * 5000), lambda: out.write_text('["evaluate.py"]'),
+        lambda: out.write_text('{"program": "other.py"}'),
               lambda: out.mkdir()]  # fmt: skip
     for plant in others:
         plant()

@@ -265,6 +265,7 @@ def test_feature_messages_move_no_cursor(folder, capsys):
         lambda: convert.main(["colours", "pictures", "--list"]),
         lambda: score(path),
         lambda: inference.main(["-m", str(path), "-i", "pictures", "-d", "cpu"]),
+        lambda: inference.main(["-m", str(path), "-i", f"{ESCAPES}.png", "-d", "cpu"]),
     ]
     for call in calls:
         assert call() in (1, 2)
