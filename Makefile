@@ -1,8 +1,8 @@
 PYTHON ?= python
 
-.PHONY: check format lint types test test-all bench
+.PHONY: check format lint types test test-all audit bench
 
-check: format lint types test-all  ## everything that a commit has to pass
+check: format lint types test-all audit  ## everything that a commit has to pass
 
 format:
 	$(PYTHON) -m ruff format --check .
@@ -18,6 +18,9 @@ test:  ## needs no network and no GPU; real pictures are used if SEGMENTATION_DA
 
 test-all:  ## the slow tests too
 	$(PYTHON) -m pytest -n auto
+
+audit:  ## known vulnerabilities of the pinned packages; skipped where the registry cannot be asked
+	$(PYTHON) -m tests.package_audit
 
 bench:  ## ratios against peers on this machine
 	$(PYTHON) -m benchmarks.augmentation

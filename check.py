@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from utils.command_line import add_overrides
 from utils.launcher import refuse_several
+from utils.plain_text import plain_lines
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             return run(arguments)
     except ValueError as error:  # ConfigError, DataError: one message, no trace
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; what has been read is kept in the cache", file=sys.stderr)

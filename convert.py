@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.launcher import refuse_several
+from utils.plain_text import plain_lines
 
 # Only the standard library up here: --help and a mistyped option answer at once.
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the files so far are complete", file=sys.stderr)
@@ -299,8 +300,10 @@ def convert_split(arguments: argparse.Namespace) -> int:
         stratify=arguments.stratify,
         seed=arguments.seed,
     )
-    split_lists.write_lists(split, usable, output)
-    show_split(split, [split_lists.config_lines(output, name, *suffixes) for name in split.names])
+    split_lists.write_lists(split, usable, output, overwrite=arguments.overwrite)
+    root = split_lists.common_folder(output, usable.values())
+    lines = [split_lists.config_lines(output, name, root, *suffixes) for name in split.names]
+    show_split(split, lines)
     return 0 if len(usable) == len(samples) else 2
 
 

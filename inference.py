@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from utils.command_line import Parser
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import is_launched, launched_rank, let_main_speak, local_rank
+from utils.plain_text import plain_lines
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments)
     except InputError as error:
         let_main_speak()
-        print(f"inference.py: {error}", file=sys.stderr)
+        print(f"inference.py: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if not launched_rank():
@@ -467,13 +468,13 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
             if reason is not None:
                 failed.append(f"skipped {job.picture}: {reason.removeprefix(f'{job.picture}: ')}")
                 if is_main():
-                    tqdm.write(failed[-1], file=sys.stderr)
+                    tqdm.write(plain_lines(failed[-1]), file=sys.stderr)
     count = 0
     for number, (messages, notes) in enumerate(data_from_all([failed, predictor.notes])):
         for note in notes:
             predictor.note(note)
         for message in messages if is_main() and number else ():
-            print(message, file=sys.stderr)
+            print(plain_lines(message), file=sys.stderr)
         count += len(messages)
     return count
 

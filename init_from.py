@@ -136,7 +136,7 @@ def _adapt_input(own: Mapping[str, Tensor], weights: dict[str, Tensor]) -> str:
 def _compare_classes(checkpoint: Mapping[str, Any], classes: Sequence[str]) -> None:
     meta = checkpoint.get("meta")
     known = meta.get("classes") if isinstance(meta, dict) else None
-    if classes and known and list(known) != list(classes):
+    if classes and isinstance(known, (list, tuple)) and known and list(known) != list(classes):
         logger.warning(
             "init_from: the checkpoint has as many classes under other names; its classifier was "
             "loaded all the same"

@@ -20,6 +20,7 @@ from base.loader_stream import WorkerError
 from trainer import Trainer
 from utils.config import Config
 from utils.draw_rate_curve import draw_rate_curve
+from utils.files.new_file import write_text
 from utils.logger import RunFolder, RunLog
 from utils.lr_scheduler import ClosedForm
 from utils.schedule import Schedule
@@ -235,7 +236,7 @@ def find_rate(
             HIGHEST,
             steps,
         )
-        (folder.path / "config.json").write_text(json.dumps(config.tree, indent=4) + "\n")
+        write_text(folder.path / "config.json", json.dumps(config.tree, indent=4) + "\n")
         given = {name: part for name, part in parts.items() if name != "lr_scheduler"}
         sweep = RateSweep(
             **given, steps=steps, device=device, n_gpu=n_gpu, config=config, folder=folder, log=log

@@ -15,14 +15,15 @@ from torch import Tensor
 import dataloaders
 import models
 from base.base_model import BaseModel
-from parts import arch_for, build_dataset, describe_dataset
+from parts import PARTS, arch_for, build_dataset, describe_dataset
 from utils.checkpoint import (
     CheckpointError,
     describe_misfit,
     evaluated_weights,
     load_checkpoint,
 )
-from utils.config import Component, build
+from utils.checkpoint_content import check_content
+from utils.config import Component, build, check_component, split_args
 from utils.config_file import parse_config, suggest
 from utils.files.raster_io import BandRule
 from utils.palette import voc_palette
@@ -30,6 +31,7 @@ from utils.visualize import to_rgb
 
 logger = logging.getLogger(__name__)
 
+MAX_CLASSES = 65535  # what a mask can hold
 OF_TRAINING = ("ignore_index", "binary", "threshold")  # fields of `Meta` that no dataset knows
 
 
@@ -130,7 +132,8 @@ def restore_from(
     config_path: str | Path | None = None,
 ) -> tuple[BaseModel, Meta]:
     """As `restore()`, of a checkpoint that is read already; `path` names it in messages."""
-    config = _stored_config(checkpoint, path)
+    check_content(checkpoint, path)
+    config: dict[str, Any] = checkpoint.get("config") or {}
     if config_path is not None:
         config = _merge(config, parse_config(config_path), path, config_path)
     if "arch" not in config:
@@ -143,15 +146,6 @@ def restore_from(
     model = _build_model(config["arch"], meta, weights, path)
     _load_weights(model, weights, path)
     return model.to(device).eval(), meta
-
-
-def _stored_config(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    config = checkpoint.get("config")
-    if config is None:
-        return {}
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: its config is damaged ({type(config).__name__}, not dict)")
-    return config
 
 
 def _merge(
@@ -199,21 +193,23 @@ def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, A
         known = suggest(loader.type, dataloaders.__all__, listing=True)
         raise CheckpointError(f"{path} was trained on {loader.type!r}, which is unknown{known}")
     ignore_index = config.get("ignore_index", 255)
+    dataset = getattr(dataloaders, loader.type)
     # Nothing is fetched because a checkpoint says so.
-    here = Component(loader.type, {**loader.args, "download": False})
+    (own,) = split_args({**loader.args, "download": False}, dataset)
+    part = dataclasses.replace(PARTS["train_loader"], shares=())
     try:
+        here = check_component(Component(loader.type, own), part, "train_loader")
         return describe_dataset(build_dataset(here, "train_loader"), ignore_index)
     except (ValueError, TypeError) as error:
         logger.info("%s: its dataset cannot be read (%s)", path, error)
-    dataset = getattr(dataloaders, loader.type)
     plain = {
         field.name: loader.args.get(field.name) or getattr(dataset, field.name, None)
         for field in dataclasses.fields(Meta)
         if field.name not in OF_TRAINING
     }
-    if isinstance(plain["classes"], int):
+    if isinstance(plain["classes"], int) and plain["classes"] <= MAX_CLASSES:
         plain["classes"] = [f"class {class_id}" for class_id in range(plain["classes"])]
-    if not plain["classes"]:
+    if not plain["classes"] or not isinstance(plain["classes"], (list, tuple)):
         raise CheckpointError(
             f"{path} was trained on {loader.type}, which has no classes of its own: add --config "
             'with "classes" in train_loader.args'
@@ -236,12 +232,13 @@ def _build_model(
     if strange:
         logger.warning(f"{path}: {arch.type} takes no {', '.join(strange)}: ignored")
     args = {name: value for name, value in arch.args.items() if name in accepted}
+    args.pop("num_classes", None)  # the classes say it
     if "in_channels" in accepted:
         args.setdefault("in_channels", meta.channels)
     try:
         return build(
             models,
-            arch_for(Component(arch.type, args), weights),
+            arch_for(check_component(Component(arch.type, args), PARTS["arch"], "arch"), weights),
             BaseModel,
             "arch",
             num_classes=meta.outputs,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from utils.command_line import add_overrides
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import launched_rank, let_main_speak
+from utils.plain_text import plain_lines
 from utils.signals import ends_with_code
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
             return run_training(arguments, tree, checkpoint, run)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
         let_main_speak()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
 
 
@@ -132,9 +133,12 @@ def read_inputs(
         path = named_checkpoint(Path(arguments.resume))
     if not launched_rank():
         print(f"resuming {path}")
+    from utils.checkpoint_content import check_content
+
     checkpoint = load_last(path)
-    if "config" not in checkpoint:
+    if checkpoint.get("config") is None:
         raise ConfigError(str(path), ["holds no config; it is not a checkpoint of a training run"])
+    check_content(checkpoint, path, resuming=True)
     tree = checkpoint["config"]
     resumed = include_pipelines(apply_overrides(tree, arguments.overrides))
     if arguments.config is not None:
@@ -152,9 +156,10 @@ def is_run_folder(folder: Path, tree: dict[str, Any]) -> bool:
     """Whether a run of this name wrote a folder; a checkpoint may have been copied elsewhere."""
     try:
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
-    return (folder / "log.txt").is_file() and stored.get("name") == tree.get("name")
+    name = stored.get("name") if isinstance(stored, dict) else None
+    return (folder / "log.txt").is_file() and name == tree.get("name")
 
 
 def run_training(
@@ -252,7 +257,7 @@ def run_training(
             stop=stop,
         )
         if checkpoint is not None:
-            trainer.load_state_dict(checkpoint, len(train_loader))
+            load_state(trainer, checkpoint, len(train_loader))
             done = f", batch {trainer.batch}" if trainer.batch else ""
             logger.info("Resuming after epoch %d%s.", trainer.epoch, done)
         if checkpoint is not None:
@@ -366,7 +371,7 @@ def describe_training(
     from parts import describe_dataset, wants_class_weights
     from utils.class_weights import class_weights
 
-    stored = (checkpoint or {}).get("meta", {})
+    stored = (checkpoint or {}).get("meta") or {}
     meta = {
         **describe_dataset(loader.source, config.ignore_index),
         "versions": versions(),
@@ -382,11 +387,27 @@ def describe_training(
     return meta
 
 
+def load_state(trainer: Any, checkpoint: dict[str, Any], steps_per_epoch: int) -> None:
+    """Let the trainer go on where a checkpoint stands.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    try:
+        trainer.load_state_dict(checkpoint, steps_per_epoch)
+    except ValueError:
+        raise
+    except Exception as error:
+        # What stands in an optimizer's or a generator's state is theirs, so it can raise anything.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the checkpoint's state of the run is damaged ({reason})") from None
+
+
 def write_config(config: Config, path: Path) -> None:
     """Keep the config beside the checkpoints; nobody ever finds half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(config.tree, indent=4) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    from utils.files.new_file import write_text
+
+    write_text(path, json.dumps(config.tree, indent=4) + "\n", overwrite=True)
 
 
 def how_to_go_on(run: Path) -> str:

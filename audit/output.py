@@ -3,36 +3,84 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from audit.finding import Finding
-from audit.sheet import make_sheet
+from audit.report import PROGRAM
+from audit.sheet import PAGE, PICTURE, make_sheet
+from audit.sheet_html import MARK
 from audit.split import Split
 from utils.config import Config
+from utils.files import new_file
 
 
 def check_outputs(json_file: str | None, sheet: Path | None) -> None:
-    """Find out before the work whether its results can be written.
+    """Find out before the work whether its results can be written and replace nothing foreign.
 
     Raises:
-        ValueError: If they cannot.
+        ValueError: If they cannot, or would.
     """
     if json_file not in (None, "-"):
         path = Path(json_file)
         with refusing(f"--json {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            there = path.exists()
-            path.open("ab").close()
-            if not there:
-                path.unlink()
+            tempfile.TemporaryFile(dir=path.parent).close()
+            ours = not os.path.lexists(path) or holds_json_of(path, PROGRAM)
+        if not ours:
+            raise ValueError(
+                f"--json: {path} is there and is no report of this program, so it is not "
+                "replaced; choose another file"
+            )
     if sheet is not None:
+        page, picture = sheet / PAGE, sheet / PICTURE
         with refusing(f"--sheet {sheet}"):
             sheet.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=sheet).close()
+            there = [file for file in (page, picture) if os.path.lexists(file)]
+            ours = not there or holds_text(page, MARK)
+        if not ours:
+            raise ValueError(
+                f"--sheet: {there[0]} is there and is not of this program, so it is not replaced; "
+                "choose another folder"
+            )
+
+
+def holds_json_of(path: Path, program: str) -> bool:
+    """Whether a file was written by a program of ours, or is empty.
+
+    Raises:
+        OSError: If it is a folder or cannot be read.
+    """
+    if not _is_file(path):
+        return False
+    text = path.read_bytes()
+    try:
+        tree = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return False
+    return not text or (isinstance(tree, dict) and tree.get("program") == program)
+
+
+def holds_text(path: Path, text: str) -> bool:
+    """Whether a text is in a file.
+
+    Raises:
+        OSError: If it is a folder or cannot be read.
+    """
+    return _is_file(path) and text in path.read_text("utf-8", errors="replace")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is no pipe, which would be waited for, and no device, which would be replaced."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return path.is_file()
 
 
 @contextlib.contextmanager
@@ -60,7 +108,7 @@ def write_json(path: str, tree: object) -> None:
         sys.__stdout__.write(text)
         return
     with refusing(f"--json {path}"):
-        Path(path).write_text(text, encoding="utf-8")
+        new_file.write_text(path, text, overwrite=True)  # `check_outputs` has seen what is there
 
 
 def write_sheet(

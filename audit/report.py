@@ -15,6 +15,7 @@ from audit.finding import Finding, count
 from audit.split import Split
 from audit.step import StepReport
 
+PROGRAM = "check.py"
 FORMAT = 1  # of the JSON: counts up when a key goes away or changes its meaning
 
 
@@ -27,6 +28,7 @@ def to_json(
 ) -> dict[str, Any]:
     """Everything as plain data."""
     return {
+        "program": PROGRAM,
         "format": FORMAT,
         "name": name,
         "clean": not findings,

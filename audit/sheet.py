@@ -15,6 +15,7 @@ from utils.config import Config
 
 FOR_EACH_FINDING = 3
 MIN_TILES = 12
+PICTURE, PAGE = "contact_sheet.png", "contact_sheet.html"
 
 Choice = tuple[Split, int, list[str]]  # split, place in it, messages
 
@@ -43,7 +44,7 @@ def make_sheet(
     ]
     title = f"{config.name}: {len(tiles)} of {sum(len(split.facts) for split in splits)} pictures"
     legend = make_legend(splits[0])
-    paths = [folder / "contact_sheet.png", folder / "contact_sheet.html"]
+    paths = [folder / PICTURE, folder / PAGE]
     write_png(paths[0], title, tiles, legend)
     write_html(paths[1], title, tiles, legend, findings)
     return paths

@@ -13,12 +13,16 @@ from PIL import Image
 
 from audit.finding import Finding
 from audit.tiles import Entry, Tile
+from utils.files.new_file import write_text
+
+MARK = '<meta name="generator" content="check.py">'
 
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+{mark}
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; --paper: #f6f7f9; --card: #fff; --ink: #1d2129;
@@ -85,14 +89,15 @@ def write_html(
         OSError: If it cannot be written.
     """
     page = _PAGE.format(
+        mark=MARK,
         title=html.escape(title),
         findings=_findings(findings),
         number=len(legend) - 1,
         legend="".join(_chip(entry, f"{100 * entry.share:.2f} %") for entry in legend),
         tiles="\n".join(map(_tile, tiles)),
     )
-    # The name of a file may hold bytes that are no UTF-8.
-    path.write_text(page, encoding="utf-8", errors="surrogateescape")
+    # Names of files may hold bytes that are no UTF-8; they stay as they are.
+    write_text(path, page, overwrite=True)
 
 
 def _findings(findings: Sequence[Finding]) -> str:

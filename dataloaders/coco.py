@@ -10,8 +10,9 @@ import numpy as np
 
 from base.base_dataset import BaseDataset, DataError, Sample
 from utils.files.mat_io import import_scipy, mat_shapes, read_mat
+from utils.files.paths import Root
 from utils.formats import IMAGE_EXTENSIONS
-from utils.pairing import Pairing, by_stem, confine, keep_existing, nearest, pair, read_lines
+from utils.pairing import Pairing, by_stem, keep_existing, nearest, pair, read_lines
 
 Partition = Literal["CocoStuff164k", "CocoStuff10k"]
 Split = Literal["train2017", "val2017", "train", "test", "all"]
@@ -147,10 +148,11 @@ def _read_list(root: Path, split: str) -> Pairing:
     source = root / "imageLists" / f"{split}.txt"
     if not source.is_file():
         raise DataError(f"{source}: no such list{nearest(source)}")
-    samples = []
-    for name in read_lines(source):
-        image = confine(root / "images" / f"{name}.jpg", root, source)
-        samples.append(Sample(name, str(image), str(root / "annotations" / f"{name}.mat")))
+    inside = Root(root, source).inside
+    samples = [
+        Sample(name, str(inside(f"images/{name}.jpg")), str(inside(f"annotations/{name}.mat")))
+        for name in read_lines(source)
+    ]
     return keep_existing(samples, source)
 
 

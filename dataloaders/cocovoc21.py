@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,8 +21,10 @@ from utils.config import NonNegativeInt
 from utils.convert.coco_file import Instances, Picture, read_instances
 from utils.convert.coco_masks import Region, coco_masks, encode
 from utils.files.data_file import MAX_PIXELS, check_pixels
+from utils.files.new_file import new_file
+from utils.files.paths import Root
 from utils.pair_cache import CACHE_FOLDER
-from utils.pairing import Pairing, confine, keep_existing, nearest
+from utils.pairing import Pairing, keep_existing, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +180,8 @@ def _with_files(
     pictures: Sequence[Picture], folder: Path, root: Path, source: Path
 ) -> tuple[Pairing, list[Picture]]:
     """The samples, and for each of them what the annotations say of its picture."""
-    files = [str(confine(folder / picture.file_name, root, source)) for picture in pictures]
+    inside = Root(root, source).inside
+    files = [str(inside(picture.file_name, folder)) for picture in pictures]
     pairing = keep_existing([Sample(Path(f).stem, f, str(source)) for f in files], source)
     there = {sample.image for sample in pairing.samples}
     return pairing, [p for p, file in zip(pictures, files, strict=True) if file in there]
@@ -204,7 +206,7 @@ def _count_all(
     facts = source.stat()
     place = hashlib.sha256(os.path.abspath(source).encode(errors="surrogateescape")).hexdigest()
     cache = Path(CACHE_FOLDER, f"cocovoc21-{place[:16]}.json")
-    with contextlib.suppress(OSError, msgspec.MsgspecError):  # not there yet, or damaged
+    with contextlib.suppress(OSError, msgspec.MsgspecError, RecursionError):  # none, or damaged
         kept = msgspec.json.decode(cache.read_bytes(), type=PixelCounts)
         unchanged = (kept.size, kept.time) == (facts.st_size, facts.st_mtime_ns)
         if unchanged and kept.pixels.keys() == {str(picture.id) for picture in pictures}:
@@ -217,16 +219,12 @@ def _count_all(
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; a folder that cannot be written to is not an error."""
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        with new_file(path, overwrite=True) as file:
+            file.write(data)
     except OSError as error:
         logger.info("%s cannot be written (%s); it is counted each time", path, error.strerror)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _count(picture: Picture, regions: Sequence[Region]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -137,6 +138,9 @@ def _sources(
 ) -> tuple[Path, Path]:
     """Where pictures and masks are."""
     root = Path(data_dir or "")
+    if data_dir is not None:
+        for argument, name in (("split", split), ("images", images), ("masks", masks)):
+            _check_below(argument, name)
     if images is not None and masks is not None:
         if split is not None:
             raise ValueError("split: goes with data_dir alone, not with images and masks")
@@ -147,6 +151,20 @@ def _sources(
     if data_dir is None:
         raise ValueError('name two folders, "images" and "masks", or a "data_dir"')
     return root / "images" / (split or ""), root / "masks" / (split or "")
+
+
+def _check_below(argument: str, name: str | None) -> None:
+    """Refuse a name that leaves `data_dir`; links in there are the user's own.
+
+    Raises:
+        ValueError: If it does.
+    """
+    path = os.path.normpath(name or "")
+    if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir:
+        raise ValueError(
+            f"{argument}: {name!r} leads out of data_dir; name a data_dir that holds everything, "
+            "or leave it out"
+        )
 
 
 def _parse_label_map(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,7 +12,8 @@ from base.base_dataset import BaseDataset, DataError, Sample
 from dataloaders.voc_download import fetch_sbd, fetch_sbd_list, fetch_voc
 from utils.config_file import suggest
 from utils.files.mat_io import import_scipy, read_mat
-from utils.pairing import Pairing, confine, keep_existing, nearest, read_lines
+from utils.files.paths import Root
+from utils.pairing import Pairing, keep_existing, nearest, read_lines
 from utils.palette import voc_palette
 
 Split = Literal[
@@ -120,7 +122,8 @@ def _pair(data_dir: Path, split: str) -> Pairing:
         there = ", ".join(sorted(path.stem for path in source.parent.glob("*.txt"))) or "none"
         hint = f" ({AUG_HINT})" if more else ""
         raise DataError(f"{source}: no such list{hint}; there are: {there}")
-    samples = [_parse_line(line, root, masks, source) for line in read_lines(source)]
+    inside = Root(root, source).inside
+    samples = [_parse_line(line, inside, masks, source) for line in read_lines(source)]
     if split.startswith("test"):
         samples = [s if Path(s.label or "").exists() else Sample(s.name, s.image) for s in samples]
     pairing = keep_existing(samples, source)
@@ -138,14 +141,14 @@ def _list_file(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
-def _parse_line(line: str, root: Path, masks: str, source: Path) -> Sample:
+def _parse_line(line: str, inside: Callable[[str], Path], masks: str, source: Path) -> Sample:
     words = line.split()
     if len(words) == 1:
         picture = line if "/" in line else f"JPEGImages/{line}.jpg"
         words = [picture, f"{masks}/{Path(picture).stem}.png"]
     if len(words) != 2:
         raise DataError(f"{source}: expected an id, or picture and mask, on the line {line!r}")
-    image, label = (confine(root / word.lstrip("/"), root, source) for word in words)
+    image, label = (inside(word.lstrip("/")) for word in words)
     return Sample(image.stem, str(image), str(label))
 
 
@@ -159,7 +162,8 @@ def _pair_sbd(data_dir: Path, split: str) -> Pairing:
             'data_dir to the folder in which benchmark.tgz was unpacked, or "download": true'
         )
     source = root / f"{split.removeprefix('sbd_')}.txt"
-    return keep_existing([_sbd_sample(name, root) for name in _read_ids(source)], source)
+    inside = Root(root, source).inside
+    return keep_existing([_sbd_sample(name, inside) for name in _read_ids(source)], source)
 
 
 def _find_sbd(data_dir: Path) -> Path | None:
@@ -176,8 +180,8 @@ def _read_ids(source: Path) -> list[str]:
     return ids
 
 
-def _sbd_sample(name: str, root: Path) -> Sample:
-    return Sample(name, str(root / "img" / f"{name}.jpg"), str(root / "cls" / f"{name}.mat"))
+def _sbd_sample(name: str, inside: Callable[[str], Path]) -> Sample:
+    return Sample(name, str(inside(f"img/{name}.jpg")), str(inside(f"cls/{name}.mat")))
 
 
 def _compose(voc: Path, sbd: Path, *, with_val: bool) -> Pairing:
@@ -189,10 +193,11 @@ def _compose(voc: Path, sbd: Path, *, with_val: bool) -> Pairing:
     train, val = (set(_read_ids(_list_file(voc, name))) for name in ("train", "val"))
     more = {name for part in ("train", "val") for name in _read_ids(sbd / f"{part}.txt")}
     names = train | more | val if with_val else (train | more) - val
+    in_voc, in_sbd = Root(voc, voc).inside, Root(sbd, sbd).inside
     samples = [
-        _parse_line(name, voc, "SegmentationClass", voc)
+        _parse_line(name, in_voc, "SegmentationClass", voc)
         if name in train | val
-        else _sbd_sample(name, sbd)
+        else _sbd_sample(name, in_sbd)
         for name in sorted(names)
     ]
     pairing = keep_existing(samples, f"{voc} and {sbd}")

@@ -8,16 +8,16 @@ import math
 import os
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audit.output import refusing
+from audit.output import holds_json_of, holds_text, refusing
 from evaluation.result import Evaluation, Look
 from utils.bootstrap import Interval
+from utils.files.new_file import write_text
 
 FORMAT = 1
 PROGRAM = "evaluate.py"
@@ -35,7 +35,7 @@ def check_outputs(json_file: str | None, report: str | None) -> None:
         with refusing(f"--json {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path.parent).close()
-            ours = not path.exists() or _is_ours(path)
+            ours = not os.path.lexists(path) or holds_json_of(path, PROGRAM)
         if not ours:
             raise ValueError(
                 f"--json: {path} is there and is no evaluation, so it is not replaced; choose "
@@ -46,21 +46,12 @@ def check_outputs(json_file: str | None, report: str | None) -> None:
         with refusing(f"--report {report}"):
             page.parent.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=page.parent).close()
-            ours = not page.exists() or MARK in page.read_text("utf-8", errors="replace")
+            ours = not os.path.lexists(page) or holds_text(page, MARK)
         if not ours:
             raise ValueError(
                 f"--report: {page} is there and is no report of this program, so it is not "
                 "replaced; choose another folder"
             )
-
-
-def _is_ours(path: Path) -> bool:
-    text = path.read_bytes()
-    try:
-        tree = json.loads(text or "{}")
-    except ValueError:
-        return False
-    return not text or (isinstance(tree, dict) and tree.get("program") == PROGRAM)
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -98,15 +89,8 @@ def write_json(path: str, evaluation: Evaluation) -> None:
         assert sys.__stdout__ is not None
         sys.__stdout__.write(text)
         return
-    target = Path(path)
-    temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     with refusing(f"--json {path}"):
-        try:
-            # What a file name holds that is no text becomes an escape of JSON.
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, text, overwrite=True)  # `check_outputs` has seen what is there
 
 
 def write_report(folder: str, evaluation: Evaluation, look: Callable[[int], Look]) -> Path:

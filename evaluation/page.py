@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from evaluation import page_cases, page_charts, page_figures
 from evaluation.page_figures import hexadecimal
 from evaluation.page_pictures import ERROR_COLOURS, IGNORED, MAX_SIDE, WRONG
 from evaluation.result import Evaluation, Look
+from utils.files.new_file import write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
 SCRIPTS = ("tables.js", "confusion.js", "heat.js", "lightbox.js", "zoom.js")
@@ -38,13 +37,7 @@ def write_page(evaluation: Evaluation, look: Callable[[int], Look], folder: Path
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "index.html"
     text = render(evaluation, look)
-    # Renaming is atomic: nobody ever opens half a page.
-    temporary = page.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, page)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(page, text, overwrite=True)
     return page
 
 

@@ -11,6 +11,7 @@ import torch
 from evaluation.data import Data, check_dataset, open_data, read_tree
 from restore import Meta, restore_from
 from utils.checkpoint import load_checkpoint
+from utils.checkpoint_content import check_content
 from utils.pairing import Sample
 from utils.predictor import Predictor
 from utils.threshold import recorded_search
@@ -79,6 +80,7 @@ def open_subject(
         ValueError: If checkpoint, config or data cannot be used, or do not fit together.
     """
     checkpoint = load_checkpoint(path)
+    check_content(checkpoint, path)
     tree, source = read_tree(checkpoint, path, config_path, overrides)
     # Only mode whole predicts pictures together; the others are shared out more evenly one by one.
     data = open_data(tree, source, split, one_by_one=mode != "whole")

@@ -3,7 +3,6 @@
 import http.client
 import logging
 import os
-import pickle
 import socket
 import threading
 import urllib.request
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from utils.checkpoint import read_safetensors
+from utils.weights_file import WeightsFileError, read_safetensors, read_weights_file
 
 logger = logging.getLogger(__name__)
 
@@ -138,11 +137,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return read_safetensors(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_weights_file(path)
     except OSError as error:
         raise ValueError(f"pretrained: cannot open {path}: {error.strerror or error}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ValueError(f"pretrained: {path} is damaged or not a file of weights") from error
+    except WeightsFileError as error:
+        raise ValueError(
+            f"pretrained: {path} is damaged or not a file of weights: it {error}"
+        ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):

@@ -24,7 +24,9 @@ def on_processes(world_size, function, *args, folder):
     torch.multiprocessing.spawn(
         _run, (world_size, port, function, args, str(folder)), nprocs=world_size
     )
-    return [torch.load(f"{folder}/result{rank}.pth") for rank in range(world_size)]
+    return [
+        torch.load(f"{folder}/result{rank}.pth", weights_only=True) for rank in range(world_size)
+    ]
 
 
 def _run(rank, world_size, port, function, args, folder):

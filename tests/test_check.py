@@ -151,8 +151,10 @@ def test_feature_figures_equal_a_naive_loop(dataset):
 
 def test_feature_json_has_its_keys(dataset):
     _, report = run(dataset, step=True)
-    assert sorted(report) == ["clean", "findings", "format", "name", "paste", "splits", "step"]
-    assert report["format"] == 1
+    assert sorted(report) == [
+        "clean", "findings", "format", "name", "paste", "program", "splits", "step",
+    ]  # fmt: skip
+    assert report["format"] == 1 and report["program"] == "check.py"
     assert sorted(report["splits"]) == ["train", "val"]
     assert sorted(report["splits"]["train"]) == [
         "bands", "classes", "ignored_pixels", "mask_encodings", "mask_values", "picture_encodings",

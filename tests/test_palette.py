@@ -119,7 +119,7 @@ class TestSaveMask:
 
     def test_feature_failed_write_leaves_nothing(self, tmp_path, monkeypatch):
         def fail(self, path, **options):
-            path.write_bytes(b"half")
+            path.write(b"half")
             raise OSError("disk full")
 
         monkeypatch.setattr(Image.Image, "save", fail)

@@ -153,15 +153,6 @@ def test_smoke_all_names_exist(package):
         assert isinstance(getattr(module, name), type)
 
 
-def test_feature_nothing_dangerous_is_called():
-    words = ["pickle.load", "eval(", "exec(", "yaml.load(", "shell=True", "os.system",
-             "weights_only=False"]  # fmt: skip
-    for path in PROGRAM:
-        text = re.sub(r"\.eval\(|yaml\.load\(text\)", "", path.read_text())
-        for word in words:
-            assert word not in text, (path, word)
-
-
 @pytest.mark.parametrize(
     "script", ["train.py", "evaluate.py", "inference.py", "check.py", "convert.py"]
 )

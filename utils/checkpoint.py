@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import pickle
 import secrets
 import shutil
 import tempfile
@@ -17,6 +16,13 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import torch
 from torch import Tensor
+
+from utils.weights_file import (
+    WeightsFileError,
+    is_weights,
+    read_safetensors,
+    read_weights_file,
+)
 
 _MARK = b"sha256:"
 _SHOWN_KEYS = 3
@@ -168,21 +174,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return {"state_dict": without_prefix(read_safetensors(path))}
         _verify(path)
-        with torch.serialization.safe_globals(_numpy_number_types()):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_weights_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise CheckpointError(f"{path}: is a folder; name the .pth file in it") from None
-    except pickle.UnpicklingError:
-        # torch's own text advises to load it all the same, which would run the file's code.
-        raise CheckpointError(
-            f"{path}: holds more than tensors and plain data, or is no checkpoint; it was not "
-            "loaded"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except CheckpointError:
+        raise
+    except WeightsFileError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except Exception as error:  # what a damaged archive raises is documented nowhere
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(checkpoint, dict):
@@ -193,37 +194,23 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         if not checkpoint or not all(isinstance(v, torch.Tensor) for v in checkpoint.values()):
             raise CheckpointError(f"{path}: has no 'state_dict'; it is not a checkpoint of a model")
         checkpoint = {"state_dict": checkpoint}
-    weights = checkpoint["state_dict"]
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+    if not is_weights(checkpoint["state_dict"]):
         raise CheckpointError(f"{path}: its 'state_dict' holds more than tensors")
     if "monitor_best" in checkpoint and isinstance(checkpoint["monitor_best"], np.number):
         checkpoint["monitor_best"] = checkpoint["monitor_best"].item()
     return {**checkpoint, "state_dict": without_prefix(checkpoint["state_dict"])}
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read a file of the format safetensors, which holds tensors and nothing else.
-
-    Raises:
-        OSError: If the file cannot be opened.
-        ValueError: If it is damaged or of another format.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-
-
 def without_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
     """A copy without what wrappers put in front of every key: `module.`, `_orig_mod.`, `model.`."""
-    for prefix in _WRAPPERS:
-        if state_dict and all(key.startswith(prefix) for key in state_dict):
-            inner = {key.removeprefix(prefix): value for key, value in state_dict.items()}
-            return without_prefix(inner)
-    return dict(state_dict)
+    found = ""
+    while state_dict:
+        shared = (p for p in _WRAPPERS if all(k.startswith(found + p) for k in state_dict))
+        prefix = next(shared, "")
+        if not prefix:
+            break
+        found += prefix
+    return {key.removeprefix(found): value for key, value in state_dict.items()}
 
 
 def evaluated_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -235,7 +222,7 @@ def evaluated_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     average = checkpoint.get("ema")
     if average is None:
         return checkpoint["state_dict"]
-    if not isinstance(average, dict) or not all(isinstance(v, Tensor) for v in average.values()):
+    if not is_weights(average):
         raise CheckpointError("its moving average 'ema' holds more than tensors")
     return without_prefix({k: v for k, v in average.items() if k != "n_averaged"})
 
@@ -307,17 +294,6 @@ def _verify(path: Path) -> None:
             raise CheckpointError(f"{path}: is damaged: wrong checksum in {damaged}")
 
 
-def _numpy_number_types() -> list[Any]:
-    """What a pickled NumPy number refers to, under its names in NumPy 1 and 2."""
-    scalar = np.float64(0).__reduce__()[0]
-    return [
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-        np.dtype,
-        *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
-    ]
-
-
 def remove_leftovers(folder: Path) -> None:
     """Delete what a program that died while it saved has left in a run's folder."""
     for path in folder.glob(".*.tmp"):
@@ -326,12 +302,14 @@ def remove_leftovers(folder: Path) -> None:
 
 def _copy(source: str, target: Path) -> None:
     """The same file under a further name, in place of what is there."""
+    # A name that nobody can guess: nothing is followed that lies there.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         try:
             os.link(source, temporary)
         except OSError:  # a file system without links
-            shutil.copy2(source, temporary)
+            with open(source, "rb") as old, open(temporary, "xb") as new:
+                shutil.copyfileobj(old, new)
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)

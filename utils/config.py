@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from utils.config_file import ConfigError, show, suggest
+from utils.config_file import ConfigError, name_problem, show, suggest
 
 T = TypeVar("T")
 
@@ -323,7 +323,7 @@ def check_config(
     if "trainer" in tree:
         values["trainer"] = report.trainer(tree["trainer"])
     if isinstance(tree.get("name"), str):
-        report.problems.extend(_check_name(tree["name"]))
+        report.problems.extend(problem for problem in [name_problem(tree["name"])] if problem)
     if values.get("trainer") is not None:
         settings = values["trainer"]
         figures = val_figures if settings.val else train_figures
@@ -339,12 +339,6 @@ def check_config(
     if report.problems:
         raise ConfigError(source, report.problems)
     return Config(**values, tree=tree, warnings=tuple(report.warnings))
-
-
-def _check_name(name: str) -> list[str]:
-    if name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r'):
-        return []
-    return [f"name: {name!r} has to serve as the name of a folder; use letters, digits, - and _"]
 
 
 def _check_monitor(monitor: str, figures: Sequence[str]) -> list[str]:
@@ -541,6 +535,11 @@ class _Report:
             except msgspec.ValidationError as error:
                 self.problems.append(f"{prefix}{name}: {_explain(error, schema[name].hint, value)}")
                 continue
+            except UnicodeEncodeError:
+                self.problems.append(
+                    f"{prefix}{name}: {show(value)} holds characters that are none"
+                )
+                continue
             problem = next((p for c in _choices(schema[name].hint) if (p := c.problem(value))), "")
             if problem:
                 self.problems.append(f"{prefix}{name}: {problem}")
@@ -611,6 +610,23 @@ def _literals(hint: Any) -> list[Any]:
     return []
 
 
+def check_component(component: Component, part: Part, path: str) -> Component:
+    """Hold one section that no whole config stands around against its class's signature.
+
+    Returns:
+        The section, its arguments as the signature's hints have them.
+
+    Raises:
+        ConfigError: With all problems.
+    """
+    report = _Report([], [])
+    plain = {"type": component.type, "args": dict(component.args)}
+    checked = report.component(plain, part, path)
+    if checked is None:
+        raise ConfigError(path, report.problems)
+    return checked
+
+
 # --------------------------------------------------------------------------------------------------
 # From a checked Config to objects
 
@@ -634,7 +650,8 @@ def build(
     args = report.legacy(args, signature_of(cls), legacy_args(cls), path)
     try:
         return typing.cast(T, cls(**args, **given))
-    except (ValueError, RuntimeError, AssertionError) as error:  # the latter two: optimizers
+    # The last two: numbers that are far too large.
+    except (ValueError, RuntimeError, AssertionError, ArithmeticError, MemoryError) as error:
         raise ConfigError(f"{path} ({component.type})", [str(error)]) from error
 
 

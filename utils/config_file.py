@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
+MAX_MARKS = 6000  # commas, colons and lines: what the readers need a second for
 MAX_DEPTH = 50
+MAX_BITS = 64  # of a whole number
 
 
 class ConfigError(ValueError):
@@ -44,14 +46,17 @@ def parse_config(path: str | Path) -> dict[str, Any]:
     text = _read_text(path)
     if not text.strip():
         raise ConfigError(str(path), ["is empty"])
+    marks = sum(map(text.count, ",:\n"))
+    if marks > MAX_MARKS:
+        raise ConfigError(str(path), [f"holds more values than a config has ({marks} , and :)"])
     problems: list[str] = []
     try:
         tree = _parse_yaml(text) if path.suffix.lower() in (".yaml", ".yml") else _parse_json(text)
+        tree = _to_plain(tree, "", problems)
     except RecursionError:
         raise ConfigError(str(path), ["nested too deeply to be a config"]) from None
     except ValueError as error:
         raise ConfigError(str(path), [str(error)]) from None
-    tree = _to_plain(tree, "", problems)
     if not isinstance(tree, dict):
         problems.append(f"expected keys and values ({{...}}) at the top, not {show(tree)}")
     if problems:
@@ -117,23 +122,57 @@ def _parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from None
 
 
-def _to_plain(value: Any, path: str, problems: list[str]) -> Any:
+def plain_problems(tree: Any) -> list[str]:
+    """What keeps a tree that does not come from a config file from being one."""
+    problems: list[str] = []
+    try:
+        _to_plain(tree, "", problems)
+        if not problems:
+            json.dumps(tree)  # a key that is no text
+    except RecursionError:
+        return ["nested too deeply to be a config"]
+    except (TypeError, ValueError) as error:
+        return [str(error)]
+    return problems
+
+
+def _to_plain(value: Any, path: str, problems: list[str], depth: int = 0) -> Any:
     """Dicts, lists and scalars only; appends every NaN, repeated key and foreign value."""
+    if depth > MAX_DEPTH:
+        raise RecursionError
     if isinstance(value, (_Pairs, dict)):
         plain: dict[str, Any] = {}
         for key, item in value if isinstance(value, _Pairs) else value.items():
             where = f"{path}.{key}" if path else str(key)
+            if not _is_text(where):
+                problems.append(f"{where!a}: holds characters that are none")
+                continue
             if key in plain:
                 problems.append(f"{where}: stands twice; keep one")
-            plain[str(key)] = _to_plain(item, where, problems)
+            plain[str(key)] = _to_plain(item, where, problems, depth + 1)
         return plain
     if isinstance(value, (list, tuple)):
-        return [_to_plain(item, f"{path}.{i}", problems) for i, item in enumerate(value)]
+        return [_to_plain(item, f"{path}.{i}", problems, depth + 1) for i, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{path}: {value} is not a usable number")
+    elif isinstance(value, int) and value.bit_length() > MAX_BITS:
+        problems.append(f"{path}: a number of {value.bit_length()} bits is not a usable number")
+        return None  # too long to be shown
+    elif isinstance(value, str) and not _is_text(value):
+        problems.append(f"{path}: {value!a} holds characters that are none")
+        return None  # could not be shown
     elif value is not None and not isinstance(value, (bool, int, float, str)):
         problems.append(f"{path}: expected plain data, not {type(value).__name__} {value}")
     return value
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can stand in a file, or be the name of one: those need not be UTF-8."""
+    try:
+        value.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -156,7 +195,11 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
             parsed = _parse_json(text)
         except (ValueError, RecursionError):
             parsed = text
-        value = _to_plain(parsed, path, problems)
+        try:
+            value = _to_plain(parsed, path, problems)
+        except RecursionError:
+            problems.append(f"{path}: nested too deeply to be a config")
+            continue
         *parents, last = path.split(".")
         node: Any = result
         try:
@@ -189,6 +232,13 @@ def include_pipelines(tree: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(path, str):
             result[name] = {**loader, "args": {**args, "albumentations": parse_config(path)}}
     return result
+
+
+def name_problem(name: str) -> str:
+    """What keeps a run's name from being that of a folder in `save_dir`; empty if nothing does."""
+    if name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r'):
+        return ""
+    return f"name: {name!r} has to serve as the name of a folder; use letters, digits, - and _"
 
 
 def suggest(name: str, options: Iterable[str], *, listing: bool = False) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.files.new_file import new_file
+
 SIZE, DPI = (8.0, 4.8), 120  # inches, pixels an inch
 COLOURS = ("#d9661f", "#2e8b57")
 
@@ -31,6 +33,9 @@ def draw_rate_curve(
 
     Returns:
         The picture (H, W, 3) uint8 RGB.
+
+    Raises:
+        OSError: If the file is there already or cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -57,5 +62,6 @@ def draw_rate_curve(
     axes.legend(frameon=False, loc="best")
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    figure.savefig(path)
+    with new_file(path) as file:
+        figure.savefig(file, format="png")
     return picture

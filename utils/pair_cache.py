@@ -10,12 +10,13 @@ import mmap
 import multiprocessing
 import os
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+
+from utils.files.new_file import new_file
 
 logger = logging.getLogger(__name__)
 
@@ -175,9 +176,11 @@ class DiskCache:
             return None
         try:
             image, label = (np.load(p, mmap_mode="r", allow_pickle=False) for p in paths)
-        except (OSError, ValueError, EOFError):  # not there, or left unfinished by a power cut
+        except Exception:  # not there, left unfinished by a power cut, or not ours
             return None
-        return image, label
+        known = image.dtype.type in TYPES and label.dtype.type in TYPES
+        fits = image.ndim == 3 and image.shape[:2] == label.shape
+        return (image, label) if known and fits else None
 
     def put(self, index: int, image: np.ndarray, label: np.ndarray) -> None:
         """Write a pair; a disk that is full ends the writing, not the training."""
@@ -212,14 +215,8 @@ class DiskCache:
 
 
 def _write(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with new_file(path, overwrite=True) as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def free_memory() -> int:

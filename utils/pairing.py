@@ -9,6 +9,7 @@ from pathlib import Path
 
 from utils.files.data_file import DataError
 from utils.files.image_io import list_images
+from utils.files.paths import Root
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,7 @@ def by_stem(
         source: A folder, or a text file with one path a line.
         extensions: Lower case, with the dot.
         suffix: What the stems end with; files of other stems are left out, and it is cut off.
-        root: What a list's lines may not leave; None for a list of the user's own.
+        root: What a list's lines may not leave; None: the list's own folder.
 
     Raises:
         DataError: If there is no such folder or list, it is empty, or two files share a stem.
@@ -191,26 +192,16 @@ def read_lines(source: Path) -> list[str]:
 def read_list(source: Path, root: Path | None = None) -> tuple[list[Path], Path]:
     """The files that a list names, relative to its folder, and the folder they have in common.
 
+    Args:
+        source: The list.
+        root: What its lines may not leave; None: its own folder.
+
     Raises:
         DataError: If the list cannot be used, or a line leaves `root`.
     """
-    paths = [Path(os.path.normpath(source.parent / line)) for line in read_lines(source)]
-    if root is not None:
-        for path in paths:
-            confine(path, root, source)
+    root_folder = Root(source.parent if root is None else root, source)
+    paths = [root_folder.inside(line, source.parent) for line in read_lines(source)]
     return paths, Path(os.path.commonpath([path.parent for path in paths]))
-
-
-def confine(path: str | Path, root: Path, source: str | Path) -> Path:
-    """A path that a list names, if it lies below the dataset's folder.
-
-    Raises:
-        DataError: If it does not.
-    """
-    absolute = os.path.abspath(path)
-    if not Path(absolute).is_relative_to(os.path.abspath(root)):
-        raise DataError(f"{source}: {path} lies outside the dataset's folder {root}")
-    return Path(path)
 
 
 def few(names: Sequence[str], most: int = 5) -> str:

@@ -1,12 +1,12 @@
 """Colours of classes, and masks on disk."""
 
-import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from utils.files.new_file import new_file
 
 # The VOC colour map's entry for 255, the label that VOC leaves out of its evaluation.
 IGNORED_COLOUR = (224, 224, 192)
@@ -134,13 +134,5 @@ def save_picture(path: str | Path, image: np.ndarray, *, overwrite: bool = False
 
 
 def _save_png(path: Path, image: Image.Image, overwrite: bool) -> None:
-    if not overwrite and path.exists():
-        raise FileExistsError(f"{path} exists already")
-    # Renaming is atomic: a reader, or the next run, never finds half a file under the final name.
-    # The name is short because the final one may be as long as the file system allows.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        image.save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path, overwrite=overwrite) as file:
+        image.save(file, format="PNG")

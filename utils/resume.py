@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from utils.config_file import name_problem
 from utils.launcher import launched_rank
 
 
@@ -29,7 +30,10 @@ def find_latest(tree: dict[str, Any]) -> Path | None:
     """`last.pth` of the run of this name that was written to last."""
     trainer = tree.get("trainer")
     save_dir = trainer.get("save_dir", "saved/") if isinstance(trainer, dict) else "saved/"
-    runs = Path(str(save_dir), str(tree.get("name")))
+    name = str(tree.get("name"))
+    if name_problem(name):  # it would be looked for elsewhere
+        return None
+    runs = Path(str(save_dir), name)
     return max(runs.glob("*/last.pth"), key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -11,13 +11,16 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from PIL import Image
 
 from utils.convert.coco_file import Instances, Picture
 from utils.convert.conversion import MAX_COORDINATE, Legend, MaskJob, mask_path
 from utils.files.data_file import DataError, check_pixels
+from utils.files.file_facts import file_facts
+from utils.files.paths import Root
 
-EXIF_ORIENTATION = 0x0112  # 5 to 8: on its side
+TURNED_FROM = 5  # EXIF orientations 5 to 8: on its side
+# Of an outline, in pixels: the rasteriser takes 40 bytes for each.
+MAX_LENGTH = 2_000_000
 
 
 class RunLengths(msgspec.Struct):
@@ -100,10 +103,11 @@ def plan_coco(
             f"none of the {len(plan.boxes)} annotations has an outline; boxes alone are no masks, "
             "export polygons or run lengths"
         )
+    root = Root(output, "--output")
     plan.jobs = [
         MaskJob(
             picture.file_name,
-            mask_path(output, picture.file_name),
+            mask_path(root, picture.file_name),
             functools.partial(draw_picture, picture, regions[picture.id], images),
         )
         for picture in instances.images
@@ -119,7 +123,8 @@ def draw_picture(picture: Picture, regions: Sequence[Region], images: Path | Non
     """
     check_pixels(picture.file_name, picture.width, picture.height)
     if images is not None:
-        _compare_size(picture, images / picture.file_name.replace("\\", "/"))
+        name = picture.file_name.replace("\\", "/")
+        _compare_size(picture, Root(images, picture.file_name).inside(name))
     return draw_regions(picture.height, picture.width, regions)
 
 
@@ -165,7 +170,7 @@ def encode(region: Region, height: int, width: int) -> dict[str, Any]:
         for polygon in outline:
             _check_polygon(polygon)
         return masks.merge(masks.frPyObjects(outline, height, width))
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{region.name}: {error}") from None
 
 
@@ -178,6 +183,10 @@ def _check_polygon(polygon: Sequence[float]) -> None:
     far = max(abs(value) for value in polygon)
     if not math.isfinite(far) or far > MAX_COORDINATE:
         raise ValueError(f"has a point at {far:g}, far outside the picture")
+    points = np.asarray(polygon).reshape(-1, 2)
+    length = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
+    if length > MAX_LENGTH:
+        raise ValueError(f"has an outline of {length:g} pixels; at most {MAX_LENGTH} can be drawn")
 
 
 def _check_run_lengths(lengths: RunLengths, height: int, width: int) -> dict[str, Any]:
@@ -222,13 +231,8 @@ def coco_masks() -> Any:
 
 
 def _compare_size(picture: Picture, path: Path) -> None:
-    try:
-        with Image.open(path) as opened:
-            size, turned = opened.size, opened.getexif().get(EXIF_ORIENTATION, 1) >= 5
-    except FileNotFoundError:
-        raise DataError(f"no such file: {path}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read ({error})") from None
+    facts = file_facts(path)
+    size, turned = (facts.width, facts.height), (facts.exif_orientation or 1) >= TURNED_FROM
     if size != (picture.width, picture.height):
         shown = f"is {size[0]}x{size[1]}, and annotated as {picture.width}x{picture.height}"
         hint = "; its EXIF note turns it: store it turned, without the note" if turned else ""

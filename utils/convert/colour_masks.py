@@ -14,6 +14,7 @@ import numpy as np
 from utils.convert.conversion import Legend, MaskJob, mask_path, read_json, refuse_twice
 from utils.files.data_file import DataError
 from utils.files.image_io import list_images, read_image, read_mask
+from utils.files.paths import Root
 from utils.formats import MASK_EXTENSIONS
 from utils.labels import LabelMap
 from utils.pairing import by_stem, few
@@ -111,10 +112,10 @@ def plan_colours(
         palette: Name -> colour, in the order of the ids.
         output: The folder of the new masks.
     """
-    named = tuple(palette.items())
+    named, root = tuple(palette.items()), Root(output, "--output")
     return [
         # The extension is replaced: a stem may have a dot in it.
-        MaskJob(str(path), mask_path(output, f"{name}.png"), functools.partial(ids_of, path, named))
+        MaskJob(str(path), mask_path(root, f"{name}.png"), functools.partial(ids_of, path, named))
         for name, path in masks.items()
     ]
 

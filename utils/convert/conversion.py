@@ -18,6 +18,7 @@ import numpy as np
 from utils.config_file import suggest
 from utils.convert.parallel import run_each
 from utils.files.data_file import DataError, read_bytes
+from utils.files.paths import Root
 from utils.pairing import few, read_lines
 from utils.palette import save_mask, voc_palette
 
@@ -104,7 +105,7 @@ def read_json(path: str | Path, kind: Any, expected: str, *, strict: bool = True
     data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
     try:
         return msgspec.json.decode(data, type=kind, strict=strict)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: {expected} ({error})") from None
 
 
@@ -146,7 +147,7 @@ def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str]) -> Non
         )
 
 
-def mask_path(output: Path, name: str) -> Path:
+def mask_path(output: Root, name: str) -> Path:
     """Where the mask of a picture goes: its name below `output`, with `.png` for the extension.
 
     Args:
@@ -162,7 +163,7 @@ def mask_path(output: Path, name: str) -> Path:
             f"the picture's name {name!r} leads out of the folder of the masks; make it relative "
             "to the folder of the pictures"
         )
-    return output / path.with_name(path.stem + ".png")
+    return output.inside(path.with_name(path.stem + ".png"))
 
 
 def free_output(output: str, source: Path | None, *, below: bool = True) -> Path:

@@ -26,9 +26,12 @@ from utils.convert.conversion import (
 )
 from utils.convert.parallel import run_each
 from utils.files.data_file import DataError, check_pixels
-from utils.files.image_io import list_images
+from utils.files.image_io import decode_png_mask, list_images
+from utils.files.paths import Root
+from utils.files.png_file import read_png_header
 
 IGNORED_LABEL, BACKGROUND_LABEL = "__ignore__", "_background_"
+SIZED = ("JPEG", "PNG", "BMP", "GIF", "TIFF")  # others would have Pillow start other programs
 LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels; labelme's own
 
 # Shape type -> the fewest and the most points.
@@ -124,9 +127,9 @@ def read_drawing(path: Path, *, image_data: bool = False) -> SizedShapes:
 def _size_of_data(path: Path, data: msgspec.Raw) -> tuple[int, int]:
     try:
         text = msgspec.json.decode(data, type=str)
-        with Image.open(io.BytesIO(base64.b64decode(text))) as picture:
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=SIZED) as picture:
             return picture.height, picture.width
-    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):
+    except (ValueError, OSError, SyntaxError, RecursionError, Image.DecompressionBombError):
         raise DataError(f"{path}: holds no picture in imageData either") from None
 
 
@@ -168,10 +171,11 @@ def plan_labelme(
     drawings: Mapping[Path, SizedShapes], folder: Path, values: Mapping[str, int], output: Path
 ) -> list[MaskJob]:
     """A mask for each file, called like it and as deep below `output` as it is below `folder`."""
+    root = Root(output, "--output")
     return [
         MaskJob(
             str(path),
-            mask_path(output, path.relative_to(folder).as_posix()),
+            mask_path(root, path.relative_to(folder).as_posix()),
             functools.partial(draw_shapes, drawing, values),
         )
         for path, drawing in drawings.items()
@@ -246,13 +250,15 @@ def _paste(canvas: Image.Image, shape: Shape, value: int) -> None:
     (left, top), (right, bottom) = ((int(x), int(y)) for x, y in shape.points)
     size = (right - left + 1, bottom - top + 1)
     try:
-        stored = Image.open(io.BytesIO(base64.b64decode(shape.mask or "")))
-        if stored.size == size:
-            bitmap = Image.fromarray(np.asarray(stored.convert("L")) != 0)
-    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise ValueError("its mask is no picture") from None
-    if stored.size != size:
+        data = base64.b64decode(shape.mask or "")
+        header = read_png_header("its mask", data)
+        fits = (header.width, header.height) == size
+        bitmap = decode_png_mask("its mask", data) if fits else None
+    except ValueError as error:
+        raise ValueError(f"its mask is no picture that can be read ({error})") from None
+    if bitmap is None:
         raise ValueError(
-            f"its mask is {stored.width}x{stored.height} in a box of {size[0]}x{size[1]}"
+            f"its mask is {header.width}x{header.height} in a box of {size[0]}x{size[1]}"
         )
-    canvas.paste(value, (left, top), bitmap)
+    inside = bitmap != 0 if bitmap.ndim == 2 else (bitmap != 0).any(axis=2)
+    canvas.paste(value, (left, top), Image.fromarray(inside))

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from utils.plain_text import plain_lines
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -44,7 +46,8 @@ def run_each(
     bar = tqdm(outcomes, total=len(items), unit="file", disable=None)
     for name, (result, reason) in zip(items, bar, strict=True):
         if result is None:
-            tqdm.write(f"skipped {name}: {reason.removeprefix(f'{name}: ')}", file=sys.stderr)
+            text = f"skipped {name}: {reason.removeprefix(f'{name}: ')}"
+            tqdm.write(plain_lines(text), file=sys.stderr)
         else:
             results[name] = result
     return results

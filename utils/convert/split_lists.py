@@ -15,6 +15,7 @@ from utils.convert.splits import SPLITS, Split
 from utils.files.band_files import pair_sources
 from utils.files.data_file import DataError
 from utils.files.image_io import read_mask
+from utils.files.new_file import new_file
 from utils.pairing import Sample, few, read_lines
 
 MAX_VALUES = 256  # colours in one mask
@@ -155,7 +156,9 @@ def check_lists(output: Path, names: Sequence[str], overwrite: bool) -> None:
     refuse_existing([path for name in names for path in list_paths(output, name)], overwrite)
 
 
-def write_lists(split: Split, samples: Mapping[str, Sample], output: Path) -> None:
+def write_lists(
+    split: Split, samples: Mapping[str, Sample], output: Path, *, overwrite: bool = False
+) -> None:
     """Write `train.txt` and `train_masks.txt` and so on, with paths relative to the list's folder.
 
     Raises:
@@ -170,7 +173,8 @@ def write_lists(split: Split, samples: Mapping[str, Sample], output: Path) -> No
         texts[masks] = _lines((sample.label or "" for sample in chosen), output)
     output.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
-        path.write_bytes(text)
+        with new_file(path, overwrite=overwrite) as file:
+            file.write(text)
 
 
 def _lines(files: Iterable[str], folder: Path) -> bytes:
@@ -189,12 +193,35 @@ def list_paths(output: Path, name: str) -> tuple[Path, Path]:
     return output / f"{name}.txt", output / f"{name}_masks.txt"
 
 
+def common_folder(output: Path, samples: Iterable[Sample]) -> Path:
+    """The folder that holds the lists and all that they name; relative if `output` is."""
+    files = (os.path.abspath(file) for sample in samples for file in sample.files)
+    common = os.path.commonpath([os.path.abspath(output), *map(os.path.dirname, files)])
+    return Path(common if output.is_absolute() else os.path.relpath(common))
+
+
 def config_lines(
-    output: Path, name: str, mask_suffix: str = "", band_suffixes: Sequence[str] | None = None
+    output: Path,
+    name: str,
+    root: Path,
+    mask_suffix: str = "",
+    band_suffixes: Sequence[str] | None = None,
 ) -> str:
-    """The arguments that `Folder` takes for a split, as lines of a config."""
-    images, masks = list_paths(output, name)
-    arguments: dict[str, object] = {"images": str(images), "masks": str(masks)}
+    """The arguments that `Folder` takes for a split, as lines of a config.
+
+    Args:
+        output: The folder of the lists.
+        name: The split.
+        root: What `common_folder` gives.
+        mask_suffix: As for `Folder`.
+        band_suffixes: Likewise.
+    """
+    images, masks = (Path(os.path.relpath(path, root)) for path in list_paths(output, name))
+    arguments: dict[str, object] = {
+        "data_dir": str(root),
+        "images": images.as_posix(),
+        "masks": masks.as_posix(),
+    }
     if mask_suffix:
         arguments["mask_suffix"] = mask_suffix
     if band_suffixes:

@@ -29,7 +29,7 @@ def pair_sources(
         mask_source: Likewise of the masks; the same, where they stand beside the pictures.
         mask_suffix: What a mask's stem has behind the picture's.
         band_suffixes: What the stems end with where each band is a file of its own.
-        root: What a list's lines may not leave.
+        root: What a list's lines may not leave; None: the list's own folder.
 
     Raises:
         DataError: If there is no such folder or list, it is empty, or two files share a stem.
@@ -112,7 +112,7 @@ def pair_bands(
         mask_source: Where the masks come from, for messages.
         suffixes: What the stems of the files end with, one for each band.
         extensions: Those of pictures, lower case, with the dot.
-        root: What a list's lines may not leave.
+        root: What a list's lines may not leave; None: the list's own folder.
 
     Returns:
         Samples with `bands` in the order of `suffixes`. A picture that lacks one is a problem.

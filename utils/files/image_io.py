@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from utils.files.data_file import DataError, check_pixels, check_stored, read_bytes
 from utils.files.file_facts import file_facts
-from utils.files.jpeg_file import JPEG_START, mend_scan, read_jpeg_header
+from utils.files.jpeg_file import JPEG_START, MOST_IN_JPEG, mend_scan, read_jpeg_header
 from utils.files.npy_file import NPY_START, read_npy
 from utils.files.png_file import (
     MAX_INFLATION,
@@ -36,9 +36,9 @@ from utils.formats import IMAGE_EXTENSIONS
 # What Pillow is asked to read; others hide damage, or start other programs.
 _PILLOW_FORMATS = ("BMP", "GIF", "TIFF", "WEBP")
 
-# Pixels that a byte can hold. JPEG: a code of one bit is a block of 64, arithmetic coding takes
-# less. GIF: twelve bits stand for 3839 pixels at most. A lossless WebP needs no bit for a pixel.
-_MOST_IN_BYTE = {"JPEG": 2000, "BMP": 8, "GIF": 2600}
+# Pixels that a byte can hold. GIF: twelve bits stand for 3839 pixels at most. A lossless WebP needs
+# no bit for a pixel.
+_MOST_IN_BYTE = {"BMP": 8, "GIF": 2600}
 
 # Of a TIFF alone, Pillow applies the orientation, and nobody can tell it not to.
 _TURNED_BACK = {
@@ -68,7 +68,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     if data.startswith(JPEG_START):
         return _read_jpeg(path, data)
     if data.startswith(PNG_START):
-        header = _check_png(path, data, max_bits=8)
+        header = check_png(path, data, max_bits=8)
         return _read_png(path, needed_chunks(path, data), header)
     if data.startswith(TIFF_STARTS):
         return _read_tiff(path, data)
@@ -91,7 +91,7 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     if data.startswith(JPEG_START):
         raise DataError(f"{path}: is a JPEG, which changes label values; export the masks as PNG")
     if data.startswith(PNG_START):
-        return _read_png_mask(path, data)
+        return decode_png_mask(path, data)
     if data.startswith(TIFF_STARTS):
         _check_frames(path, file_facts(path).frames)
         return _ids_or_colours(path, read_tiff(path)[0])
@@ -105,6 +105,40 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     if picture.mode in ("P", "L", "1"):
         return np.array(picture, dtype=np.uint8)
     return np.array(picture.convert("RGB"))
+
+
+def decode_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    """The ids (H, W) or colours (H, W, 3) of a mask that is a PNG file; see `read_mask`.
+
+    Raises:
+        DataError: If it is damaged, or has colours of 16 bits.
+    """
+    header = check_png(path, data, max_bits=16)
+    if header.colour in (RGB, RGB_ALPHA):
+        if header.bits == 16:
+            raise DataError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits")
+        return _decode(path, needed_chunks(path, data), cv2.IMREAD_COLOR_RGB)
+    data = needed_chunks(path, data, indices=header.colour == PALETTE)
+    mask = _decode(path, data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if header.bits == 16:
+        return mask.astype(np.int32)
+    # The decoder spreads fewer bits over 0..255.
+    return mask if header.bits == 8 else mask // (255 // (2**header.bits - 1))
+
+
+def check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> PngHeader:
+    """The header of a PNG that holds one picture of a decent size.
+
+    Raises:
+        DataError: If it does not, or cannot hold what its header claims.
+    """
+    header = read_png_header(path, data)
+    check_pixels(path, header.width, header.height)
+    if header.bits > max_bits:
+        raise DataError(f"{path}: has {header.bits} bits a channel; convert it to {max_bits} bits")
+    _check_frames(path, header.frames)
+    check_stored(path, header.raw_bytes, len(data), MAX_INFLATION)
+    return header
 
 
 def list_images(folder: Path, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> list[Path]:
@@ -132,7 +166,7 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     check_pixels(path, header.width, header.height)
     if header.bits != 8:
         raise DataError(f"{path}: has {header.bits} bits a channel; convert it to 8 bits")
-    check_stored(path, header.width * header.height, len(data), _MOST_IN_BYTE["JPEG"])
+    check_stored(path, header.width * header.height, len(data), MOST_IN_JPEG)
     is_cmyk = len(header.sampling) == 4
     try:
         pixels = simplejpeg.decode_jpeg(mend_scan(data, header), "CMYK" if is_cmyk else "RGB")
@@ -148,17 +182,6 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
         return pixels
     # The file holds the inverse, as Adobe's programs began to write it.
     return np.array(Image.fromarray(255 - pixels, "CMYK").convert("RGB"))
-
-
-def _check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> PngHeader:
-    """The header of a PNG that holds one picture of a decent size."""
-    header = read_png_header(path, data)
-    check_pixels(path, header.width, header.height)
-    if header.bits > max_bits:
-        raise DataError(f"{path}: has {header.bits} bits a channel; convert it to {max_bits} bits")
-    _check_frames(path, header.frames)
-    check_stored(path, header.raw_bytes, len(data), MAX_INFLATION)
-    return header
 
 
 def _read_png(path: str | os.PathLike[str], data: bytes, header: PngHeader) -> np.ndarray:
@@ -178,20 +201,6 @@ def _fast_png_decoder() -> Callable[[bytes], np.ndarray] | None:
     except ImportError:
         return None
     return png_decode
-
-
-def _read_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
-    header = _check_png(path, data, max_bits=16)
-    if header.colour in (RGB, RGB_ALPHA):
-        if header.bits == 16:
-            raise DataError(f"{path}: has colours of 16 bits a channel; convert it to 8 bits")
-        return _decode(path, needed_chunks(path, data), cv2.IMREAD_COLOR_RGB)
-    data = needed_chunks(path, data, indices=header.colour == PALETTE)
-    mask = _decode(path, data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    if header.bits == 16:
-        return mask.astype(np.int32)
-    # The decoder spreads fewer bits over 0..255.
-    return mask if header.bits == 8 else mask // (255 // (2**header.bits - 1))
 
 
 def _read_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import zlib
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from utils.files.data_file import DataError, check_pixels, read_bytes
+
+MAX_UNPACKED = 1 << 28  # bytes
+
+_ORDER, _HEADER, _COMPRESSED = 126, 128, 15
+_BLOCK = 1 << 20
 
 
 def import_scipy() -> ModuleType:
@@ -35,10 +42,40 @@ def mat_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
 
 
 def _shapes(path: str | os.PathLike[str], data: bytes) -> dict[str, tuple[int, ...]]:
+    _check_unpacked(path, data)
     try:
         return {name: shape for name, shape, _ in import_scipy().whosmat(io.BytesIO(data))}
     except Exception as error:  # which ones a damaged file raises is documented nowhere
         raise _damaged(path, error) from None
+
+
+def _check_unpacked(path: str | os.PathLike[str], data: bytes) -> None:
+    """Refuse what unpacks to far more than a mask, before SciPy unpacks it.
+
+    Format: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, chapter 1.
+    """
+    order = {b"IM": "<", b"MI": ">"}.get(data[_ORDER : _ORDER + 2])
+    if order is None:
+        return  # version 4 packs nothing
+    position, total = _HEADER, 0
+    while position + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, position)
+        position += 8
+        if kind == _COMPRESSED:
+            unpacker = zlib.decompressobj()
+            rest = data[position : position + size]
+            try:
+                while rest and not unpacker.eof:
+                    total += len(unpacker.decompress(rest, _BLOCK))
+                    rest = unpacker.unconsumed_tail
+                    if total > MAX_UNPACKED:
+                        raise DataError(
+                            f"{path}: unpacks to more than {MAX_UNPACKED / 1e6:.0f} MB, which no "
+                            "mask has; save the mask alone"
+                        )
+            except zlib.error:
+                return  # SciPy says it better
+        position += size
 
 
 def _damaged(path: str | os.PathLike[str], error: Exception) -> DataError:

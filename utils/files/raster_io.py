@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple, get_args
 import cv2
 import numpy as np
 
-from utils.files.data_file import DataError, check_pixels, open_file, read_bytes
+from utils.files.data_file import DataError, open_file, read_bytes
 from utils.files.file_facts import file_facts
-from utils.files.image_io import read_image
+from utils.files.image_io import check_png, read_image
 from utils.files.npy_file import NPY_START, read_npy
-from utils.files.png_file import needed_chunks, read_png_header
+from utils.files.png_file import needed_chunks
 from utils.files.tiff_io import TIFF_STARTS, holds_bands, is_plain_tiff, read_tiff
 from utils.formats import IMAGE_EXTENSIONS
 
@@ -287,8 +287,7 @@ def _read_picture(path: str | os.PathLike[str]) -> np.ndarray:
 def _read_png(path: str | os.PathLike[str], *, grey_alpha: bool) -> np.ndarray:
     """A PNG of 8 or 16 bits with its alpha; Pillow would keep 8 bits of 16."""
     data = read_bytes(path)
-    header = read_png_header(path, data)
-    check_pixels(path, header.width, header.height)
+    check_png(path, data, max_bits=16)
     try:
         stored = np.frombuffer(needed_chunks(path, data), np.uint8)
         pixels = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED)

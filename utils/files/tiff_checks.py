@@ -14,6 +14,7 @@ import numpy as np
 import simplejpeg
 
 from utils.files.data_file import DataError, check_stored
+from utils.files.jpeg_file import MOST_IN_JPEG
 
 _JPEG = (6, 7)
 _DEFLATE = (8, 32946)
@@ -21,6 +22,7 @@ _LZMA = 34925
 # Bytes that one byte can hold at most; LZW: 3840 for twelve bits. Of the others, one byte can
 # hold nearly anything.
 _MOST_IN_BYTE = {5: 2600, **dict.fromkeys(_DEFLATE, 1032), 32773: 64}
+_BLOCK = 32  # pixels by which an encoder may fill up a strip or tile
 _SLACK = 1 << 20  # that a strip may hold more than its rows
 
 
@@ -42,8 +44,10 @@ def check_segments(path: str | os.PathLike[str], series: Any) -> None:
             bits = math.prod(page.shape) * page.bitspersample
             check_stored(path, bits // 8, sum(each.databytecounts), _MOST_IN_BYTE[kind])
     if kind in _JPEG and page.dtype == np.uint8:
+        width, height = page.tilewidth or page.imagewidth, page.tilelength or page.rowsperstrip
+        most = (width + _BLOCK) * (min(height, page.imagelength) + _BLOCK)
         for data in _segments(series):
-            _check_jpeg(path, data, page.jpegtables)
+            _check_jpeg(path, data, page.jpegtables, most)
     elif kind in (*_DEFLATE, _LZMA) and importlib.util.find_spec("imagecodecs") is None:
         # tifffile's own decoder takes what comes; imagecodecs stops at the end of the strip.
         most = math.prod(page.chunks) * page.dtype.itemsize + _SLACK
@@ -59,14 +63,16 @@ def _segments(series: Any) -> Iterator[bytes]:
                 yield data
 
 
-def _check_jpeg(path: str | os.PathLike[str], data: bytes, tables: bytes | None) -> None:
+def _check_jpeg(path: str | os.PathLike[str], data: bytes, tables: bytes | None, most: int) -> None:
     """Libtiff and tifffile fill up what is missing and say nothing.
 
     https://www.awaresystems.be/imaging/tiff/specification/TIFFTechNote2.pdf
     """
     whole = tables[:-2] + data[2:] if tables else data  # without the marks of end and start
     try:
-        _, _, space, _ = simplejpeg.decode_jpeg_header(whole)
+        height, width, space, _ = simplejpeg.decode_jpeg_header(whole)
+        if height * width > min(most, len(data) * MOST_IN_JPEG):
+            raise ValueError(f"it claims {width}x{height} pixels, more than it can hold")
         simplejpeg.decode_jpeg(whole, "CMYK" if space in ("CMYK", "YCCK") else "RGB")
     except ValueError as error:
         raise DataError(

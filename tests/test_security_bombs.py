@@ -1,0 +1,136 @@
+"""A file that claims a huge picture is refused before memory is asked for."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import convert
+from tests import bombs
+from tests.conftest import ROOT
+from utils.files.data_file import MAX_PIXELS, DataError
+from utils.files.file_facts import file_facts
+from utils.files.image_io import read_image, read_mask
+from utils.files.mat_io import read_mat
+from utils.files.raster_io import read_raster
+
+MIB = 60  # that reading a file of a few bytes may take; an import on the way is part of it
+HARMLESS = {"text.png"}  # the bomb is in a note that is not read
+READERS = {"picture": read_image, "mask": read_mask, "bands": read_raster}
+
+MEASURE = """
+import pathlib, sys
+from tests import bombs
+from utils.files.data_file import DataError
+from utils.files.file_facts import file_facts
+from utils.files.image_io import read_image, read_mask
+from utils.files.mat_io import read_mat
+from utils.files.raster_io import read_raster
+import dataloaders.coco, utils.files.mat_io
+utils.files.mat_io.import_scipy()
+
+def peak():
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+def sbd(path): return read_mat(path, "GTcls", "Segmentation")
+def stuff(path): return read_mat(path, "S")
+
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    readers = (sbd, stuff) if path.suffix == ".mat" else (read_image, read_mask, read_raster,
+                                                          file_facts)
+    for read in readers:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = peak()
+        try:
+            read(path)
+            result = "read"
+        except DataError:
+            result = "refused"
+        print(read.__name__, path.name, result, peak() - before, flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", bombs.PICTURES)
+def test_exception_pictures_labels_and_bands(tmp_path, name):
+    path = bombs.put(tmp_path, name, bombs.PICTURES[name]())
+    for read in READERS.values():
+        if name in HARMLESS:
+            assert read(path).shape[:2] == (8, 8) if read is not read_raster else True
+            continue
+        with pytest.raises(DataError, match=re.escape(name)) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+    if name not in HARMLESS:
+        assert path.stat().st_size < 5000
+
+
+@pytest.mark.parametrize("name", ["deep.png", "rgba.png", "deep_rgba.png"])
+def test_exception_bands_are_not_asked_of_a_decoder(tmp_path, name):
+    """It would take a gigabyte first, and find out then."""
+    path = bombs.put(tmp_path, name, bombs.PICTURES[name]())
+    with pytest.raises(DataError, match="bytes cannot hold the size"):
+        read_raster(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures with /proc")
+def test_feature_memory_stays_small(tmp_path):
+    """Every reader on every bomb, in one process, the peak of each."""
+    for name, make in {**bombs.PICTURES, **bombs.MATS}.items():
+        bombs.put(tmp_path, name, make())
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    lines = [line.split() for line in ran.stdout.splitlines()]
+    assert len(lines) == 4 * len(bombs.PICTURES) + 2 * len(bombs.MATS)
+    assert not [line for line in lines if float(line[3]) > MIB]
+    assert [line[1] for line in lines if line[2] == "refused"].count("rgb.png") == 3
+
+
+@pytest.mark.parametrize("name", bombs.MATS)
+def test_exception_matlab_files(tmp_path, name):
+    path = bombs.put(tmp_path, name, bombs.MATS[name]())
+    assert path.stat().st_size < 3_000_000
+    for fields in (("S",), ("GTcls", "Segmentation")):
+        with pytest.raises(DataError, match=re.escape(name)):
+            read_mat(path, *fields)
+
+
+def run(*words):
+    return convert.main([str(word) for word in words])
+
+
+@pytest.mark.parametrize("name", bombs.COCO)
+def test_exception_coco_annotations(tmp_path, capsys, name):
+    source = bombs.put(tmp_path, "i.json", bombs.COCO[name]())
+    assert run("coco", source, "-o", tmp_path / "masks") == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert not list(tmp_path.glob("masks/*"))
+
+
+@pytest.mark.parametrize("name", bombs.LABELME)
+def test_exception_labelme_files(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    bombs.put(tmp_path / "in", "a.json", bombs.LABELME[name]())
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *words, **_: started.append(words))
+    assert run("labelme", tmp_path / "in", "-o", tmp_path / "out") == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert not started  # Pillow would have Ghostscript draw PostScript
+    assert not list(Path(tmp_path).glob("out/*"))
+
+
+def test_feature_large_pictures_that_are_there_are_read(tmp_path):
+    """The limits are of claims: a picture as large as it says is no bomb."""
+    import numpy as np
+    from PIL import Image
+
+    path = tmp_path / "large.png"
+    Image.fromarray(np.zeros((6000, 6000), np.uint8)).save(path)
+    assert read_mask(path).shape == (6000, 6000)
+    assert file_facts(path).width * 6000 < MAX_PIXELS

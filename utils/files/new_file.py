@@ -1,0 +1,71 @@
+"""Files that the program writes: whole or not there, and nothing replaced unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """A file, open for writing, that gets its name once it is whole.
+
+    It is written under a name that nobody can guess, which must not be there, and then renamed, so
+    that a link that lies in wait under either name is never followed.
+
+    Args:
+        path: Where to. The folder has to exist.
+        overwrite: Replace what is there.
+
+    Raises:
+        FileExistsError: If something of that name is there and `overwrite` is off.
+        OSError: If it cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    if not overwrite:
+        _refuse(path)
+    # Short, because the final name may be as long as the file system allows.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
+    with open(temporary, "xb") as file:
+        try:
+            yield file
+            file.close()
+            if overwrite:
+                os.replace(temporary, path)
+            else:
+                _move(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = False) -> None:
+    """Write a text file as UTF-8; see `new_file`.
+
+    Raises:
+        FileExistsError: If something of that name is there and `overwrite` is off.
+        OSError: If it cannot be written; nothing is left behind.
+    """
+    with new_file(path, overwrite=overwrite) as file:
+        file.write(text.encode(errors="surrogateescape"))
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename where there is nothing; a plain renaming would replace what came in between."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        _refuse(target)
+        raise
+    except OSError:  # a file system without links
+        _refuse(target)
+        os.replace(source, target)
+
+
+def _refuse(path: Path) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path} exists already")

@@ -1,0 +1,84 @@
+"""Names that stand in files, held below the folder that they belong to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from utils.files.data_file import DataError
+
+STORES = "SEGMENTATION_STORES"
+
+
+class Root:
+    """The folder that the names in a list, an annotation file or a config must not leave.
+
+    Links count by where they lead: neither `..`, an absolute name nor a link gets out. The folder
+    itself may be a link. A user whose data folder holds links into a common store names the store
+    in the environment variable `SEGMENTATION_STORES`, several folders separated as in `PATH`: no
+    file can set that.
+
+    What is looked up is remembered, so make one for each list and do not keep it.
+
+    Args:
+        path: The folder.
+        source: What the names stand in, for messages.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], source: object) -> None:
+        self.path = Path(path)
+        self._source = source
+        stores = [store for store in os.environ.get(STORES, "").split(os.pathsep) if store]
+        self._allowed = [os.path.realpath(folder) for folder in (path, *stores)]
+        self._folders: dict[str, tuple[str, frozenset[str]]] = {}
+
+    def inside(self, name: str | os.PathLike[str], folder: Path | None = None) -> Path:
+        """The path of a name, without `..`, if it lies below the folder.
+
+        Args:
+            name: As it stands in the file.
+            folder: What it is relative to; None: the folder itself.
+
+        Raises:
+            DataError: If it lies outside.
+        """
+        text = os.fspath(name)
+        if "\0" in text:
+            raise DataError(f"{self._source}: {text!r} is no file name, as it holds a NUL")
+        path = Path(os.path.normpath((folder or self.path) / text))
+        real = self._real(path)
+        if any(_is_below(real, folder) for folder in self._allowed):
+            return path
+        if not _is_below(os.path.abspath(path), os.path.abspath(self.path)):
+            raise DataError(
+                f"{self._source}: {text} lies outside the dataset's folder {self.path}; name a "
+                'folder that holds all files as "data_dir"'
+            )
+        raise DataError(
+            f"{self._source}: {text} is a link, or lies behind one, that leads out of the folder "
+            f"{self.path} to {real}; if that is meant, set {STORES}={os.path.dirname(real)} in the "
+            "environment"
+        )
+
+    def _real(self, path: Path) -> str:
+        """Where a path leads. Each folder is listed once, much faster on a network drive."""
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = (os.path.realpath(folder), _links_in(folder))
+        real, links = self._folders[folder]
+        return os.path.realpath(path) if name in links else os.path.join(real, name)
+
+
+def _links_in(folder: str) -> frozenset[str]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            return frozenset(entry.name for entry in entries if entry.is_symlink())
+    except OSError:
+        return frozenset()
+
+
+def _is_below(path: str, folder: str) -> bool:
+    try:
+        return os.path.commonpath((path, folder)) == folder
+    except ValueError:  # on another drive
+        return False
