@@ -46,6 +46,8 @@ def learned(checkpoint):
 
 def plain(value):
     """Of an ordered dict, as modules give, a dict, as a checkpoint does."""
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
     return {k: plain(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
