@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: check format lint types test test-all audit bench
+.PHONY: check format lint types test test-all test-faults audit bench
 
 check: format lint types test-all audit  ## everything that a commit has to pass
 
@@ -14,7 +14,7 @@ types:
 	$(PYTHON) -m mypy
 
 test:  ## needs no network and no GPU; real pictures are used if SEGMENTATION_DATA names a folder
-	$(PYTHON) -m pytest -n auto -m "not slow"
+	$(PYTHON) -m pytest -n auto -m "not slow and not faults"
 
 test-all:  ## the slow tests too
 	$(PYTHON) -m pytest -n auto

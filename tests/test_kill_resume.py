@@ -20,6 +20,8 @@ from trainer import Trainer
 from utils.checkpoint import load_checkpoint
 from utils.signals import REQUEUE
 
+pytestmark = pytest.mark.faults
+
 MANY = int(os.environ.get("KILLED_RUNS", "1"))
 
 

@@ -35,7 +35,7 @@ def launched(tmp_path, tree):
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_feature_two_processes_train_what_torchrun_trains(tmp_path):
     for name in ("own", "torchrun"):
         (tmp_path / name).mkdir()
@@ -48,7 +48,7 @@ def test_feature_two_processes_train_what_torchrun_trains(tmp_path):
     assert steps_of(newest(tmp_path / "own")) == steps_of(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_exception_a_mistake_is_the_exit_code(tmp_path):
     tree = config(tmp_path)
     tree["optimizer"]["args"]["lr"] = 1e30  # the loss will not be finite
@@ -59,7 +59,7 @@ def test_exception_a_mistake_is_the_exit_code(tmp_path):
     assert "Traceback" not in err
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "number, code", [("SIGUSR1", REQUEUE), ("SIGTERM", 143), ("SIGINT", 130)]
 )  # fmt: skip

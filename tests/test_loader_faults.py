@@ -15,6 +15,8 @@ import pytest
 from tests.test_processes import ROOT
 from tests.training_runs import small_config
 
+pytestmark = pytest.mark.faults
+
 SHARED = Path("/dev/shm")
 
 # train.py, with something that happens in a process that loads the picture of a place.

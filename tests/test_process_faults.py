@@ -16,7 +16,7 @@ from tests.test_processes import ROOT, config, steps_of, under_torchrun
 from tests.training_runs import assert_same, newest, run
 from utils.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.faults
 
 
 def torchrun(tmp_path, tree, *options, arguments=()):
