@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.command_line import add_overrides
+from utils.launcher import refuse_several
 from utils.plain_text import plain_lines
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # names that a terminal cannot show
     try:
+        refuse_several()
         if arguments.json != "-":
             return run(arguments)
         with contextlib.redirect_stdout(sys.stderr):
@@ -203,11 +205,12 @@ def try_step(
     from typing import cast
 
     from audit.finding import Finding
-    from audit.step import measure_step, out_of_memory
+    from audit.step import measure_step
     from base.base_trainer import TrainingError
     from train import build_training
     from trainer import Trainer
     from utils.logger import RunFolder, RunLog
+    from utils.out_of_memory import is_out_of_memory
 
     try:
         parts = build_training(config, device)
@@ -226,7 +229,7 @@ def try_step(
     except ValueError as error:
         return None, [Finding("error", "step", "", str(error), "training would end here")]
     except RuntimeError as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         message = str(error).split(". ")[0]
         fix = "use a smaller batch_size, crop_size or model"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.launcher import refuse_several
 from utils.plain_text import plain_lines
 
 # Only the standard library up here: --help and a mistyped option answer at once.
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A file's name may hold what no encoding has; stderr shows it like this by itself.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        refuse_several()
         code = COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
         return code

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import logging
 import os
 import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from utils.command_line import add_overrides
+from utils.command_line import Parser, add_overrides
+from utils.launcher import launched_rank, let_main_speak
 from utils.plain_text import plain_lines
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
@@ -24,7 +26,8 @@ FIGURES = ("Mean_IoU", "IoU", "Dice")
 
 DESCRIPTION = """
 Score a trained model on one split of its dataset, at the pictures' own size and against the labels
-as they are. The checkpoint says which model, which pictures and which classes.
+as they are. The checkpoint says which model, which pictures and which classes. Started by torchrun,
+several processes share the pictures.
 """
 
 EPILOG = """
@@ -47,9 +50,12 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             return run(arguments, words, written)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
+        let_main_speak()
         print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        if launched_rank():
+            return 130
         done = f"written before: {', '.join(written)}" if written else "nothing was written"
         print(f"\ninterrupted; {plain_lines(done)}", file=sys.stderr)
         return 130
@@ -61,11 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Read the command line; `--help` and wrong options end the program here."""
-    parser = argparse.ArgumentParser(
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
     add("-m", "--model", required=True, metavar="FILE", help="the checkpoint: best_model.pth")
     add("-c", "--config", metavar="FILE", help="a config whose loaders stand for the checkpoint's")
@@ -92,7 +94,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> int:
-    """Score, show, write; returns the exit code.
+    """Score, show, write; returns the exit code, which is that of the main process.
 
     Args:
         arguments: Of the command line.
@@ -106,19 +108,27 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
         path = getattr(arguments, option)
         if path is not None and not os.path.isfile(path):
             raise ValueError(f"--{option}: there is no file {path}")
-    from base.base_dataloader import WorkerError
+    from base.loader_stream import WorkerError
     from evaluation.output import check_outputs, write_json, write_report
     from evaluation.run import evaluate, look_at
     from evaluation.subject import open_subject
     from evaluation.table import text_of
     from inference import parse_device
+    from utils.distributed import (
+        PATIENCE_FOR_SHARES,
+        is_main,
+        join_processes,
+        leave_processes,
+    )
     from utils.logger import log_to_console
 
-    log_to_console()
+    log_to_console(logging.INFO if is_main() else logging.ERROR)
     check_outputs(arguments.json, arguments.report)
+    device = parse_device(arguments.device)
+    join_processes(device.type, PATIENCE_FOR_SHARES)
     subject = open_subject(
         arguments.model,
-        parse_device(arguments.device),
+        device,
         split=arguments.split,
         mode=arguments.mode,
         config_path=arguments.config,
@@ -130,6 +140,9 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
         evaluation = evaluate(subject, shlex.join(["python", "evaluate.py", *words]))
     except WorkerError as error:
         raise ValueError(str(error)) from None
+    leave_processes()
+    if not is_main():
+        return 0
     if arguments.json is not None:  # first: whoever reads the text may go before its end
         write_json(arguments.json, evaluation)
         written.append("the JSON" if arguments.json == "-" else arguments.json)
@@ -145,7 +158,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
 
 
 def search_threshold(subject: Subject, figure: Figure, written: list[str]) -> Subject:
-    """Find the best threshold, say what it gains, keep it in the checkpoint.
+    """Find the best threshold; the main process keeps it in the checkpoint and says what it gains.
 
     Args:
         subject: The model and the pictures.
@@ -156,10 +169,13 @@ def search_threshold(subject: Subject, figure: Figure, written: list[str]) -> Su
         ValueError: If there is none to find, or it cannot be written.
     """
     from evaluation.threshold import check_searchable, find_threshold, keep_threshold
+    from utils.distributed import is_main
 
     check_searchable(subject)
     best = find_threshold(subject, figure)
     changed = keep_threshold(subject, figure, best)
+    if not is_main():
+        return changed
     written.append(f"the threshold {best.threshold:.4g} in {subject.checkpoint}")
     print(
         f"Best threshold for {figure} on {subject.data.split}: {best.threshold:.4g} "

@@ -3,13 +3,16 @@
 import argparse
 import dataclasses
 import glob
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from utils.command_line import Parser
 from utils.formats import IMAGE_EXTENSIONS
+from utils.launcher import is_launched, launched_rank, let_main_speak, local_rank
 from utils.plain_text import plain_lines
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
@@ -30,7 +33,7 @@ For each picture one PNG is written, of the picture's size, whose pixel values a
 whose palette shows the classes' colours. It is called like the picture without its last extension
 (im.0.jpg gives im.0.png) and lies in the same folder below --output as the picture below --images.
 A mask that exists already is left as it is unless --overwrite is given, so an interrupted run can
-be continued.
+be continued. Started by torchrun, several processes share the pictures.
 """
 
 EPILOG = """
@@ -66,22 +69,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except InputError as error:
+        let_main_speak()
         print(f"inference.py: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "interrupted; the masks so far are complete, the same command goes on", file=sys.stderr
-        )
+        if not launched_rank():
+            print(
+                "interrupted; the masks so far are complete, the same command goes on",
+                file=sys.stderr,
+            )
         return 130
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; `--help` and wrong options end the program here."""
-    parser = argparse.ArgumentParser(
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
     add("-m", "--model", required=True, metavar="FILE", help="the checkpoint: best_model.pth")
     add(
@@ -110,6 +112,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> int:
     """Predict all pictures that the arguments name; returns the exit code.
 
+    Several processes share the pictures. The main one finds them, before any mask is written, says
+    what has become of all of them, and has the exit code; the others end with 0.
+
     Raises:
         InputError: If the arguments name nothing to do, or something that cannot be done.
     """
@@ -120,21 +125,47 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     if not _is_free_for_folder(output):
         raise InputError(f"--output: {output} is not a folder, or lies in something that is none")
-    pictures = find_pictures(arguments.images, wanted_extensions(arguments.extension), output)
+    if is_launched():
+        from utils.distributed import PATIENCE_FOR_SHARES, join_processes
+
+        join_processes(parse_device(arguments.device).type, PATIENCE_FOR_SHARES)
+    extensions = wanted_extensions(arguments.extension)
+    pairs = by_main(lambda: _as_text(find_pictures(arguments.images, extensions, output)))
+    pictures = [(Path(path), Path(relative)) for path, relative in pairs]
     jobs = plan(pictures, output, arguments.overlay)
-    todo = [job for job in jobs if arguments.overwrite or not job.is_done()]
-    kept = len(jobs) - len(todo)
+    todo = left_to_do(jobs, arguments.overwrite)
     failed = 0
     if todo:
+        from utils.logger import log_to_console
+
+        log_to_console(logging.ERROR if launched_rank() else logging.WARNING)
         predictor, meta = load(arguments)
         if meta.band_rule is not None and meta.band_rule.suffixes:
             jobs = plan(first_bands(pictures, meta.band_rule.suffixes), output, arguments.overlay)
-            todo = [job for job in jobs if arguments.overwrite or not job.is_done()]
-            kept = len(jobs) - len(todo)
-        make_output_folder(output)
+            todo = left_to_do(jobs, arguments.overwrite)
+        by_main(lambda: make_output_folder(output))
         failed = predict_all(todo, predictor, meta, arguments.overwrite)
-    print(summary(len(todo) - failed, kept, failed, output))
+    if is_launched():
+        from utils.distributed import leave_processes
+
+        leave_processes()
+    if launched_rank():
+        return 0
+    print(summary(len(todo) - failed, len(jobs) - len(todo), failed, output))
     return 1 if failed else 0
+
+
+def by_main(find: Callable[[], Any]) -> Any:
+    """What the main process finds, on every process; also without torch where there is one only.
+
+    Raises:
+        InputError: If it finds a mistake.
+    """
+    if not is_launched():
+        return find()
+    from utils.distributed import found_by_main
+
+    return found_by_main(find, InputError)
 
 
 def summary(written: int, kept: int, failed: int, output: Path) -> str:
@@ -201,6 +232,10 @@ def find_pictures(
             "names another)"
         )
     return list(found.items())
+
+
+def _as_text(pictures: Sequence[tuple[Path, Path]]) -> list[tuple[str, str]]:
+    return [(str(path), str(relative)) for path, relative in pictures]
 
 
 def _files_below(folder: Path, output: Path) -> list[Path]:
@@ -298,6 +333,14 @@ def plan(pictures: Sequence[tuple[Path, Path]], output: Path, overlay: bool) -> 
     return jobs
 
 
+def left_to_do(jobs: Sequence[Job], overwrite: bool) -> list[Job]:
+    """The jobs whose files are not all there; of all processes the main one looks."""
+    places = by_main(
+        lambda: [place for place, job in enumerate(jobs) if overwrite or not job.is_done()]
+    )
+    return [jobs[place] for place in places]
+
+
 def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
@@ -332,11 +375,10 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
     Raises:
         InputError: If the checkpoint, the config or the device is not usable.
     """
-    import torch
-
     from restore import restore_from
     from utils.checkpoint import CheckpointError, load_checkpoint
     from utils.config_file import ConfigError
+    from utils.out_of_memory import is_out_of_memory
     from utils.predictor import Predictor
     from utils.threshold import recorded_search
 
@@ -346,7 +388,9 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
         model, meta = restore_from(checkpoint, arguments.model, device, arguments.config)
     except (CheckpointError, ConfigError) as error:
         raise InputError(str(error)) from error
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise InputError(f"--device: {device} has no room for the model; try cpu") from None
     if meta.band_rule is None and meta.channels != 3:
         raise InputError(
@@ -354,7 +398,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
             "they are read"
         )
     searched = recorded_search(checkpoint).get("mode", arguments.mode)
-    if searched != arguments.mode:
+    if searched != arguments.mode and not launched_rank():
         print(
             f"note: the threshold {meta.threshold:.4g} was chosen in mode {searched}; in mode "
             f"{arguments.mode} another may be best",
@@ -369,11 +413,26 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
 def parse_device(name: str | None) -> "torch.device":
     """The device of `cpu`, `cuda`, `cuda:1` or `1`; of None, the first GPU if there is one.
 
+    Of several processes each has the GPU of its own number.
+
     Raises:
         InputError: If there is no such device here.
     """
     import torch
 
+    if is_launched() and (name == "cuda" or (name is None and torch.cuda.is_available())):
+        there = torch.cuda.device_count()
+        if local_rank() >= there > 0:
+            raise InputError(
+                f"torchrun starts more processes on this machine than it has GPUs ({there}); use "
+                f"--nproc-per-node={there}, or --device cpu"
+            )
+        name = f"cuda:{local_rank()}"
+    elif is_launched() and name not in (None, "cpu"):
+        raise InputError(
+            f"--device {name}: under torchrun each process takes a GPU of its own; leave it out, "
+            "or use cpu or cuda (CUDA_VISIBLE_DEVICES=1,3 names the GPUs)"
+        )
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -382,33 +441,59 @@ def parse_device(name: str | None) -> "torch.device":
     except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
         reason = first_line(error)
         raise InputError(f"--device: {name!r} cannot be used ({reason}); try cpu") from None
+    if is_launched() and device.type == "cuda":
+        torch.cuda.set_device(device)  # or each process would take some of the first GPU, too
     return device
 
 
 def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overwrite: bool) -> int:
     """Write the masks; name each picture that fails, and go on.
 
+    Several processes share the jobs. The main one has a bar, in which the others are as far as
+    itself, and names the others' failures at the end.
+
     Returns:
-        How many failed.
+        How many failed, in all processes.
     """
-    import torch
     from tqdm import tqdm
 
-    failed = 0
+    from utils.distributed import data_from_all, is_main, rank, world_size
+
+    failed = []
     # Not a terminal: no bar, which would fill a log with its copies.
-    for job in tqdm(jobs, unit="picture", disable=None):
-        try:
-            predict_one(job, predictor, meta, overwrite)
-        except torch.OutOfMemoryError:
-            reason = f"does not fit into the memory of {predictor.device}; try --mode sliding"
-        except (ValueError, RuntimeError, OSError) as error:
-            reason = first_line(error)
-        else:
-            continue
-        failed += 1
-        reason = reason.removeprefix(f"{job.picture}: ")
-        tqdm.write(plain_lines(f"skipped {job.picture}: {reason}"), file=sys.stderr)
-    return failed
+    with tqdm(total=len(jobs), unit="picture", disable=None if is_main() else True) as bar:
+        for job in jobs[rank() :: world_size()]:
+            reason = try_one(job, predictor, meta, overwrite)
+            bar.update(min(world_size(), len(jobs) - bar.n))
+            if reason is not None:
+                text = f"skipped {job.picture}: {reason.removeprefix(f'{job.picture}: ')}"
+                failed.append(plain_lines(text))
+                if is_main():
+                    tqdm.write(failed[-1], file=sys.stderr)
+    count = 0
+    for number, (messages, notes) in enumerate(data_from_all([failed, predictor.notes])):
+        for note in notes:
+            predictor.note(note)
+        for message in messages if is_main() and number else ():
+            print(message, file=sys.stderr)
+        count += len(messages)
+    return count
+
+
+def try_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool) -> str | None:
+    """Write the files of one picture; if that fails, why."""
+    from utils.out_of_memory import is_out_of_memory
+    from utils.predictor import no_room
+
+    try:
+        predict_one(job, predictor, meta, overwrite)
+    except Exception as error:
+        if is_out_of_memory(error):
+            return no_room(predictor.device)
+        if isinstance(error, (ValueError, RuntimeError, OSError)):
+            return first_line(error)
+        raise
+    return None
 
 
 def first_line(error: BaseException) -> str:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from base.base_dataloader import WorkerError
 from base.base_trainer import TrainingError
 from base.batches import Batch
+from base.loader_stream import WorkerError
 from trainer import Trainer
 from utils.config import Config
 from utils.draw_rate_curve import draw_rate_curve
@@ -109,6 +109,7 @@ class RateSweep(Trainer):
     def __init__(self, *, steps: int, optimizer: Optimizer, **rest: Any) -> None:
         self.rising = RisingRates(optimizer, steps)
         super().__init__(optimizer=optimizer, lr_scheduler=Schedule(self.rising), **rest)
+        self.settings = dataclasses.replace(self.settings, on_bad_loss="raise")
         self.points: list[tuple[float, float]] = []
         self.loss_mean, self.lowest_mean = 0.0, float("inf")
 
@@ -123,7 +124,7 @@ class RateSweep(Trainer):
                 self.batch = 0
                 self.train_epoch(epoch)
         except (_SweepOverError, TrainingError):
-            # On the CPU the trainer itself stops at a loss that is not finite.
+            # The trainer itself stops at a loss that is not finite.
             return judge(*np.array(self.points, dtype=float).reshape(-1, 2).T)
         raise AssertionError("a sweep ends with an exception")
 
@@ -131,13 +132,13 @@ class RateSweep(Trainer):
         """Never."""
         return False
 
-    def train_step(self, images: Tensor, labels: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def train_step(
+        self, images: Tensor, labels: Tensor, batch: Batch
+    ) -> tuple[Tensor, Tensor | None]:
         """One step of the training, of which the loss is kept."""
         rate = self.rising.rate()
         result = super().train_step(images, labels, batch)
         loss = result[0].item()
-        if not np.isfinite(loss):
-            raise _SweepOverError
         self.points.append((rate, loss))
         count = len(self.points)
         self.loss_mean = MOMENTUM * self.loss_mean + (1 - MOMENTUM) * loss

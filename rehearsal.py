@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Sequence
 
@@ -19,7 +18,9 @@ from utils.config_file import ConfigError
 from utils.distributed import world_size
 from utils.files.raster_io import BandRule
 from utils.normalize import normalize
+from utils.out_of_memory import is_out_of_memory
 from utils.sync_batch_norm import is_synchronised
+from utils.undo import Undo
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ def rehearse(
             f"arch.args.in_channels: {model.in_channels}, but the pictures have {channels} "
             "channels; leave it out to take it from them"
         )
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    for loss in loss_modules:
+        loss.to(device)
+    undo = Undo(model, loss_modules)
     devices = [device] if device.type == "cuda" else []
     several = world_size() > 1
     with torch.set_grad_enabled(several), torch.random.fork_rng(devices=devices):
@@ -61,17 +64,20 @@ def rehearse(
         except ValueError as error:
             fewer = "; or fewer trainer.accumulation_steps" * (accumulation_steps > 1)
             raise ValueError(f"{error}{fewer}") from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"memory does not suffice for {count} pictures; use a smaller crop_size or model"
+            ) from None
         logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
         for place, loss in enumerate(loss_modules):
-            state = copy.deepcopy(loss.state_dict())
             try:
-                loss.to(device).train()(logits.detach(), labels)
+                loss.train()(logits.detach(), labels)
             except ValueError as error:
                 where = f"loss.{place}" if len(loss_modules) > 1 else "loss"
                 raise ValueError(f"{where}.args.{error}") from error
-            loss.load_state_dict(state)
-        for name, buffer in model.named_buffers():
-            buffer.copy_(buffers[name])
+        undo.restore()
         return several and _leaves_out(model, outputs)
 
 

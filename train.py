@@ -17,6 +17,7 @@ from utils.command_line import add_overrides
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import launched_rank, let_main_speak
 from utils.plain_text import plain_lines
+from utils.signals import ends_with_code
 
 if TYPE_CHECKING:
     import torch
@@ -84,16 +85,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code: 2 for a user's mistake, 1 for a failed training."""
     arguments = parse_arguments(argv)
     try:
-        check_arguments(arguments)
-        tree, checkpoint, run = read_inputs(arguments)
-        return run_training(arguments, tree, checkpoint, run)
+        with ends_with_code():
+            check_arguments(arguments)
+            tree, checkpoint, run = read_inputs(arguments)
+            return run_training(arguments, tree, checkpoint, run)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
         let_main_speak()
         print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted before training began", file=sys.stderr)
-        return 130
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
@@ -173,16 +172,17 @@ def run_training(
     choose_visible_gpus(arguments.device)
     import torch
 
-    from base.base_dataloader import WorkerError
     from base.base_trainer import Stopped, TrainingError
+    from base.loader_stream import WorkerError
     from lr_finder import find_rate
     from parts import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
-    from utils.checkpoint import remove_leftovers
+    from utils.checkpoint import bytes_of, check_room, remove_leftovers
     from utils.config import check_config, with_defaults
     from utils.distributed import from_main, is_main, join_processes, leave_processes
     from utils.launcher import is_launched, launch
     from utils.logger import RunFolder, RunLog, log_to_console
+    from utils.resume import differences
     from utils.signals import EXIT_CODES, StopSignals
 
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
@@ -217,6 +217,10 @@ def run_training(
         return 0 if find_rate(config, parts._asdict(), device, n_gpu, arguments.find_lr) else 1
     train_loader, val_loader = parts.train_loader, parts.val_loader
     settings = config.trainer
+    if is_main():
+        weights = bytes_of(parts.model.state_dict())
+        averaged = settings.ema_decay is not None
+        check_room(run or Path(settings.save_dir), weights * (1 + averaged))
     if run is None:
         created = (
             RunFolder.create(settings.save_dir, settings.log_dir, config.name)
@@ -226,6 +230,12 @@ def run_training(
         run = Path(from_main(str(created.path) if created else ""))
     folder = RunFolder.of(run, settings.log_dir, config.name)
     own_folder = folder if is_main() else None
+    if is_main():
+        try:
+            remove_leftovers(run)
+            write_config(config, run / "config.json")
+        except OSError as error:
+            raise ValueError(f"trainer.save_dir: cannot be written to ({error})") from None
     logged = checkpoint.get("logs") if checkpoint is not None else None
     with (
         RunLog(own_folder, tensorboard=settings.tensorboard, state=logged) as log,
@@ -244,19 +254,20 @@ def run_training(
             load_state(trainer, checkpoint, len(train_loader))
             done = f", batch {trainer.batch}" if trainer.batch else ""
             logger.info("Resuming after epoch %d%s.", trainer.epoch, done)
-        if is_main():
-            remove_leftovers(folder.path)
-            write_config(config, folder.path / "config.json")
+        if checkpoint is not None:
+            for change in differences(checkpoint["config"], config.tree):
+                logger.info("Changed: %s", change)
         announce(config, trainer, device, folder.path)
         try:
             result = trainer.train()
-        except WorkerError as error:
+        except (TrainingError, WorkerError) as error:
+            let_main_speak()
             logger.error("%s%s", error, how_to_go_on(folder.path))
             return 1
-        except (TrainingError, ValueError) as error:
+        except ValueError as error:
             let_main_speak()
             logger.error("%s", error)
-            return 1 if isinstance(error, TrainingError) else 2
+            return 2
         except Stopped as stopped:
             number = stopped.signal_number
             logger.warning("%s%s", signal.Signals(number).name, how_to_go_on(folder.path))
@@ -391,10 +402,9 @@ def write_config(config: Config, path: Path) -> None:
 
 def how_to_go_on(run: Path) -> str:
     """What to type after an interruption."""
-    run_argument = shlex.quote(str(run))
-    if not any((run / name).exists() for name in ("last.pth", "previous.pth")):
+    if not (run / "last.pth").exists():
         return "; there is no checkpoint to go on from yet"
-    return f"; go on with: python train.py --resume {run_argument}"
+    return f"; go on with: python train.py --resume {shlex.quote(str(run))}"
 
 
 def choose_visible_gpus(device: str | None) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +18,29 @@ from tqdm import tqdm
 from base.base_dataloader import BaseDataLoader
 from base.base_trainer import BaseTrainer, Stopped, TrainingError
 from base.batches import Batch
+from utils.activation_checkpointing import recompute_activations
 from utils.coarse_logits import MIN_CLASSES, CoarseLogits, Logits, heads_of
 from utils.config import LossTerm
 from utils.decision import decide, probability_of_second
-from utils.distributed import add_up, is_main, rank, share_buffers, whole_batch, world_size
+from utils.distributed import (
+    add_up,
+    batch_rows,
+    is_main,
+    rank,
+    share_buffers,
+    whole_batch,
+    world_size,
+)
 from utils.ema import averaged_copy
 from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
 from utils.normalize import normalize
+from utils.out_of_memory import is_out_of_memory
 from utils.precision import MixedPrecision
 from utils.random_state import seed_step
+from utils.resume import load_last
 from utils.signals import SIGNALS
 from utils.threshold import BestThreshold, ThresholdSearch, search_record
+from utils.undo import Undo
 from utils.visualize import Triple, comparison_grid
 
 logger = logging.getLogger(__name__)
@@ -39,6 +53,8 @@ TRAINING_FIGURES = ("loss", *SCALAR_FIGURES)
 
 VALIDATION_EPOCH = 0  # always the same samples
 PREPARED_STEPS = 4  # this many steps before the end of an epoch validation begins to load
+
+MOST_BAD_LOSSES = 10  # in a row
 
 GRID_PICTURES = 15  # as many rows as the ancestor's picture had
 
@@ -73,7 +89,13 @@ class Trainer(BaseTrainer):
         self.train_loader = train_loader
         self.val_loader = val_loader
         self.device = device
+        decay = self.settings.ema_decay
+        self.ema = None if decay is None else averaged_copy(self.model, decay)
+        if self.settings.activation_checkpointing and not recompute_activations(self.model):
+            logger.warning("trainer.activation_checkpointing: the model has no blocks")
         self.network: nn.Module = self.model
+        # In this context gradients are not exchanged.
+        self.kept_here: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         if world_size() > 1:
             self.network = nn.parallel.DistributedDataParallel(
                 self.model,
@@ -81,13 +103,17 @@ class Trainer(BaseTrainer):
                 gradient_as_bucket_view=True,
                 find_unused_parameters=find_unused_parameters,
             )
+            self.kept_here = self.network.no_sync
         elif n_gpu > 1:
             self.network = nn.DataParallel(self.model, list(range(n_gpu)))
+        if self.config.compile:
+            self.network = cast(nn.Module, torch.compile(self.network))
         self.precision = MixedPrecision(self.config.amp, device)
-        decay = self.settings.ema_decay
-        self.ema = None if decay is None else averaged_copy(self.model, decay)
         self.gradient_norm: Tensor | None = None
         self.overflows = 0  # steps of the epoch that fp16 has left out
+        self.left_out = 0  # and those whose loss was not finite
+        self.bad_losses = 0  # such steps in a row
+        self.undo = Undo(self.model, [loss for loss, _ in self.losses])
         self.part_size = train_loader.batches.batch_size // self.settings.accumulation_steps
         dataset = train_loader.source
         self.mean = torch.tensor(dataset.mean, device=device)
@@ -109,12 +135,15 @@ class Trainer(BaseTrainer):
         self.compared = world_size() == 1  # whether all processes have the same losses
         self.stopping = 0  # the signal that all processes have agreed to end with
 
-    def train_step(self, images: Tensor, labels: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def train_step(
+        self, images: Tensor, labels: Tensor, batch: Batch
+    ) -> tuple[Tensor, Tensor | None]:
         """Forward, loss, backward, update.
 
         The batch goes through the network in `accumulation_steps` parts, each of which counts by
         its share of the pixels that count. Where several processes share the batch, a part is what
-        it would be in one process, and so are its loss and its gradient.
+        it would be in one process, and so are its loss and its gradient. Where memory runs out, the
+        step begins again with smaller parts.
 
         Args:
             images: (B, C, H, W) normalised, of this process.
@@ -122,11 +151,38 @@ class Trainer(BaseTrainer):
             batch: Where they come from.
 
         Returns:
-            The loss, a scalar without graph; and the predicted classes (B, H, W).
+            The loss, a scalar without graph; and the predicted classes (B, H, W), or None if the
+            step was left out because the loss is not finite.
 
         Raises:
-            TrainingError: If the loss is not finite; the weights are as they were.
+            TrainingError: If the loss is not finite and that is to end the training, or memory does
+                not suffice for one picture. The weights are as they were.
         """
+        self.undo.remember()
+        while (gradient := self._try_gradient(images, labels, batch)) is None:
+            self._make_parts_smaller()
+        *signals, finite = gradient.answers.read()
+        self.stopping = next((n for n, came in zip(SIGNALS, signals, strict=True) if came), 0)
+        if finite:
+            self.bad_losses = 0
+            self._update()
+            return gradient.loss, torch.cat(gradient.predictions)
+        self.undo.restore()
+        self._leave_out(self._describe(gradient, batch))
+        return gradient.loss, None
+
+    def _try_gradient(self, images: Tensor, labels: Tensor, batch: Batch) -> Gradient | None:
+        """The gradient of a batch; None if memory does not suffice."""
+        try:
+            return self._gradient(images, labels, batch)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        # Only here, when the error is gone, its tensors are.
+        return None
+
+    def _gradient(self, images: Tensor, labels: Tensor, batch: Batch) -> Gradient:
+        """Forward, loss, backward, part by part."""
         seed_step(self.config.seed, self.step, rank())
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
@@ -137,36 +193,99 @@ class Trainer(BaseTrainer):
         signals = pixels.new_tensor([self.stop.received == number for number in SIGNALS])
         # One exchange for both: every process learns of a signal that came before this step.
         signals, pixels = add_up(torch.cat([signals, pixels])).split([len(signals), len(pixels)])
-        asked = OnItsWay(signals)
         # Without a pixel that counts the loss is 0 whatever it is multiplied by.
         shares = pixels[1:] / pixels[0].clamp_min(1)
-        predictions = []
-        for place, (part, share) in enumerate(zip(parts, shares, strict=True)):
+        predictions: list[Tensor] = []
+        terms: list[dict[str, Tensor]] = []
+        for part, share in zip(parts, shares, strict=True):
             inside = None if batch.foreground is None else batch.foreground[part]
-            with self._exchanging(place == len(parts) - 1):
+            last = len(terms) == len(parts) - 1
+            with contextlib.nullcontext() if last else self.kept_here():
                 with self.precision.autocast():
                     outputs = self.network(images[part])
                 with whole_batch():
-                    terms = self.loss_terms(outputs, labels[part], inside, learning=True)
-                loss = torch.stack(list(terms.values())).sum()
-                # On a GPU this look would make every step wait; there the epoch looks now and then.
-                if self.device.type == "cpu":
-                    self._check_finite(loss, terms, batch)
+                    terms.append(self.loss_terms(outputs, labels[part], inside, learning=True))
                 if not self.compared:
-                    self._compare_processes(terms)
+                    self._compare_processes(terms[0])
+                loss = torch.stack(list(terms[-1].values())).sum()
+                total += loss.detach() * share
+                if last:  # a GPU still has the backward pass to do while they are on their way
+                    answers = OnItsWay(torch.cat([signals, total.isfinite().long().view(1)]))
                 # The mean of the processes' gradients, which they exchange, is to be their sum.
                 self.precision.backward(loss * share * world_size())
-            total += loss.detach() * share
+            terms[-1] = {name: value.detach() for name, value in terms[-1].items()}
             logits = heads_of(outputs)[0]
             if isinstance(logits, CoarseLogits):
                 predictions.append(logits.argmax())
             else:
                 predictions.append(decide(logits.detach()))
-        self._update()
-        self.stopping = next(
-            (n for n, count in zip(SIGNALS, asked.read(), strict=True) if count), 0
+        return Gradient(total, predictions, terms, answers)
+
+    def _make_parts_smaller(self) -> None:
+        """Let the next try do with half the memory, from where the step began."""
+        self.undo.restore()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        where = f"memory does not suffice in epoch {self.epoch + 1}, step {self.step + 1}"
+        if world_size() > 1:
+            # The others wait for this one in the middle of the step.
+            raise TrainingError(
+                f"{where}; use more trainer.accumulation_steps (now "
+                f"{self.settings.accumulation_steps}), a smaller crop_size, or amp"
+            )
+        if self.part_size == 1:
+            raise TrainingError(f"{where}, even for one picture; use a smaller crop_size, or amp")
+        self.part_size = -(-self.part_size // 2)
+        logger.warning(
+            "%s: from now on each batch goes through the network in parts of %d; with "
+            "trainer.accumulation_steps: %d it does so from the start",
+            where,
+            self.part_size,
+            -(-self.train_loader.batches.batch_size // self.part_size),
         )
-        return total, torch.cat(predictions)
+
+    def _describe(self, gradient: Gradient, batch: Batch) -> str:
+        """Where a loss is not finite, and what of it."""
+        with whole_batch():
+            places = batch_rows(batch.indices).tolist()
+        names = ", ".join(self.train_loader.source.samples[place].name for place in places)
+        values = ", ".join(
+            f"{name} = {value.item():g}"
+            for terms in gradient.terms
+            for name, value in terms.items()
+            if not value.isfinite()
+        )
+        return (
+            f"the loss is {gradient.loss.item():g} in epoch {self.epoch + 1}, step {self.step + 1} "
+            f"(pictures: {names}; terms: {values})"
+        )
+
+    def _leave_out(self, what: str) -> None:
+        """Go on without a step whose loss is not finite, or do not."""
+        policy = self.settings.on_bad_loss
+        self.bad_losses += 1
+        if policy == "raise":
+            raise TrainingError(f"{what}. A smaller optimizer.args.lr is the usual cure")
+        if self.bad_losses == MOST_BAD_LOSSES:
+            raise TrainingError(f"{what}, and so it was in the {MOST_BAD_LOSSES - 1} steps before")
+        if policy == "rollback":
+            step = self._roll_back()
+            logger.warning("%s; back to the weights of step %d", what, step)
+        else:
+            logger.warning("%s; the step is left out", what)
+        self.left_out += 1
+        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # else a schedule warns
+        self._count_step()
+
+    def _roll_back(self) -> int:
+        """Take the weights of the last checkpoint, but go on with the data; returns its step."""
+        checkpoint = load_last(self.folder.path / "last.pth")
+        now = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        self.load_learned(checkpoint)
+        for group, settings in zip(self.optimizer.param_groups, now, strict=True):
+            group.update(settings)  # the rates of the schedule, which goes on
+        return int(checkpoint["step"])
 
     def _compare_processes(self, terms: Mapping[str, Tensor]) -> None:
         """A loss that sums over its own pictures only would train with another gradient."""
@@ -180,15 +299,6 @@ class Trainer(BaseTrainer):
                 )
         self.compared = True
 
-    @contextlib.contextmanager
-    def _exchanging(self, last: bool) -> Iterator[None]:
-        """Let the processes exchange gradients in the last part of a batch only."""
-        if last or not isinstance(self.network, nn.parallel.DistributedDataParallel):
-            yield
-            return
-        with self.network.no_sync():
-            yield
-
     def _update(self) -> None:
         """Let the gradients change the weights."""
         if self.settings.clip_grad_norm is not None:
@@ -199,6 +309,9 @@ class Trainer(BaseTrainer):
         self.overflows += not moved
         if self.ema is not None and moved:
             self.ema.update_parameters(self.model)
+        self._count_step()
+
+    def _count_step(self) -> None:
         self.step += 1
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()
@@ -243,7 +356,7 @@ class Trainer(BaseTrainer):
         if not self.batch:
             self._forget_epoch()
         every, steps = self.settings.log_per_iter, len(self.train_loader)
-        recent: list[tuple[int, Tensor, Batch]] = []
+        recent: list[tuple[int, Tensor]] = []
         images_done = 0
         prepared = max(1, steps - PREPARED_STEPS)
         batches = _TimedIterator(self.train_loader.epoch(epoch, self.batch))
@@ -255,17 +368,18 @@ class Trainer(BaseTrainer):
                 assert isinstance(batch, Batch)
                 images, labels = self.to_device(batch)
                 loss, prediction = self.train_step(images, labels, batch)
-                self.metrics.update(prediction, labels)
-                self.loss_sum += loss
+                if prediction is not None:
+                    self.metrics.update(prediction, labels)
+                    self.loss_sum += loss
                 self.batch += 1
                 images_done += batch.whole_size or len(images)
                 if self.batch == prepared and self.validates(epoch):
                     assert self.val_loader is not None
                     self.val_loader.prepare(VALIDATION_EPOCH)
-                recent.append((self.step, loss, batch))
+                recent.append((self.step, loss))
                 bar.update()
                 if self.step % every == 0:
-                    self._look_at(recent, epoch)
+                    self._note(recent, epoch)
                     now = (time.perf_counter(), images_done, batches.waited)
                     seconds, images_since, waited = (a - b for a, b in zip(now, last, strict=True))
                     rate, last = images_since / seconds, now
@@ -279,11 +393,11 @@ class Trainer(BaseTrainer):
                 saves = self.settings.save_every_steps
                 due = saves is not None and self.step % saves == 0
                 if due or self.stopping:
-                    self._look_at(recent, epoch)
+                    self._note(recent, epoch)
                     self.save_last()
                 if self.stopping:
                     raise Stopped(self.stopping)
-        self._look_at(recent, epoch)
+        self._note(recent, epoch)
         if not self.merged:
             add_up(self.metrics.counts)
             self.merged = True
@@ -294,9 +408,13 @@ class Trainer(BaseTrainer):
                 self.overflows,
                 steps,
             )
+        if self.left_out:
+            logger.warning(
+                "%d of %d steps were left out, as their loss was not finite", self.left_out, steps
+            )
         seconds = time.perf_counter() - started
         return {
-            "loss": self.loss_sum.item() / steps,
+            "loss": self.loss_sum.item() / (steps - self.left_out or math.nan),
             **self.metrics.compute(),
             "images_per_second": images_done / seconds,
             "data_wait": batches.waited / seconds,
@@ -305,7 +423,7 @@ class Trainer(BaseTrainer):
     def _forget_epoch(self) -> None:
         self.metrics.reset()
         self.loss_sum.zero_()
-        self.overflows = 0
+        self.overflows = self.left_out = 0
         self.merged = False
 
     def progress(self) -> dict[str, Any]:
@@ -315,6 +433,7 @@ class Trainer(BaseTrainer):
             "counts": (counts if self.merged else add_up(counts)).cpu(),
             "loss_sum": self.loss_sum.item(),
             "overflows": self.overflows,
+            "left_out": self.left_out,
             "batches": [len(self.train_loader), self.train_loader.batches.batch_size],
         }
 
@@ -330,6 +449,7 @@ class Trainer(BaseTrainer):
             self.metrics.counts.copy_(progress["counts"])
         self.loss_sum.fill_(progress["loss_sum"])
         self.overflows = progress["overflows"]
+        self.left_out = progress["left_out"]
 
     @torch.inference_mode()
     def validate(self, epoch: int) -> dict[str, Any]:
@@ -407,13 +527,13 @@ class Trainer(BaseTrainer):
             "ema": None if self.ema is None else self.ema.state_dict(),
             "losses": [loss.state_dict() for loss, _ in self.losses],
             "scaler": self.precision.state_dict(),
+            "part_size": self.part_size,
+            "bad_losses": self.bad_losses,
         }
 
-    def load_state_dict(self, checkpoint: Mapping[str, Any], steps_per_epoch: int) -> None:
-        """Go on where a checkpoint stands; see `BaseTrainer.load_state_dict()`."""
-        super().load_state_dict(checkpoint, steps_per_epoch)
-        if self.batch:
-            self._take_progress(checkpoint["progress"])
+    def load_learned(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take what training has changed in weights, optimizer, average, losses and scaler."""
+        super().load_learned(checkpoint)
         if self.ema is not None:
             if checkpoint.get("ema") is not None:
                 self.ema.load_state_dict(checkpoint["ema"])
@@ -427,8 +547,18 @@ class Trainer(BaseTrainer):
             except RuntimeError:
                 if loss.state_dict():
                     logger.warning("the checkpoint is of other losses: %s begins anew", term.type)
-        self._compare_yardsticks(checkpoint)
         self.precision.load_state_dict(checkpoint.get("scaler", {}))
+
+    def load_state_dict(self, checkpoint: Mapping[str, Any], steps_per_epoch: int) -> None:
+        """Go on where a checkpoint stands; see `BaseTrainer.load_state_dict()`."""
+        super().load_state_dict(checkpoint, steps_per_epoch)
+        if self.batch:
+            self._take_progress(checkpoint["progress"])
+        self.bad_losses = checkpoint.get("bad_losses", 0)
+        former = (checkpoint.get("config") or {}).get("trainer") or {}
+        if former.get("accumulation_steps", 1) == self.settings.accumulation_steps:
+            self.part_size = min(self.part_size, checkpoint.get("part_size", self.part_size))
+        self._compare_yardsticks(checkpoint)
 
     def _compare_yardsticks(self, checkpoint: Mapping[str, Any]) -> None:
         """Say so if the best score so far was measured in another way."""
@@ -484,29 +614,28 @@ class Trainer(BaseTrainer):
             self.step,
         )
 
-    def _look_at(self, recent: list[tuple[int, Tensor, Batch]], epoch: int) -> None:
-        """Check and note the losses since the last look, in one read from the device."""
-        if not recent:
-            return
-        values = torch.stack([loss for _, loss, _ in recent])
-        if not values.isfinite().all():
-            _, loss, batch = next(entry for entry in recent if not entry[1].isfinite())
-            self._check_finite(loss, {}, batch)
-        steps = [step for step, _, _ in recent]
-        self.log.steps(epoch, zip(steps, values.tolist(), strict=True))
-        recent.clear()
+    def _note(self, recent: list[tuple[int, Tensor]], epoch: int) -> None:
+        """Write the losses since the last time down, in one read from the device."""
+        if recent:
+            values = torch.stack([loss for _, loss in recent]).tolist()
+            self.log.steps(epoch, zip([step for step, _ in recent], values, strict=True))
+            recent.clear()
 
-    def _check_finite(self, loss: Tensor, terms: dict[str, Tensor], batch: Batch) -> None:
-        if loss.isfinite():
-            return
-        samples = self.train_loader.source.samples
-        names = ", ".join(samples[i].name for i in batch.indices.tolist())
-        values = ", ".join(f"{name} = {value.item():g}" for name, value in terms.items())
-        raise TrainingError(
-            f"the loss is {loss.item():g} in epoch {self.epoch + 1}, step {self.step + 1} "
-            f"(pictures: {names}{'; terms: ' + values if values else ''}). A smaller "
-            "optimizer.args.lr is the usual cure"
-        )
+
+class Gradient(NamedTuple):
+    """What a step has worked out before the weights change; the gradient itself is in them.
+
+    Attributes:
+        loss: A scalar without graph, of the whole batch.
+        predictions: The classes (B, H, W) of each part.
+        terms: The terms of the loss of each part, without graph.
+        answers: Which signals have come, and whether the loss is finite.
+    """
+
+    loss: Tensor
+    predictions: list[Tensor]
+    terms: list[dict[str, Tensor]]
+    answers: OnItsWay
 
 
 class OnItsWay:

@@ -12,7 +12,6 @@ import psutil
 import torch
 
 from base.base_dataloader import BaseDataLoader
-from base.base_trainer import TrainingError
 from base.batches import Batch
 from trainer import Trainer
 
@@ -91,6 +90,7 @@ def measure_step(trainer: Trainer) -> StepReport:
         TrainingError: If the loss is not finite.
         DataError: If a sample cannot be used.
     """
+    trainer.settings = dataclasses.replace(trainer.settings, on_bad_loss="raise")
     batch, load_seconds = _time_loading(trainer.train_loader)
     trainer.network.train()
     with _PeakMemory(trainer.device) as memory:
@@ -99,8 +99,7 @@ def measure_step(trainer: Trainer) -> StepReport:
         loss, prediction = trainer.train_step(images, labels, batch)
         first_loss = loss.item()
         first_seconds = time.perf_counter() - started
-    if not loss.isfinite():
-        raise TrainingError(f"the loss of the first step is {first_loss:g}")
+    assert prediction is not None
     groups = [_group(group) for group in trainer.optimizer.param_groups]
     grouped = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     parameters = list(trainer.model.parameters())
@@ -210,8 +209,3 @@ class _PeakMemory:
             self.peak = max(self.peak, self._process.memory_info().rss - self._before)
             if self._done.wait(0.005):
                 return
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether there was no room for a tensor, on the GPU or in main memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import cv2
 import torch
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from base.base_dataset import BaseDataset, DataError, Sample
 from base.batches import Batch, CollateBySize, EpochBatches, collate
+from base.loader_stream import LoaderStream
 from base.samples import SampleArrays, Samples
 from utils.augmentation import Augmentation
 from utils.config import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
@@ -22,9 +23,6 @@ from utils.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_
 from utils.signals import leave_to_main
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
 
 # More pictures than this that cannot be used are a fault of the whole set, not of some files.
 MAX_BAD_SHARE = 0.05
@@ -61,10 +59,6 @@ class LoaderOptions:
     legacy_args: ClassVar[dict[str, str]] = {
         "return_id": "a batch always carries the places of its samples",
     }
-
-
-class WorkerError(RuntimeError):
-    """A process that loads pictures has ended."""
 
 
 class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
@@ -140,7 +134,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         self.skips = skip
         self.bad: dict[int, str] = {}  # place in the dataset -> what was wrong
         self.num_epochs = num_epochs
-        self._stream: Iterator[Any] | None = None
+        self._stream: LoaderStream[Any] | None = None
         self._next = (0, 0)
         self.batches = EpochBatches(
             indices,
@@ -151,6 +145,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             drop_single=training,
             rank=rank,
             world_size=world_size,
+            # The same pictures together give the same logits, to the last bit.
+            in_blocks=not training,
         )
         if len(self.batches) == 0:
             held = f" of {len(dataset)} (val_split {options.val_split})" * bool(options.val_split)
@@ -197,35 +193,36 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         for index in self.batches.indices.tolist():
             sample = self.samples[1, index]
             if isinstance(sample, SampleArrays):
-                self._count(sample.skipped)
+                self.count_bad(sample.skipped)
                 return sample
             if not self.skips:
                 raise sample
-            self._count([(sample.index, str(sample))])
+            self.count_bad([(sample.index, str(sample))])
         raise DataError("no picture can be used")
 
     def prepare(self, epoch: int, first_batch: int = 0) -> None:
         """Let the processes begin with an epoch before it is asked for."""
         self.batches.epoch, self.batches.first_batch = epoch, first_batch
         self.batches.last_epoch = self.num_epochs
-        self._stream, self._next = iter(self), (epoch, first_batch)
+        self._stream, self._next = LoaderStream(self), (epoch, first_batch)
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch | list[Batch]]:
         """The batches of an epoch, from `first_batch` on.
 
         Raises:
             DataError: If a file cannot be used.
+            WorkerError: If a process that loads has ended.
         """
         if self._stream is None or self._next != (epoch, first_batch):
             self.prepare(epoch, first_batch)
         stream, self._stream = self._stream, None  # whoever leaves in the middle starts anew
         assert stream is not None
         for number in range(first_batch, len(self.batches)):
-            batch = next_of(stream, self.num_workers)
+            batch = next(stream)
             if isinstance(batch, DataError):
                 raise batch
             parts = [batch] if isinstance(batch, Batch) else batch
-            self._count([pair for part in parts for pair in part.skipped])
+            self.count_bad([pair for part in parts for pair in part.skipped])
             if not isinstance(batch, Batch):
                 yield [part for part in parts if len(part.indices)]
             else:
@@ -243,8 +240,15 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         inside = None if sample.foreground is None else labels.bool()
         return Batch(images, labels, torch.empty(0, dtype=torch.int64), foreground=inside)
 
-    def _count(self, skipped: Iterable[tuple[int, str]]) -> None:
-        """Name a sample that is skipped, once; too many of them are an error."""
+    def count_bad(self, skipped: Iterable[tuple[int, str]]) -> None:
+        """Name samples that are skipped, each once.
+
+        Args:
+            skipped: Places in the dataset, and what was wrong.
+
+        Raises:
+            DataError: If they have become too many.
+        """
         total = len(self.batches.indices) + self.source.lost
         for index, message in skipped:
             if index in self.bad:
@@ -257,26 +261,6 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                     f"{count} of {total} pictures cannot be used, more than one in "
                     f"{round(1 / MAX_BAD_SHARE)}; the last: {message}. python check.py names all"
                 )
-
-
-def next_of(stream: Iterator[T], num_workers: int) -> T:
-    """The next item of a loader's stream.
-
-    Raises:
-        StopIteration: At its end.
-        WorkerError: If a process that loads has ended.
-    """
-    try:
-        return next(stream)
-    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-        # It may die while it hands over a batch; what a dataset raised says "Caught".
-        gone = "DataLoader worker" in str(error) or not isinstance(error, RuntimeError)
-        if not gone or not num_workers or "Caught" in str(error):
-            raise
-        raise WorkerError(
-            "a process that loads pictures has ended, as a rule because memory ran out; use "
-            f"fewer num_workers or a smaller cache_gb ({str(error).partition(chr(10))[0]})"
-        ) from None
 
 
 def _make_cache(

@@ -13,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from base.base_model import BaseModel
-from utils.checkpoint import describe_misfit, save_checkpoint
+from utils.checkpoint import bytes_of, describe_misfit, save_checkpoint, why_unwritten
 from utils.config import Config
 from utils.distributed import is_main
 from utils.logger import RunFolder, RunLog
@@ -118,7 +118,8 @@ class BaseTrainer:
         """Run all epochs that are left.
 
         Raises:
-            TrainingError: If a loss is not finite.
+            TrainingError: If a loss is not finite, memory does not suffice, or a checkpoint cannot
+                be written.
             DataError: If a file cannot be used.
             Stopped: If a signal came; the checkpoint is there.
         """
@@ -131,6 +132,8 @@ class BaseTrainer:
                 self.settings.epochs,
                 2 * self.settings.epochs,
             )
+        if self.settings.on_bad_loss == "rollback" and not self.step:
+            self.save_last()  # to roll back to
         for epoch in range(first, self.settings.epochs + 1):
             if self._is_over():
                 break
@@ -209,12 +212,19 @@ class BaseTrainer:
         self.save_last(names)
 
     def save_last(self, copies: Sequence[str] = ()) -> None:
-        """Write `last.pth`, and the same under other names; all processes have to call this."""
+        """Write `last.pth`, and the same under other names; all processes have to call this.
+
+        Raises:
+            TrainingError: If it cannot be written.
+        """
         self.log.flush()
         checkpoint = self.state_dict()
         if is_main():
             path = self.folder.path / "last.pth"
-            save_checkpoint(checkpoint, path, copies=copies, previous="previous.pth")
+            try:
+                save_checkpoint(checkpoint, path, copies=copies, previous="previous.pth")
+            except OSError as error:
+                raise TrainingError(why_unwritten(path, error, bytes_of(checkpoint))) from None
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state of the run as plain data and tensors."""
@@ -236,6 +246,11 @@ class BaseTrainer:
             "meta": self.meta,
         }
 
+    def load_learned(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take the weights and the state of the optimizer."""
+        self.model.load_state_dict(checkpoint["state_dict"])
+        self._load_optimizer(checkpoint)
+
     def load_state_dict(self, checkpoint: Mapping[str, Any], steps_per_epoch: int) -> None:
         """Go on where a checkpoint stands.
 
@@ -250,7 +265,7 @@ class BaseTrainer:
             ValueError: If the weights are not this model's, or there is no epoch.
         """
         check_resumable(self.model, checkpoint, self.config)
-        self.model.load_state_dict(checkpoint["state_dict"])
+        self.load_learned(checkpoint)
         self.epoch = checkpoint["epoch"]
         self.step = checkpoint.get("step", self.epoch * steps_per_epoch)
         self.batch = checkpoint.get("batch", 0)
@@ -258,7 +273,6 @@ class BaseTrainer:
         # The ancestor starts from infinity, which means that nothing has been judged yet.
         self.best = best if best is not None and abs(best) < float("inf") else None
         self.best_epoch = checkpoint.get("best_epoch", self.epoch if self.best is not None else 0)
-        self._load_optimizer(checkpoint)
         if self.lr_scheduler is not None:
             state = checkpoint.get("lr_scheduler")
             self.lr_scheduler.load_state_dict(state, steps=self.step, epochs=self.epoch)

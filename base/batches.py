@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, get_worker_info
 
 from base.base_dataset import DataError
 from base.samples import SampleArrays, SampleError
@@ -52,6 +52,8 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         drop_single: Leave out the last batch if it holds one sample only.
         rank: This process.
         world_size: The number of processes.
+        in_blocks: Give each process samples that follow each other, in batches as one process
+            alone has them, instead of every n-th sample.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         drop_single: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        in_blocks: bool = False,
     ) -> None:
         self.indices = np.asarray(indices, dtype=np.int64)
         self.batch_size = batch_size
@@ -72,6 +75,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.in_blocks = in_blocks
         full, rest = divmod(len(self.indices), batch_size)
         self.leaves_out = rest if drop_last or (drop_single and rest == 1 < batch_size) else 0
         self.num_batches = full + (rest > self.leaves_out)
@@ -100,7 +104,14 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             order = rng.permutation(order)
         for number in range(first_batch, self.num_batches):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield [(epoch, int(index)) for index in batch[self.rank :: self.world_size]]
+            yield [(epoch, int(index)) for index in batch[self._share]]
+
+    @property
+    def _share(self) -> slice:
+        if not self.in_blocks:
+            return slice(self.rank, None, self.world_size)
+        size = self.batch_size // self.world_size
+        return slice(self.rank * size, (self.rank + 1) * size)
 
 
 def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
@@ -123,12 +134,21 @@ def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
         )
     inside = [a.foreground for a in arrays if a.foreground is not None]
     return Batch(
-        torch.from_numpy(np.stack([a.image for a in arrays])),
-        torch.from_numpy(np.stack([a.label for a in arrays])),
-        torch.tensor([a.index for a in arrays]),
+        _stack([a.image for a in arrays]),
+        _stack([a.label for a in arrays]),
+        _stack([np.int64(a.index) for a in arrays]),
         tuple(pair for a in arrays for pair in a.skipped),
-        torch.from_numpy(np.stack(inside)) if inside else None,
+        _stack(inside) if inside else None,
     )
+
+
+def _stack(arrays: Sequence[np.ndarray | np.int64]) -> Tensor:
+    tensor = torch.from_numpy(np.stack(arrays))
+    if get_worker_info() is not None:
+        # The loader would do it in a thread that has nobody to tell that there is no room: the
+        # batch would be lost, and the training wait for it forever.
+        tensor.share_memory_()
+    return tensor
 
 
 @dataclasses.dataclass(frozen=True)

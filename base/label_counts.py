@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from base.base_dataloader import BaseDataLoader, next_of
+from base.base_dataloader import BaseDataLoader
+from base.loader_stream import LoaderStream
 from base.samples import SampleError, Samples
 
 
@@ -45,13 +45,13 @@ def count_labels(loader: BaseDataLoader) -> list[int]:
         WorkerError: If a process that loads has ended.
     """
     counts = _PictureCounts(loader.samples, loader.batches.indices.tolist())
-    found: Iterable[np.ndarray | SampleError] = DataLoader(
+    found: DataLoader[np.ndarray | SampleError] = DataLoader(
         counts, batch_size=None, num_workers=loader.num_workers, collate_fn=_as_it_is
     )
     total = np.zeros(len(loader.source.classes), dtype=np.int64)
-    stream = iter(found)
+    stream = LoaderStream(found)
     for _ in tqdm(range(len(counts)), desc="class weights", leave=False, disable=None):
-        picture = next_of(stream, loader.num_workers)
+        picture = next(stream)
         if not isinstance(picture, SampleError):
             total += picture
         elif not loader.skips:

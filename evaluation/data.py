@@ -14,6 +14,7 @@ from rehearsal import describe_pictures
 from restore import Meta
 from utils.config import Config, check_config
 from utils.config_file import ConfigError, apply_overrides, parse_config, suggest
+from utils.distributed import rank, world_size
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,16 @@ class Data:
     lenient: bool
 
 
-def open_data(tree: Mapping[str, Any], source: str, split: str) -> Data:
-    """The loader of a split.
+def open_data(
+    tree: Mapping[str, Any], source: str, split: str, *, one_by_one: bool = False
+) -> Data:
+    """The loader of a split, or of this process's share of it.
 
     Args:
         tree: A config.
         source: Its file, for messages.
         split: One of `SPLITS`.
+        one_by_one: In batches of one picture, whatever the config says.
 
     Raises:
         ConfigError: If the config has no such split, or it cannot be found or used.
@@ -59,7 +63,9 @@ def open_data(tree: Mapping[str, Any], source: str, split: str) -> Data:
     config = check_section(tree, section, source)
     for warning in config.warnings:
         logger.warning(warning)
-    loader, lenient = build_whole_loader(config, section, split=split, held_out=held_out)
+    loader, lenient = build_whole_loader(
+        config, section, split=split, held_out=held_out, one_by_one=one_by_one
+    )
     component = getattr(config, section)
     return Data(loader, component.type, section, split, config.ignore_index, lenient)
 
@@ -143,9 +149,11 @@ def check_section(tree: Mapping[str, Any], section: str, source: str) -> Config:
 
 
 def build_whole_loader(
-    config: Config, section: str, *, split: str, held_out: bool
+    config: Config, section: str, *, split: str, held_out: bool, one_by_one: bool
 ) -> tuple[BaseDataLoader, bool]:
     """Every picture of a split as it is on disk, and whether `on_bad_sample` is `"skip"`.
+
+    Several processes share the batches that one would have.
 
     Raises:
         ConfigError: If the dataset cannot be found or used.
@@ -169,7 +177,7 @@ def build_whole_loader(
         # What is read once need not be kept in memory.
         cache=None if options.cache == "ram" else options.cache,
         # Of the training it is a number of crops.
-        batch_size=1 if split == "train" else options.batch_size,
+        batch_size=1 if one_by_one or split == "train" else options.batch_size,
     )
     loader = BaseDataLoader(
         source.dataset,
@@ -178,6 +186,8 @@ def build_whole_loader(
         seed=config.seed,
         ignore_index=config.ignore_index,
         held_out=held_out,
+        rank=rank(),
+        world_size=world_size(),
     )
     if held_out:  # a loader of what is held back leaves it to that of the rest to say this
         for note in (*source.dataset.problems, *source.dataset.notes):

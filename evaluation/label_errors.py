@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import cv2
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from evaluation.result import LabelIssue
+from utils.distributed import add_up, data_from_all
 
 KEPT = 4096  # regions: many times what anybody looks at, a few megabytes
 
@@ -111,7 +113,10 @@ class LabelErrors:
         Raises:
             ValueError: If the shapes do not belong together, or a label is no class.
         """
-        planes = self.planes(probabilities, labels, ids)
+        self.update_planes(index, name, self.planes(probabilities, labels, ids))
+
+    def update_planes(self, index: int, name: str, planes: Planes) -> None:
+        """As `update`, of a picture's `planes()`."""
         cells = (planes.given + 1).ravel()  # cell 0 takes the ignored pixels
         sums = np.bincount(cells, planes.p_given.ravel(), self.num_classes + 1)[1:]
         self._sums += np.floor(sums / _UNIT).astype(np.int64)
@@ -132,6 +137,17 @@ class LabelErrors:
         issues = (c.issue for c in sure)
         scored = [i._replace(score=i.score * knowledge[i.given].item()) for i in issues]
         return sorted(scored, key=lambda issue: (-issue.score, issue))[:limit]
+
+    def exchange(self) -> None:
+        """Take over what the other processes have seen: every one knows of all pictures then."""
+        add_up(torch.from_numpy(self._sums))
+        add_up(torch.from_numpy(self._counts))
+        found = itertools.chain.from_iterable(data_from_all(self._candidates))
+        candidates = [
+            _Candidate(score, LabelIssue(*issue)._replace(box=tuple(issue[-1])), p_suggested)
+            for score, issue, p_suggested in found
+        ]
+        self._candidates = sorted(candidates)[: self.kept]
 
     @torch.no_grad()
     def planes(self, probabilities: Tensor, labels: Tensor, ids: Tensor | None = None) -> Planes:

@@ -8,6 +8,7 @@ from evaluation.scores import Results
 from evaluation.subject import Subject
 from evaluation.table import OVERALL
 from rehearsal import ignored_class
+from utils.predictor import IN_TILES
 from utils.threshold import digest_of
 
 FEW = 10  # pictures
@@ -39,6 +40,11 @@ def _other_mode(subject: Subject) -> Iterator[str]:
     mode = subject.predictor.mode
     if mode != "whole":
         yield f"Predicted in mode {mode}; the figures of the training are of mode whole."
+    if IN_TILES in subject.predictor.notes:
+        yield (
+            "Memory was too small for some pictures as a whole. They were predicted in overlapping "
+            f"tiles, so their figures are not quite those of mode {mode}."
+        )
     searched = subject.searched.get("mode", mode)
     if searched != mode:
         yield (

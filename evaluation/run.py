@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import logging
 import platform
 import time
@@ -21,7 +22,9 @@ from evaluation.result import Evaluation, Look, Skipped
 from evaluation.scores import Scores
 from evaluation.subject import Subject
 from utils.decision import decide
-from utils.predictor import Predictor, check_finite
+from utils.distributed import data_from_all, is_main, world_size
+from utils.out_of_memory import in_either_memory, is_out_of_memory
+from utils.predictor import Predictor, check_finite, no_room
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +47,14 @@ class Prediction:
 
 
 def evaluate(subject: Subject, command: str = "") -> Evaluation:
-    """Score a model on every picture of its split.
+    """Score a model on every picture of its split; several processes share the pictures.
 
     Args:
         subject: The model and the pictures.
         command: What was typed.
+
+    Returns:
+        The same on every process.
 
     Raises:
         ValueError: If no picture could be scored, or none has a pixel that counts.
@@ -58,9 +64,9 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
     scores = Scores(subject.data.loader.source, subject.num_classes, subject.data.ignore_index)
     failed: dict[int, str] = {}
     for prediction in predictions(subject, failed):
-        ids = decide(prediction.logits[None], subject.threshold)[0]
-        probabilities = prediction.logits.softmax(0)
-        scores.update(prediction.index, probabilities, ids.cpu(), prediction.labels)
+        count = functools.partial(_count, scores, subject.threshold, prediction)
+        in_either_memory(count, prediction.logits)
+    scores.exchange()
     results = scores.results()
     samples = subject.data.loader.source.samples
     left_out = sorted({**subject.data.loader.bad, **failed}.items())
@@ -90,37 +96,63 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
     )
 
 
+def _count(scores: Scores, threshold: float | None, prediction: Prediction, logits: Tensor) -> None:
+    """Count a picture; `logits` are the prediction's, in any memory."""
+    ids = decide(logits[None], threshold)[0]
+    scores.update(prediction.index, logits.softmax(0), ids.cpu(), prediction.labels)
+
+
 def look_at(subject: Subject, index: int) -> Look:
     """A picture with its label and what the model says, predicted anew."""
     dataset = subject.data.loader.source
     image, label = subject.data.loader.samples.pair(index)
     logits = subject.predictor.predict_logits(image)
-    ids = decide(logits[None], subject.threshold)[0].cpu().numpy()
-    return Look(dataset.preview(image), label, ids, label.shape[0], label.shape[1])
+    ids = in_either_memory(lambda part: decide(part[None], subject.threshold)[0].cpu(), logits)
+    return Look(dataset.preview(image), label, ids.numpy(), label.shape[0], label.shape[1])
 
 
 def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction]:
-    """The model's logits for every picture, with a bar in the terminal.
+    """The model's logits for every picture of this process, with a bar in the terminal.
 
     Args:
         subject: The model and the pictures.
-        failed: Gets the places of pictures that the model could not take, and why.
+        failed: Gets the places of pictures that the model could not take, and why; at the end those
+            of all processes.
+
+    Raises:
+        DataError: If more than one picture, and more than one in twenty, cannot be read.
     """
     loader = subject.data.loader
     # Not a terminal: no bar, which would fill a log with its copies.
-    with tqdm(total=loader.num_samples, unit="picture", disable=None) as bar:
+    hidden = None if is_main() else True
+    with tqdm(total=loader.num_samples, unit="picture", disable=hidden) as bar:
         for group in loader.epoch(EPOCH):
             assert isinstance(group, list)
             for batch in group:
                 places = batch.indices.tolist()
                 found = logits_of(subject.predictor, batch)
                 for index, logits, labels in zip(places, found, batch.labels, strict=True):
-                    bar.update()
+                    # The others are as far, more or less.
+                    bar.update(min(world_size(), loader.num_samples - bar.n))
                     if isinstance(logits, Tensor):
                         yield Prediction(index, logits, labels)
                     else:
-                        failed[index] = f"{loader.source.samples[index].image}: {logits}"
-                        logger.warning("skipped: %s", failed[index])
+                        reason = f"{loader.source.samples[index].image}: {logits}"
+                        _count_failed(failed, index, reason)
+    notes = subject.predictor.notes
+    own = [list(loader.bad.items()), list(failed.items()), notes]
+    for bad, others, noted in data_from_all(own):
+        loader.count_bad(bad)
+        for text in noted:
+            subject.predictor.note(text)
+        for index, reason in others:
+            _count_failed(failed, index, reason)
+
+
+def _count_failed(failed: dict[int, str], index: int, reason: str) -> None:
+    if index not in failed:
+        failed[index] = reason
+        logger.warning("skipped: %s", reason)
 
 
 def logits_of(predictor: Predictor, batch: Batch) -> Iterator[Tensor | str]:
@@ -136,10 +168,11 @@ def logits_of(predictor: Predictor, batch: Batch) -> Iterator[Tensor | str]:
         try:
             one = predictor.predict_logits(image.numpy()) if together is None else together[place]
             check_finite(one)
-        except torch.OutOfMemoryError:
-            yield f"does not fit into the memory of {predictor.device}; try --mode sliding"
-        except (ValueError, RuntimeError) as error:
-            yield str(error).strip().partition("\n")[0] or type(error).__name__
+        except (ValueError, RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                yield no_room(predictor.device)
+            else:
+                yield str(error).strip().partition("\n")[0] or type(error).__name__
         else:
             yield one
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from evaluation.result import CalibrationBin, ImageScore, LabelIssue
 from utils.bootstrap import bootstrap_intervals
 from utils.boundary import BoundaryMetrics
 from utils.calibration import CalibrationMetrics
+from utils.distributed import add_up, rows_from_all, world_size
 from utils.image_scores import class_counts, image_mean_ious, mean_image_iou
 from utils.metrics import SegmentationMetrics, figures_of
 
@@ -49,8 +51,7 @@ class Scores:
         self._counts: dict[int, np.ndarray] = {}
         self._sizes: dict[int, tuple[int, int]] = {}
         self._boundary = BoundaryMetrics(num_classes, ignore_index)
-        # By device: large logits lie in the machine's memory, others where the model is.
-        self._calibration: dict[str, CalibrationMetrics] = {}
+        self._calibration = CalibrationMetrics(ignore_index=ignore_index)
         self._errors = LabelErrors(num_classes, ignore_index)
 
     def update(self, index: int, probabilities: Tensor, ids: Tensor, labels: Tensor) -> None:
@@ -62,6 +63,14 @@ class Scores:
             ids: (H, W), the predicted classes, on the CPU.
             labels: (H, W) integers in 0..K-1, or the ignored one, on the CPU.
         """
+        # All that the device does comes first: where its memory runs out, nothing is counted yet.
+        device = probabilities.device
+        planes = self._errors.planes(probabilities, labels, ids)
+        calibration = CalibrationMetrics(ignore_index=self.ignore_index, device=device)
+        calibration.update_probabilities(
+            probabilities[None], labels[None].to(device), ids[None].to(device)
+        )
+        self._calibration.merge(calibration)
         self._one.reset()
         self._one.update(ids[None], labels[None])
         confusion = self._one.confusion
@@ -69,18 +78,27 @@ class Scores:
         self._counts[index] = class_counts(confusion)
         self._sizes[index] = (labels.shape[0], labels.shape[1])
         self._boundary.update(ids, labels)
-        self._calibrate(probabilities, ids, labels)
-        self._errors.update(index, self.dataset.samples[index].name, probabilities, labels, ids)
+        self._errors.update_planes(index, self.dataset.samples[index].name, planes)
 
-    def _calibrate(self, probabilities: Tensor, ids: Tensor, labels: Tensor) -> None:
-        device = probabilities.device
-        if device.type not in self._calibration:
-            self._calibration[device.type] = CalibrationMetrics(
-                ignore_index=self.ignore_index, device=device
-            )
-        self._calibration[device.type].update_probabilities(
-            probabilities[None], labels[None].to(device), ids[None].to(device)
-        )
+    def exchange(self) -> None:
+        """Take over what the other processes have counted: every one has all of it then.
+
+        All of it is integers, so that the figures do not depend on who counted what.
+        """
+        if world_size() == 1:
+            return
+        for counts in (self._confusion, self._boundary.counts, self._calibration.counts):
+            add_up(counts)
+        shape = (3, len(self._confusion))
+        rows = [
+            np.concatenate([[index, *self._sizes[index]], counts.ravel()])
+            for index, counts in self._counts.items()
+        ]
+        table = torch.from_numpy(np.array(rows, np.int64).reshape(len(rows), 3 + math.prod(shape)))
+        for index, height, width, *numbers in rows_from_all(table).tolist():
+            self._sizes[index] = (height, width)
+            self._counts[index] = np.array(numbers, np.int64).reshape(shape)
+        self._errors.exchange()
 
     def results(self) -> Results:
         """Every figure of what was counted.
@@ -97,10 +115,7 @@ class Scores:
             )
         places = sorted(self._counts)  # the same figures for any size of batches
         counts = np.stack([self._counts[index] for index in places])
-        calibrated = CalibrationMetrics(ignore_index=self.ignore_index)
-        for part in self._calibration.values():
-            calibrated.merge(part)
-        calibration = calibrated.compute()
+        calibration = self._calibration.compute()
         boundary = self._boundary.compute()
         figures = {
             **figures_of(self._confusion),

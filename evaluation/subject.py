@@ -82,7 +82,8 @@ def open_subject(
     checkpoint = load_checkpoint(path)
     check_content(checkpoint, path)
     tree, source = read_tree(checkpoint, path, config_path, overrides)
-    data = open_data(tree, source, split)
+    # Only mode whole predicts pictures together; the others are shared out more evenly one by one.
+    data = open_data(tree, source, split, one_by_one=mode != "whole")
     model, meta = restore_from(checkpoint, path, device, config_path)
     check_dataset(meta, data.loader.source, path, data.section)
     return Subject(

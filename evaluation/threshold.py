@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from evaluation.run import predictions
 from evaluation.scores import NO_PICTURE
 from evaluation.subject import Subject
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.decision import probability_of_second
+from utils.distributed import add_up, found_by_main
+from utils.out_of_memory import in_either_memory
 from utils.threshold import BestThreshold, Figure, ThresholdSearch, search_record
 
 
@@ -37,17 +41,19 @@ def check_searchable(subject: Subject) -> None:
 def find_threshold(subject: Subject, figure: Figure) -> BestThreshold:
     """The threshold that is best for a figure over every picture of the split.
 
+    Several processes share the pictures; all find the same.
+
     Raises:
         ValueError: If no picture can be used, or the labels have one class only.
         DataError: If more than one picture, and more than one in twenty, cannot be read.
     """
     search = ThresholdSearch(subject.data.ignore_index)
-    found = False
     for prediction in predictions(subject, {}):
-        found = True
-        probability = probability_of_second(prediction.logits[None])
-        search.update(probability.cpu(), prediction.labels[None])
-    if not found:
+        probability = in_either_memory(
+            lambda logits: probability_of_second(logits[None]).cpu(), prediction.logits
+        )
+        search.update(probability, prediction.labels[None])
+    if not add_up(search.counts).any():  # not even an ignored pixel
         raise ValueError(f"--find-threshold: {NO_PICTURE}")
     labelled = search.labelled()
     if not all(labelled):
@@ -63,13 +69,11 @@ def keep_threshold(subject: Subject, figure: Figure, best: BestThreshold) -> Sub
     """Write a threshold into the checkpoint; nothing else in it changes.
 
     Returns:
-        The subject with this threshold.
+        The subject with this threshold, on every process; the main one writes.
 
     Raises:
         ValueError: If the file cannot be written; it is as it was then.
     """
-    target = Path(subject.checkpoint).resolve()  # a link stays one
-    checkpoint = load_checkpoint(target)
     record = search_record(
         best,
         figure,
@@ -78,13 +82,16 @@ def keep_threshold(subject: Subject, figure: Figure, best: BestThreshold) -> Sub
         split=subject.data.split,
         mode=subject.predictor.mode,
     )
-    checkpoint["meta"] = {
-        **checkpoint["meta"],
-        "threshold": best.threshold,
-        "threshold_search": record,
-    }
+    found = {"threshold": best.threshold, "threshold_search": record}
+    found_by_main(lambda: _write_meta(Path(subject.checkpoint), found), ValueError)
+    return dataclasses.replace(subject, threshold=best.threshold, searched=record)
+
+
+def _write_meta(path: Path, found: Mapping[str, Any]) -> None:
+    target = path.resolve()  # a link stays one
+    checkpoint = load_checkpoint(target)
+    checkpoint["meta"] = {**checkpoint["meta"], **found}
     try:
         save_checkpoint(checkpoint, target)
     except OSError as error:
         raise ValueError(f"{target}: cannot be written ({error.strerror})") from None
-    return dataclasses.replace(subject, threshold=best.threshold, searched=record)

@@ -8,7 +8,7 @@ import torch
 
 import check
 import train
-from audit.step import MAX_SECONDS, _PeakMemory, out_of_memory
+from audit.step import MAX_SECONDS, _PeakMemory
 from tests import audit_sets
 from utils.config_file import parse_config
 
@@ -72,8 +72,6 @@ def test_feature_want_of_memory_is_a_finding(tmp_path, tree, monkeypatch):
     step, (finding,) = take_step(tmp_path, tree)
     assert step is None and finding.kind == "memory"
     assert "smaller batch_size" in finding.fix
-    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."))
-    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_feature_the_peak_of_memory_is_seen():

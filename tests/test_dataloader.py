@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from base.base_dataloader import BaseDataLoader, LoaderOptions, WorkerError, share_of
+from base.base_dataloader import BaseDataLoader, LoaderOptions, share_of
 from base.base_dataset import BaseDataset, DataError, Sample
 from base.batches import EpochBatches
+from base.loader_stream import WorkerError
 from dataloaders import Folder, Shapes
 from utils.augmentation import Augmentation
 
@@ -118,7 +119,7 @@ def test_feature_epochs_that_follow_without_a_gap_are_the_same(workers):
 def test_feature_the_next_epoch_is_prepared_during_the_last_step_of_this_one():
     through = loader(num_epochs=2, num_workers=1)
     list(through.epoch(1))
-    iterator = through._stream
+    iterator = through._stream._items
     assert iterator is not None
     assert iterator._tasks_outstanding > 0
     list(through.epoch(2))
@@ -129,7 +130,7 @@ def test_feature_the_next_epoch_is_prepared_during_the_last_step_of_this_one():
 def test_feature_the_first_epoch_can_be_prepared():
     batches = loader(shuffle=True, num_workers=1)
     batches.prepare(2)
-    iterator = batches._stream
+    iterator = batches._stream._items
     assert iterator._tasks_outstanding > 0
     assert contents(batches.epoch(2)) == contents(loader(shuffle=True).epoch(2))
     batches.prepare(1)
@@ -277,7 +278,7 @@ def test_exception_a_process_that_is_killed():
             return super().load(index)
 
     batches = loader(Deadly(num_images=40, image_size=64), num_workers=1)
-    with pytest.raises(WorkerError, match="that loads pictures has ended, .* fewer num_w"):
+    with pytest.raises(WorkerError, match="that loads pictures was killed, .* fewer num_w"):
         list(batches.epoch(1))
 
 
@@ -338,6 +339,30 @@ def test_feature_whole_step_is_divided_over_processes():
     assert sorted(key for batch in alone for key in batch) == [(0, i) for i in range(11)]
     assert ranks(2) == alone
     assert ranks(4) == alone
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_feature_processes_share_whole_batches_where_nothing_is_trained(world_size):
+    """Each batch is one that a single process has, and every one stands somewhere once."""
+
+    def batches(rank, world_size):
+        made = BaseDataLoader(
+            Shapes(num_images=10, image_size=48),
+            Augmentation(),
+            LoaderOptions(batch_size=3, num_workers=0),
+            seed=0,
+            ignore_index=255,
+            rank=rank,
+            world_size=world_size,
+        )
+        groups = list(made.epoch(0))
+        return len(groups), [tuple(batch.indices.tolist()) for group in groups for batch in group]
+
+    _, alone = batches(0, 1)
+    assert [len(batch) for batch in alone] == [3, 3, 3, 1]
+    shares = [batches(rank, world_size) for rank in range(world_size)]
+    assert sorted(batch for _, share in shares for batch in share) == alone
+    assert len({steps for steps, _ in shares}) == 1
 
 
 def test_exception_batch_that_cannot_be_divided():

@@ -1,7 +1,11 @@
 """Several processes against one: sums, losses and their gradients."""
 
+import datetime
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
+import torch.distributed as dist
 
 from tests.loss_cases import CLASS_WEIGHTS, OTHER_VALUES, case, make
 from tests.processes import on_processes
@@ -10,12 +14,17 @@ from utils.distributed import (
     add_up,
     batch_rows,
     batch_sum,
+    data_from_all,
+    found_by_main,
+    from_all,
     from_main,
     is_main,
     rank,
+    rows_from_all,
     whole_batch,
     world_size,
 )
+from utils.meeting import fresh_place
 
 # Five pictures on two or three processes; on four, one of which has none where the batch is three.
 BATCHES = [(2, 5), (3, 5), (4, 3)]
@@ -107,6 +116,47 @@ def test_feature_sums_rows_and_texts(tmp_path):
     assert [tensor.tolist() for tensor in second["alone"]] == [[4, 4], [[2, 2], [2, 2]]]
 
 
+class Mistake(ValueError):
+    pass
+
+
+def tell():
+    """Text and plain data, with what is hard to carry: nothing, many bytes, no text, every bit."""
+    numbers = rows_from_all(torch.full((rank(), 2), 2**53 + rank()))
+
+    def look():
+        assert is_main()
+        return [1, {"a": None}]
+
+    def fail():
+        raise Mistake("not there")
+
+    try:
+        found_by_main(fail, Mistake)
+        fault = None
+    except Mistake as error:
+        fault = str(error)
+    return {
+        "texts": from_all(f"grüße\udcff {rank()}" * rank()),
+        "nothing": from_all(""),
+        "data": data_from_all({"third": 1 / 3 + rank(), "rest": [None, "a\udcff", (rank(),)]}),
+        "rows": numbers,
+        "found": found_by_main(look, Mistake),
+        "fault": fault,
+    }
+
+
+def test_feature_texts_and_data_of_all(tmp_path):
+    for found in on_processes(3, tell, folder=tmp_path):
+        assert found["texts"] == ["", "grüße\udcff 1", "grüße\udcff 2grüße\udcff 2"]
+        assert found["nothing"] == ["", "", ""]
+        assert found["data"] == [
+            {"third": 1 / 3 + number, "rest": [None, "a\udcff", [number]]} for number in range(3)
+        ]
+        assert found["rows"].tolist() == [[2**53 + 1] * 2, *[[2**53 + 2] * 2] * 2]
+        assert (found["found"], found["fault"]) == ([1, {"a": None}], "not there")
+
+
 def test_feature_one_process_needs_no_others():
     tensor = torch.ones(2, 3)
     with whole_batch():
@@ -114,4 +164,35 @@ def test_feature_one_process_needs_no_others():
         assert batch_rows(tensor) is tensor
     assert add_up(tensor) is tensor
     assert from_main("a") == "a"
+    assert (from_all("a"), data_from_all([1])) == (["a"], [[1]])
+    assert rows_from_all(tensor) is tensor
+    assert found_by_main(lambda: 3, ValueError) == 3
     assert (rank(), world_size(), is_main()) == (0, 1, True)
+
+
+def test_feature_processes_that_were_started_again_meet():
+    """In the store are the names of earlier lives; one of them ended before it was answered."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for life in range(3):
+        if life == 1:  # one that ended before it had met anybody
+            store.set("name/1", "forerunner")
+            store.set("name/2", "forerunner")
+        with ThreadPoolExecutor() as pool:
+            clients = [dist.TCPStore("127.0.0.1", store.port, is_master=False) for _ in range(3)]
+            found = [
+                pool.submit(fresh_place, client, rank, 3, datetime.timedelta(seconds=20))
+                for rank, client in reversed(list(enumerate(clients)))
+            ]
+            met = [place.result() for place in found]
+        for number, place in enumerate(met):
+            assert not place.check([f"word {number}"])
+            place.set(f"word {number}", str(life))
+        for place in met:
+            assert [place.get(f"word {number}") for number in range(3)] == [str(life).encode()] * 3
+
+
+def test_exception_one_does_not_come():
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store.set("name/1", "forerunner")
+    with pytest.raises(RuntimeError, match=r"have not come: \[1\]"):
+        fresh_place(store, 0, 2, datetime.timedelta(seconds=0.2))

@@ -22,7 +22,8 @@ import evaluation.run
 import inference
 import models
 import train
-from base.base_dataloader import BaseDataLoader, WorkerError
+from base.base_dataloader import BaseDataLoader
+from base.loader_stream import WorkerError
 from dataloaders import CamVid, Shapes
 from evaluation.data import SPLITS
 from evaluation.table import headline, text_of
@@ -30,9 +31,10 @@ from parts import describe_dataset
 from restore import restore
 from tests.conftest import ROOT
 from utils import predictor
+from utils.calibration import CalibrationMetrics
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.decision import decide
-from utils.predictor import Predictor
+from utils.predictor import IN_TILES, SLOWER, Predictor
 from utils.threshold import Figure
 
 CLASSES = list(Shapes.classes)
@@ -374,6 +376,69 @@ def test_feature_a_batch_that_fails_is_tried_picture_by_picture(model, monkeypat
     monkeypatch.setattr(Predictor, "predict_logits", no_room)
     message = refused(capsys, model)
     assert message == "no picture could be scored; each is named above with the reason"
+
+
+def test_feature_a_batch_that_does_not_fit_is_halved(model, monkeypatch, capsys):
+    _, expected = run(model)
+    whole = models.UNet.forward
+
+    def forward(self, images):
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return whole(self, images)
+
+    monkeypatch.setattr(models.UNet, "forward", forward)
+    capsys.readouterr()
+    code, report = run(model)
+    assert (code, report["skipped"], report["notes"]) == (0, [], expected["notes"])
+    # Torch rounds otherwise in other batches: a pixel on the edge may fall to either side.
+    assert np.abs(np.array(report["confusion"]) - expected["confusion"]).max() <= 2
+    assert report["figures"]["ECE"] == pytest.approx(expected["figures"]["ECE"], abs=1e-4)
+    assert capsys.readouterr().err == f"warning: {SLOWER}\n"
+
+
+def test_feature_pictures_in_tiles_are_noted(model, tmp_path, monkeypatch, capsys):
+    whole = models.UNet.forward
+
+    def forward(self, images):
+        if images[0, 0].numel() > 40 * 40:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
+        return whole(self, images)
+
+    monkeypatch.setattr(models.UNet, "forward", forward)
+    monkeypatch.setattr(predictor, "_SMALLEST_TILE", 32)
+    code, report = run(model)
+    out, err = capsys.readouterr()
+    assert (code, report["skipped"]) == (0, [])
+    (note,) = [note for note in report["notes"] if "tiles" in note]
+    assert note == (
+        "Memory was too small for some pictures as a whole. They were predicted in overlapping "
+        "tiles, so their figures are not quite those of mode whole."
+    )
+    assert note in " ".join(out.split())
+    assert err == f"warning: {SLOWER}\nwarning: {IN_TILES}\n"
+
+
+def test_feature_what_scoring_does_not_fit_is_done_in_the_machines_memory(model, monkeypatch):
+    """Stands in for an accelerator without room for probabilities, after the logits."""
+    _, expected = run(model)
+    tries = []
+
+    def in_either_memory(work, tensor):
+        with pytest.raises(torch.OutOfMemoryError), monkeypatch.context() as patch:
+            patch.setattr(CalibrationMetrics, "update_probabilities", no_room)
+            work(tensor)
+        tries.append(tensor)
+        return work(tensor)
+
+    def no_room(*_):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(evaluation.run, "in_either_memory", in_either_memory)
+    _, report = run(model)
+    assert len(tries) == 7
+    for name in ("confusion", "figures", "images", "issues", "calibration"):
+        assert report[name] == expected[name], name
 
 
 def test_exception_weights_that_are_broken(model, capsys):

@@ -253,7 +253,31 @@ class TestPictures:
         monkeypatch.setattr(models.UNet, "forward", fail)
         write_picture(folder / "a.png")
         assert run(model_file, "-i", folder) == 1
-        assert "a.png: does not fit into the memory of cpu; try" in capsys.readouterr().err
+        assert "a.png: does not fit into the memory of cpu, not even" in capsys.readouterr().err
+
+    def test_feature_memory_for_less(self, model_file, folder, capsys, monkeypatch):
+        """A picture in tiles, and said once; small ones are predicted as ever."""
+        whole = models.UNet.forward
+
+        def forward(network, images):
+            if images[0, 0].numel() > 150 * 150:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+            return whole(network, images)
+
+        for name, size in (("a", (20, 14)), ("b", (200, 150)), ("c", (190, 160))):
+            write_picture(folder / f"{name}.png", size)
+        assert run(model_file, "-i", folder, "-o", "plain") == 0
+        capsys.readouterr()
+        monkeypatch.setattr(models.UNet, "forward", forward)
+        assert run(model_file, "-i", folder) == 0
+        assert Path("outputs/a.png").read_bytes() == Path("plain/a.png").read_bytes()
+        for name in "bc":
+            one, other = (np.array(Image.open(f"{at}/{name}.png")) for at in ("outputs", "plain"))
+            assert one.shape == other.shape
+            assert 0.8 < (one == other).mean() < 1
+        out, err = capsys.readouterr()
+        assert out == "3 masks written to outputs\n"
+        assert err == f"warning: {predictor.IN_TILES}\n"
 
 
 class TestExisting:

@@ -6,12 +6,20 @@ import torch
 from torch import nn
 
 import utils.predictor
-from utils.predictor import MODES, SCALES, Predictor, tile_layout
+from utils.out_of_memory import is_out_of_memory
+from utils.predictor import IN_TILES, MODES, SCALES, SLOWER, Predictor, tile_layout
 
 torch.set_num_threads(1)
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 NUM_CLASSES = 4
+ERRORS = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 281474976710656 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+)
 
 
 class Net(nn.Module):
@@ -53,7 +61,7 @@ def normalized(image):
     return ((image / 255 - np.array(MEAN)) / np.array(STD)).transpose(2, 0, 1)[None]
 
 
-def naive_multiscale(model, image, scales, flip=False):
+def naive_multiscale(model, image, scales, flip=False, run=run_numpy):
     """Mean of logits over scales with SciPy's zoom, pixel arithmetic spelled out.
 
     `mode="nearest"`: for some sizes rounding puts SciPy's last coordinate just outside the picture,
@@ -64,16 +72,16 @@ def naive_multiscale(model, image, scales, flip=False):
     total = np.zeros((NUM_CLASSES, height, width))
     for scale in scales:
         scaled = zoom(normalized(image), (1, 1, scale, scale), order=1, mode="nearest")
-        views = [run_numpy(model, scaled)]
+        views = [run(model, scaled)]
         if flip:
-            views.append(run_numpy(model, scaled[..., ::-1])[..., ::-1])
+            views.append(run(model, scaled[..., ::-1])[..., ::-1])
         for logits in views:
             back = [n / m for n, m in zip((height, width), logits.shape[2:], strict=True)]
             total += zoom(logits[0], (1, *back), order=1, mode="nearest") / len(views)
     return total / len(scales)
 
 
-def naive_sliding(model, image, steps=None):
+def naive_sliding(model, image, steps=None, run=run_numpy):
     """Tiles in a double loop; one step for both axes, unless `steps` names one for each."""
     images = normalized(image)
     height, width = image.shape[:2]
@@ -89,7 +97,7 @@ def naive_sliding(model, image, steps=None):
                 continue
             tile = np.zeros((1, 3, tile_h, tile_w))
             tile[:, :, :h, :w] = cut
-            logits = run_numpy(model, tile) + run_numpy(model, tile[..., ::-1])[..., ::-1]
+            logits = run(model, tile) + run(model, tile[..., ::-1])[..., ::-1]
             total[:, y : y + h, x : x + w] += logits[0, :, :h, :w] / 2
             counts[y : y + h, x : x + w] += 1
     return total, counts
@@ -257,6 +265,193 @@ class TestException:
         model.second.bias.data[1] = value
         with pytest.raises(ValueError, match="not finite"):
             predictor(model, "multiscale").predict(picture(5, 5))
+
+
+class Tight(Net):
+    """Has room for so many views, and so many pixels of one, at once; says so like torch does.
+
+    The views go through it one by one: torch rounds otherwise in other batches.
+    """
+
+    def __init__(self, views=99, pixels=10**9, error=ERRORS[0]):
+        super().__init__()
+        self.views, self.pixels, self.error = views, pixels, error
+        self.passes, self.failures = [], 0
+
+    def forward(self, images):
+        count, _, height, width = images.shape
+        if count > self.views or height * width > self.pixels:
+            self.failures += 1
+            raise self.error
+        self.passes.append(count)
+        return torch.cat([super(Tight, self).forward(image) for image in images.split(1)])
+
+
+def naive_in_tiles(model, images):
+    """Pictures (1, 3, H, W) of more pixels than fit in overlapping tiles, and these in smaller."""
+    height, width = images.shape[2:]
+    if height * width <= model.pixels:
+        return run_numpy(model, images)[0]
+    tile_h, tile_w = (max(int(side // 2.5), min(side, 128)) for side in (height, width))
+    total = np.zeros((NUM_CLASSES, height, width))
+    counts = np.zeros((height, width))
+    step_y = ceil(tile_h * (1 - 1 / 3))
+    step_x = step_y if step_y <= tile_w else ceil(tile_w * (1 - 1 / 3))
+    for y in range(0, ceil(max(height - tile_h, 0) / step_y) * step_y + 1, step_y):
+        for x in range(0, ceil(max(width - tile_w, 0) / step_x) * step_x + 1, step_x):
+            cut = images[:, :, y : y + tile_h, x : x + tile_w]
+            h, w = cut.shape[2:]
+            tile = np.zeros((1, 3, tile_h, tile_w))
+            tile[:, :, :h, :w] = cut
+            total[:, y : y + h, x : x + w] += naive_in_tiles(model, tile)[:, :h, :w]
+            counts[y : y + h, x : x + w] += 1
+    return total / counts
+
+
+class TestMemory:
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("error", ERRORS, ids=["accelerator", "processor"])
+    def test_feature_fewer_views_give_the_same(self, mode, error, caplog):
+        """Picture and mirrored picture one after the other."""
+        images = [picture(41, 60), picture(50, 33)]
+        plain = predictor(Tight().eval(), mode, flip=True)
+        tight = Tight(views=1, error=error).eval()
+        made = predictor(tight, mode, flip=True)
+        for image in images:
+            assert torch.equal(made.predict_logits(image), plain.predict_logits(image))
+        assert set(tight.passes) == {1}
+        assert made.notes == [SLOWER] == [record.message for record in caplog.records]
+
+    @pytest.mark.parametrize("error", ERRORS, ids=["accelerator", "processor"])
+    def test_feature_fewer_pictures_give_the_same(self, error, caplog):
+        model = Tight().eval()
+        images = torch.from_numpy(np.stack([picture(20, 31, seed) for seed in range(7)]))
+        expected = predictor(model, "whole").predict_batch(images)
+        tight = Tight(views=2, error=error).eval()
+        made = predictor(tight, "whole")
+        assert torch.equal(made.predict_batch(images), expected)
+        # 7 and 3 did not fit; the one that fits is remembered.
+        assert (tight.failures, tight.passes) == (2, [1] * 7)
+        assert torch.equal(made.predict_batch(images), expected)
+        assert tight.failures == 2
+        # As many pixels as then go at once of smaller pictures.
+        half = predictor(model, "whole").predict_batch(images[:, :10])
+        tight.passes.clear()
+        assert torch.equal(made.predict_batch(images[:, :10]), half)
+        assert tight.passes == [2, 2, 2, 1]
+        assert [record.message for record in caplog.records] == [SLOWER]
+
+    @pytest.mark.parametrize("size", [(300, 260), (420, 150), (129, 500)])
+    @pytest.mark.parametrize("pixels", [260 * 200, 150 * 140])
+    @pytest.mark.parametrize("error", ERRORS, ids=["accelerator", "processor"])
+    def test_feature_a_picture_that_does_not_fit_is_cut(self, model, size, pixels, error, caplog):
+        image = picture(*size)
+        tight = Tight(pixels=pixels, error=error).eval()
+        made = predictor(tight, "whole")
+        logits = made.predict_logits(image)
+        np.testing.assert_allclose(
+            logits, naive_in_tiles(tight, normalized(image)), rtol=1e-3, atol=1e-4
+        )
+        failures = tight.failures
+        assert failures and torch.equal(made.predict_logits(image), logits)
+        assert tight.failures == failures  # it is remembered
+        assert made.notes == [IN_TILES] == [record.message for record in caplog.records]
+        # A picture that fits is predicted as before.
+        small = picture(100, 120)
+        expected = predictor(model, "whole").predict_logits(small)
+        assert torch.equal(made.predict_logits(small), expected)
+
+    @pytest.mark.parametrize("mode", ["sliding", "multiscale"])
+    def test_feature_views_that_do_not_fit_are_cut(self, mode):
+        """Some of the scales, or all of the tiles; mirrored ones alike."""
+        image = picture(360, 350)
+        tight = Tight(pixels=135 * 131).eval()
+        made = predictor(tight, mode, flip=True)
+        logits = made.predict_logits(image)
+        assert IN_TILES in made.notes
+        views = []
+
+        def run(model, images):
+            views.append(images.shape[2:])
+            return naive_in_tiles(tight, images)[None]
+
+        if mode == "sliding":
+            total, counts = naive_sliding(tight, image, run=run)
+            expected = total / counts
+        else:
+            expected = naive_multiscale(tight, image, SCALES, flip=True, run=run)
+        assert any(h * w > tight.pixels for h, w in views)
+        np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_feature_pictures_stay_in_the_machines_memory(self, model, mode, monkeypatch):
+        """An accelerator in name, with room for views and none for pictures of 8 bits."""
+        images = [picture(40, 60), picture(40, 60, seed=1), picture(20, 30)]
+        expected = [predictor(model, mode).predict_logits(image) for image in images]
+        made, real = predictor(model, mode), torch.Tensor.to
+        made.device = torch.device("cuda")
+        tried = []
+
+        def to(tensor, target):
+            if target != made.device:
+                return real(tensor, target)
+            if tensor.dtype == torch.uint8:
+                tried.append(tensor[0, ..., 0].numel())
+                raise ERRORS[0]
+            return tensor
+
+        monkeypatch.setattr(torch.Tensor, "to", to)
+        for image, logits in zip(images, expected, strict=True):
+            assert torch.equal(made.predict_logits(image), logits)
+        assert tried == [40 * 60, 20 * 30]  # one of that size is not tried again
+        assert made.notes == [SLOWER]
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_feature_what_was_learnt_in_vain_is_forgotten(self, mode):
+        """Others had the memory, and then give it back."""
+        image = picture(200, 180)
+        tight = Tight(pixels=0).eval()
+        made = predictor(tight, mode)
+        with pytest.raises(RuntimeError) as caught:
+            made.predict_logits(image)
+        assert is_out_of_memory(caught.value)
+        assert tight.failures < 10
+        tight.pixels = 10**9
+        expected = predictor(Tight().eval(), mode).predict_logits(image)
+        assert torch.equal(made.predict_logits(image), expected)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_exception_other_faults_are_not_hidden(self, mode):
+        tight = Tight(views=0, error=RuntimeError("a fault")).eval()
+        with pytest.raises(RuntimeError, match="a fault"):
+            predictor(tight, mode).predict_logits(picture(200, 180))
+        assert tight.failures == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("mode", ["sliding", "whole"])
+def test_feature_real_memory_of_a_gpu(model, mode):
+    """40 MiB: too little for the picture and its sums (60 MiB), enough for a tile of 2/5."""
+    image = picture(1500, 1500)
+    made = Predictor(Net(), MEAN, STD, "cuda", mode=mode)
+    torch.cuda.empty_cache()
+    room = torch.cuda.memory_reserved() + 40 * 2**20
+    torch.cuda.set_per_process_memory_fraction(
+        room / torch.cuda.get_device_properties(0).total_memory
+    )
+    try:
+        logits = made.predict_logits(image)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert logits.device.type == "cpu"
+    if mode == "sliding":
+        truth = predictor(model, mode).predict_logits(image)
+        np.testing.assert_allclose(logits, truth, rtol=1e-2, atol=1e-2)
+        assert made.notes == [SLOWER]
+    else:
+        assert made.notes == [SLOWER, IN_TILES]
+        assert logits.isfinite().all()
 
 
 @pytest.mark.gpu

@@ -36,13 +36,15 @@ def config(tmp_path, **trainer):
     return tree
 
 
-def under_torchrun(tmp_path, tree, processes, *arguments, timeout=300, **environment):
+def under_torchrun(
+    tmp_path, tree, processes, *arguments, program=ROOT / "train.py", timeout=300, **environment
+):
     """Runs train.py on several processes; returns what subprocess does, and the run folder."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps(tree))
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
-        f"--nproc-per-node={processes}", str(ROOT / "train.py"), "--config", str(path),
+        f"--nproc-per-node={processes}", str(program), "--config", str(path),
         "--device", "cpu", *arguments,
     ]  # fmt: skip
     done = subprocess.run(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
-import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -52,16 +53,23 @@ def save_checkpoint(
         path: The file to write or replace.
         copies: Names in the same folder under which it is kept, too, without a second writing where
             the file system can do that.
-        previous: Name in the same folder that the file under `path` gets before it is replaced. If
-            the program dies just then, there is nothing under `path` and a whole file under this.
+        previous: Name in the same folder under which the file is kept that `path` replaces.
+
+    Raises:
+        OSError: If it cannot be written; what was there is as it was.
     """
     path = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
     try:
-        torch.save(checkpoint, temporary)
-        with open(temporary, "r+b") as file:
-            comment = _MARK + _digest(file.read()).encode()
+        with os.fdopen(handle, "wb") as file:
+            writer = _Writer(file)
+            try:
+                torch.save(checkpoint, cast(BinaryIO, writer))
+            except RuntimeError:
+                if writer.error is None:
+                    raise
+                raise writer.error from None  # for which torch has words of its own
+            comment = _MARK + writer.digest.hexdigest().encode()
             file.seek(-2, os.SEEK_END)
             file.write(len(comment).to_bytes(2, "little") + comment)
             file.flush()
@@ -71,12 +79,78 @@ def save_checkpoint(
         for name in copies:
             _copy(temporary, path.with_name(name))
         if previous is not None and path.exists():
-            os.replace(path, path.with_name(previous))
+            _copy(str(path), path.with_name(previous))
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+class _Writer:
+    """A file for `torch.save()`: takes the digest on the way, and remembers why a write failed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.digest.update(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def bytes_of(checkpoint: Any) -> int:
+    """How many bytes the tensors of a checkpoint take, which is nearly what its file takes."""
+    if isinstance(checkpoint, Tensor):
+        return checkpoint.nbytes
+    if isinstance(checkpoint, Mapping):
+        return sum(map(bytes_of, checkpoint.values()))
+    return sum(map(bytes_of, checkpoint)) if isinstance(checkpoint, (list, tuple)) else 0
+
+
+def why_unwritten(path: Path, error: OSError, size: int) -> str:
+    """What to tell a user for whom a file could not be written.
+
+    Args:
+        path: The file.
+        error: What the system said.
+        size: How many bytes it takes.
+    """
+    reason = error.strerror or str(error)
+    if not path.parent.exists():
+        reason = "its folder is gone"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(path.parent).free
+        reason += f"; it takes {size} bytes, and {free} are free"
+    kept = f"; the {path.name} before it is whole" if path.exists() else ""
+    return f"{path} cannot be written: {reason}{kept}"
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Look whether a disk has room for a first checkpoint.
+
+    Args:
+        folder: Where it will be; need not be there yet.
+        size: How many bytes it takes at least.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise ValueError(
+            f"trainer.save_dir: a checkpoint of this model takes {size} bytes at least, and "
+            f"{free} are free in {there}"
+        )
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -229,7 +303,7 @@ def remove_leftovers(folder: Path) -> None:
 def _copy(source: str, target: Path) -> None:
     """The same file under a further name, in place of what is there."""
     # As `mkstemp` does: a name that nobody can guess, and nothing is followed that lies there.
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         try:
             os.link(source, temporary)

@@ -151,6 +151,11 @@ class TrainerSection:
         clip_grad_norm: The largest norm that the gradient of all weights may have in a step.
         ema_decay: Follow the weights with a moving average, as in 0.999; it is what is validated
             and what predictions use.
+        activation_checkpointing: Keep the inputs of the network's blocks only, and work out the
+            rest again in the backward pass: less memory for about a third more time.
+        on_bad_loss: What happens when a loss is not finite: `"raise"` ends the training; `"skip"`
+            leaves the step out; `"rollback"` also goes back to the weights of the last checkpoint,
+            for those that gave such a loss may be past saving. Ten in a row end it in any case.
     """
 
     epochs: PositiveInt
@@ -167,6 +172,8 @@ class TrainerSection:
     accumulation_steps: PositiveInt = 1
     clip_grad_norm: PositiveFloat | None = None
     ema_decay: Fraction | None = None
+    activation_checkpointing: bool = False
+    on_bad_loss: Literal["raise", "skip", "rollback"] = "raise"
 
     legacy_args: typing.ClassVar[dict[str, str]] = {
         "verbosity": "the ancestor never read it",
@@ -185,6 +192,8 @@ class Config:
         parallel: `"DataParallel"` lets one process deal the batch to the GPUs, as the ancestor did.
         use_synch_bn: Normalise over the pictures of all processes, as one process would.
         amp: Mixed precision, see `utils/precision.py`.
+        compile: Let `torch.compile` make a program of the training network; needs a C++ compiler,
+            and a minute or more at the first step of each picture size.
         binary: One output channel for two classes: the second's logit against the first.
         threshold: Of two classes, predict the second where its probability is at least this;
             `"search"` takes what scores best in validation. None: the more probable one.
@@ -205,6 +214,7 @@ class Config:
     seed: Seed = 0
     deterministic: bool = False
     amp: Amp = False
+    compile: bool = False
     binary: bool = False
     threshold: Fraction | Literal["search"] | None = None
     ignore_index: LabelValue = 255

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,23 +18,34 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from utils.launcher import is_launched, launched_rank
+from utils.meeting import fresh_place
 
 # A process that has died is noticed at once; this is for one that has come to a standstill.
 PATIENCE = datetime.timedelta(minutes=30)
+# Until all have come; the first may be minutes ahead where files are far away.
+MEETING_TIME = datetime.timedelta(minutes=10)
+# Where each process works on its share alone, one may be done long before another.
+PATIENCE_FOR_SHARES = datetime.timedelta(days=7)
 
 _whole_batch = False
 
 
-def join_processes(device_type: str) -> None:
+def join_processes(device_type: str, patience: datetime.timedelta = PATIENCE) -> None:
     """Meet the other processes, if there are any; to be called once.
 
     Args:
         device_type: `"cuda"` or `"cpu"`, where the tensors are that will be exchanged.
+        patience: How long to wait for another one that lives.
     """
     if is_launched() and not dist.is_initialized():
         # Tensors on the CPU are exchanged beside those on GPUs: what a file says, for one.
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
+        store, own_rank, size = next(dist.rendezvous("env://", timeout=MEETING_TIME))
+        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+            store = fresh_place(store, own_rank, size, MEETING_TIME)
+        dist.init_process_group(
+            backend, store=store, rank=own_rank, world_size=size, timeout=patience
+        )
 
 
 def leave_processes() -> None:
@@ -63,17 +76,57 @@ def add_up(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def from_all(text: str) -> list[str]:
+    """What each process says, in the order of their numbers."""
+    if world_size() == 1:
+        return [text]
+    words = text.encode(errors="surrogatepass")  # a file's name may be no text
+    data = torch.frombuffer(bytearray(words), dtype=torch.uint8) if words else torch.empty(0).byte()
+    rows, counts = _gather(data)
+    return [part.numpy().tobytes().decode(errors="surrogatepass") for part in rows.split(counts)]
+
+
 def from_main(text: str) -> str:
     """What the main process says; the others' own words do not matter."""
+    return from_all(text if is_main() else "")[0]
+
+
+def data_from_all(data: Any) -> list[Any]:
+    """Plain data of each process, in the order of their numbers; floats keep every bit.
+
+    Args:
+        data: What JSON knows: dicts with text as keys, lists, text, numbers. Tuples become lists.
+    """
+    return [json.loads(text) for text in from_all(json.dumps(data))]
+
+
+def found_by_main(find: Callable[[], Any], fault: type[ValueError]) -> Any:
+    """What the main process finds, on every process; the others do not look themselves.
+
+    Args:
+        find: Returns plain data, as for `data_from_all()`.
+        fault: What it may raise; every process raises it then.
+    """
     if world_size() == 1:
-        return text
-    data = torch.tensor(list(text.encode()), dtype=torch.uint8)
-    size = torch.tensor([len(data)])
-    dist.broadcast(size, 0)
-    if not is_main():
-        data = torch.empty(int(size), dtype=torch.uint8)
-    dist.broadcast(data, 0)
-    return bytes(data.tolist()).decode()
+        return find()
+    answer = {}
+    if is_main():
+        try:
+            answer["found"] = find()
+        except fault as error:
+            answer["fault"] = str(error)
+    answer = json.loads(from_main(json.dumps(answer)))
+    if "fault" in answer:
+        raise fault(answer["fault"])
+    return answer["found"]
+
+
+def rows_from_all(tensor: Tensor) -> Tensor:
+    """The rows (N, ...) of all processes, one process after the other; without gradients.
+
+    The processes may have different numbers of rows.
+    """
+    return _gather(tensor)[0] if world_size() > 1 else tensor
 
 
 def share_buffers(module: nn.Module) -> None:
@@ -144,16 +197,22 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        sizes = torch.zeros(world_size(), dtype=torch.int64, device=tensor.device)
-        sizes[rank()] = len(tensor)
-        counts = add_up(sizes).tolist()
+        rows, counts = _gather(tensor)
         ctx.own = slice(sum(counts[: rank()]), sum(counts[: rank() + 1]))
-        # Zeros for what the others have: a sum is the one exchange that takes any sizes.
-        rows = tensor.new_zeros(sum(counts), *tensor.shape[1:])
-        rows[ctx.own] = tensor
-        whole = rows.to(torch.uint8) if tensor.dtype == torch.bool else rows
-        return add_up(whole).to(tensor.dtype)
+        return rows
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         return gradients[0][ctx.own]
+
+
+def _gather(tensor: Tensor) -> tuple[Tensor, list[int]]:
+    """The rows (N, ...) of all processes in one tensor, and how many each has."""
+    sizes = torch.zeros(world_size(), dtype=torch.int64, device=tensor.device)
+    sizes[rank()] = len(tensor)
+    counts = add_up(sizes).tolist()
+    # Zeros for what the others have: a sum is the one exchange that takes any sizes.
+    rows = tensor.new_zeros(sum(counts), *tensor.shape[1:])
+    rows[sum(counts[: rank()]) : sum(counts[: rank() + 1])] = tensor
+    whole = rows.to(torch.uint8) if tensor.dtype == torch.bool else rows
+    return add_up(whole).to(tensor.dtype), counts

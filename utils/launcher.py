@@ -10,7 +10,9 @@ import time
 import uuid
 from collections.abc import Sequence
 
-SPEAKING_SECONDS = 5
+from utils.signals import EXIT_CODES, SIGNALS
+
+SPEAKING_SECONDS = 15
 
 
 def is_launched() -> bool:
@@ -37,6 +39,17 @@ def let_main_speak() -> None:
         time.sleep(SPEAKING_SECONDS)
 
 
+def refuse_several() -> None:
+    """For a program that has no work to share.
+
+    Raises:
+        ValueError: If it runs as several processes.
+    """
+    if is_launched() and int(os.environ["WORLD_SIZE"]) > 1:
+        let_main_speak()
+        raise ValueError("this program runs in one process; leave out torchrun")
+
+
 def launch(count: int, program: str, words: Sequence[str]) -> int:
     """Run a program as several processes of this machine, with torch's own elastic launcher.
 
@@ -60,6 +73,7 @@ def launch(count: int, program: str, words: Sequence[str]) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
+        signals_to_handle=",".join(signal.Signals(number).name for number in SIGNALS),
     )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     # The processes say themselves what is wrong; the launcher would add a page for each.
@@ -69,8 +83,6 @@ def launch(count: int, program: str, words: Sequence[str]) -> int:
     except ChildFailedError as error:
         code = error.get_first_failure()[1].exitcode
         return code if code >= 0 else 128 - code
-    except SignalException as error:
-        return 128 + error.sigval
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except SignalException as error:  # which it has handed on
+        return EXIT_CODES[error.sigval]
     return 0

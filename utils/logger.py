@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import logging
+import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 
 STEPS = "steps.jsonl"
+TENSORBOARD = "the TensorBoard file"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +95,22 @@ def log_to_console(level: int = logging.INFO) -> None:
     logging.captureWarnings(True)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that says once that it cannot be written, and is no more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        logging.getLogger().removeHandler(self)
+        _warn(Path(self.baseFilename).name, sys.exc_info()[1])
+
+
+def _warn(what: str, error: BaseException | None) -> None:
+    logger.warning("%s cannot be written any further (%s); the training goes on", what, error)
+
+
 class RunLog:
     """What a run writes beside its checkpoints: `log.txt`, `steps.jsonl`, TensorBoard files.
+
+    A file of these that cannot be written is given up with a warning: it must not end a training.
 
     `steps.jsonl` has a line for each step: `{"step": 1, "epoch": 1, "loss": 2.5, "exact":
     "0x1.4000000000000p+1"}`, the last being every bit of the loss, for comparing runs.
@@ -118,13 +137,28 @@ class RunLog:
             return
         if state is not None:
             self._take_back(state)
-        self._handler = logging.FileHandler(folder.path / "log.txt", encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger().addHandler(self._handler)
+        with self._or_give_up("log.txt"):
+            self._handler = _LogFile(folder.path / "log.txt", encoding="utf-8")
+            self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            logging.getLogger().addHandler(self._handler)
+        with self._or_give_up(STEPS):
+            self._steps = (folder.path / STEPS).open("a", encoding="utf-8")
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # half a second to import
 
-            self._writer = SummaryWriter(str(folder.tensorboard))
+            with self._or_give_up(TENSORBOARD):
+                self._writer = SummaryWriter(str(folder.tensorboard))
+
+    @contextlib.contextmanager
+    def _or_give_up(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # TensorBoard's thread hands on whatever it met
+            if what == STEPS:
+                self._steps = None
+            elif what == TENSORBOARD:
+                self._writer = None
+            _warn(what, error)
 
     def state(self) -> dict[str, int]:
         """How many bytes each file has that figures are appended to; after a `flush()`."""
@@ -135,7 +169,7 @@ class RunLog:
             return []
         steps = self._folder.path / STEPS
         events = self._folder.tensorboard.glob("events.out.*")
-        return [*events, *([steps] if steps.exists() else [])]
+        return [path for path in (*events, steps) if path.is_file()]
 
     def _take_back(self, state: Mapping[str, int]) -> None:
         for path in self._files():
@@ -155,23 +189,30 @@ class RunLog:
         traceback: TracebackType | None,
     ) -> None:
         logging.getLogger().removeHandler(self._handler)
-        self._handler.close()
+        with contextlib.suppress(OSError):  # of what it could not write
+            self._handler.close()
         if self._steps is not None:
-            self._steps.close()
+            with self._or_give_up(STEPS):
+                self._steps.close()
         if self._writer is not None:
-            self._writer.close()
+            with self._or_give_up(TENSORBOARD):
+                self._writer.close()
 
     def steps(self, epoch: int, losses: Iterable[tuple[int, float]]) -> None:
         """Note the number and the loss of steps of an epoch."""
-        if self._folder is not None:
-            self._steps = self._steps or (self._folder.path / STEPS).open("a", encoding="utf-8")
+        if self._steps is None:
+            return
+        with self._or_give_up(STEPS):
             for step, loss in losses:
-                entry = {"step": step, "epoch": epoch, "loss": loss, "exact": loss.hex()}
+                number = loss if math.isfinite(loss) else None  # JSON has no others
+                entry = {"step": step, "epoch": epoch, "loss": number, "exact": loss.hex()}
                 self._steps.write(json.dumps(entry) + "\n")
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
         """Add one point to each named curve; None is left out."""
-        if self._writer is not None:
+        if self._writer is None:
+            return
+        with self._or_give_up(TENSORBOARD):
             for tag, value in values.items():
                 if value is not None:
                     self._writer.add_scalar(tag, value, step)
@@ -179,11 +220,14 @@ class RunLog:
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         """Add a picture (H, W, 3) RGB."""
         if self._writer is not None:
-            self._writer.add_image(tag, image, step, dataformats="HWC")
+            with self._or_give_up(TENSORBOARD):
+                self._writer.add_image(tag, image, step, dataformats="HWC")
 
     def flush(self) -> None:
         """Write down what was added; TensorBoard, if it is running, shows it."""
         if self._steps is not None:
-            self._steps.flush()
+            with self._or_give_up(STEPS):
+                self._steps.flush()
         if self._writer is not None:
-            self._writer.flush()
+            with self._or_give_up(TENSORBOARD):
+                self._writer.flush()

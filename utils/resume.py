@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.config_file import name_problem
-
-CHECKPOINTS = ("last.pth", "previous.pth")
+from utils.launcher import launched_rank
 
 
 def named_checkpoint(path: Path) -> Path:
@@ -20,7 +19,7 @@ def named_checkpoint(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    if any((path / name).exists() for name in CHECKPOINTS):
+    if (path / "last.pth").exists():
         return path / "last.pth"
     below = sorted(path.rglob("last.pth"), key=lambda p: p.stat().st_mtime)
     hint = f"; the latest below it is {below[-1].parent}" if below else ""
@@ -35,13 +34,11 @@ def find_latest(tree: dict[str, Any]) -> Path | None:
     if name_problem(name):  # it would be looked for elsewhere
         return None
     runs = Path(str(save_dir), name)
-    found = [path for name in CHECKPOINTS for path in runs.glob(f"*/{name}")]
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else newest.with_name("last.pth")
+    return max(runs.glob("*/last.pth"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def load_last(path: Path) -> dict[str, Any]:
-    """A checkpoint; for a `last.pth` that is damaged or gone the one before, with a warning.
+    """A checkpoint; for a `last.pth` that is damaged the one before it, with a warning.
 
     Raises:
         CheckpointError: If there is none that can be used.
@@ -52,11 +49,10 @@ def load_last(path: Path) -> dict[str, Any]:
         return load_checkpoint(path)
     except CheckpointError as error:
         before = path.with_name("previous.pth")
-        if path.name != "last.pth" or not before.exists():
+        if path.name != "last.pth" or not path.exists() or not before.exists():
             raise
         checkpoint = load_checkpoint(before)
-        # A program that dies between two renamings leaves no last.pth; nothing is wrong then.
-        if path.exists():
+        if not launched_rank():
             print(f"warning: {error}; going on from {before}", file=sys.stderr)
         return checkpoint
 

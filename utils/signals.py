@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -18,6 +20,22 @@ EXIT_CODES = {int(number): 128 + number for number in (signal.SIGTERM, signal.SI
 if hasattr(signal, "SIGUSR1"):
     EXIT_CODES[int(signal.SIGUSR1)] = REQUEUE
 SIGNALS = tuple(EXIT_CODES)
+
+
+@contextlib.contextmanager
+def ends_with_code() -> Iterator[None]:
+    """As long as there is nothing to save: a signal ends the program with its own exit code."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os.write(2, f"\n{signal.Signals(number).name} before training began\n".encode())
+        raise SystemExit(EXIT_CODES[number])
+
+    former = {number: signal.signal(number, end) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 class StopSignals:

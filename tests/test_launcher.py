@@ -1,0 +1,93 @@
+"""Several processes without torchrun, and signals before there is anything to save."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import train
+from tests.test_processes import ROOT, config, steps_of, under_torchrun
+from tests.training_runs import newest, run, small_config
+from utils.checkpoint import load_checkpoint
+from utils.signals import REQUEUE
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {root!r})
+from utils.launcher import launch
+sys.exit(launch(2, {train!r}, sys.argv[1:]))
+"""
+
+
+def launched(tmp_path, tree):
+    """A program that starts train.py as two processes on the CPU, as `n_gpu` does with GPUs."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(root=str(ROOT), train=str(ROOT / "train.py")))
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    words = ["--config", str(tmp_path / "config.json"), "--device", "cpu"]
+    return subprocess.Popen(
+        [sys.executable, str(program), *words], text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_feature_two_processes_train_what_torchrun_trains(tmp_path):
+    for name in ("own", "torchrun"):
+        (tmp_path / name).mkdir()
+    program = launched(tmp_path / "own", config(tmp_path / "own"))
+    out, err = program.communicate(timeout=300)
+    assert program.returncode == 0, err
+    assert out.count("epoch 2/2") == 1
+    done, folder = under_torchrun(tmp_path / "torchrun", config(tmp_path / "torchrun"), 2)
+    assert done.returncode == 0, done.stderr
+    assert steps_of(newest(tmp_path / "own")) == steps_of(folder)
+
+
+@pytest.mark.slow
+def test_exception_a_mistake_is_the_exit_code(tmp_path):
+    tree = config(tmp_path)
+    tree["optimizer"]["args"]["lr"] = 1e30  # the loss will not be finite
+    program = launched(tmp_path, tree)
+    _, err = program.communicate(timeout=300)
+    assert program.returncode == 1
+    assert err.count("error: the loss is") == 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "number, code", [("SIGUSR1", REQUEUE), ("SIGTERM", 143), ("SIGINT", 130)]
+)  # fmt: skip
+def test_feature_a_signal_for_the_launcher_reaches_all(tmp_path, number, code):
+    tree = config(tmp_path, epochs=500)
+    program = launched(tmp_path, tree)
+    while not list(tmp_path.glob("saved/test/*/last.pth")):
+        assert program.poll() is None, program.communicate()
+        time.sleep(0.1)
+    os.kill(program.pid, getattr(signal, number))
+    _, err = program.communicate(timeout=60)
+    assert program.returncode == code
+    assert f"warning: {number}; go on with: python train.py --resume" in err
+    steps = steps_of(newest(tmp_path))
+    assert load_checkpoint(newest(tmp_path) / "last.pth")["step"] == len(steps)
+
+
+@pytest.mark.parametrize("number, code", [("SIGUSR1", 75), ("SIGTERM", 143), ("SIGINT", 130)])
+def test_feature_a_signal_before_training(tmp_path, monkeypatch, capfd, number, code):
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def building(*arguments):
+        signal.raise_signal(getattr(signal, number))
+
+    monkeypatch.setattr(train, "build_training", building)
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, small_config(tmp_path))
+    assert caught.value.code == code
+    assert f"{number} before training began" in capfd.readouterr().err
+    assert not (tmp_path / "saved").exists()
+    assert signal.getsignal(signal.SIGTERM) is handler

@@ -1,0 +1,151 @@
+"""Several processes of which one dies; runs resumed by another number of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_loader_faults import assert_all_gone, is_there, workers_of
+from tests.test_processes import ROOT, config, steps_of, under_torchrun
+from tests.training_runs import assert_same, newest, run
+from utils.checkpoint import load_checkpoint
+
+pytestmark = pytest.mark.slow
+
+
+def torchrun(tmp_path, tree, *options, arguments=()):
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+        *options, str(ROOT / "train.py"), "--config", str(tmp_path / "config.json"),
+        "--device", "cpu", *arguments,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def ranks(process):
+    """The processes that train, in the order of their ranks."""
+    found = {}
+    for pid in workers_of(process):
+        environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        found |= {int(v[5:]): pid for v in environment if v.startswith("RANK=")}
+    return [found[rank] for rank in sorted(found)]
+
+
+def after_epochs(tmp_path, process, count):
+    while True:
+        paths = list(tmp_path.glob("saved/test/*/last.pth"))
+        if paths and load_checkpoint(paths[0])["epoch"] >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_exception_one_process_is_killed(tmp_path, rank):
+    """All end within a minute."""
+    process = torchrun(tmp_path, config(tmp_path, epochs=10_000))
+    after_epochs(tmp_path, process, 1)
+    pids = ranks(process)
+    os.kill(pids[rank], signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert_all_gone(pids)
+    assert load_checkpoint(newest(tmp_path) / "last.pth")["epoch"] >= 1
+
+
+def test_exception_one_process_meets_a_broken_file(tmp_path):
+    """Its own message is on the terminal, and nothing hangs."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import train
+from base.base_dataset import DataError
+from dataloaders import Shapes
+from utils.launcher import launched_rank
+load = Shapes.load
+def broken(self, index):
+    if launched_rank() == 1 and self.reads > 12:
+        raise DataError("x.png: is cut off")
+    self.reads += 1
+    return load(self, index)
+Shapes.reads, Shapes.load = 0, broken
+sys.exit(train.main())
+""")
+    started = time.monotonic()
+    done, _ = under_torchrun(tmp_path, config(tmp_path, epochs=10_000), 2, program=program)
+    assert done.returncode != 0
+    assert done.stderr.count("error: x.png: is cut off") == 1
+    assert time.monotonic() - started < 120
+
+
+def test_feature_torchrun_starts_it_again(tmp_path):
+    """With --max-restarts and --resume auto a killed process costs nothing but time."""
+    folders = []
+    for name in ("whole", "killed"):
+        place = tmp_path / name
+        place.mkdir()
+        tree = config(place, epochs=6, tensorboard=True)
+        words = ["--resume", "auto"]
+        process = torchrun(place, tree, "--max-restarts=2", arguments=words)
+        if name == "killed":
+            after_epochs(place, process, 2)
+            pids = ranks(process)
+            os.kill(pids[1], signal.SIGKILL)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        folders.append(newest(place))
+    assert steps_of(folders[0]) == steps_of(folders[1])
+    one, other = (load_checkpoint(folder / "last.pth") for folder in folders)
+    for checkpoint in (one, other):
+        del checkpoint["config"], checkpoint["logs"]
+    assert_same(one, other)
+    assert not any(map(is_there, pids))
+
+
+@pytest.mark.parametrize("first, then", [(1, 2), (2, 1), (3, 2)])
+def test_feature_resumed_by_another_number_of_processes(tmp_path, first, then):
+    """Stopped within an epoch: the same batches, the same losses."""
+    (tmp_path / "whole").mkdir()
+    code, whole = run(tmp_path / "whole", config(tmp_path / "whole"))
+    assert code == 0
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+import train, trainer
+step = trainer.Trainer.train_step
+def stopping(self, *args):
+    if self.step == 3:
+        signal.raise_signal(signal.SIGTERM)
+    return step(self, *args)
+if "--resume" not in sys.argv:
+    trainer.Trainer.train_step = stopping
+sys.exit(train.main())
+""")
+    tree = config(tmp_path)
+    done, folder = under_torchrun(tmp_path, tree, first, program=program)
+    assert done.returncode != 0
+    assert load_checkpoint(folder / "last.pth")["step"] == 4
+    assert load_checkpoint(folder / "last.pth")["batch"] == 1
+    done, folder = under_torchrun(tmp_path, tree, then, "--resume", "auto", program=program)
+    assert done.returncode == 0, done.stderr
+    one, other = steps_of(whole), steps_of(folder)
+    assert [e["step"] for e in one] == [e["step"] for e in other]
+    for a, b in zip(one, other, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+    one, other = (load_checkpoint(path / "last.pth") for path in (whole, folder))
+    for name, tensor in one["state_dict"].items():
+        close = torch.allclose(tensor.float(), other["state_dict"][name].float(), 1e-4, 1e-5)
+        assert close, name
+    assert one["monitor_best"] == pytest.approx(other["monitor_best"], abs=1e-6)

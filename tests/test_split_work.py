@@ -1,0 +1,366 @@
+"""evaluate.py and inference.py under torchrun: what comes out is what one process gives."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import check
+import convert
+import evaluate
+import evaluation.run
+import inference
+import models
+from dataloaders import Shapes
+from tests.conftest import ROOT
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.predictor import IN_TILES
+
+SIZES = ((48, 40), (40, 56))  # width, height
+CLASSES = ["ground", "shape"]
+PICTURES = 7
+MINUTE = 60
+PASSING = ("<dt>Date</dt><dd>.*?</dd>", "<dt>Duration</dt><dd>.*? s on")  # in a page
+
+# Runs a program with something done to process 1 before.
+WRAPPER = """
+import os, sys, time
+import {program} as program
+if os.environ.get("RANK", "1") == "1":
+{patch}
+sys.exit(program.main())
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Pictures of two sizes with labels of two classes, and a model that says both."""
+    folder = tmp_path_factory.mktemp("made")
+    for index in range(PICTURES):
+        width, height = SIZES[index % 2]
+        image, mask, _ = Shapes(num_images=PICTURES, image_size=64).load(index)
+        mask = (mask > 0).astype(np.uint8)
+        mask[:3] = 255
+        for name, pixels in (("images", image), ("masks", mask)):
+            (folder / name / "val").mkdir(parents=True, exist_ok=True)
+            path = folder / name / "val" / f"p{index}.png"
+            Image.fromarray(pixels[:height, :width]).save(path)
+    torch.manual_seed(0)
+    network = models.UNet(2, base_channels=2)
+    network.final_conv.weight.data.normal_(0, 0.3)
+    network.final_conv.bias.data = torch.tensor([0.5, -0.5])
+    args = {"classes": CLASSES, "data_dir": str(folder), "split": "val", "num_workers": 0}
+    checkpoint = {
+        "state_dict": network.state_dict(),
+        "config": {
+            "arch": {"type": "UNet", "args": {"base_channels": 2}},
+            "val_loader": {"type": "Folder", "args": {**args, "batch_size": 3}},
+        },
+        "meta": {
+            "classes": CLASSES, "palette": [[0, 0, 0], [255, 0, 0]],
+            "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "channels": 3,
+            "ignore_index": 255,
+        },
+    }  # fmt: skip
+    save_checkpoint(checkpoint, folder / "model.pth")
+    return folder
+
+
+@pytest.fixture
+def data(made, tmp_path):
+    """A copy of the pictures that a test may damage."""
+    for name in ("images", "masks"):
+        shutil.copytree(made / name, tmp_path / "data" / name)
+    return tmp_path / "data"
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def start(program, processes, *words, patch=None, folder=None):
+    """A program on several processes; `patch` is code that process 1 runs first."""
+    script = ROOT / f"{program}.py"
+    if patch is not None:
+        script = folder / "patched.py"
+        lines = "\n".join(f"    {line}" for line in patch.splitlines())
+        script.write_text(WRAPPER.format(program=program, patch=lines))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        f"--nproc-per-node={processes}", script, *words, "--device", "cpu",
+    ]  # fmt: skip
+    return subprocess.Popen(
+        [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def under_torchrun(program, processes, *words, **patched):
+    """Exit code, standard output, and what the program itself has said as an error."""
+    process = start(program, processes, *words, **patched)
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def skipped(err):
+    return [line for line in err.splitlines() if "skipped" in line]
+
+
+# --------------------------------------------------------------------------------------------------
+# inference.py
+
+
+def predict(capsys, *words):
+    """Exit code, standard output and failures of one process."""
+    code = inference.main([*map(str, words), "--device", "cpu"])
+    out, err = capsys.readouterr()
+    return code, out, skipped(err)
+
+
+@pytest.mark.slow
+def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
+    """One is there already, two fail; and a process would find other files than the main one."""
+    for index in (1, 2):  # one for each process
+        damage(data / f"images/val/p{index}.png")
+    # As where the disk of a network shows them late.
+    late = (
+        "program.Job.is_done = lambda job: False\n"
+        "program.find_pictures = None\n"
+        "import utils.predictor as used\n"
+        "predict = used.Predictor.predict\n"
+        "used.Predictor.predict = lambda *args: args[0].note(used.IN_TILES) or predict(*args)"
+    )
+    few = [data / "images/val" / name for name in ("p6.png", "p2.png")]  # one process has none
+    for processes, images in ((2, [data / "images"]), (3, few)):
+        outputs = [tmp_path / f"{count} for {processes}" for count in (1, processes)]
+        for out in outputs:
+            (out / "val").mkdir(parents=True)
+            for name in ("p3.png", "p3_overlay.png"):
+                (out / "val" / name).write_text("mine")
+        words = ["--model", made / "model.pth", "--images", *images, "--overlay", "--output"]
+        code, said, failures = predict(capsys, *words, outputs[0])
+        code_of_many, said_of_many, err = under_torchrun(
+            "inference", processes, *words, outputs[1], patch=late, folder=tmp_path
+        )
+        assert (code, code_of_many) == (1, 1)
+        assert said_of_many == said.replace(str(outputs[0]), str(outputs[1]))
+        assert sorted(skipped(err)) == sorted(failures)
+        # What process 1 has noted, for it has a whole picture among the many.
+        assert err.count(IN_TILES) == (processes == 2)
+        assert contents(outputs[1]) == contents(outputs[0])
+        if processes == 2:
+            assert len(contents(outputs[0])) == 10
+            assert said == (
+                f"4 masks written to {outputs[0]}; 1 left as they were (--overwrite replaces "
+                "them); 2 pictures failed, named above\n"
+            )
+        else:
+            assert (len(contents(outputs[0])), len(failures)) == (4, 1)
+
+
+@pytest.mark.slow
+def test_feature_an_interrupted_run_leaves_whole_masks(made, data, tmp_path, capsys):
+    words = ["--model", made / "model.pth", "--images", data / "images", "--output"]
+    assert predict(capsys, *words, tmp_path / "whole")[0] == 0
+    expected = contents(tmp_path / "whole")
+    slow = (
+        "import utils.predictor\n"
+        "whole = utils.predictor.Predictor.predict\n"
+        "def predict(*args):\n"
+        "    time.sleep(1.5)\n"
+        "    return whole(*args)\n"
+        "utils.predictor.Predictor.predict = predict"
+    )
+    out = tmp_path / "out"
+    process = start("inference", 2, *words, out, patch=slow, folder=tmp_path)
+    until = time.monotonic() + 3 * MINUTE
+    while not list(out.rglob("p*.png")) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=MINUTE)
+    assert process.returncode != 0
+    found = {name: data for name, data in contents(out).items() if not name.endswith(".tmp")}
+    assert 0 < len(found) < PICTURES, err
+    assert found.items() <= expected.items()
+    assert predict(capsys, *words, out)[0] == 0
+    assert {name: contents(out)[name] for name in expected} == expected
+
+
+@pytest.mark.slow
+def test_exception_a_process_that_fails_ends_all(made, data, tmp_path):
+    broken = (
+        "import utils.predictor\n"
+        "def predict(*_):\n"
+        "    raise SystemError('process 1 is broken')\n"
+        "utils.predictor.Predictor.predict = predict"
+    )
+    words = ["--model", made / "model.pth", "--images", data / "images", "-o", tmp_path / "out"]
+    started = time.monotonic()
+    code, out, err = under_torchrun("inference", 2, *words, patch=broken, folder=tmp_path)
+    assert code != 0
+    assert err.count("SystemError: process 1 is broken") == 1
+    assert out == ""
+    assert time.monotonic() - started < MINUTE
+
+
+# --------------------------------------------------------------------------------------------------
+# evaluate.py
+
+
+def report(path):
+    """The JSON without what differs from run to run."""
+    tree = json.loads(Path(path).read_text())
+    return {key: tree[key] for key in tree if key not in ("seconds", "date", "command")}
+
+
+def page(folder):
+    """The page without time and day."""
+    text = (folder / "index.html").read_text()
+    for pattern in PASSING:
+        text = re.sub(pattern, "", text)
+    return text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "mode"), [(2, "whole"), (3, "sliding")])
+def test_feature_every_figure_is_that_of_one_process(
+    made, data, tmp_path, capsys, monkeypatch, processes, mode
+):
+    """Counts, figures, intervals, pictures, label errors, threshold, page; a picture is broken."""
+    damage(data / "images/val/p4.png")
+    outputs = []
+    for count in (1, processes):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        shutil.copy(made / "model.pth", folder / "model.pth")
+        words = [
+            "--model", "model.pth", "--find-threshold", "--json", "out.json", "--report", "page",
+            "--mode", mode, f"-oval_loader.args.data_dir={data}",
+        ]  # fmt: skip
+        monkeypatch.chdir(folder)
+        if count == 1:
+            code = evaluate.main([*words, "--device", "cpu"])
+            out, err = capsys.readouterr()
+        else:
+            code, out, err = under_torchrun("evaluate", count, *words)
+        assert code == 1
+        found = load_checkpoint(folder / "model.pth")["meta"]
+        outputs.append((report("out.json"), page(folder / "page"), out, skipped(err), found))
+    figures, text, said, failures, meta = outputs[0]
+    assert len(figures["images"]) == PICTURES - 1 and figures["issues"]
+    assert 0 < meta["threshold"] < 0.5
+    assert len(failures) == 1 and "p4.png" in failures[0]
+    assert "mean IoU" in said and "Best threshold" in said
+    assert outputs[1][0] == figures
+    assert outputs[1][1] == text
+    assert outputs[1][2:] == (said, failures, meta)
+
+
+def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, capsys, monkeypatch):
+    """What another process would report; here one picture is broken, one too large."""
+    damage(data / "images/val/p0.png")
+    whole = evaluation.run.logits_of
+
+    def one_fails(predictor, batch):
+        for index, found in zip(batch.indices.tolist(), whole(predictor, batch), strict=True):
+            yield "too large" if index == 1 else found
+
+    monkeypatch.setattr(evaluation.run, "logits_of", one_fails)
+    words = ["--model", str(made / "model.pth"), "-oval_loader.args.num_workers=0", "-d", "cpu"]
+    words += [f"-oval_loader.args.data_dir={data}", "--json", "out.json"]
+    monkeypatch.chdir(tmp_path)
+
+    def run(bad, failed):
+        (tmp_path / "out.json").unlink(missing_ok=True)
+        monkeypatch.setattr(
+            evaluation.run, "data_from_all", lambda own: [own, [bad, failed, [IN_TILES]]]
+        )
+        return evaluate.main(words), capsys.readouterr().err
+
+    code, err = run([], [[3, "p3.png: too large"]])
+    assert code == 1
+    assert [name for line in skipped(err) for name in re.findall(r"(p\d).png", line)] == [
+        "p0",
+        "p1",
+        "p3",
+    ]
+    assert [one["name"] for one in report("out.json")["skipped"]] == ["p0", "p1", "p3"]
+    assert err.count(IN_TILES) == 1
+    assert any("overlapping tiles" in note for note in report("out.json")["notes"])
+    code, err = run([[3, "p3.png: broken"]], [])
+    assert code == 2
+    assert err.endswith(
+        "error: 2 of 7 pictures cannot be used, more than one in 20; the last: p3.png: broken. "
+        "python check.py names all\n"
+    )
+    assert not Path("out.json").exists()
+
+
+# --------------------------------------------------------------------------------------------------
+# Mistakes
+
+
+@pytest.mark.parametrize("program", ["evaluate", "inference"])
+def test_exception_a_mistake_is_said_once(program, tmp_path):
+    started = time.monotonic()
+    words = ["--model", "nowhere.pth", *(["-i", tmp_path] if program == "inference" else [])]
+    code, out, err = under_torchrun(program, 2, *words)
+    assert (code != 0, out) == (True, "")
+    assert err.count("--model: there is no file nowhere.pth") == 1
+    assert time.monotonic() - started < MINUTE
+
+
+@pytest.mark.parametrize("device", ["1", "cuda:0", "mps"])
+def test_exception_one_device_for_all_processes(made, tmp_path, monkeypatch, capsys, device):
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    words = ["--model", str(made / "model.pth"), "--device", device]
+    assert evaluate.main(words) == 2
+    assert inference.main([*words, "-i", str(made / "images")]) == 2
+    assert capsys.readouterr().err.count("each process takes a GPU of its own") == 2
+
+
+def test_exception_programs_that_share_no_work(monkeypatch, capsys):
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert check.main([]) == 2
+    assert convert.main(["split", "--images", "a", "--output", "b"]) == 2
+    said = "error: this program runs in one process; leave out torchrun\n"
+    assert capsys.readouterr() == ("", said * 2)
+
+
+def test_exception_more_processes_than_gpus(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name in (None, "cuda"):
+        with pytest.raises(inference.InputError, match=r"than it has GPUs \(2\); use --nproc-per"):
+            inference.parse_device(name)
+    assert inference.parse_device("cpu") == torch.device("cpu")

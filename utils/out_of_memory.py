@@ -1,0 +1,72 @@
+"""What to do where memory runs out, and how to tell that from every other fault."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
+import cv2
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+# What else than torch.OutOfMemoryError says it: a driver, a library of NVIDIA's, a processor's
+# allocator on Linux and on Windows, shared memory, a GPU of Apple's.
+_SIGNS = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "Cannot allocate memory",
+    "backend out of memory",
+    "Insufficient memory",
+    "could not create a primitive\n",  # oneDNN; of what it cannot do it says more
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, of a GPU or of the machine."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # Of other kinds of errors the text may be a file's name.
+    return isinstance(error, (RuntimeError, cv2.error)) and any(
+        sign in f"{error}\n" for sign in _SIGNS
+    )
+
+
+def free_unused() -> None:
+    """Give back what torch keeps of a GPU's memory; after the `except` block, not in it.
+
+    As long as that lasts, the error's traceback holds the tensors of the work that has failed.
+    """
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def unless_out_of_memory(work: Callable[..., T], *args: object) -> T | None:
+    """What `work(*args)` returns; None where memory was too small, all of which is free again."""
+    try:
+        return work(*args)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    free_unused()
+    return None
+
+
+def in_either_memory(work: Callable[[Tensor], T], tensor: Tensor) -> T:
+    """What `work` makes of a tensor; in the machine's memory if the device's is too small."""
+    if tensor.device.type == "cpu":
+        return work(tensor)
+    try:
+        return work(tensor)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    free_unused()
+    return work(tensor.cpu())
