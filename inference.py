@@ -466,7 +466,8 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
             reason = try_one(job, predictor, meta, overwrite)
             bar.update(min(world_size(), len(jobs) - bar.n))
             if reason is not None:
-                failed.append(f"skipped {job.picture}: {reason.removeprefix(f'{job.picture}: ')}")
+                text = f"skipped {job.picture}: {reason.removeprefix(f'{job.picture}: ')}"
+                failed.append(plain_lines(text))
                 if is_main():
                     tqdm.write(plain_lines(failed[-1]), file=sys.stderr)
     count = 0

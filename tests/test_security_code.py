@@ -14,8 +14,9 @@ READER = "utils/weights_file.py"
 # What makes payloads, to see them refused.
 HOSTILE = {
     "tests/hostile_files.py",
-    "tests/test_security_checkpoints.py",
     "tests/test_checkpoint.py",
+    "tests/test_security_checkpoints.py",
+    "tests/test_security_outputs.py",
 }
 
 CALLS = {

@@ -251,6 +251,9 @@ def test_exception_yaml_aliases(tmp_path, text):
         "!<tag:yaml.org,2002:python/object/apply:os.mkdir> [hacked]",
         "!os.system 'touch hacked'",
         "!!map:os.system {}",
+        "!!int",  # of nothing, at which the reader itself fails
+        "!!float ''",
+        "!!bool",
     ],
 )
 def test_exception_yaml_tags_build_nothing(tmp_path, monkeypatch, tag):

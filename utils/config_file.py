@@ -57,6 +57,9 @@ def parse_config(path: str | Path) -> dict[str, Any]:
         raise ConfigError(str(path), ["nested too deeply to be a config"]) from None
     except ValueError as error:
         raise ConfigError(str(path), [str(error)]) from None
+    except Exception as error:  # of ruamel.yaml's, of tags of nothing (`!!int`)
+        problem = f"cannot be read; it is damaged or cut off ({type(error).__name__}: {error})"
+        raise ConfigError(str(path), [problem]) from None
     if not isinstance(tree, dict):
         problems.append(f"expected keys and values ({{...}}) at the top, not {show(tree)}")
     if problems:
@@ -127,13 +130,17 @@ def plain_problems(tree: Any) -> list[str]:
     problems: list[str] = []
     try:
         _to_plain(tree, "", problems)
-        if not problems:
-            json.dumps(tree)  # a key that is no text
+        if not problems and not _has_text_keys(tree):
+            return ["a key is no text"]
     except RecursionError:
         return ["nested too deeply to be a config"]
-    except (TypeError, ValueError) as error:
-        return [str(error)]
     return problems
+
+
+def _has_text_keys(tree: Any) -> bool:
+    if isinstance(tree, dict):
+        return all(isinstance(key, str) and _has_text_keys(item) for key, item in tree.items())
+    return not isinstance(tree, (list, tuple)) or all(map(_has_text_keys, tree))
 
 
 def _to_plain(value: Any, path: str, problems: list[str], depth: int = 0) -> Any:
