@@ -469,13 +469,13 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
                 text = f"skipped {job.picture}: {reason.removeprefix(f'{job.picture}: ')}"
                 failed.append(plain_lines(text))
                 if is_main():
-                    tqdm.write(plain_lines(failed[-1]), file=sys.stderr)
+                    tqdm.write(failed[-1], file=sys.stderr)
     count = 0
     for number, (messages, notes) in enumerate(data_from_all([failed, predictor.notes])):
         for note in notes:
             predictor.note(note)
         for message in messages if is_main() and number else ():
-            print(plain_lines(message), file=sys.stderr)
+            print(message, file=sys.stderr)
         count += len(messages)
     return count
 
