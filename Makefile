@@ -17,7 +17,10 @@ test:  ## needs no network and no GPU; real pictures are used if SEGMENTATION_DA
 	$(PYTHON) -m pytest -n auto -m "not slow and not faults"
 
 test-all:  ## the slow tests too
-	$(PYTHON) -m pytest -n auto
+	$(PYTHON) -m pytest -n auto -m "not faults"
+
+test-faults:  ## kills, breaks and resumes programs; about 15 minutes on two cores
+	KILLED_RUNS=20 $(PYTHON) -m pytest -n auto -m faults
 
 audit:  ## known vulnerabilities of the pinned packages; skipped where the registry cannot be asked
 	$(PYTHON) -m tests.package_audit

@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader
 
+from utils.signals import held_back
+
 T = TypeVar("T")
 
 # How torch says that there is no room for a file of shared memory.
@@ -39,7 +41,7 @@ class LoaderStream(Generic[T]):
     def __init__(self, loader: DataLoader[T]) -> None:
         self._workers: list[BaseProcess] = []
         # torch would end the program wherever it is when a process dies, at its exit, too.
-        with _handler_kept(), self._explained():
+        with _handler_kept(), held_back(), self._explained():
             self._items = iter(loader)
         self._workers = getattr(self._items, "_workers", [])
 

@@ -9,17 +9,16 @@ logits, each way in a process of its own; then the seconds, both ways taking tur
 from __future__ import annotations
 
 import argparse
-import gc
 import itertools
 import multiprocessing
 import statistics
 import time
-from pathlib import Path
 
 import tabulate
 import torch
 from torch import Tensor
 
+from benchmarks.peak_memory import peak_memory
 from utils.coarse_logits import CoarseLogits
 from utils.losses import CrossEntropyLoss2d
 
@@ -58,7 +57,7 @@ def measure(
     memory = []
     for tiles in (False, True):
         with context.Pool(1) as pool:
-            memory.append(pool.apply(peak_memory, (tiles, *case)))
+            memory.append(pool.apply(memory_of, (tiles, *case)))
     logits, labels = draw(*case)
     times: list[list[float]] = [[], []]
     for round_number in range(arguments.rounds + 1):
@@ -105,30 +104,11 @@ def timed(logits: CoarseLogits, labels: Tensor, tiles: bool) -> float:
     return clock() - started
 
 
-def peak_memory(
-    tiles: bool, classes: int, batch: int, stride: int, size: int, device: str
-) -> float:
+def memory_of(tiles: bool, classes: int, batch: int, stride: int, size: int, device: str) -> float:
     """MiB of a step, once what torch loads for it is loaded."""
     step(*draw(8, 1, stride, 65, device), tiles)
     logits, labels = draw(classes, batch, stride, size, device)
-    gc.collect()
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step(logits, labels, tiles)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    forget = Path("/proc/self/clear_refs")
-    if not forget.exists():
-        return float("nan")  # only Linux says how much it was
-    forget.write_text("5")
-    before = _status("VmRSS")
-    step(logits, labels, tiles)
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+    return peak_memory(lambda: step(logits, labels, tiles), device)
 
 
 if __name__ == "__main__":

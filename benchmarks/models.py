@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import inspect
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import tabulate
@@ -29,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import models
+from benchmarks.peak_memory import peak_memory
 
 NUM_CLASSES = 21
 
@@ -139,7 +138,7 @@ def compare(name: str, arguments: argparse.Namespace) -> list[list[Any]]:
                 found.both.append(both)
     del networks
     for build, found in zip(builders, figures, strict=True):
-        found.memory = peak_memory(build, name, shape, device)
+        found.memory = memory_of(build, name, shape, device)
     rows: list[list[Any]] = [[name, *cells(figures[0])]]
     if len(figures) == 2:
         ours, theirs = figures
@@ -214,39 +213,22 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def peak_memory(
+def memory_of(
     build: Callable[[str], nn.Module], name: str, shape: tuple[int, ...], device: torch.device
 ) -> float:
     """MiB that forward and backward take on top of the network itself, in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(_peak_memory, (build, name, shape, str(device)))
+        return pool.apply(_memory_of, (build, name, shape, str(device)))
 
 
-def _peak_memory(
+def _memory_of(
     build: Callable[[str], nn.Module], name: str, shape: tuple[int, ...], device_name: str
 ) -> float:
     device = torch.device(device_name)
     network = prepared(build(name), device).train()
     images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        forward_backward(network, images)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    forget = Path("/proc/self/clear_refs")
-    if not forget.exists():
-        return float("nan")  # only Linux says how much it was
-    forget.write_text("5")
-    before = _status("VmRSS")
-    forward_backward(network, images)
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+    return peak_memory(lambda: forward_backward(network, images), device_name)
 
 
 if __name__ == "__main__":

@@ -70,26 +70,20 @@ def test_feature_mask_or_error(tmp_path, kind, capfd):
 
 
 MEASURE = """
-import pathlib, sys
+import contextlib, pathlib, sys
+from benchmarks.peak_memory import peak_memory
 from tests.bad_files import KINDS
 from utils.files.data_file import DataError
 from utils.files.file_facts import file_facts
 from utils.files.image_io import read_image, read_mask
 
-def peak():
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
 for kind in KINDS:
     path = kind.put(pathlib.Path(sys.argv[1]))
     for read in (read_image, read_mask, file_facts):
-        pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = peak()
-        try:
-            read(path)
-        except DataError:
-            pass
-        print(read.__name__, kind.name, peak() - before)
+        def attempt():
+            with contextlib.suppress(DataError):
+                read(path)
+        print(read.__name__, kind.name, peak_memory(attempt))
 """
 
 

@@ -17,6 +17,7 @@ from dataloaders import COCOVOC21, VOC
 from dataloaders.cocovoc21 import Packed
 from tests.coco_trees import VOC_CATEGORIES, annotation, box, save_instances
 from tests.dataset_trees import assert_picture_equals_pillow, label_of, loaders_of_the_ancestor
+from utils.files.paths import STORES
 
 PERSON, DOG, CAR, TRUCK = 1, 18, 3, 8  # COCO's ids
 SIZE = (40, 60)
@@ -236,8 +237,9 @@ def test_feature_cocovoc21_in_a_loader(tree):
 
 
 @pytest.mark.parametrize(("split", "count"), [("train2017", 10), ("val2017", 7)])
-def test_feature_real_cocovoc21_equals_pycocotools(real_data, tmp_path, split, count):
+def test_feature_real_cocovoc21_equals_pycocotools(real_data, tmp_path, monkeypatch, split, count):
     real = real_data / "coco_voc21_layout"
+    monkeypatch.setenv(STORES, str(real / "images"))
     (tmp_path / "annotations").mkdir()
     (tmp_path / "images").symlink_to(real / "images")
     source = tmp_path / f"annotations/instances_{split}.json"

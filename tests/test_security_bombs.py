@@ -22,6 +22,7 @@ READERS = {"picture": read_image, "mask": read_mask, "bands": read_raster}
 
 MEASURE = """
 import pathlib, sys
+from benchmarks.peak_memory import peak_memory
 from tests import bombs
 from utils.files.data_file import DataError
 from utils.files.file_facts import file_facts
@@ -31,10 +32,6 @@ from utils.files.raster_io import read_raster
 import dataloaders.coco, utils.files.mat_io
 utils.files.mat_io.import_scipy()
 
-def peak():
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
 def sbd(path): return read_mat(path, "GTcls", "Segmentation")
 def stuff(path): return read_mat(path, "S")
 
@@ -42,14 +39,15 @@ for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     readers = (sbd, stuff) if path.suffix == ".mat" else (read_image, read_mask, read_raster,
                                                           file_facts)
     for read in readers:
-        pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = peak()
-        try:
-            read(path)
-            result = "read"
-        except DataError:
-            result = "refused"
-        print(read.__name__, path.name, result, peak() - before, flush=True)
+        result = "read"
+        def attempt():
+            global result
+            try:
+                read(path)
+            except DataError:
+                result = "refused"
+        memory = peak_memory(attempt)
+        print(read.__name__, path.name, result, memory, flush=True)
 """
 
 

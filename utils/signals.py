@@ -98,14 +98,30 @@ class StopSignals:
                 os._exit(EXIT_CODES[data[0]])
 
 
-def leave_to_main() -> None:
-    """In a process that loads: let the main one go on to a good place before this one ends.
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Signals that come while processes are started are for the main one, and come afterwards.
 
     A terminal or a cluster sends its signals to all processes of a job at once, and a main process
-    whose helpers are gone fails wherever it is.
+    whose helpers are gone fails wherever it is. What is started here, a server that forks others
+    too, does not get any until `leave_to_main`.
     """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def leave_to_main() -> None:
+    """In a process that loads: let the main one go on to a good place before this one ends."""
     for number in SIGNALS:
         signal.signal(number, _end_later if number == signal.SIGTERM else signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _end_later(number: int, frame: FrameType | None) -> None:
