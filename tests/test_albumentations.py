@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 
@@ -342,7 +343,7 @@ def test_feature_a_resumed_run_keeps_its_pipeline(tmp_path, monkeypatch):
 
     def killed(self, epoch):
         if epoch == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return train_epoch(self, epoch)
 
     _, whole = train_run(tmp_path / "whole", tree("whole"))
