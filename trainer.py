@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -35,7 +36,7 @@ from utils.distributed import (
 from utils.ema import averaged_copy
 from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
 from utils.normalize import normalize
-from utils.out_of_memory import is_out_of_memory
+from utils.out_of_memory import is_out_of_memory, unless_out_of_memory
 from utils.precision import MixedPrecision
 from utils.random_state import seed_step
 from utils.resume import load_last
@@ -115,6 +116,7 @@ class Trainer(BaseTrainer):
         self.left_out = 0  # and those whose loss was not finite
         self.bad_losses = 0  # such steps in a row
         self.undo = Undo(self.model, [loss for loss, _ in self.losses])
+        self.most_scored = sys.maxsize  # pictures at once in validation
         self.part_size = train_loader.batches.batch_size // self.settings.accumulation_steps
         dataset = train_loader.source
         self.mean = torch.tensor(dataset.mean, device=device)
@@ -483,18 +485,14 @@ class Trainer(BaseTrainer):
                 raise Stopped(self.stop.received)
             for batch in group:
                 assert isinstance(batch, Batch)
-                images, labels = self.to_device(batch)
-                logits = network(images)
-                terms = self.loss_terms(logits, labels, batch.foreground)
-                loss_sum += sum(terms.values()) * len(images)
-                count += len(images)
-                prediction = decide(logits, self.meta.get("threshold"))
-                metrics.update(prediction, labels)
-                if search is not None:
-                    search.update(probability_of_second(logits), labels)
-                if len(triples) < GRID_PICTURES and is_main():
-                    picture = self.val_loader.source.preview(batch.images[0].numpy())
-                    triples.append((picture, batch.labels[0].numpy(), prediction[0].cpu().numpy()))
+                for scores in self._score(network, batch):
+                    loss_sum += scores.loss
+                    count += len(scores.labels)
+                    metrics.update(scores.prediction, scores.labels)
+                    if search is not None:
+                        search.update(probability_of_second(scores.logits), scores.labels)
+                    if len(triples) < GRID_PICTURES and is_main():
+                        triples.append(self._triple(batch, scores))
         add_up(metrics.counts)
         unite_bad(self.val_loader)
         sums = add_up(torch.stack([loss_sum, loss_sum.new_tensor(count)]))
@@ -509,6 +507,57 @@ class Trainer(BaseTrainer):
             grid = comparison_grid(triples, self.palette, self.config.ignore_index)
             self.log.image("val/inputs_targets_predictions", grid, self.step)
         return figures
+
+    def _score(self, network: nn.Module, batch: Batch) -> Iterator[Scores]:
+        """Loss and prediction of a batch, in parts where memory does not suffice for the whole."""
+        first, end = 0, len(batch.images)
+        while first < end:
+            rows = slice(first, min(first + self.most_scored, end))
+            scores = unless_out_of_memory(self._score_rows, network, batch, rows)
+            if scores is None:
+                self._score_fewer(batch, rows.stop - first)
+            else:
+                yield scores
+                first = rows.stop
+
+    def _score_rows(self, network: nn.Module, batch: Batch, rows: slice) -> Scores:
+        inside = None if batch.foreground is None else batch.foreground[rows]
+        part = batch._replace(images=batch.images[rows], labels=batch.labels[rows])
+        images, labels = self.to_device(part)
+        logits = network(images)
+        loss = torch.stack(list(self.loss_terms(logits, labels, inside).values())).sum()
+        prediction = decide(logits, self.meta.get("threshold"))
+        return Scores(rows.start, loss * len(images), logits, prediction, labels)
+
+    def _score_fewer(self, batch: Batch, pictures: int) -> None:
+        """Remember that so many do not fit into memory.
+
+        Raises:
+            TrainingError: If that is one.
+        """
+        height, width = batch.images.shape[1:3]
+        where = f"validation of epoch {self.epoch + 1}: memory does not suffice for"
+        if pictures == 1:
+            if world_size() == 1:
+                self.save_last()  # the epoch is trained
+            raise TrainingError(
+                f"{where} a picture of {width} x {height}; cut out of each what fits with "
+                f"val_loader.args.crop_size, or choose by the training with trainer.val: false; "
+                "evaluate.py scores pictures of every size"
+            )
+        self.most_scored = -(-pictures // 2)
+        logger.warning(
+            "%s %d pictures of %d x %d; from now on %d at a time, as with "
+            "val_loader.args.batch_size: %d",
+            where, pictures, width, height, self.most_scored, self.most_scored,
+        )  # fmt: skip
+
+    def _triple(self, batch: Batch, scores: Scores) -> Triple:
+        """Picture, label and prediction of the first one scored."""
+        assert self.val_loader is not None
+        picture = self.val_loader.source.preview(batch.images[scores.first].numpy())
+        label = batch.labels[scores.first].numpy()
+        return picture, label, scores.prediction[0].cpu().numpy()
 
     def _record_of(self, best: BestThreshold) -> dict[str, Any]:
         """On what the threshold was chosen, for those who use it."""
@@ -639,6 +688,24 @@ class Gradient(NamedTuple):
     predictions: list[Tensor]
     terms: list[dict[str, Tensor]]
     answers: OnItsWay
+
+
+class Scores(NamedTuple):
+    """What the model says of some pictures of a batch.
+
+    Attributes:
+        first: Where the first of them stands in the batch.
+        loss: A scalar, the mean over the pictures times their number.
+        logits: (B, K, H, W).
+        prediction: The classes (B, H, W).
+        labels: (B, H, W) int64.
+    """
+
+    first: int
+    loss: Tensor
+    logits: Tensor
+    prediction: Tensor
+    labels: Tensor
 
 
 class OnItsWay:

@@ -229,17 +229,18 @@ def test_feature_no_process_takes_a_step_that_is_bad_for_one(tmp_path, policy):
 # Memory
 
 
-def small_memory(patched, pictures, error=None, at=None):
+def small_memory(patched, pictures, error=None, at=None, training=True):
     """A network that has no memory for more pictures than that, once it has moved its statistics.
 
     Args:
         at: The step from which on it is so.
+        training: Whether it is so in training or in validation.
     """
     forward, calls = UNet.forward, itertools.count(1)
 
     def limited(self, images):
         outputs = forward(self, images)
-        if self.training and len(images) > pictures and next(calls) > (at or 0):
+        if self.training == training and len(images) > pictures and next(calls) > (at or 0):
             torch.rand(3)  # and has drawn random numbers
             raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return outputs
@@ -317,3 +318,48 @@ def test_exception_other_errors_are_not_taken_for_it(tmp_path, monkeypatch):
     small_memory(monkeypatch, 2, error=RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
         run(tmp_path, config(tmp_path))
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_feature_validation_with_small_memory(tmp_path, monkeypatch, caplog, pictures):
+    """As with a smaller batch_size from the start."""
+    checkpoints = []
+    for limited in (False, True):
+        place = tmp_path / str(limited)
+        place.mkdir()
+        tree = config(place, monitor="min val_loss")
+        tree["val_loader"]["args"]["batch_size"] = 4 if limited else pictures
+        if limited:
+            small_memory(monkeypatch, pictures, training=False)
+        code, folder = run(place, tree)
+        assert code == 0
+        checkpoints.append(load_checkpoint(folder / "last.pth"))
+        del checkpoints[-1]["config"], checkpoints[-1]["logs"]
+    assert_same(*checkpoints)
+    said = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
+    assert len(said) == 2 // pictures
+    assert said[-1] == (
+        f"validation of epoch 1: memory does not suffice for {2 * pictures} pictures of 32 x 32; "
+        f"from now on {pictures} at a time, as with val_loader.args.batch_size: {pictures}"
+    )
+
+
+def test_exception_validation_without_memory_for_one_picture(tmp_path, monkeypatch, capsys):
+    """The epoch is not lost: with another setting the run goes on at its validation."""
+    tree = config(tmp_path)
+    with monkeypatch.context() as patched:
+        small_memory(patched, 0, training=False)
+        code, folder = run(tmp_path, tree)
+    assert code == 1
+    said = capsys.readouterr().err
+    assert "error: validation of epoch 1: memory does not suffice for a picture of 32 x 32" in said
+    checkpoint = load_checkpoint(folder / "last.pth")
+    assert (checkpoint["epoch"], checkpoint["batch"]) == (0, 3)
+    assert run(tmp_path, tree, "--resume", "auto")[0] == 0
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    _, other = run(whole, config(whole))
+    one, other = (load_checkpoint(f / "last.pth") for f in (folder, other))
+    for checkpoint in (one, other):
+        del checkpoint["config"], checkpoint["logs"]
+    assert_same(one, other)
