@@ -41,6 +41,7 @@ from utils.precision import MixedPrecision
 from utils.random_state import seed_step
 from utils.resume import load_last
 from utils.signals import SIGNALS
+from utils.sync_batch_norm import standing_in
 from utils.threshold import BestThreshold, ThresholdSearch, search_record
 from utils.undo import Undo
 from utils.visualize import Triple, comparison_grid
@@ -203,9 +204,11 @@ class Trainer(BaseTrainer):
         for part, share in zip(parts, shares, strict=True):
             inside = None if batch.foreground is None else batch.foreground[part]
             last = len(terms) == len(parts) - 1
-            with contextlib.nullcontext() if last else self.kept_here():
+            own = images[part]
+            exchanged = contextlib.nullcontext() if last else self.kept_here()
+            with exchanged, standing_in(not len(own)):
                 with self.precision.autocast():
-                    outputs = self.network(images[part])
+                    outputs = self._outputs(own)
                 with whole_batch():
                     terms.append(self.loss_terms(outputs, labels[part], inside, learning=True))
                 if not self.compared:
@@ -217,12 +220,24 @@ class Trainer(BaseTrainer):
                 # The mean of the processes' gradients, which they exchange, is to be their sum.
                 self.precision.backward(loss * share * world_size())
             terms[-1] = {name: value.detach() for name, value in terms[-1].items()}
-            logits = heads_of(outputs)[0]
+            logits = outputs[0]
             if isinstance(logits, CoarseLogits):
                 predictions.append(logits.argmax())
             else:
                 predictions.append(decide(logits.detach()))
         return Gradient(total, predictions, terms, answers)
+
+    def _outputs(self, images: Tensor) -> tuple[Logits, ...]:
+        """The network's logits and auxiliary ones, of no picture too."""
+        if len(images):
+            return heads_of(self.network(images))
+        heads = heads_of(self.network(images.new_zeros(1, *images.shape[1:])))
+        return tuple(
+            logits._replace(values=logits.values[:0])
+            if isinstance(logits, CoarseLogits)
+            else logits[:0]
+            for logits in heads
+        )
 
     def _make_parts_smaller(self) -> None:
         """Let the next try do with half the memory, from where the step began."""

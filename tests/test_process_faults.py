@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,18 +14,17 @@ import torch
 
 from tests.test_loader_faults import assert_all_gone, is_there, workers_of
 from tests.test_processes import ROOT, config, steps_of, under_torchrun
-from tests.training_runs import assert_same, newest, run
+from tests.training_runs import assert_same_end, newest, run
 from utils.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.faults
 
 
-def torchrun(tmp_path, tree, *options, arguments=()):
+def torchrun(tmp_path, tree, *options, arguments=(), where=("--standalone", "--nproc-per-node=2")):
     (tmp_path / "config.json").write_text(json.dumps(tree))
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-        *options, str(ROOT / "train.py"), "--config", str(tmp_path / "config.json"),
-        "--device", "cpu", *arguments,
+        sys.executable, "-m", "torch.distributed.run", *where, *options, str(ROOT / "train.py"),
+        "--config", str(tmp_path / "config.json"), "--device", "cpu", *arguments,
     ]  # fmt: skip
     return subprocess.Popen(
         command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -108,12 +108,34 @@ def test_feature_torchrun_starts_it_again(tmp_path):
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         folders.append(newest(place))
-    assert steps_of(folders[0]) == steps_of(folders[1])
-    one, other = (load_checkpoint(folder / "last.pth") for folder in folders)
-    for checkpoint in (one, other):
-        del checkpoint["config"], checkpoint["logs"]
-    assert_same(one, other)
+    assert_same_end(*folders)
     assert not any(map(is_there, pids))
+
+
+def test_feature_several_machines(tmp_path):
+    """Two agents, as on two machines; one starts its process again, and so does the other."""
+    folders = []
+    for name in ("whole", "killed"):
+        place = tmp_path / name
+        place.mkdir()
+        tree = config(place, epochs=6)
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        where = [
+            "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--max-restarts=2",
+            f"--rdzv-endpoint=127.0.0.1:{port}",
+        ]  # fmt: skip
+        words = ["--resume", "auto"]
+        agents = [torchrun(place, tree, arguments=words, where=where) for _ in range(2)]
+        if name == "killed":
+            after_epochs(place, agents[0], 2)
+            os.kill(ranks(agents[1])[0], signal.SIGKILL)
+        for agent in agents:
+            _, err = agent.communicate(timeout=300)
+            assert agent.returncode == 0, err
+        folders.append(newest(place))
+    assert_same_end(*folders)
 
 
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1), (3, 2)])

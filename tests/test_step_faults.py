@@ -11,7 +11,7 @@ import torch
 
 from models import UNet
 from tests.test_processes import ROOT, under_torchrun
-from tests.training_runs import assert_same, run, small_config
+from tests.training_runs import assert_same, assert_same_end, run, small_config
 from trainer import MOST_BAD_LOSSES, Trainer
 from utils.checkpoint import load_checkpoint
 
@@ -181,11 +181,7 @@ def test_feature_stopped_between_bad_losses_and_resumed(tmp_path, monkeypatch, p
     assert run(tmp_path, tree)[0] == 143
     code, folder = run(tmp_path, tree, "--resume", "auto")
     assert code == 0
-    one, other = (load_checkpoint(path / "last.pth") for path in (whole, folder))
-    for checkpoint in (one, other):
-        del checkpoint["logs"], checkpoint["config"]
-    assert_same(one, other)
-    assert (whole / "steps.jsonl").read_text() == (folder / "steps.jsonl").read_text()
+    assert_same_end(whole, folder)
 
 
 # What a test in this file does to the trainer, for processes of torchrun.
@@ -270,10 +266,7 @@ def test_feature_smaller_parts_where_memory_runs_out(
         code, folder = run(place, tree)
         assert code == 0
         folders.append(folder)
-    one, other = (load_checkpoint(folder / "last.pth") for folder in folders)
-    for checkpoint in (one, other):
-        del checkpoint["config"], checkpoint["logs"]
-    assert_same(one, other)
+    assert_same_end(*folders)
     said = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
     assert len(said) == 2 // pictures
     assert "memory does not suffice in epoch 1, step 1: from now on each batch" in said[0]
@@ -323,7 +316,7 @@ def test_exception_other_errors_are_not_taken_for_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize("pictures", [1, 2])
 def test_feature_validation_with_small_memory(tmp_path, monkeypatch, caplog, pictures):
     """As with a smaller batch_size from the start."""
-    checkpoints = []
+    folders = []
     for limited in (False, True):
         place = tmp_path / str(limited)
         place.mkdir()
@@ -333,9 +326,8 @@ def test_feature_validation_with_small_memory(tmp_path, monkeypatch, caplog, pic
             small_memory(monkeypatch, pictures, training=False)
         code, folder = run(place, tree)
         assert code == 0
-        checkpoints.append(load_checkpoint(folder / "last.pth"))
-        del checkpoints[-1]["config"], checkpoints[-1]["logs"]
-    assert_same(*checkpoints)
+        folders.append(folder)
+    assert_same_end(*folders)
     said = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
     assert len(said) == 2 // pictures
     assert said[-1] == (
@@ -359,7 +351,4 @@ def test_exception_validation_without_memory_for_one_picture(tmp_path, monkeypat
     whole = tmp_path / "whole"
     whole.mkdir()
     _, other = run(whole, config(whole))
-    one, other = (load_checkpoint(f / "last.pth") for f in (folder, other))
-    for checkpoint in (one, other):
-        del checkpoint["config"], checkpoint["logs"]
-    assert_same(one, other)
+    assert_same_end(folder, other)

@@ -13,6 +13,7 @@ import train
 from base.base_model import BaseModel
 from parts import PARTS, build_loader
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
+from utils.checkpoint import load_checkpoint
 from utils.config import LossTerm, check_config
 from utils.logger import RunFolder, RunLog
 from utils.losses import CrossEntropyLoss2d
@@ -75,6 +76,15 @@ def assert_same(one: Any, other: Any, path: str = "") -> None:
             assert_same(a, b, f"{path}.{i}")
     else:
         assert one == other, path
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    """The last checkpoints and the losses of two run folders, but for config and names of logs."""
+    first, second = (load_checkpoint(folder / "last.pth") for folder in (one, other))
+    for checkpoint in (first, second):
+        del checkpoint["logs"], checkpoint["config"]
+    assert_same(first, second)
+    assert (one / "steps.jsonl").read_text() == (other / "steps.jsonl").read_text()
 
 
 class Constant(BaseModel):

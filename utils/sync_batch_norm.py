@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from utils.distributed import sum_of_all, world_size
+
+_standing_in = False
+
+
+@contextlib.contextmanager
+def standing_in(yes: bool) -> Iterator[None]:
+    """What goes through the network here stands in for no picture, and does not count.
+
+    Not every model takes a batch of nothing (attention of libraries does not), but a process
+    without a picture has to take part in what the others exchange, in the forward pass and in the
+    backward pass. So it sends a picture through its network of which nothing is used.
+
+    Args:
+        yes: Whether it is so; else the context does nothing.
+    """
+    global _standing_in
+    former, _standing_in = _standing_in, yes
+    try:
+        yield
+    finally:
+        _standing_in = former
 
 
 class _TakesOver(_BatchNorm):
@@ -35,7 +59,11 @@ class _TakesOver(_BatchNorm):
         Raises:
             ValueError: If there is one value for each channel in all processes together.
         """
-        output = self.normalised(input)
+        if _standing_in:
+            # Zeros, which stay finite from one layer to the next whatever the weights are.
+            output = torch.cat([self.normalised(input[:0]), torch.zeros_like(input)])
+        else:
+            output = self.normalised(input)
         for child in self.children():
             output = child(output)
         return output
