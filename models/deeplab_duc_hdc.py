@@ -38,9 +38,6 @@ class DUC(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, channels, factor * H, factor * W), nowhere below 0."""
         squares = self.relu(self.bn(self.conv(features)))
-        if not len(squares):  # of no picture torch's backward makes a wrong shape
-            rows, columns = (self.factor * side for side in squares.shape[2:])
-            return squares.reshape(0, self.bn.num_features // self.factor**2, rows, columns)
         return keep_layout(F.pixel_shuffle(squares, self.factor), features)
 
 

@@ -107,13 +107,14 @@ def test_feature_print_config_needs_no_data(tmp_path):
 
 @pytest.mark.slow
 def test_feature_the_ancestors_block_trains_on_real_voc(tmp_path, real_data, capsys):
-    """Its documented config: another data_dir, a smaller batch, no weights to download."""
+    """Its documented config: another data_dir, smaller batch and backbone, nothing to download."""
     overrides = {
         "train_loader.args.data_dir": real_data / "voc2012_layout",
         "val_loader.args.data_dir": real_data / "voc2012_layout",
         "train_loader.args.batch_size": 2,
         "val_loader.args.batch_size": 2,
         "arch.args.pretrained": "false",
+        "arch.args.backbone": "resnet18",
         "trainer.epochs": 1,
         "trainer.save_dir": tmp_path / "saved",
         "trainer.log_dir": tmp_path / "saved" / "runs",
@@ -128,7 +129,8 @@ def test_feature_the_ancestors_block_trains_on_real_voc(tmp_path, real_data, cap
     # The trained model segments the pictures that it was trained on.
     images = next((real_data / "voc2012_layout").rglob("JPEGImages")) / "2011_000003.jpg"
     output = str(tmp_path / "o")
-    assert inference.main(["-m", best_model(out), "-i", str(images), "-o", output]) == 0
+    words = ["-m", best_model(out), "-i", str(images), "-o", output, "--mode", "whole"]
+    assert inference.main(words) == 0
     assert Image.open(tmp_path / "o/2011_000003.png").size == Image.open(images).size
 
 

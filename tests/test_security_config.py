@@ -172,7 +172,7 @@ def test_exception_odd_values():
     assert counts["ConfigError"] > 750 and counts["valid"] > 20, counts
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_exception_many_mutated_files(tmp_path, seed):
     """With the quick one: 20,300 texts, and 41,500 trees."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 import inspect
 import types
 import typing
@@ -378,14 +379,21 @@ def signature_of(*classes: type) -> dict[str, Parameter]:
     """The arguments of one or several constructors, by name, the first class's first."""
     found: dict[str, Parameter] = {}
     for cls in classes:
-        hints = _hints_of(cls)
-        for name, parameter in inspect.signature(cls).parameters.items():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                continue
-            default = parameter.default
-            if repr(default) == "<factory>":  # how a dataclass shows default_factory
-                default = None
-            found.setdefault(name, Parameter(name, hints.get(name, Any), default))
+        found |= {k: v for k, v in _arguments_of(cls).items() if k not in found}
+    return found
+
+
+@functools.cache
+def _arguments_of(cls: type) -> dict[str, Parameter]:
+    hints = _hints_of(cls)
+    found = {}
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        default = parameter.default
+        if repr(default) == "<factory>":  # how a dataclass shows default_factory
+            default = None
+        found[name] = Parameter(name, hints.get(name, Any), default)
     return found
 
 
