@@ -9,7 +9,7 @@ A region is wrong by the share of its pixels that have another label in the trut
 ranking: how wrong are the regions that it puts first. All rules rank the regions that `LabelErrors`
 reports, but the last one, which ranks those below the threshold of their class, too.
 
-    python -m benchmarks.label_errors --model last.pth --data ../shared/data --set carparts
+    python -m benchmarks.label_errors --model last.pth --data $SEGMENTATION_DATA --set carparts
 """
 
 from __future__ import annotations

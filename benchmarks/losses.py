@@ -5,7 +5,7 @@ are scored, not the best ones, so that nothing is chosen on the validation pictu
 there already are not repeated and a run that was cut off goes on: the command can be stopped and
 given again.
 
-    python -m benchmarks.losses --data ../shared/data --set camvid [--only CrossEntropyLoss2d ...]
+    python -m benchmarks.losses --data $SEGMENTATION_DATA --set camvid [--only DiceLoss ...]
 """
 
 from __future__ import annotations
