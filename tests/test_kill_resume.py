@@ -112,7 +112,7 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize("amp", [False, "bf16"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("seed", range(MANY))
-def test_feature_killed_at_any_moment(tmp_path, undisturbed, workers, amp, seed):
+def test_feature_killed_at_any_moment(tmp_path, undisturbed, record_property, workers, amp, seed):
     whole = undisturbed(workers=workers, amp=amp)
     rng, kills, code = random.Random(seed), 0, None
     tree = config(tmp_path, workers=workers, amp=amp)
@@ -124,6 +124,7 @@ def test_feature_killed_at_any_moment(tmp_path, undisturbed, workers, amp, seed)
         send(child, signal.SIGKILL)
         ended(child)
     assert code == 0, (tmp_path / "output.txt").read_text()
+    record_property("kills", kills)
     folder = newest(tmp_path)
     assert_same_run(whole, folder)
     assert not list(folder.glob(".*.tmp"))
