@@ -17,7 +17,7 @@ from utils.command_line import add_overrides
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import launched_rank, let_main_speak
 from utils.plain_text import plain_lines
-from utils.signals import ends_with_code
+from utils.signals import ends_with_code, leave
 
 if TYPE_CHECKING:
     import torch
@@ -188,7 +188,8 @@ def run_training(
     )
     from utils.launcher import is_launched, launch
     from utils.logger import RunFolder, RunLog, log_to_console
-    from utils.resume import differences
+    from utils.param_groups import state_size
+    from utils.resume import differences, put_back_previous
     from utils.signals import EXIT_CODES, StopSignals
 
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
@@ -226,7 +227,8 @@ def run_training(
     if is_main():
         weights = bytes_of(parts.model.state_dict())
         averaged = settings.ema_decay is not None
-        check_room(run or Path(settings.save_dir), weights * (1 + averaged))
+        size = weights * (1 + averaged) + state_size(parts.optimizer)
+        check_room(run or Path(settings.save_dir), size)
     if run is None:
         created = (
             RunFolder.create(settings.save_dir, settings.log_dir, config.name)
@@ -239,6 +241,7 @@ def run_training(
     if is_main():
         try:
             remove_leftovers(run)
+            put_back_previous(run)
             write_config(config, run / "config.json")
         except OSError as error:
             raise ValueError(f"trainer.save_dir: cannot be written to ({error})") from None
@@ -559,4 +562,4 @@ def report_skipped(*loaders: BaseDataLoader | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -40,7 +40,7 @@ from utils.out_of_memory import is_out_of_memory, unless_out_of_memory
 from utils.precision import MixedPrecision
 from utils.random_state import seed_step
 from utils.resume import load_last
-from utils.signals import SIGNALS
+from utils.signals import SIGNALS, first_signal
 from utils.sync_batch_norm import standing_in
 from utils.threshold import BestThreshold, ThresholdSearch, search_record
 from utils.undo import Undo
@@ -166,7 +166,7 @@ class Trainer(BaseTrainer):
         while (gradient := self._try_gradient(images, labels, batch)) is None:
             self._make_parts_smaller()
         *signals, finite = gradient.answers.read()
-        self.stopping = next((n for n, came in zip(SIGNALS, signals, strict=True) if came), 0)
+        self.stopping = first_signal(signals)
         if finite:
             self.bad_losses = 0
             self._update()
@@ -496,8 +496,7 @@ class Trainer(BaseTrainer):
         groups = self.val_loader.epoch(VALIDATION_EPOCH)
         for group in progress_bar(groups, total=len(self.val_loader), desc="validation"):
             if self.stop.received:
-                self.save_last()
-                raise Stopped(self.stop.received)
+                break
             for batch in group:
                 assert isinstance(batch, Batch)
                 for scores in self._score(network, batch):
@@ -508,6 +507,10 @@ class Trainer(BaseTrainer):
                         search.update(probability_of_second(scores.logits), scores.labels)
                     if len(triples) < GRID_PICTURES and is_main():
                         triples.append(self._triple(batch, scores))
+        # Not before: some may have done their share, and wait here for those who were stopped.
+        if number := self.signal_of_any():
+            self.save_last()
+            raise Stopped(number)
         add_up(metrics.counts)
         unite_bad(self.val_loader)
         sums = add_up(torch.stack([loss_sum, loss_sum.new_tensor(count)]))

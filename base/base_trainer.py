@@ -13,13 +13,13 @@ import torch
 from torch.optim import Optimizer
 
 from base.base_model import BaseModel
-from utils.checkpoint import bytes_of, describe_misfit, save_checkpoint, why_unwritten
+from utils.checkpoint import describe_misfit, file_size, save_checkpoint, why_unwritten
 from utils.config import Config
-from utils.distributed import is_main
+from utils.distributed import add_up, is_main
 from utils.logger import RunFolder, RunLog
 from utils.random_state import get_random_state, set_random_state
 from utils.schedule import Schedule
-from utils.signals import StopSignals
+from utils.signals import SIGNALS, StopSignals, first_signal
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +150,8 @@ class BaseTrainer:
             change = self._judge(figures, epoch) if judged else None
             self._report(figures, epoch, judged, change)
             self._save(epoch, improved=self.best_epoch == epoch)
-            if self.stop.received and epoch < self.settings.epochs:
-                raise Stopped(self.stop.received)
+            if (number := self.signal_of_any()) and epoch < self.settings.epochs:
+                raise Stopped(number)
         if self._is_over() and self.epoch < self.settings.epochs:
             logger.info(
                 "Stopped early: no better %s in %d epochs.",
@@ -166,6 +166,11 @@ class BaseTrainer:
         if self.best is not None and best.exists():
             return RunResult(best, self.best, self.best_epoch)
         return RunResult(last if last.exists() else None, None, self.epoch)
+
+    def signal_of_any(self) -> int:
+        """The signal that a process has received, 0 if none has; all processes have to ask."""
+        came = torch.tensor([self.stop.received == number for number in SIGNALS])
+        return first_signal(add_up(came.long()).tolist())
 
     def validates(self, epoch: int) -> bool:
         """Whether an epoch is validated; the last one always is: its weights may be the best."""
@@ -224,7 +229,7 @@ class BaseTrainer:
             try:
                 save_checkpoint(checkpoint, path, copies=copies, previous="previous.pth")
             except OSError as error:
-                raise TrainingError(why_unwritten(path, error, bytes_of(checkpoint))) from None
+                raise TrainingError(why_unwritten(path, error, file_size(checkpoint))) from None
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state of the run as plain data and tensors."""

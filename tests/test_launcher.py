@@ -77,6 +77,26 @@ def test_feature_a_signal_for_the_launcher_reaches_all(tmp_path, number, code):
     assert load_checkpoint(newest(tmp_path) / "last.pth")["step"] == len(steps)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("number, code", [("SIGUSR1", REQUEUE), ("SIGINT", 130)])
+def test_feature_signals_while_the_program_ends(tmp_path, number, code):
+    (tmp_path / "config.json").write_text(json.dumps(small_config(tmp_path, epochs=500)))
+    words = ["--config", str(tmp_path / "config.json"), "--device", "cpu"]
+    program = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *words], text=True, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    while not list(tmp_path.glob("saved/test/*/last.pth")):
+        assert program.poll() is None
+        time.sleep(0.1)
+    while program.poll() is None:
+        program.send_signal(getattr(signal, number))
+        time.sleep(0.02)
+    _, err = program.communicate()
+    assert program.returncode == code, err
+    assert "Traceback" not in err and err.count("go on with") == 1
+
+
 @pytest.mark.parametrize("number, code", [("SIGUSR1", 75), ("SIGTERM", 143), ("SIGINT", 130)])
 def test_feature_a_signal_before_training(tmp_path, monkeypatch, capfd, number, code):
     handler = signal.getsignal(signal.SIGTERM)

@@ -12,7 +12,13 @@ from parts import PARTS, build_optimizer
 from tests.test_config import check, minimal, problems_of
 from tests.test_models import CASES
 from utils.config_file import ConfigError
-from utils.param_groups import backbone_layers, decays, describe_groups, parameter_groups
+from utils.param_groups import (
+    backbone_layers,
+    decays,
+    describe_groups,
+    parameter_groups,
+    state_size,
+)
 from utils.schedule_section import build_schedule
 
 # The smallest case of each class, and those that order their layers in ways of their own.
@@ -271,3 +277,21 @@ def test_smoke_every_optimizer_steps(name):
 def test_exception_optimizers_that_cannot_train_a_model_here(name):
     (problem,) = problems_of({**minimal(), "optimizer": {"type": name}})
     assert problem.startswith(f"optimizer.type: {name} cannot be used: it ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "copies"),
+    [
+        ("AdamW", {"lr": 0.1}, 2),
+        ("Adam", {"lr": 0.1, "amsgrad": True}, 3),
+        ("SGD", {"lr": 0.1, "momentum": 0.9}, 1),
+        ("SGD", {"lr": 0.1}, 0),
+        ("LBFGS", {"lr": 0.1}, 0),
+    ],
+)
+def test_feature_the_size_of_a_state_is_known_before_it_is_there(kind, args, copies):
+    model = nn.Sequential(nn.Conv2d(3, 50, 3), nn.Linear(70, 80))
+    optimizer = getattr(torch.optim, kind)(model.parameters(), **args)
+    expected = copies * sum(p.nbytes for p in model.parameters())
+    assert state_size(optimizer) == pytest.approx(expected, rel=0.01)
+    assert not optimizer.state

@@ -66,6 +66,49 @@ def test_exception_one_process_is_killed(tmp_path, rank):
     assert load_checkpoint(newest(tmp_path) / "last.pth")["epoch"] >= 1
 
 
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGUSR1"])
+def test_feature_without_torchrun_its_processes_end(tmp_path, number):
+    """With a checkpoint; they would write beside those of the next start."""
+    process = torchrun(tmp_path, config(tmp_path, epochs=10_000))
+    after_epochs(tmp_path, process, 1)
+    pids = ranks(process)
+    process.send_signal(getattr(signal, number))
+    process.wait(timeout=60)
+    assert_all_gone(pids)
+    folder = newest(tmp_path)
+    assert load_checkpoint(folder / "last.pth")["step"] == len(steps_of(folder))
+    process.communicate()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_feature_a_signal_in_validation_for_one_process(tmp_path, rank):
+    """The other may have done its share already, or still be at work: the epoch is not lost."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import signal, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+import train, trainer
+from utils.launcher import launched_rank
+score = trainer.Trainer._score_rows
+def slow(self, *args):
+    if launched_rank() == {rank}:
+        time.sleep(1)
+        signal.raise_signal(signal.SIGTERM)
+    return score(self, *args)
+if "--resume" not in sys.argv:
+    trainer.Trainer._score_rows = slow
+sys.exit(train.main())
+""")
+    tree = config(tmp_path)
+    done, folder = under_torchrun(tmp_path, tree, 2, program=program)
+    assert done.returncode != 0
+    assert "warning: SIGTERM; go on with" in done.stderr
+    checkpoint = load_checkpoint(folder / "last.pth")
+    assert checkpoint["epoch"] == 0 and checkpoint["batch"] == checkpoint["step"] > 0
+    done, folder = under_torchrun(tmp_path, tree, 2, "--resume", "auto", program=program)
+    assert done.returncode == 0, done.stderr
+
+
 def test_exception_one_process_meets_a_broken_file(tmp_path):
     """Its own message is on the terminal, and nothing hangs."""
     program = tmp_path / "program.py"

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import base.base_trainer
 from tests.training_runs import assert_same_end, run, small_config
 from trainer import Trainer
 from utils.checkpoint import CheckpointError, load_checkpoint, remove_leftovers, save_checkpoint
 from utils.logger import RunLog
-from utils.resume import load_last
+from utils.resume import load_last, put_back_previous
 
 # What a save does to the disk, one after the other.
 OPERATIONS = [
@@ -95,6 +96,13 @@ class UnluckyFile:
         self.file.flush()
 
 
+def flip_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()  # the same file may stand under another name, too
+    path.write_bytes(content)
+
+
 def fresh(folder):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -160,9 +168,7 @@ def test_exception_every_operation_that_fails(tmp_path):
 def test_feature_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):
     fresh(tmp_path / "run")
     path = tmp_path / "run" / "last.pth"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    flip_a_byte(path)
     assert load_last(path)["epoch"] == 1
     said = capsys.readouterr().err
     assert said.startswith(f"warning: {path}: is damaged")
@@ -170,6 +176,36 @@ def test_feature_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_pa
     path.with_name("previous.pth").unlink()
     with pytest.raises(CheckpointError, match="is damaged"):
         load_last(path)
+
+
+def test_feature_death_after_a_damaged_checkpoint(tmp_path):
+    """The one that the run goes on from is not replaced by the damaged one."""
+    folder = tmp_path / "run"
+    for number in itertools.count(1):
+        flip_a_byte(fresh(folder) / "last.pth")
+        put_back_previous(folder)
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException), pytest.MonkeyPatch.context() as patched:
+                Unlucky(lambda: os._exit(9), number).patch(patched)
+                save(folder, 3)
+                os._exit(0)
+            os._exit(1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, 9)
+        assert load_last(folder / "last.pth")["epoch"] in (1, 3)
+        assert load_checkpoint(folder / "previous.pth")["epoch"] == 1
+        if code == 0:
+            break
+    assert number > 20
+
+
+def test_exception_both_are_damaged(tmp_path):
+    folder = fresh(tmp_path / "run")
+    for name in ("last.pth", "previous.pth"):
+        flip_a_byte(folder / name)
+    with pytest.raises(CheckpointError, match=r"last.pth: is damaged.*previous.pth: is damaged"):
+        load_last(folder / "last.pth")
 
 
 def test_feature_a_run_goes_on_from_the_one_before(tmp_path, monkeypatch, capsys):
@@ -200,8 +236,15 @@ def stopped_and_resumed(tmp_path, monkeypatch, *, damaged):
         content = bytearray((folder / "last.pth").read_bytes())
         content[-200] ^= 64
         (folder / "last.pth").write_bytes(content)
-    assert run(tmp_path, tree, "--resume", "auto")[0] == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(base.base_trainer, "save_checkpoint", save_and_look)
+        assert run(tmp_path, tree, "--resume", "auto")[0] == 0
     return folder
+
+
+def save_and_look(checkpoint, path, **options):
+    save_checkpoint(checkpoint, path, **options)
+    load_checkpoint(path.with_name("previous.pth"))
 
 
 @contextlib.contextmanager

@@ -77,9 +77,9 @@ def save_checkpoint(
         # mkstemp makes files that only their owner can read; a checkpoint is to be shared.
         os.chmod(temporary, 0o666 & ~_umask())
         for name in copies:
-            _copy(temporary, path.with_name(name))
+            copy_of(temporary, path.with_name(name))
         if previous is not None and path.exists():
-            _copy(str(path), path.with_name(previous))
+            copy_of(path, path.with_name(previous))
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -107,6 +107,28 @@ class _Writer:
         self._file.flush()
 
 
+class _Nowhere:
+    """A file that only counts."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        written = memoryview(data).nbytes
+        self.size += written
+        return written
+
+    def flush(self) -> None:
+        pass
+
+
+def file_size(checkpoint: dict[str, Any]) -> int:
+    """How many bytes the file of a checkpoint takes."""
+    file = _Nowhere()
+    torch.save(checkpoint, cast(BinaryIO, file))
+    return file.size + _COMMENT_BYTES
+
+
 def bytes_of(checkpoint: Any) -> int:
     """How many bytes the tensors of a checkpoint take, which is nearly what its file takes."""
     if isinstance(checkpoint, Tensor):
@@ -129,7 +151,7 @@ def why_unwritten(path: Path, error: OSError, size: int) -> str:
         reason = "its folder is gone"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free
-        reason += f"; it takes {size} bytes, and {free} are free"
+        reason += f"; it takes {size} bytes beside the one before it, and {free} are free"
     kept = f"; the {path.name} before it is whole" if path.exists() else ""
     return f"{path} cannot be written: {reason}{kept}"
 
@@ -300,7 +322,7 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _copy(source: str, target: Path) -> None:
+def copy_of(source: str | os.PathLike[str], target: Path) -> None:
     """The same file under a further name, in place of what is there."""
     # A name that nobody can guess: nothing is followed that lies there.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")

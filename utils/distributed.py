@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from utils.launcher import is_launched, launched_rank
+from utils.launcher import end_with_launcher, is_launched, launched_rank
 from utils.meeting import fresh_place
 
 # A process that has died is noticed at once; this is for one that has come to a standstill.
@@ -43,6 +43,7 @@ def join_processes(device_type: str, patience: datetime.timedelta = PATIENCE) ->
         store, own_rank, size = next(dist.rendezvous("env://", timeout=MEETING_TIME))
         if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
             store = fresh_place(store, own_rank, size, MEETING_TIME)
+        end_with_launcher()
         dist.init_process_group(
             backend, store=store, rank=own_rank, world_size=size, timeout=patience
         )

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from utils.signals import EXIT_CODES, SIGNALS
 
 SPEAKING_SECONDS = 15
+LOOK_SECONDS = 1.0
 
 
 def is_launched() -> bool:
@@ -28,6 +30,22 @@ def launched_rank() -> int:
 def local_rank() -> int:
     """The number of this process on its machine, which is the number of its GPU."""
     return int(os.environ["LOCAL_RANK"]) if is_launched() else 0
+
+
+def end_with_launcher() -> None:
+    """Where torchrun is gone (killed, or by a signal that it does not hand on), end as by SIGTERM.
+
+    Else its processes would go on, beside those of the next start.
+    """
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def let_main_speak() -> None:

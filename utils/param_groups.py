@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -105,6 +106,29 @@ def backbone_layers(backbone: Iterable[nn.Module]) -> list[list[nn.Parameter]]:
         elif fresh:
             layers.append(fresh)
     return layers
+
+
+def state_size(optimizer: torch.optim.Optimizer) -> int:
+    """About how many bytes the state of an optimizer will take, which its first step makes.
+
+    Another one with the same settings makes a step with a small parameter.
+
+    Returns:
+        The number; 0 for an optimizer that this tells nothing of, as `LBFGS`.
+    """
+    parameter = nn.Parameter(torch.zeros(64, 64))
+    parameter.grad = torch.zeros_like(parameter)
+    arguments = inspect.signature(type(optimizer)).parameters
+    settings = {name: value for name, value in optimizer.defaults.items() if name in arguments}
+    try:
+        other = type(optimizer)([parameter], **settings)
+        other.step()
+    except Exception:  # it wants a closure, a GPU, or two kinds of parameters
+        return 0
+    state = [value for value in other.state[parameter].values() if isinstance(value, Tensor)]
+    share = sum(value.nbytes for value in state) / parameter.nbytes
+    trained = (p for group in optimizer.param_groups for p in group["params"])
+    return int(share * sum(p.nbytes for p in trained))
 
 
 def describe_groups(groups: Iterable[dict[str, Any]]) -> str:

@@ -51,10 +51,31 @@ def load_last(path: Path) -> dict[str, Any]:
         before = path.with_name("previous.pth")
         if path.name != "last.pth" or not path.exists() or not before.exists():
             raise
-        checkpoint = load_checkpoint(before)
+        try:
+            checkpoint = load_checkpoint(before)
+        except CheckpointError as other:
+            raise CheckpointError(f"{error}; and the one before it, {other}") from None
         if not launched_rank():
             print(f"warning: {error}; going on from {before}", file=sys.stderr)
         return checkpoint
+
+
+def put_back_previous(run: Path) -> None:
+    """Let a damaged `last.pth` be the one before it.
+
+    A save keeps what it replaces as `previous.pth`: of these two, the damaged one.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    from utils.checkpoint import CheckpointError, copy_of, load_checkpoint
+
+    last, before = run / "last.pth", run / "previous.pth"
+    if last.exists() and before.exists():
+        try:
+            load_checkpoint(last)
+        except CheckpointError:
+            copy_of(before, last)
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -8,9 +8,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 REQUEUE = 75  # EX_TEMPFAIL: try again later
 GRACE_SECONDS = 9.0
@@ -20,6 +20,26 @@ EXIT_CODES = {int(number): 128 + number for number in (signal.SIGTERM, signal.SI
 if hasattr(signal, "SIGUSR1"):
     EXIT_CODES[int(signal.SIGUSR1)] = REQUEUE
 SIGNALS = tuple(EXIT_CODES)
+
+
+def first_signal(came: Sequence[int]) -> int:
+    """The number of a signal that came; 0 if none did.
+
+    Args:
+        came: For each of `SIGNALS` whether, or how often.
+    """
+    return next((number for number, times in zip(SIGNALS, came, strict=True) if times), 0)
+
+
+def leave(code: int) -> NoReturn:
+    """End the program with this code, whatever signals come while it does.
+
+    Raises:
+        SystemExit: Always.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(code)
 
 
 @contextlib.contextmanager
