@@ -260,7 +260,7 @@ def run_training(
             stop=stop,
         )
         if checkpoint is not None:
-            load_state(trainer, checkpoint, len(train_loader))
+            load_state(trainer, checkpoint, len(train_loader), run)
             done = f", batch {trainer.batch}" if trainer.batch else ""
             logger.info("Resuming after epoch %d%s.", trainer.epoch, done)
         if checkpoint is not None:
@@ -390,7 +390,7 @@ def describe_training(
     return meta
 
 
-def load_state(trainer: Any, checkpoint: dict[str, Any], steps_per_epoch: int) -> None:
+def load_state(trainer: Any, checkpoint: dict[str, Any], steps_per_epoch: int, run: Path) -> None:
     """Let the trainer go on where a checkpoint stands.
 
     Raises:
@@ -398,12 +398,10 @@ def load_state(trainer: Any, checkpoint: dict[str, Any], steps_per_epoch: int) -
     """
     try:
         trainer.load_state_dict(checkpoint, steps_per_epoch)
-    except ValueError:
-        raise
     except Exception as error:
         # What stands in an optimizer's or a generator's state is theirs, so it can raise anything.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"the checkpoint's state of the run is damaged ({reason})") from None
+        raise ValueError(f"{run}: no run can go on from its checkpoint ({reason})") from None
 
 
 def write_config(config: Config, path: Path) -> None:

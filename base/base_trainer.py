@@ -17,6 +17,7 @@ from utils.checkpoint import describe_misfit, file_size, save_checkpoint, why_un
 from utils.config import Config
 from utils.distributed import add_up, is_main
 from utils.logger import RunFolder, RunLog
+from utils.param_groups import check_state
 from utils.random_state import get_random_state, set_random_state
 from utils.schedule import Schedule
 from utils.signals import SIGNALS, StopSignals, first_signal
@@ -299,8 +300,12 @@ class BaseTrainer:
         own = [dict(group) for group in self.optimizer.param_groups]
         try:
             self.optimizer.load_state_dict(checkpoint["optimizer"])
+            check_state(self.optimizer)
         except (KeyError, ValueError) as error:
             logger.warning("the optimizer starts anew: %s", error)
+            self.optimizer.state.clear()
+            for group, fresh in zip(self.optimizer.param_groups, own, strict=True):
+                group.update(fresh)
             return
         for group, fresh in zip(self.optimizer.param_groups, own, strict=True):
             group.update({key: fresh[key] for key in changed if stored and key in fresh})

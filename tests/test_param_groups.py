@@ -14,6 +14,7 @@ from tests.test_models import CASES
 from utils.config_file import ConfigError
 from utils.param_groups import (
     backbone_layers,
+    check_state,
     decays,
     describe_groups,
     parameter_groups,
@@ -295,3 +296,37 @@ def test_feature_the_size_of_a_state_is_known_before_it_is_there(kind, args, cop
     expected = copies * sum(p.nbytes for p in model.parameters())
     assert state_size(optimizer) == pytest.approx(expected, rel=0.01)
     assert not optimizer.state
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.pop("exp_avg"), "has no exp_avg"),
+        (lambda state: state.update(step="x"), "has no step"),
+        (lambda state: state.update(exp_avg_sq=torch.zeros(2)), r"exp_avg_sq .* is \(2,\), not"),
+    ],
+)
+def test_exception_a_state_that_is_none(change, words):
+    parameter = nn.Parameter(torch.zeros(3, 4))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1)
+    check_state(optimizer)  # of no step
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    check_state(optimizer)
+    change(optimizer.state[parameter])
+    with pytest.raises(ValueError, match=words):
+        check_state(optimizer)
+
+
+@pytest.mark.parametrize("kind", PARTS["optimizer"].names())
+def test_feature_the_state_of_every_optimizer_is_taken(kind):
+    cls = PARTS["optimizer"].find(kind)
+    parameter = nn.Parameter(torch.randn(3, 4))
+    optimizer = cls([parameter], lr=0.1)
+    parameter.grad = torch.ones_like(parameter)
+    if kind == "SparseAdam":
+        parameter.grad = parameter.grad.to_sparse()
+    optimizer.step(*[lambda: torch.tensor(1.0)] * (kind == "LBFGS"))
+    other = cls([parameter], lr=0.1)
+    other.load_state_dict(optimizer.state_dict())
+    check_state(other)

@@ -343,7 +343,6 @@ def at_epoch(monkeypatch, number, event):
     monkeypatch.setattr(Trainer, "train_epoch", beginning)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("log", ["log.txt", "steps.jsonl", "TensorBoard"])
 def test_feature_a_log_that_cannot_be_written_does_not_end_the_training(
     tmp_path, monkeypatch, caplog, log

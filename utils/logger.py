@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -133,6 +134,7 @@ class RunLog:
         self._handler: logging.Handler = logging.NullHandler()
         self._writer: SummaryWriter | None = None
         self._steps: TextIO | None = None
+        self._excepthook = threading.excepthook
         if folder is None:
             return
         if state is not None:
@@ -148,6 +150,7 @@ class RunLog:
 
             with self._or_give_up(TENSORBOARD):
                 self._writer = SummaryWriter(str(folder.tensorboard))
+            threading.excepthook = self._on_thread_error
 
     @contextlib.contextmanager
     def _or_give_up(self, what: str) -> Iterator[None]:
@@ -159,6 +162,11 @@ class RunLog:
             elif what == TENSORBOARD:
                 self._writer = None
             _warn(what, error)
+
+    def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
+        """What TensorBoard's thread meets it keeps for the next call, which says it."""
+        if not type(error.thread).__module__.startswith("tensorboard."):
+            self._excepthook(error)
 
     def state(self) -> dict[str, int]:
         """How many bytes each file has that figures are appended to; after a `flush()`."""
@@ -197,6 +205,7 @@ class RunLog:
         if self._writer is not None:
             with self._or_give_up(TENSORBOARD):
                 self._writer.close()
+        threading.excepthook = self._excepthook
 
     def steps(self, epoch: int, losses: Iterable[tuple[int, float]]) -> None:
         """Note the number and the loss of steps of an epoch."""

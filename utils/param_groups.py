@@ -111,11 +111,36 @@ def backbone_layers(backbone: Iterable[nn.Module]) -> list[list[nn.Parameter]]:
 def state_size(optimizer: torch.optim.Optimizer) -> int:
     """About how many bytes the state of an optimizer will take, which its first step makes.
 
-    Another one with the same settings makes a step with a small parameter.
-
     Returns:
-        The number; 0 for an optimizer that this tells nothing of, as `LBFGS`.
+        The number; 0 for an optimizer that cannot be asked, as `LBFGS`.
     """
+    parameter, state = _state_of_a_step(optimizer)
+    share = sum(value.nbytes for value in state.values()) / parameter.nbytes
+    trained = (p for group in optimizer.param_groups for p in group["params"])
+    return int(share * sum(p.nbytes for p in trained))
+
+
+def check_state(optimizer: torch.optim.Optimizer) -> None:
+    """Look whether a state that was loaded is one that the optimizer can go on from.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    parameter, expected = _state_of_a_step(optimizer)
+    for place, (trained, state) in enumerate(optimizer.state.items()):
+        for name, value in expected.items():
+            found = state.get(name)
+            if not isinstance(found, Tensor):
+                raise ValueError(f"the state of parameter {place} has no {name}")
+            if value.shape == parameter.shape and found.shape != trained.shape:
+                shapes = [tuple(tensor.shape) for tensor in (found, trained)]
+                raise ValueError(f"{name} of parameter {place} is {shapes[0]}, not {shapes[1]}")
+
+
+def _state_of_a_step(
+    optimizer: torch.optim.Optimizer,
+) -> tuple[nn.Parameter, dict[str, Tensor]]:
+    """What another one with the same settings remembers of a step with a small parameter."""
     parameter = nn.Parameter(torch.zeros(64, 64))
     parameter.grad = torch.zeros_like(parameter)
     arguments = inspect.signature(type(optimizer)).parameters
@@ -124,11 +149,9 @@ def state_size(optimizer: torch.optim.Optimizer) -> int:
         other = type(optimizer)([parameter], **settings)
         other.step()
     except Exception:  # it wants a closure, a GPU, or two kinds of parameters
-        return 0
-    state = [value for value in other.state[parameter].values() if isinstance(value, Tensor)]
-    share = sum(value.nbytes for value in state) / parameter.nbytes
-    trained = (p for group in optimizer.param_groups for p in group["params"])
-    return int(share * sum(p.nbytes for p in trained))
+        return parameter, {}
+    state = other.state[parameter].items()
+    return parameter, {name: value for name, value in state if isinstance(value, Tensor)}
 
 
 def describe_groups(groups: Iterable[dict[str, Any]]) -> str:
