@@ -10,6 +10,7 @@ import os
 import pickle
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -149,7 +150,9 @@ FORMATS: dict[str, Callable[[object], bytes]] = {
 def torchscript() -> bytes:
     """An archive of code, which `torch.jit.load` would run."""
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), buffer)
+    with warnings.catch_warnings():  # that torch will be without it one day
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), buffer)
     return buffer.getvalue()
 
 
