@@ -324,9 +324,7 @@ def test_feature_the_state_of_every_optimizer_is_taken(kind):
     parameter = nn.Parameter(torch.randn(3, 4))
     optimizer = cls([parameter], lr=0.1)
     parameter.grad = torch.ones_like(parameter)
-    if kind == "SparseAdam":
-        parameter.grad = parameter.grad.to_sparse()
-    optimizer.step(*[lambda: torch.tensor(1.0)] * (kind == "LBFGS"))
+    optimizer.step()
     other = cls([parameter], lr=0.1)
     other.load_state_dict(optimizer.state_dict())
     check_state(other)

@@ -112,7 +112,7 @@ def state_size(optimizer: torch.optim.Optimizer) -> int:
     """About how many bytes the state of an optimizer will take, which its first step makes.
 
     Returns:
-        The number; 0 for an optimizer that cannot be asked, as `LBFGS`.
+        The number; 0 for an optimizer that cannot be asked, as it needs a closure or a GPU.
     """
     parameter, state = _state_of_a_step(optimizer)
     share = sum(value.nbytes for value in state.values()) / parameter.nbytes
