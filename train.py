@@ -17,7 +17,7 @@ from utils.command_line import add_overrides
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import launched_rank, let_main_speak
 from utils.plain_text import plain_lines
-from utils.signals import ends_with_code, leave
+from utils.signals import EXIT_CODES, StopSignals, leave
 
 if TYPE_CHECKING:
     import torch
@@ -85,10 +85,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code: 2 for a user's mistake, 1 for a failed training."""
     arguments = parse_arguments(argv)
     try:
-        with ends_with_code(said=launched_rank() == 0):
+        with StopSignals(said=launched_rank() == 0) as stop:
             check_arguments(arguments)
             tree, checkpoint, run = read_inputs(arguments)
-            return run_training(arguments, tree, checkpoint, run)
+            return run_training(arguments, tree, checkpoint, run, stop)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
         let_main_speak()
         print(f"error: {plain_lines(str(error))}", file=sys.stderr)
@@ -167,6 +167,7 @@ def run_training(
     tree: dict[str, Any],
     checkpoint: dict[str, Any] | None,
     run: Path | None,
+    stop: StopSignals,
 ) -> int:
     """Check the config, build everything, train."""
     choose_visible_gpus(arguments.device)
@@ -190,7 +191,6 @@ def run_training(
     from utils.logger import RunFolder, RunLog, log_to_console
     from utils.param_groups import state_size
     from utils.resume import differences, put_back_previous
-    from utils.signals import EXIT_CODES, StopSignals
 
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
     config = check_config(tree, PARTS, source, VALIDATION_FIGURES, TRAINING_FIGURES)
@@ -248,7 +248,7 @@ def run_training(
     logged = checkpoint.get("logs") if checkpoint is not None else None
     with (
         RunLog(own_folder, tensorboard=settings.tensorboard, state=logged) as log,
-        StopSignals() as stop,
+        stop.noted(),
     ):
         trainer = Trainer(
             **parts._asdict(),

@@ -494,8 +494,9 @@ class Trainer(BaseTrainer):
             search = ThresholdSearch(self.config.ignore_index, device=self.device)
         triples: list[Triple] = []
         groups = self.val_loader.epoch(VALIDATION_EPOCH)
+        cut_short_by = 0
         for group in progress_bar(groups, total=len(self.val_loader), desc="validation"):
-            if self.stop.received:
+            if cut_short_by := self.stop.received:
                 break
             for batch in group:
                 assert isinstance(batch, Batch)
@@ -508,7 +509,7 @@ class Trainer(BaseTrainer):
                     if len(triples) < GRID_PICTURES and is_main():
                         triples.append(self._triple(batch, scores))
         # Not before: some may have done their share, and wait here for those who were stopped.
-        if number := self.signal_of_any():
+        if number := self.signal_of_any(cut_short_by):
             self.save_last()
             raise Stopped(number)
         add_up(metrics.counts)

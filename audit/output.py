@@ -26,17 +26,7 @@ def check_outputs(json_file: str | None, sheet: Path | None) -> None:
     Raises:
         ValueError: If they cannot, or would.
     """
-    if json_file not in (None, "-"):
-        path = Path(json_file)
-        with refusing(f"--json {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=path.parent).close()
-            ours = not os.path.lexists(path) or holds_json_of(path, PROGRAM)
-        if not ours:
-            raise ValueError(
-                f"--json: {path} is there and is no report of this program, so it is not "
-                "replaced; choose another file"
-            )
+    check_json(json_file, PROGRAM)
     if sheet is not None:
         page, picture = sheet / PAGE, sheet / PICTURE
         with refusing(f"--sheet {sheet}"):
@@ -51,7 +41,31 @@ def check_outputs(json_file: str | None, sheet: Path | None) -> None:
             )
 
 
-def holds_json_of(path: Path, program: str) -> bool:
+def check_json(json_file: str | None, program: str) -> None:
+    """Find out whether `--json` names what can be written, and nothing foreign.
+
+    Args:
+        json_file: Its value.
+        program: Who writes it, as the file itself says.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if json_file in (None, "-"):
+        return
+    path = Path(json_file)
+    with refusing(f"--json {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+        ours = not os.path.lexists(path) or _holds_json_of(path, program)
+    if not ours:
+        raise ValueError(
+            f"--json: {path} is there and was not written by {program}, so it is not replaced; "
+            "choose another file"
+        )
+
+
+def _holds_json_of(path: Path, program: str) -> bool:
     """Whether a file was written by a program of ours, or is empty.
 
     Raises:

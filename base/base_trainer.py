@@ -151,7 +151,7 @@ class BaseTrainer:
             change = self._judge(figures, epoch) if judged else None
             self._report(figures, epoch, judged, change)
             self._save(epoch, improved=self.best_epoch == epoch)
-            if (number := self.signal_of_any()) and epoch < self.settings.epochs:
+            if (number := self.signal_of_any(self.stop.received)) and epoch < self.settings.epochs:
                 raise Stopped(number)
         if self._is_over() and self.epoch < self.settings.epochs:
             logger.info(
@@ -168,9 +168,13 @@ class BaseTrainer:
             return RunResult(best, self.best, self.best_epoch)
         return RunResult(last if last.exists() else None, None, self.epoch)
 
-    def signal_of_any(self) -> int:
-        """The signal that a process has received, 0 if none has; all processes have to ask."""
-        came = torch.tensor([self.stop.received == number for number in SIGNALS])
+    def signal_of_any(self, own: int) -> int:
+        """The signal that ends a process, 0 if none does; all processes have to ask.
+
+        Args:
+            own: The one that ends this process, or 0.
+        """
+        came = torch.tensor([own == number for number in SIGNALS])
         return first_signal(add_up(came.long()).tolist())
 
     def validates(self, epoch: int) -> bool:

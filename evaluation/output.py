@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from audit.output import holds_json_of, holds_text, refusing
+from audit.output import check_json, holds_text, refusing
 from evaluation.result import Evaluation, Look
 from utils.bootstrap import Interval
 from utils.files.new_file import write_text
@@ -30,17 +30,7 @@ def check_outputs(json_file: str | None, report: str | None) -> None:
     Raises:
         ValueError: If they cannot, or would.
     """
-    if json_file not in (None, "-"):
-        path = Path(json_file)
-        with refusing(f"--json {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=path.parent).close()
-            ours = not os.path.lexists(path) or holds_json_of(path, PROGRAM)
-        if not ours:
-            raise ValueError(
-                f"--json: {path} is there and is no evaluation, so it is not replaced; choose "
-                "another file"
-            )
+    check_json(json_file, PROGRAM)
     if report is not None:
         page = Path(report, "index.html")
         with refusing(f"--report {report}"):

@@ -26,6 +26,19 @@ def real_data() -> Path:
     return Path(folder).resolve()
 
 
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder to be in, as a user is in one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def marker(tmp_path) -> Path:
+    """What a hostile file makes if it runs."""
+    return tmp_path / "hacked"
+
+
 def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="no CUDA device")

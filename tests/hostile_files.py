@@ -10,6 +10,7 @@ import os
 import pickle
 import struct
 import tarfile
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -129,9 +130,10 @@ def behind(content: object) -> bytes:
 
 def signed(content: object) -> bytes:
     """With the digest that our own checkpoints have."""
-    path = Path(os.environ["TMPDIR_OF_TEST"], "signed.pth")
-    save_checkpoint(content, path)
-    return path.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "signed.pth")
+        save_checkpoint(content, path)
+        return path.read_bytes()
 
 
 FORMATS: dict[str, Callable[[object], bytes]] = {

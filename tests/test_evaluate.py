@@ -873,7 +873,8 @@ def test_feature_what_is_not_ours_is_not_replaced(model, tmp_path, capsys):
     folder.mkdir()
     (folder / "index.html").write_text("<h1>my page on evaluate.py</h1>")
     assert evaluate.main(["--model", str(model), "--json", str(foreign)]) == 2
-    assert "is there and is no evaluation, so it is not replaced" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is there and was not written by evaluate.py, so it is not replaced" in said
     assert evaluate.main(["--model", str(model), "--report", str(folder)]) == 2
     assert "is no report of this program" in capsys.readouterr().err
     assert foreign.read_text() == '{"format": 1}'

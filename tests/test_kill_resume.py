@@ -13,24 +13,48 @@ import time
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
+import models
 import train
+from base.base_model import BaseModel
 from tests.training_runs import assert_same_end, newest, run, small_config
 from trainer import Trainer
 from utils.checkpoint import load_checkpoint
-from utils.signals import REQUEUE
+from utils.signals import REQUEUE, leave
 
 pytestmark = pytest.mark.faults
 
 MANY = int(os.environ.get("KILLED_RUNS", "1"))
 
 
-def config(tmp_path, workers=0, amp=False, **trainer):
+class Small(BaseModel):
+    """A few milliseconds a step, so that a kill hits saving and starting as often as training."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.2)
+        )
+        self.classifier = nn.Conv2d(8, num_classes, 1)
+        self.apply_freezing()
+
+    def forward(self, images):
+        return self.classifier(self.features(images))
+
+
+@pytest.fixture(autouse=True)
+def named(monkeypatch):
+    monkeypatch.setattr(models, "Small", Small, raising=False)
+    monkeypatch.setattr(models, "__all__", [*models.__all__, "Small"])
+
+
+def config(tmp_path, workers=0, amp=False, epochs=4, **trainer):
     """Augmentation, dropout, a moving average, accumulation; 14 pictures in batches of 4."""
     trainer = {"accumulation_steps": 2, "ema_decay": 0.9, "save_every_steps": 2, **trainer}
-    tree = small_config(tmp_path, tensorboard=True, log_per_iter=1, epochs=4, **trainer)
+    tree = small_config(tmp_path, tensorboard=True, log_per_iter=1, epochs=epochs, **trainer)
     tree["amp"] = amp
-    tree["arch"] = {"type": "ENet"}
+    tree["arch"] = {"type": "Small"}
     tree["train_loader"]["args"] |= {"num_images": 14, "num_workers": workers}
     tree["val_loader"]["args"] |= {"num_workers": workers}
     tree["optimizer"] = {"type": "Adam", "args": {"lr": 0.01}}
@@ -39,7 +63,10 @@ def config(tmp_path, workers=0, amp=False, **trainer):
 
 # A process of its own that has imported everything, and has no threads, makes the children.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["train", "trainer", "models", "dataloaders", __name__])
+# Optimizers import the last one when they are built, in more time than the training takes.
+FORKS.set_forkserver_preload(
+    ["train", "trainer", "models", "dataloaders", __name__, "torch._dynamo"]
+)
 
 
 def start(tmp_path, tree, *arguments):
@@ -55,11 +82,18 @@ def start(tmp_path, tree, *arguments):
 def run_child(output, words):
     os.setpgid(0, 0)
     torch.set_num_threads(1)
+    models.Small, models.__all__ = Small, [*models.__all__, "Small"]
+    # A program that is started by itself forks those that load; they would import everything here.
+    multiprocessing.set_start_method("fork", force=True)
     with open(output, "a") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
         sys.stdout = sys.stderr = file
-        sys.exit(train.main(words))
+        try:
+            code = train.main(words)
+        except SystemExit as ending:  # as an interpreter does it: its frames are gone from here on
+            code = ending.code
+        leave(code)
 
 
 def ended(child, seconds=60):
@@ -83,11 +117,14 @@ def assert_same_run(one, other):
 
 
 def curves(folder):
-    """Every point of every curve, without times; speeds are left out."""
+    """Every point of every curve, without times; speeds are left out.
+
+    In order of their steps: files of programs that start in the same second have any order.
+    """
     events = EventAccumulator(str(folder.parents[1] / "runs" / "test" / folder.name))
     events.Reload()
     return {
-        tag: [(point.step, point.value) for point in events.Scalars(tag)]
+        tag: sorted((point.step, point.value) for point in events.Scalars(tag))
         for tag in events.Tags()["scalars"]
         if not tag.endswith(("images_per_second", "data_wait"))
     }
@@ -95,16 +132,18 @@ def curves(folder):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The same run, left alone, for each setting."""
-    folders = {}
+    """The same run, left alone, for each setting: its folder and how many seconds it took."""
+    runs = {}
 
     def of(**settings):
         key = str(settings)
-        if key not in folders:
+        if key not in runs:
             tmp_path = tmp_path_factory.mktemp("undisturbed")
-            assert ended(start(tmp_path, config(tmp_path, **settings)), 300) == 0
-            folders[key] = newest(tmp_path)
-        return folders[key]
+            FORKS.Process().start()  # the server is there from now on
+            child, began = start(tmp_path, config(tmp_path, **settings)), time.monotonic()
+            assert ended(child, 300) == 0, (tmp_path / "output.txt").read_text()
+            runs[key] = newest(tmp_path), time.monotonic() - began
+        return runs[key]
 
     return of
 
@@ -113,18 +152,20 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("seed", range(MANY))
 def test_feature_killed_at_any_moment(tmp_path, undisturbed, record_property, workers, amp, seed):
-    whole = undisturbed(workers=workers, amp=amp)
+    whole, seconds = undisturbed(workers=workers, amp=amp)
     rng, kills, code = random.Random(seed), 0, None
     tree = config(tmp_path, workers=workers, amp=amp)
     while code is None:
         child = start(tmp_path, tree, "--resume", "auto")
         # After five kills it may go on to its end.
-        code = ended(child, rng.uniform(0.2, 3.0) if kills < 5 else 300)
+        code = ended(child, rng.uniform(0, seconds) if kills < 5 else 300)
         kills += code is None
         send(child, signal.SIGKILL)
         ended(child)
-    assert code == 0, (tmp_path / "output.txt").read_text()
+    text = (tmp_path / "output.txt").read_text()
+    assert code == 0, text
     record_property("kills", kills)
+    record_property("resumed", text.count("Resuming after epoch"))
     folder = newest(tmp_path)
     assert_same_run(whole, folder)
     assert not list(folder.glob(".*.tmp"))
@@ -148,7 +189,7 @@ def test_feature_a_signal_at_a_chosen_moment(
     tmp_path, undisturbed, monkeypatch, moment, workers, step
 ):
     """First step, last step, validation; resumed with another number of workers."""
-    whole = undisturbed(workers=2, amp=False)
+    whole, _ = undisturbed(workers=2, amp=False)
     to_device, loads = Trainer.to_device, itertools.count(1)
 
     def loading(self, batch):
@@ -170,24 +211,48 @@ def test_feature_a_signal_at_a_chosen_moment(
     assert_same_run(whole, folder)
 
 
-@pytest.mark.parametrize(
-    "number, code", [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", REQUEUE)]
-)  # fmt: skip
-def test_feature_signals_end_at_a_checkpoint(tmp_path, undisturbed, number, code):
-    whole = undisturbed(workers=2, amp=False)
-    child = start(tmp_path, config(tmp_path, workers=2))
-    while not list((tmp_path / "saved").glob("test/*/steps.jsonl")):
-        time.sleep(0.05)
-    time.sleep(1)
+CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": REQUEUE}
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_feature_signals_end_at_a_checkpoint(tmp_path, undisturbed, number):
+    settings = {"workers": 2, "epochs": 12}
+    whole, _ = undisturbed(**settings)
+    child = start(tmp_path, config(tmp_path, **settings))
+    while not any(path.stat().st_size for path in tmp_path.glob("saved/test/*/steps.jsonl")):
+        time.sleep(0.01)
     send(child, getattr(signal, number))
     time.sleep(0.02)
     send(child, getattr(signal, number))  # a second one changes nothing
-    assert ended(child, 10) == code, (tmp_path / "output.txt").read_text()
+    assert ended(child, 10) == CODES[number], (tmp_path / "output.txt").read_text()
     text = (tmp_path / "output.txt").read_text()
     assert f"warning: {number}; go on with: python train.py --resume" in text
     assert "Traceback" not in text
     folder = newest(tmp_path)
     stopped = load_checkpoint(folder / "last.pth")
-    assert stopped["step"] < 16
-    assert ended(start(tmp_path, config(tmp_path, workers=2), "--resume", "auto"), 300) == 0
+    assert 0 < stopped["step"] < 48
+    assert ended(start(tmp_path, config(tmp_path, **settings), "--resume", "auto"), 300) == 0
     assert_same_run(whole, folder)
+
+
+@pytest.mark.parametrize("seed", range(MANY))
+def test_feature_signals_at_any_moment(tmp_path, undisturbed, seed):
+    """Before training, in it, and while the program ends: its own exit code and no traceback."""
+    whole, seconds = undisturbed(workers=2, amp=False)
+    rng = random.Random(seed)
+    number = rng.choice(list(CODES))
+    child = start(tmp_path, config(tmp_path, workers=2))
+    while not (tmp_path / "output.txt").exists():  # a program of its own from here on
+        time.sleep(0.001)
+    ended(child, rng.uniform(0.1, seconds))
+    for _ in range(2):
+        send(child, getattr(signal, number))
+        time.sleep(rng.uniform(0, 0.1))
+    code = ended(child, 10)
+    text = (tmp_path / "output.txt").read_text()
+    assert code in (0, CODES[number]), text
+    assert "Traceback" not in text
+    if code:
+        assert f"{number} before training" in text or f"{number}; go on with: python" in text
+        assert ended(start(tmp_path, config(tmp_path, workers=2), "--resume", "auto"), 300) == 0
+    assert_same_run(whole, newest(tmp_path))

@@ -1,7 +1,10 @@
 """Several processes without torchrun, and signals before there is anything to save."""
 
+import contextlib
 import json
+import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,7 +16,7 @@ import train
 from tests.test_processes import ROOT, config, steps_of, under_torchrun
 from tests.training_runs import newest, run, small_config
 from utils.checkpoint import load_checkpoint
-from utils.signals import REQUEUE
+from utils.signals import EXIT_CODES, REQUEUE
 
 PROGRAM = """
 import sys
@@ -99,15 +102,32 @@ def test_feature_signals_while_the_program_ends(tmp_path, number, code):
 
 @pytest.mark.parametrize("number, code", [("SIGUSR1", 75), ("SIGTERM", 143), ("SIGINT", 130)])
 def test_feature_a_signal_before_training(tmp_path, monkeypatch, capfd, number, code):
-    handler = signal.getsignal(signal.SIGTERM)
+    """It ends at once, with the processes that load, whatever the interpreter is at."""
+
+    class Taken:
+        def __del__(self):  # an exception is lost in here
+            signal.raise_signal(getattr(signal, number))
 
     def building(*arguments):
-        signal.raise_signal(getattr(signal, number))
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()
+        Taken()
 
     monkeypatch.setattr(train, "build_training", building)
-    with pytest.raises(SystemExit) as caught:
-        run(tmp_path, small_config(tmp_path))
-    assert caught.value.code == code
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            run(tmp_path, small_config(tmp_path))
+        os._exit(99)
+    os.close(theirs)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
     assert f"{number} before training began" in capfd.readouterr().err
     assert not (tmp_path / "saved").exists()
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert select.select([ours], [], [], 10)[0]  # nobody holds the other end any more
+    os.close(ours)
+
+
+def test_feature_the_handlers_are_put_back(tmp_path):
+    handlers = [signal.getsignal(number) for number in EXIT_CODES]
+    assert run(tmp_path, small_config(tmp_path))[0] == 0
+    assert [signal.getsignal(number) for number in EXIT_CODES] == handlers

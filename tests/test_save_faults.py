@@ -111,28 +111,35 @@ def fresh(folder):
     return folder
 
 
+def save_and_die(folder, number):
+    """A process saves and dies at the operation of a number; whether it came to its end before."""
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException), pytest.MonkeyPatch.context() as patched:
+            Unlucky(lambda: os._exit(9), number).patch(patched)
+            save(folder, 3)
+            os._exit(0)
+        os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 0
+
+
 def test_feature_death_at_every_operation(tmp_path):
     """At each write, flush, fsync, link and rename: a checkpoint that verifies; all cleaned up."""
     folder, found = tmp_path / "run", set()
     for number in itertools.count(1):
         fresh(folder)
-        child = os.fork()
-        if not child:
-            with contextlib.suppress(BaseException), pytest.MonkeyPatch.context() as patched:
-                Unlucky(lambda: os._exit(9), number).patch(patched)
-                save(folder, 3)
-                os._exit(0)
-            os._exit(1)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code in (0, 9)
+        survived = save_and_die(folder, number)
         for name in ("last.pth", "previous.pth", "best_model.pth"):
             load_checkpoint(folder / name)
         found.add(load_checkpoint(folder / "last.pth")["epoch"])
         remove_leftovers(folder)
         assert sorted(os.listdir(folder)) == ["best_model.pth", "last.pth", "previous.pth"]
         save(folder, 4)
+        assert sorted(os.listdir(folder)) == ["best_model.pth", "last.pth", "previous.pth"]
         assert load_checkpoint(folder / "last.pth")["epoch"] == 4
-        if code == 0:
+        if survived:
             break
     assert found == {2, 3}
     assert number > 20  # so many places to die at
@@ -184,18 +191,10 @@ def test_feature_death_after_a_damaged_checkpoint(tmp_path):
     for number in itertools.count(1):
         flip_a_byte(fresh(folder) / "last.pth")
         put_back_previous(folder)
-        child = os.fork()
-        if not child:
-            with contextlib.suppress(BaseException), pytest.MonkeyPatch.context() as patched:
-                Unlucky(lambda: os._exit(9), number).patch(patched)
-                save(folder, 3)
-                os._exit(0)
-            os._exit(1)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code in (0, 9)
+        survived = save_and_die(folder, number)
         assert load_last(folder / "last.pth")["epoch"] in (1, 3)
         assert load_checkpoint(folder / "previous.pth")["epoch"] == 1
-        if code == 0:
+        if survived:
             break
     assert number > 20
 

@@ -21,19 +21,7 @@ from parts import describe_dataset
 from tests.hostile_files import CALLS, FORMATS, PLACES, torchscript
 from utils.random_state import get_random_state
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMPDIR_OF_TEST", str(tmp_path))
-    torch.set_num_threads(1)
-    return tmp_path
-
-
-@pytest.fixture
-def marker(tmp_path):
-    """What a payload makes if it runs."""
-    return tmp_path / "hacked"
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 META = {"classes": ["a", "b"], "palette": [[0, 0, 0], [9, 9, 9]], "mean": [0.5] * 3,

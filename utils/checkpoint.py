@@ -151,7 +151,7 @@ def why_unwritten(path: Path, error: OSError, size: int) -> str:
         reason = "its folder is gone"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free
-        reason += f"; it takes {size} bytes beside the one before it, and {free} are free"
+        reason += f"; it takes {size} bytes, and {free} are free"
     kept = f"; the {path.name} before it is whole" if path.exists() else ""
     return f"{path} cannot be written: {reason}{kept}"
 
@@ -333,9 +333,9 @@ def copy_of(source: str | os.PathLike[str], target: Path) -> None:
             with open(source, "rb") as old, open(temporary, "xb") as new:
                 shutil.copyfileobj(old, new)
         os.replace(temporary, target)
-    except BaseException:
+    finally:
+        # Also where all went well: two names of one file are not renamed into one.
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def _umask() -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -42,52 +44,29 @@ def leave(code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-@contextlib.contextmanager
-def ends_with_code(*, said: bool) -> Iterator[None]:
-    """As long as there is nothing to save: a signal ends the program with its own exit code.
-
-    Args:
-        said: Whether a line says so.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if said:
-            os.write(2, f"\n{signal.Signals(number).name} before training began\n".encode())
-        raise SystemExit(EXIT_CODES[number])
-
-    former = {number: signal.signal(number, end) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
 class StopSignals:
-    """Remembers the first signal; whoever has to end looks at `received`.
+    """What becomes of the signals that ask the program to end.
 
-    A process that waits for others, or is in the middle of a long step, does not come to look. So
-    the program ends after `grace` seconds in any case; what is on the disk then is whole.
-
-    Use as a context, in the main thread.
+    Use as a context around the whole program, in the main thread. As long as there is nothing to
+    save, a signal ends the program at once, with its own exit code. While the run is on, in
+    `noted()`, the first one is remembered; whoever has to end looks at `received`. After that the
+    program is at its end, and signals change nothing.
 
     Args:
-        grace: Seconds from the signal to the end.
+        said: Whether a line says that a signal came before the run.
+        grace: Seconds from the signal to the end. A process that waits for others, or is in the
+            middle of a long step, does not come to look; so the program ends after them in any
+            case, and what is on the disk then is whole.
     """
 
-    def __init__(self, grace: float = GRACE_SECONDS) -> None:
+    def __init__(self, *, said: bool = True, grace: float = GRACE_SECONDS) -> None:
         self.received = 0
+        self.said = said
         self.grace = grace
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        # The interpreter runs a handler between two of its instructions only, but writes the number
-        # of the signal into a socket at once.
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        self._former_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._former = {number: signal.signal(number, self._end) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -98,9 +77,36 @@ class StopSignals:
     ) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._former_fd)
-        self._writer.close()  # ends the thread
-        self._reader.close()
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """While the run is on: a signal is remembered."""
+        # The interpreter runs a handler between two of its instructions only, but writes the number
+        # of the signal into a socket at once.
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        former = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+        threading.Thread(target=self._watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            signal.set_wakeup_fd(former)
+            self._writer.close()  # ends the thread
+            self._reader.close()
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if self.said:
+            os.write(2, f"\n{signal.Signals(number).name} before training began\n".encode())
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # in the middle of a print
+            sys.stdout.flush()
+        for process in multiprocessing.active_children():
+            process.kill()
+        # An exception would be lost where the interpreter lets none through, in `__del__` for one.
+        os._exit(EXIT_CODES[number])
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
@@ -113,7 +119,7 @@ class StopSignals:
             return
         if data:
             time.sleep(self.grace)
-            if self._writer.fileno() >= 0:  # the program still is in this context
+            if self._writer.fileno() >= 0:  # the run is still on
                 os.write(2, b"\nerror: no place to stop at was reached in time\n")
                 os._exit(EXIT_CODES[data[0]])
 
@@ -126,14 +132,26 @@ def held_back() -> Iterator[None]:
     whose helpers are gone fails wherever it is. What is started here, a server that forks others
     too, does not get any until `leave_to_main`.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    came: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    handlers, mask = {}, None
+    if main:  # in which Python runs the handler even if another thread got the signal
+        handlers = {
+            number: signal.signal(number, lambda number, frame: came.append(number))
+            for number in SIGNALS
+        }
+    if hasattr(signal, "pthread_sigmask"):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            if handler is not None:  # one that another language has set cannot be put back
+                signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def leave_to_main() -> None:
