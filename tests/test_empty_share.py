@@ -10,8 +10,7 @@ from utils.sync_batch_norm import standing_in, synchronise
 
 # One of each way to build a network; attention only libraries have.
 KINDS = (
-    "DeepLab", "DeepLab_DUC_HDC", "ENet", "PSPDenseNet", "SegNet", "UNet", "UperNet", "SMP/DPT",
-    "SMP/Segformer", "SMP/UPerNet",
+    "DeepLab_DUC_HDC", "ENet", "PSPDenseNet", "SegNet", "UNet", "SMP/DPT", "SMP/Segformer",
 )  # fmt: skip
 
 
