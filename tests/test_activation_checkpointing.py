@@ -57,16 +57,16 @@ import sys
 sys.path.insert(0, {root!r})
 import torch
 from benchmarks.peak_memory import peak_memory
-from models import FCN
+from models import UNet
 from utils.activation_checkpointing import recompute_activations
 torch.set_num_threads(1)
-model = FCN(num_classes=3, pretrained=False)
+model = UNet(num_classes=3, base_channels=16)
 if {on}:
     recompute_activations(model)
 def step(batch, size):
-    model.train()(torch.rand(batch, 3, size, size))[0].sum().backward()
+    model.train()(torch.rand(batch, 3, size, size)).sum().backward()
 step(2, 64)  # gradients, and what the libraries need once
-print(peak_memory(lambda: step(8, 256)))
+print(peak_memory(lambda: step(8, 192)))
 """
 
 
@@ -79,7 +79,7 @@ def test_feature_it_takes_less_memory():
         ).stdout)
         for on in (False, True)
     )  # fmt: skip
-    assert less < 0.6 * plain
+    assert less < 0.8 * plain
 
 
 def test_feature_compiled_is_the_same(tmp_path, monkeypatch):
@@ -117,8 +117,9 @@ sys.exit(train.main())
 @pytest.mark.parametrize("options", [{"compile": True}, {"amp": "bf16"}, {}])
 def test_feature_several_processes(tmp_path, options):
     """Compiled, in 16 bits, with less memory: the losses of one process with the same options."""
-    tree = config(tmp_path, activation_checkpointing=not options, epochs=1)
+    tree = config(tmp_path, activation_checkpointing=not options, epochs=1, val=False)
     tree |= options
+    tree["train_loader"]["args"] |= {"num_images": 16, "batch_size": 8}  # one shape to compile
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(root=str(ROOT)))
     folders = []
