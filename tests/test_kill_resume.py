@@ -21,7 +21,7 @@ from base.base_model import BaseModel
 from tests.training_runs import assert_same_end, newest, run, small_config
 from trainer import Trainer
 from utils.checkpoint import load_checkpoint
-from utils.signals import REQUEUE, leave
+from utils.signals import REQUEUE, StopSignals, leave
 
 pytestmark = pytest.mark.faults
 
@@ -256,3 +256,23 @@ def test_feature_signals_at_any_moment(tmp_path, undisturbed, seed):
         assert f"{number} before training" in text or f"{number}; go on with: python" in text
         assert ended(start(tmp_path, config(tmp_path, workers=2), "--resume", "auto"), 300) == 0
     assert_same_run(whole, newest(tmp_path))
+
+
+def test_feature_the_first_of_two_signals_counts(tmp_path):
+    """Also where both come in the middle of a call: the interpreter goes by their numbers."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException), StopSignals() as stop, stop.noted():
+            os.write(theirs, b".")
+            sum(range(10**8))  # one instruction, for seconds
+            os._exit(stop.received)
+        os._exit(99)
+    os.read(ours, 1)
+    time.sleep(0.3)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(child, number)
+        time.sleep(0.1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == signal.SIGTERM
+    for end in (ours, theirs):
+        os.close(end)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes wit
 MAX_MARKS = 6000  # commas, colons and lines: what the readers need a second for
 MAX_DEPTH = 50
 MAX_BITS = 64  # of a whole number
+MAX_NAME = 200  # bytes; file systems take 255
 
 
 class ConfigError(ValueError):
@@ -179,7 +181,7 @@ def _is_text(value: str) -> bool:
         value.encode(errors="surrogateescape")
     except UnicodeEncodeError:
         return False
-    return True
+    return "\0" not in value
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -243,7 +245,10 @@ def include_pipelines(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def name_problem(name: str) -> str:
     """What keeps a run's name from being that of a folder in `save_dir`; empty if nothing does."""
-    if name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r'):
+    usable = name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r')
+    if len(os.fsencode(name)) > MAX_NAME:
+        return f"name: {show(name)} is too long for the name of a folder; at most {MAX_NAME} bytes"
+    if usable:
         return ""
     return f"name: {name!r} has to serve as the name of a folder; use letters, digits, - and _"
 

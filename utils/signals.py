@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import sys
@@ -64,8 +65,14 @@ class StopSignals:
         self.said = said
         self.grace = grace
         self._former: dict[int, Any] = {}
+        self._on = False
 
     def __enter__(self) -> StopSignals:
+        # The interpreter runs handlers between two of its instructions only, and then by their
+        # numbers; but it writes the number of a signal into a socket at once.
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._former_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._former = {number: signal.signal(number, self._end) for number in SIGNALS}
         return self
 
@@ -77,15 +84,14 @@ class StopSignals:
     ) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._former_fd)
+        self._writer.close()  # ends the thread
+        self._reader.close()
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
         """While the run is on: a signal is remembered."""
-        # The interpreter runs a handler between two of its instructions only, but writes the number
-        # of the signal into a socket at once.
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        former = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._on = True
         for number in SIGNALS:
             signal.signal(number, self._note)
         threading.Thread(target=self._watch, daemon=True).start()
@@ -94,11 +100,10 @@ class StopSignals:
         finally:
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
-            signal.set_wakeup_fd(former)
-            self._writer.close()  # ends the thread
-            self._reader.close()
+            self._on = False
 
     def _end(self, number: int, frame: FrameType | None) -> None:
+        number = self._first(number)
         if self.said:
             os.write(2, f"\n{signal.Signals(number).name} before training began\n".encode())
         with contextlib.suppress(OSError, RuntimeError, ValueError):  # in the middle of a print
@@ -109,17 +114,24 @@ class StopSignals:
         os._exit(EXIT_CODES[number])
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = self.received or number
+        self.received = self.received or self._first(number)
+
+    def _first(self, number: int) -> int:
+        """The one of several that came first, as far as that is known; else this one."""
+        came = b""
+        if select.select([self._reader], [], [], 0)[0]:
+            came = self._reader.recv(4096, socket.MSG_PEEK)
+        return next((other for other in came if other in EXIT_CODES), number)
 
     def _watch(self) -> None:
         try:
-            while (data := self._reader.recv(1)) and data[0] not in EXIT_CODES:
-                pass
+            while (data := self._reader.recv(1, socket.MSG_PEEK)) and data[0] not in EXIT_CODES:
+                self._reader.recv(1)
         except OSError:
             return
         if data:
             time.sleep(self.grace)
-            if self._writer.fileno() >= 0:  # the run is still on
+            if self._on:
                 os.write(2, b"\nerror: no place to stop at was reached in time\n")
                 os._exit(EXIT_CODES[data[0]])
 
@@ -156,6 +168,7 @@ def held_back() -> Iterator[None]:
 
 def leave_to_main() -> None:
     """In a process that loads: let the main one go on to a good place before this one ends."""
+    signal.set_wakeup_fd(-1)  # what comes here is not for the main one
     for number in SIGNALS:
         signal.signal(number, _end_later if number == signal.SIGTERM else signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
