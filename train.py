@@ -246,10 +246,8 @@ def run_training(
         except OSError as error:
             raise ValueError(f"trainer.save_dir: cannot be written to ({error})") from None
     logged = checkpoint.get("logs") if checkpoint is not None else None
-    with (
-        RunLog(own_folder, tensorboard=settings.tensorboard, state=logged) as log,
-        stop.noted(),
-    ):
+    with RunLog(own_folder, tensorboard=settings.tensorboard, state=logged) as log:
+        stop.remember()
         trainer = Trainer(
             **parts._asdict(),
             device=device,

@@ -263,7 +263,8 @@ def test_feature_the_first_of_two_signals_counts(tmp_path):
     ours, theirs = os.pipe()
     child = os.fork()
     if not child:
-        with contextlib.suppress(BaseException), StopSignals() as stop, stop.noted():
+        with contextlib.suppress(BaseException), StopSignals() as stop:
+            stop.remember()
             os.write(theirs, b".")
             sum(range(10**8))  # one instruction, for seconds
             os._exit(stop.received)

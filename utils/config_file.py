@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -245,10 +244,9 @@ def include_pipelines(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def name_problem(name: str) -> str:
     """What keeps a run's name from being that of a folder in `save_dir`; empty if nothing does."""
-    usable = name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r')
-    if len(os.fsencode(name)) > MAX_NAME:
+    if len(name.encode(errors="replace")) > MAX_NAME:
         return f"name: {show(name)} is too long for the name of a folder; at most {MAX_NAME} bytes"
-    if usable:
+    if name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r'):
         return ""
     return f"name: {name!r} has to serve as the name of a folder; use letters, digits, - and _"
 

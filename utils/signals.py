@@ -49,9 +49,8 @@ class StopSignals:
     """What becomes of the signals that ask the program to end.
 
     Use as a context around the whole program, in the main thread. As long as there is nothing to
-    save, a signal ends the program at once, with its own exit code. While the run is on, in
-    `noted()`, the first one is remembered; whoever has to end looks at `received`. After that the
-    program is at its end, and signals change nothing.
+    save, a signal ends the program at once, with its own exit code. From `remember()` on the first
+    one is remembered; whoever has to end looks at `received`.
 
     Args:
         said: Whether a line says that a signal came before the run.
@@ -65,7 +64,6 @@ class StopSignals:
         self.said = said
         self.grace = grace
         self._former: dict[int, Any] = {}
-        self._on = False
 
     def __enter__(self) -> StopSignals:
         # The interpreter runs handlers between two of its instructions only, and then by their
@@ -88,19 +86,11 @@ class StopSignals:
         self._writer.close()  # ends the thread
         self._reader.close()
 
-    @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
-        """While the run is on: a signal is remembered."""
-        self._on = True
+    def remember(self) -> None:
+        """From here on there is something to save, or has been."""
         for number in SIGNALS:
             signal.signal(number, self._note)
         threading.Thread(target=self._watch, daemon=True).start()
-        try:
-            yield
-        finally:
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-            self._on = False
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         number = self._first(number)
@@ -131,7 +121,7 @@ class StopSignals:
             return
         if data:
             time.sleep(self.grace)
-            if self._on:
+            if self._writer.fileno() >= 0:  # the program still is in this context
                 os.write(2, b"\nerror: no place to stop at was reached in time\n")
                 os._exit(EXIT_CODES[data[0]])
 
