@@ -1,6 +1,7 @@
 """utils/activation_checkpointing.py: the same numbers in less memory; torch.compile beside it."""
 
 import functools
+import os
 import subprocess
 import sys
 
@@ -72,14 +73,16 @@ print(peak_memory(lambda: step(8, 192)))
 
 @pytest.mark.slow
 def test_feature_it_takes_less_memory():
+    # The C library gives back at once what is no longer used; else the peak is that of its habits.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     plain, less = (
         float(subprocess.run(
             [sys.executable, "-c", PEAK.format(root=str(ROOT), on=on)],
-            capture_output=True, text=True, check=True,
+            capture_output=True, text=True, check=True, env=environment,
         ).stdout)
         for on in (False, True)
     )  # fmt: skip
-    assert less < 0.8 * plain
+    assert less < 0.7 * plain
 
 
 def test_feature_compiled_is_the_same(tmp_path, monkeypatch):

@@ -106,7 +106,7 @@ sys.exit(train.main())
 def test_feature_what_differs_is_rounding(tmp_path):
     """AdamW, whose losses drift apart in 32 bits, gives the same in 64, over four epochs."""
     losses = {}
-    for processes in (1, 2, 3):
+    for processes in (1, 3):
         place = tmp_path / str(processes)
         place.mkdir()
         tree = config(place, epochs=4)
@@ -117,8 +117,7 @@ def test_feature_what_differs_is_rounding(tmp_path):
         assert done.returncode == 0, done.stderr
         losses[processes] = [float.fromhex(entry["exact"]) for entry in steps_of(folder)]
     assert len(losses[1]) == 12
-    for processes in (2, 3):
-        assert losses[processes] == pytest.approx(losses[1], rel=1e-13)
+    assert losses[3] == pytest.approx(losses[1], rel=1e-13)
 
 
 def test_exception_a_mistake_is_said_once(tmp_path):
