@@ -1,6 +1,7 @@
 """Nothing in a file of weights is run, whichever program reads it."""
 
 import encodings.cp437  # noqa: F401  what zipfile reads names with
+import functools
 import pickle
 import sys
 
@@ -22,6 +23,7 @@ from tests.hostile_files import (
 )
 from utils import weights_file
 from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from utils.checkpoint_content import check_content
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -135,3 +137,20 @@ def test_exception_weights_for_timm_are_read_by_us(folder, marker):
     with pytest.raises(ValueError, match="damaged or not a file of weights"):
         weights_overlay(path)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"seed": float("nan")}, "seed: nan is not a usable number"),
+        ({"seed": 2**100}, "seed: a number of 101 bits"),
+        ({"trainer": {"save_dir": "a\0b"}}, "trainer.save_dir: .* holds characters that are none"),
+        ({"arch": {1: 2}}, "a key is no text"),
+        ({"arch": torch.zeros(1)}, "arch: expected plain data, not Tensor"),
+        (functools.reduce(lambda inner, _: {"a": inner}, range(60), {}), "nested too deeply"),
+        ([], r"\(list, not dict\)"),
+    ],
+)
+def test_exception_a_config_in_a_checkpoint_is_held_to_the_rules(config, words):
+    with pytest.raises(CheckpointError, match=f"^a.pth: its config is damaged:? {words}"):
+        check_content({"config": config}, "a.pth")
