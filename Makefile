@@ -19,7 +19,7 @@ test:  ## needs no network and no GPU; real pictures are used if SEGMENTATION_DA
 test-all:  ## the slow tests too
 	$(PYTHON) -m pytest -n auto -m "not faults"
 
-test-faults:  ## kills, breaks and resumes programs; about 12 minutes on two cores
+test-faults:  ## kills, breaks and resumes programs; about 10 minutes on two cores
 	KILLED_RUNS=20 $(PYTHON) -m pytest -n auto -m faults
 
 audit:  ## known vulnerabilities of the pinned packages; skipped where the registry cannot be asked
