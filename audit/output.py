@@ -28,17 +28,31 @@ def check_outputs(json_file: str | None, sheet: Path | None) -> None:
     """
     check_json(json_file, PROGRAM)
     if sheet is not None:
-        page, picture = sheet / PAGE, sheet / PICTURE
-        with refusing(f"--sheet {sheet}"):
-            sheet.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=sheet).close()
-            there = [file for file in (page, picture) if os.path.lexists(file)]
-            ours = not there or holds_text(page, MARK)
-        if not ours:
-            raise ValueError(
-                f"--sheet: {there[0]} is there and is not of this program, so it is not replaced; "
-                "choose another folder"
-            )
+        check_page("--sheet", [sheet / PAGE, sheet / PICTURE], MARK)
+
+
+def check_page(option: str, files: Sequence[Path], mark: str) -> None:
+    """Find out whether an option's folder takes a page and its pictures, and holds none foreign.
+
+    Args:
+        option: For messages.
+        files: The page, and what is beside it in the same folder.
+        mark: A text that is in every page of ours.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    folder = files[0].parent
+    with refusing(f"{option} {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        there = [file for file in files if os.path.lexists(file)]
+        ours = not there or _holds_text(files[0], mark)
+    if not ours:
+        raise ValueError(
+            f"{option}: {there[0]} is there and is no report of this program, so it is not "
+            "replaced; choose another folder"
+        )
 
 
 def check_json(json_file: str | None, program: str) -> None:
@@ -81,7 +95,7 @@ def _holds_json_of(path: Path, program: str) -> bool:
     return not text or (isinstance(tree, dict) and tree.get("program") == program)
 
 
-def holds_text(path: Path, text: str) -> bool:
+def _holds_text(path: Path, text: str) -> bool:
     """Whether a text is in a file.
 
     Raises:

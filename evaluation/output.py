@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audit.output import check_json, holds_text, refusing
+from audit.output import check_json, check_page, refusing
 from evaluation.result import Evaluation, Look
 from utils.bootstrap import Interval
 from utils.files.new_file import write_text
@@ -32,16 +30,7 @@ def check_outputs(json_file: str | None, report: str | None) -> None:
     """
     check_json(json_file, PROGRAM)
     if report is not None:
-        page = Path(report, "index.html")
-        with refusing(f"--report {report}"):
-            page.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=page.parent).close()
-            ours = not os.path.lexists(page) or holds_text(page, MARK)
-        if not ours:
-            raise ValueError(
-                f"--report: {page} is there and is no report of this program, so it is not "
-                "replaced; choose another folder"
-            )
+        check_page("--report", [Path(report, "index.html")], MARK)
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from base.base_model import BaseModel
 from tests.training_runs import assert_same_end, newest, run, small_config
 from trainer import Trainer
 from utils.checkpoint import load_checkpoint
-from utils.signals import REQUEUE, StopSignals, leave
+from utils.signals import REQUEUE, StopSignals, leave, leave_to_main
 
 pytestmark = pytest.mark.faults
 
@@ -277,3 +277,21 @@ def test_feature_the_first_of_two_signals_counts(tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == signal.SIGTERM
     for end in (ours, theirs):
         os.close(end)
+
+
+def test_feature_signals_of_a_process_that_loads_are_its_own():
+    """Those that end it do not end the main one, nine seconds later."""
+    program = os.fork()
+    if not program:
+        with contextlib.suppress(BaseException), StopSignals(grace=0.1) as stop:
+            stop.remember()
+            loading = os.fork()
+            if not loading:
+                leave_to_main()
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(0)
+            os.waitpid(loading, 0)
+            time.sleep(0.5)
+            os._exit(stop.received)
+        os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(program, 0)[1]) == 0
