@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -21,7 +22,7 @@ from base.base_model import BaseModel
 from tests.training_runs import assert_same_end, newest, run, small_config
 from trainer import Trainer
 from utils.checkpoint import load_checkpoint
-from utils.signals import REQUEUE, StopSignals, leave, leave_to_main
+from utils.signals import REQUEUE, StopSignals, held_back, leave, leave_to_main
 
 pytestmark = pytest.mark.faults
 
@@ -295,3 +296,22 @@ def test_feature_signals_of_a_process_that_loads_are_its_own():
             os._exit(stop.received)
         os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(program, 0)[1]) == 0
+
+
+def test_feature_a_signal_that_another_thread_gets_is_held_back_too():
+    """What is being started is whole before the program ends."""
+    ours, theirs = os.pipe()
+    program = os.fork()
+    if not program:
+        with contextlib.suppress(BaseException), StopSignals(said=False):
+            threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+            with held_back():
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.3)
+                os.write(theirs, b"whole")
+            time.sleep(10)
+        os._exit(99)
+    os.close(theirs)
+    assert os.waitstatus_to_exitcode(os.waitpid(program, 0)[1]) == 143
+    assert os.read(ours, 10) == b"whole"
+    os.close(ours)
