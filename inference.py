@@ -104,6 +104,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     add("-c", "--config", metavar="FILE", help="for a file of bare weights: the training's config")
     add("-d", "--device", help="cpu, cuda, or the number of a GPU (default: cuda if there is one)")
+    add(
+        "--exif", choices=("apply", "ignore"),
+        help="turn images as their EXIF orientation says, and so their masks, or leave both as "
+        "they are stored (default: as in the training)",
+    )  # fmt: skip
     add("--overlay", action="store_true", help="also write <name>_overlay.png, to look at")
     add("--overwrite", action="store_true", help="replace masks that exist")
     return parser.parse_args(argv)
@@ -404,6 +409,8 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
             f"{arguments.mode} another may be best",
             file=sys.stderr,
         )
+    if arguments.exif is not None:
+        meta = dataclasses.replace(meta, exif=arguments.exif)
     predictor = Predictor(
         model, meta.mean, meta.std, device, mode=arguments.mode, threshold=meta.threshold
     )
@@ -507,13 +514,32 @@ def read_picture(path: Path, meta: "Meta") -> "np.ndarray":
     Raises:
         ValueError: If it cannot be read.
     """
+    from utils.files.image_head import read_head, turn_upright
     from utils.files.image_io import read_image
     from utils.files.raster_io import band_siblings, read_bands
 
     if meta.band_rule is None:
-        return read_image(path)
-    paths = band_siblings(path, meta.band_rule.suffixes)
-    return read_bands(paths, meta.band_rule, meta.mean)[0]
+        pixels = read_image(path)
+    else:
+        paths = band_siblings(path, meta.band_rule.suffixes)
+        pixels = read_bands(paths, meta.band_rule, meta.mean)[0]
+    return turn_upright(pixels, read_head(path).orientation) if meta.exif == "apply" else pixels
+
+
+def note_orientation(path: Path, predictor: "Predictor") -> None:
+    """Say once that masks lie as images are stored, where viewers turn the images."""
+    from utils.files.image_head import UPRIGHT, read_head
+
+    text = "its EXIF orientation is not applied"
+    if any(text in note for note in predictor.notes):
+        return
+    orientation = read_head(path).orientation
+    if orientation != UPRIGHT:
+        predictor.note(
+            f"{path}: {text} (orientation {orientation}), nor that of any other image, as in the "
+            "training: the mask lies as the pixels are stored, not as a viewer shows the image; "
+            "--exif apply turns image and mask upright"
+        )
 
 
 def predict_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool) -> None:
@@ -526,6 +552,8 @@ def predict_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool)
     from utils.palette import blend, colorize, save_mask, save_picture
 
     image = read_picture(job.picture, meta)
+    if meta.exif is None:
+        note_orientation(job.picture, predictor)
     ids = predictor.predict(image)
     job.mask.parent.mkdir(parents=True, exist_ok=True)
     if overwrite or not job.mask.exists():

@@ -147,6 +147,7 @@ def describe_dataset(dataset: BaseDataset, ignore_index: int) -> dict[str, Any]:
         "channels": dataset.channels,
         "ignore_index": ignore_index,
         "preview_bands": list(dataset.preview_bands),
+        **({} if dataset.exif is None else {"exif": dataset.exif}),
         **bands,
     }
 

@@ -25,6 +25,7 @@ from utils.checkpoint import (
 from utils.checkpoint_content import check_content
 from utils.config import Component, build, check_component, split_args
 from utils.config_file import parse_config, suggest
+from utils.files.image_head import ExifRule
 from utils.files.raster_io import BandRule
 from utils.palette import voc_palette
 from utils.visualize import to_rgb
@@ -52,6 +53,8 @@ class Meta:
         binary: Whether the model has one output channel for two classes.
         threshold: Of two classes, the second is predicted where its probability is at least this;
             None: where it is the more probable one.
+        exif: Whether the EXIF orientation of images is applied; None: it is not, as nobody has
+            said so.
 
     Raises:
         ValueError: If the lengths contradict each other or a value is out of range.
@@ -67,6 +70,7 @@ class Meta:
     preview_bands: tuple[int, ...] = ()
     binary: bool = False
     threshold: float | None = None
+    exif: ExifRule | None = None
 
     def __post_init__(self) -> None:
         if not self.classes:

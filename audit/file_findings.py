@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from audit.facts import ImageFacts, SampleFacts
 from audit.finding import Finding, count
 from audit.split import Split
+from utils.config import signature_of
 
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
@@ -91,19 +92,24 @@ def _sizes(split: Split) -> Iterator[Finding]:
 
 
 def _orientation(split: Split) -> Iterator[Finding]:
+    if split.dataset.exif is not None:  # somebody has decided
+        return
     files = {}
     for facts in split.facts:
         turn = next((f.exif_orientation for f in facts.image.files if f.exif_orientation), 1)
         if turn != 1:
             files[facts.files[0]] = f"EXIF orientation {turn}{_mask_fits(facts, turn)}"
+    cure = "rotate the pixels and drop the tag: mogrify -auto-orient"
+    if "exif" in signature_of(type(split.dataset)):
+        cure = 'set "exif": "apply" in the loader\'s args; where they fit the stored ones, "ignore"'
     if files:
         yield Finding(
             "warning",
             "exif-orientation",
             split.name,
             f"{count(len(files), 'picture')} with an EXIF rotation, which is not applied",
-            "look at them in the contact sheet (--sheet); where the mask fits the rotated picture, "
-            "rotate the pixels and drop the tag: mogrify -auto-orient",
+            "look at them in the contact sheet (--sheet); where the masks fit the rotated "
+            f"pictures, {cure}",
             files,
         )
 

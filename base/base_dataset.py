@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.files.data_file import DataError
+from utils.files.image_head import ExifRule, ImageHead, read_head, turn_upright
 from utils.files.image_io import read_image, read_mask
 from utils.files.mask_colours import read_colours, read_ids_or_colours
 from utils.files.raster_io import BandRule, read_bands
@@ -58,6 +60,8 @@ class BaseDataset:
             meant.
         band_rule: How pictures of other than 8-bit RGB are read; None: they are 8-bit RGB.
         preview_bands: The channels that show red, green and blue, or one to show in grey.
+        exif: Whether the EXIF orientation of images and masks is applied; None where nobody has
+            said so: it is not, and a training warns of images that carry one.
         has_foreground: Whether `load_foreground()` says where the objects are, for losses that
             weigh regions.
 
@@ -67,6 +71,7 @@ class BaseDataset:
 
     Raises:
         DataError: If there is no picture.
+        ValueError: If there is one class only.
     """
 
     classes: Sequence[str] = ()
@@ -80,6 +85,7 @@ class BaseDataset:
     colours_only: bool = False
     band_rule: BandRule | None = None
     preview_bands: Sequence[int] = (0, 1, 2)
+    exif: ExifRule | None = None
     has_foreground: bool = False
 
     def __init__(self, samples: Sequence[Sample] | Pairing) -> None:
@@ -88,6 +94,7 @@ class BaseDataset:
         self.problems = found.problems
         self.notes = found.notes
         self.lost = found.lost
+        check_classes(self.classes)
         if not self.samples:
             raise DataError("; ".join(self.problems) or f"{type(self).__name__}: found no picture")
 
@@ -107,7 +114,8 @@ class BaseDataset:
         # Missing pixels are filled with the mean.
         bands = None if self.band_rule is None else (self.band_rule, list(self.mean))
         name, source = type(self).__name__, hashlib.sha256(code).hexdigest()
-        return repr((READING_FORMAT, name, source, len(self.classes), *maps, bands))
+        exif = ("upright",) if self.exif == "apply" else ()
+        return repr((READING_FORMAT, name, source, len(self.classes), *maps, bands, *exif))
 
     def load_image(self, index: int) -> Picture:
         """A picture as the model is to see it, before augmentation.
@@ -117,9 +125,18 @@ class BaseDataset:
         """
         sample = self.samples[index]
         if self.band_rule is None:
-            return Picture(read_image(sample.image))
-        files = sample.bands or (sample.image,)
-        return Picture(*read_bands(files, self.band_rule, self.mean))
+            picture = Picture(read_image(sample.image))
+        else:
+            files = sample.bands or (sample.image,)
+            picture = Picture(*read_bands(files, self.band_rule, self.mean))
+        if self.exif != "apply":
+            return picture
+        orientation = read_head(sample.image).orientation
+        missing = picture.missing
+        return Picture(
+            turn_upright(picture.pixels, orientation),
+            None if missing is None else turn_upright(missing, orientation),
+        )
 
     def load_mask(self, index: int) -> np.ndarray:
         """A mask as stored: ids (H, W) or colours (H, W, 3).
@@ -129,10 +146,12 @@ class BaseDataset:
         """
         file = self.mask_file(index)
         if self.colour_map is None or self.label_map is not None:
-            return read_mask(file)
-        if self.colours_only:
-            return read_colours(file)
-        return read_ids_or_colours(file, self.palette, self.colour_map, self.void or ())
+            mask = read_mask(file)
+        elif self.colours_only:
+            mask = read_colours(file)
+        else:
+            mask = read_ids_or_colours(file, self.palette, self.colour_map, self.void or ())
+        return mask if self.exif != "apply" else turn_upright(mask, read_head(file).orientation)
 
     def mask_file(self, index: int) -> str:
         """The file of a mask.
@@ -155,13 +174,31 @@ class BaseDataset:
         picture = self.load_image(index)
         mask = self.load_mask(index)
         if picture.pixels.shape[:2] != mask.shape[:2]:
-            height, width = picture.pixels.shape[:2]
+            (height, width), (rows, columns) = picture.pixels.shape[:2], mask.shape[:2]
             raise DataError(
-                f"{source}: is {mask.shape[1]}x{mask.shape[0]} and its picture "
-                f"{self.samples[index].image} is {width}x{height}; export the mask at the "
-                "picture's size"
+                f"{source}: is {columns}x{rows} and its image {self.samples[index].image} is "
+                f"{width}x{height}; {self.size_advice(index)}"
             )
         return Pair(picture.pixels, mask, picture.missing)
+
+    def size_advice(self, index: int) -> str:
+        """Say what to do about an image and a mask of different sizes.
+
+        Where the mask fits the image under the other EXIF rule, that is what to do.
+        """
+        try:
+            image, mask = read_head(self.samples[index].image), read_head(self.mask_file(index))
+        except DataError:  # an array or an annotation, not an image file
+            return "export the mask at the size of the image"
+        other: ExifRule = "ignore" if self.exif == "apply" else "apply"
+        if image.orientation == mask.orientation or not fits(image, mask, other):
+            return "export the mask at the size of the image"
+        how = "as it is stored" if other == "ignore" else "as its EXIF orientation shows it"
+        if "exif" in inspect.signature(type(self)).parameters:
+            cure = f'set "exif": "{other}" beside the path of the images'
+        else:
+            cure = "turn the pixels and drop the tag: mogrify -auto-orient, on copies"
+        return f"the mask fits the image {how} (orientation {image.orientation}); {cure}"
 
     def load_foreground(self, index: int) -> np.ndarray:
         """Where the objects of a picture are: (H, W) bool; only of a set that `has_foreground`.
@@ -174,6 +211,27 @@ class BaseDataset:
     def preview(self, image: np.ndarray) -> np.ndarray:
         """A picture (H, W, C) as one to look at: (H, W, 3) uint8 RGB."""
         return to_rgb(image, self.preview_bands, self.mean, self.std)
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Refuse a single class: every pixel would be of it, and every metric perfect.
+
+    Raises:
+        ValueError: If there is one class.
+    """
+    if len(classes) == 1:
+        name = json.dumps(classes[0])
+        raise ValueError(
+            f"classes: {name} alone leaves nothing to tell it from; name the background too: "
+            f'"classes": ["background", {name}]'
+        )
+
+
+def fits(image: ImageHead, mask: ImageHead, rule: ExifRule) -> bool:
+    """Return whether an image and its mask have one size under an EXIF rule."""
+    if rule == "apply":
+        return image.shown_size == mask.shown_size
+    return image.stored_size == mask.stored_size
 
 
 BaseDataSet = BaseDataset  # the ancestor's spelling

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import msgspec
 
-from base.base_dataset import BaseDataset
+from base.base_dataset import BaseDataset, check_classes
 from utils.config import PositiveFloat, PositiveInt
 from utils.files.band_files import pair_sources
 from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
+from utils.files.image_head import ExifRule
 from utils.palette import voc_palette
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -61,6 +62,10 @@ class Folder(BaseDataset):
             and infinity never count.
         rgb: The three bands, counted from 1 in the file, that show red, green and blue where
             pictures are logged, or one to show in grey; the first ones by default.
+        exif: Whether the EXIF orientation of images and masks is applied (`"apply"`: both are read
+            as a person sees them) or not (`"ignore"`). By default it is not, and a warning names
+            images that carry one where it cannot be told which is right. A checkpoint keeps the
+            rule, and `inference.py` reads images by it.
 
     Raises:
         DataError: If a folder is missing or empty, or two pictures share a stem.
@@ -86,6 +91,7 @@ class Folder(BaseDataset):
         clip: list[float | Limits] | None = None,
         nodata: float | None = None,
         rgb: list[PositiveInt] | None = None,
+        exif: ExifRule | None = None,
     ) -> None:
         self.classes = (
             [f"class {i}" for i in range(classes)] if isinstance(classes, int) else classes
@@ -93,6 +99,8 @@ class Folder(BaseDataset):
         if not self.classes:
             raise ValueError("classes: the list is empty; name the classes, or say how many")
         count = len(self.classes)
+        check_classes(self.classes)
+        self.exif = exif
         if len(set(self.classes)) < count:
             twice = next(c for c in self.classes if list(self.classes).count(c) > 1)
             raise ValueError(f"classes: {twice!r} stands twice")
@@ -108,6 +116,14 @@ class Folder(BaseDataset):
         if label_map is not None:
             self.label_map, self.colour_map = _parse_label_map(label_map, count)
             self.colours_only = self.label_map is None
+            named = sorted({label for label in label_map.values() if label >= 0})
+            if len(named) == 1:
+                raise ValueError(
+                    f"label_map: every value is {self.classes[named[0]]!r} or ignored, so there is "
+                    f"nothing to learn; map values to at least two of the {count} classes"
+                )
+            if not named:
+                raise ValueError("label_map: every value is ignored; map values to the classes")
         image_source, mask_source = _sources(data_dir, split, images, masks)
         pairing = pair_sources(
             image_source,

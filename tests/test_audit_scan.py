@@ -169,10 +169,10 @@ def test_feature_equal_pixels_have_one_hash(tmp_path):
     from base.base_dataset import BaseDataset
 
     class Three(BaseDataset):
-        classes = ("one",)
+        classes = ("one", "two")
 
     dataset = Three([Sample(name, str(tmp_path / name)) for name in ("a.png", "b.bmp", "c.png")])
-    labels = LabelMap(1, 255)
+    labels = LabelMap(2, 255)
     first, second, third = (facts.examine(dataset, n, labels).image.sha256 for n in range(3))
     assert first == second != third
 

@@ -137,7 +137,7 @@ def test_exception_folder_files(tree):
         Folder(classes=3, data_dir=str(tree), split="train")
     (root / "im.0.png").unlink()
     save(root / "im.0.JPG", image(size=(8, 12)))
-    with pytest.raises(DataError, match=r"im\.0\.png: is 10x8 and its picture .* is 12x8"):
+    with pytest.raises(DataError, match=r"im\.0\.png: is 10x8 and its image .* is 12x8"):
         Folder(classes=3, data_dir=str(tree), split="train").load(1)
     data = (root / "im.0.JPG").read_bytes()
     (root / "im.0.JPG").write_bytes(data[:-40])

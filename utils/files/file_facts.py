@@ -106,7 +106,7 @@ def _jpeg(path: str | os.PathLike[str]) -> FileFacts:
     mode = {3: "RGB", 4: "CMYK"}.get(channels, _bands(channels))
     return FileFacts(
         "JPEG", _deep(mode, header.bits), header.width, header.height, channels, header.bits, 1,
-        _orientation(header.exif), len(data),
+        orientation_of(header.exif), len(data),
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def _png(path: str | os.PathLike[str]) -> FileFacts:
     mode = _deep(_PNG_MODES[header.colour], header.bits)
     return FileFacts(
         "PNG", mode, header.width, header.height, header.channels, header.bits, header.frames,
-        _orientation(header.exif), len(data),
+        orientation_of(header.exif), len(data),
     )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def _other(path: str | os.PathLike[str]) -> FileFacts:
     mode, channels, bits = _PILLOW_MODES[picture.mode]
     return FileFacts(
         picture.format or "", _deep(mode, bits), *picture.size, channels, bits,
-        getattr(picture, "n_frames", 1), _orientation(picture.info.get("exif", b"")), len(data),
+        getattr(picture, "n_frames", 1), orientation_of(picture.info.get("exif", b"")), len(data),
     )  # fmt: skip
 
 
@@ -178,7 +178,8 @@ def _deep(mode: str, bits: int, is_float: bool = False) -> str:
     return mode if bits == 8 else f"{bits}-bit {mode}"
 
 
-def _orientation(exif: bytes) -> int | None:
+def orientation_of(exif: bytes) -> int | None:
+    """Return the orientation, 1 to 8, that EXIF data names; None if it names none."""
     if not exif:
         return None
     tags = Image.Exif()
