@@ -213,7 +213,7 @@ def try_step(
     from utils.out_of_memory import is_out_of_memory
 
     try:
-        parts = build_training(config, device)
+        parts = build_training(config, device, surveys=False)
         trainer = Trainer(
             # A schedule ends with the training; the steps here are none of it.
             **{**parts._asdict(), "lr_scheduler": None},

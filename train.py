@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,6 +46,7 @@ class TrainingParts(NamedTuple):
     val_loader: BaseDataLoader | None
     meta: dict[str, Any]
     find_unused_parameters: bool
+    surveyed: Sequence[str]
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -287,14 +289,19 @@ def run_training(
             logger.exception("the program failed")  # the log keeps the traceback
             raise
         if is_main():
-            finish(config, result, train_loader if val_loader is None else val_loader)
+            labelled = trainer.meta.get("labelled_classes")
+            finish(config, result, train_loader if val_loader is None else val_loader, labelled)
         report_skipped(train_loader, val_loader)
     leave_processes()
     return 0
 
 
 def build_training(
-    config: Config, device: torch.device, checkpoint: dict[str, Any] | None = None
+    config: Config,
+    device: torch.device,
+    checkpoint: dict[str, Any] | None = None,
+    *,
+    surveys: bool = True,
 ) -> TrainingParts:
     """Loaders, model, losses, optimizer and schedule, held against each other; writes nothing.
 
@@ -302,6 +309,7 @@ def build_training(
         config: The checked config.
         device: Where the model goes.
         checkpoint: What is to be resumed; its weights are not loaded yet.
+        surveys: Look at the data first; False for a program that has read all of it.
 
     Raises:
         ValueError: If something cannot be built, or the parts do not fit together.
@@ -309,6 +317,7 @@ def build_training(
     import torch
 
     import models
+    from audit.survey import survey
     from base.base_model import BaseModel
     from base.base_trainer import check_resumable
     from init_from import init_from, load_start
@@ -329,6 +338,9 @@ def build_training(
         world_size=world_size(),
     )
     val_loader = build_val_loader(config)
+    surveyed: Sequence[str] = ()
+    if surveys:
+        surveyed = survey(train_loader, val_loader, held_out=config.val_loader is None)
     for loader in (train_loader, val_loader):
         if loader is not None:
             loader.first_sample()
@@ -360,7 +372,7 @@ def build_training(
     optimizer = build_optimizer(config, model)
     scheduler = build_schedule(config, optimizer, len(train_loader))
     loaders = train_loader, val_loader
-    return TrainingParts(model, losses, optimizer, scheduler, *loaders, meta, unused)
+    return TrainingParts(model, losses, optimizer, scheduler, *loaders, meta, unused, surveyed)
 
 
 def describe_training(
@@ -519,14 +531,19 @@ def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -
     logger.info("Run folder: %s", folder)
 
 
-def finish(config: Config, result: RunResult, loader: BaseDataLoader) -> None:
+def finish(
+    config: Config, result: RunResult, loader: BaseDataLoader, labelled_classes: int | None = None
+) -> None:
     """Where the model is, how good it is, and what to do with it."""
+    from utils.metrics import name_of
+
     if result.checkpoint is None:
         return
     if result.score is None:
         logger.info("Last checkpoint: %s (epoch %d)", result.checkpoint, result.epoch)
     else:
-        figure = f"{config.trainer.monitor.split()[1]} {result.score:.4f}"
+        named = name_of(config.trainer.monitor.split()[1], labelled_classes)
+        figure = f"{named} {result.score:.4f}"
         logger.info("Best model: %s  %s (epoch %d)", result.checkpoint, figure, result.epoch)
     pictures = Path(loader.source.samples[0].image).parent
     images = pictures if pictures.is_dir() and str(pictures) != "." else Path("docs/samples")

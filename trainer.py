@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from base.base_dataloader import BaseDataLoader
 from base.base_trainer import BaseTrainer, Stopped, TrainingError
 from base.batches import Batch
+from base.label_counts import absent_classes
 from utils.activation_checkpointing import recompute_activations
 from utils.coarse_logits import MIN_CLASSES, CoarseLogits, Logits, heads_of
 from utils.config import LossTerm
@@ -73,6 +74,8 @@ class Trainer(BaseTrainer):
         n_gpu: How many GPUs this process deals each batch to (`DataParallel`).
         find_unused_parameters: Whether some parameters get no gradient in training; where several
             processes train, they have to know.
+        surveyed: The splits, "train" or "val", of which all labels have been looked at; classes
+            without a labelled pixel in another one are named once all of it has been seen.
         rest: What `BaseTrainer` takes.
     """
 
@@ -85,6 +88,7 @@ class Trainer(BaseTrainer):
         device: torch.device,
         n_gpu: int = 1,
         find_unused_parameters: bool = False,
+        surveyed: Sequence[str] = (),
         **rest: Any,
     ) -> None:
         super().__init__(**rest)
@@ -136,6 +140,7 @@ class Trainer(BaseTrainer):
         )
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.merged = False
+        self.surveyed = set(surveyed)
         self.compared = world_size() == 1  # whether all processes have the same losses
         self.stopping = 0  # the signal that all processes have agreed to end with
 
@@ -431,13 +436,26 @@ class Trainer(BaseTrainer):
             logger.warning(
                 "%d of %d steps were left out, as their loss was not finite", self.left_out, steps
             )
+        self._warn_of_absent_classes("train", self.metrics)
         seconds = time.perf_counter() - started
         return {
             "loss": self.loss_sum.item() / (steps - self.left_out or math.nan),
             **self.metrics.compute(),
+            "labelled_classes": self.metrics.labelled_classes(),
             "images_per_second": images_done / seconds,
             "data_wait": batches.waited / seconds,
         }
+
+    def _warn_of_absent_classes(self, split: str, metrics: SegmentationMetrics) -> None:
+        """Name classes without a labelled pixel, once all images of a split have been seen."""
+        if split in self.surveyed:
+            return
+        self.surveyed.add(split)
+        labelled = metrics.confusion.sum(1).tolist()
+        absent = [name for name, n in zip(self.classes, labelled, strict=True) if not n]
+        text = absent_classes(absent, len(self.classes), split)
+        if text:
+            logger.warning(text)
 
     def _forget_epoch(self) -> None:
         self.metrics.reset()
@@ -515,7 +533,12 @@ class Trainer(BaseTrainer):
         add_up(metrics.counts)
         unite_bad(self.val_loader)
         sums = add_up(torch.stack([loss_sum, loss_sum.new_tensor(count)]))
-        figures = {"val_loss": (sums[0] / sums[1]).item(), **metrics.compute()}
+        figures = {
+            "val_loss": (sums[0] / sums[1]).item(),
+            **metrics.compute(),
+            "labelled_classes": metrics.labelled_classes(),
+        }
+        self._warn_of_absent_classes("val", metrics)
         if search is not None:
             add_up(search.counts)
             best = search.best("Mean_IoU")

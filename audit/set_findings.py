@@ -69,28 +69,61 @@ def _duplicates(split: Split) -> Iterator[Finding]:
         )
 
 
+def output_sizes(
+    augmentation: Augmentation, sizes: Sequence[tuple[int, int]]
+) -> list[set[tuple[int, int]]]:
+    """Return the sizes in which images come out of an augmentation, a set for each input size.
+
+    Sizes that are drawn at random are represented by a few draws. A pipeline of Albumentations may
+    crop to one size, so its sets are empty.
+
+    Args:
+        augmentation: What is done to the images.
+        sizes: (width, height) of images.
+    """
+    crop, base = augmentation.crop_size, augmentation.base_size
+    training = augmentation.augment and not augmentation.val
+    if training and augmentation.pipeline is not None:
+        return [set() for _ in sizes]
+    if crop is not None and (training or augmentation.val):
+        return [{(crop, crop)} for _ in sizes]
+    if not training:
+        return [{size} for size in sizes]
+    result = []
+    for width, height in sizes:
+        shapes = {(width, height)}
+        if base is not None:
+            draws = [np.random.default_rng(seed) for seed in range(4 if augmentation.scale else 1)]
+            drawn = (
+                sample_geometry(
+                    rng, height, width, base_size=base, scale=augmentation.scale
+                ).output_size
+                for rng in draws
+            )
+            shapes = {(w, h) for h, w in drawn}
+        turned = {(h, w) for w, h in shapes} if augmentation.rotate90 else set()
+        result.append(shapes | turned)
+    return result
+
+
+def why_sizes_differ(augmentation: Augmentation) -> str:
+    """What of an augmentation that does not crop gives images several sizes; may be empty."""
+    if not augmentation.augment or augmentation.val:
+        return ""
+    words = []
+    if augmentation.base_size is not None:
+        words.append(f"base_size {augmentation.base_size}{' and scale' * augmentation.scale}")
+    words += ["rotate90"] if augmentation.rotate90 else []
+    return f" after {' and '.join(words)}" if words else ""
+
+
 def _batch_shapes(split: Split) -> Iterator[Finding]:
     """Whether the pictures of a batch come out of the augmentation in one size."""
-    augmentation = split.augmentation
-    if split.options.batch_size == 1 or augmentation.crop_size is not None:
+    if split.options.batch_size == 1:
         return
-    if augmentation.augment and augmentation.pipeline is not None:
-        return  # it may crop to one size; the step tells
-    shapes = set(split.sizes)
-    reason = "pictures have several sizes"
-    if augmentation.augment and not augmentation.val and augmentation.base_size is not None:
-        draws = [np.random.default_rng(seed) for seed in range(4 if augmentation.scale else 1)]
-        shapes = {
-            sample_geometry(
-                rng, h, w, base_size=augmentation.base_size, scale=augmentation.scale
-            ).output_size
-            for w, h in shapes
-            for rng in draws
-        }
-        reason = f"pictures have several sizes after base_size {augmentation.base_size}"
-        reason += " and scale" * augmentation.scale
-    turns = augmentation.rotate90 and any(w != h for w, h in shapes)
-    if len(shapes) > 1 or turns:
+    shapes = set().union(*output_sizes(split.augmentation, list(set(split.sizes))))
+    reason = f"pictures have several sizes{why_sizes_differ(split.augmentation)}"
+    if len(shapes) > 1:
         smallest = min(min(size) for size in split.sizes)
         yield Finding(
             "error",

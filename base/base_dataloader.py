@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from base.base_dataset import BaseDataset, DataError, Sample
-from base.batches import Batch, CollateBySize, EpochBatches, collate
+from base.batches import Batch, CollateBySize, EpochBatches, MixedSizesError, collate
 from base.loader_stream import LoaderStream
 from base.samples import SampleArrays, Samples
 from utils.augmentation import Augmentation
@@ -219,6 +219,9 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         assert stream is not None
         for number in range(first_batch, len(self.batches)):
             batch = next(stream)
+            if isinstance(batch, MixedSizesError):
+                names = {index: self.source.samples[index].image for index in batch.sizes.values()}
+                raise DataError(batch.describe(names))
             if isinstance(batch, DataError):
                 raise batch
             parts = [batch] if isinstance(batch, Batch) else batch

@@ -17,6 +17,7 @@ from utils.checkpoint import describe_misfit, file_size, save_checkpoint, why_un
 from utils.config import Config
 from utils.distributed import add_up, is_main
 from utils.logger import RunFolder, RunLog
+from utils.metrics import name_of
 from utils.param_groups import check_state
 from utils.random_state import get_random_state, set_random_state
 from utils.schedule import Schedule
@@ -148,6 +149,8 @@ class BaseTrainer:
                 watched = judged and self.sign != 0
                 self.lr_scheduler.epoch_end(figures[self.monitored] if watched else None)
             self.epoch, self.batch = epoch, 0
+            if judged:
+                self.meta["labelled_classes"] = figures.get("labelled_classes")
             change = self._judge(figures, epoch) if judged else None
             self._report(figures, epoch, judged, change)
             self._save(epoch, improved=self.best_epoch == epoch)
@@ -206,11 +209,13 @@ class BaseTrainer:
             shown += [name for name in ("Mean_IoU", self.monitored) if name not in ("", "loss")]
             for name in dict.fromkeys(shown):
                 delta = f" ({change:+.4f})" if name == self.monitored and change is not None else ""
-                parts.append(f"{name} {figures[name]:.4f}{delta}")
+                named = name_of(name, figures.get("labelled_classes"))
+                parts.append(f"{named} {figures[name]:.4f}{delta}")
             if self.best is not None:
                 parts.append(f"best {self.best:.4f} (epoch {self.best_epoch})")
         else:
-            parts.append(f"training Mean_IoU {figures['Mean_IoU']:.4f}")
+            named = name_of("Mean_IoU", figures.get("labelled_classes"))
+            parts.append(f"training {named} {figures['Mean_IoU']:.4f}")
         if figures["images_per_second"]:  # else the epoch had ended when the run was resumed
             parts.append(f"{figures['images_per_second']:.1f} images/s")
         logger.info("  ".join(parts))

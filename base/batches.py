@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -15,6 +15,32 @@ from base.base_dataset import DataError
 from base.samples import SampleArrays, SampleError
 
 ORDER_STREAM = 2  # first word of the random seed of an epoch's order
+
+
+class MixedSizesError(DataError):
+    """Samples of several sizes, which cannot be stacked to one batch.
+
+    Args:
+        sizes: (width, height) -> the index of a sample of that size.
+    """
+
+    def __init__(self, sizes: Mapping[tuple[int, int], int]) -> None:
+        self.sizes = dict(sorted(sizes.items())[:2])
+        super().__init__(self.describe({}))
+
+    def __reduce__(self) -> tuple[type[MixedSizesError], tuple[dict[tuple[int, int], int]]]:
+        return type(self), (self.sizes,)
+
+    def describe(self, names: Mapping[int, str]) -> str:
+        """Return the message, with the names of the two samples as far as they are known."""
+        shown = []
+        for (width, height), index in self.sizes.items():
+            name = f" ({names[index]})" if names.get(index) else ""
+            shown.append(f"{width}x{height}{name}")
+        return (
+            f"images of {' and '.join(shown)} cannot be stacked to one batch; set crop_size (with "
+            "augment), a crop in the pipeline of albumentations, or a batch_size of 1"
+        )
 
 
 class Batch(NamedTuple):
@@ -125,13 +151,9 @@ def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
     arrays = [sample for sample in samples if isinstance(sample, SampleArrays)]
     if not arrays:
         return Batch(torch.empty(0), torch.empty(0), torch.empty(0))
-    sizes = {(a.image.shape[1], a.image.shape[0]) for a in arrays}
+    sizes = {(a.image.shape[1], a.image.shape[0]): a.index for a in arrays}
     if len(sizes) > 1:
-        shown = " and ".join(f"{w}x{h}" for w, h in sorted(sizes)[:2])
-        return DataError(
-            f"pictures of {shown} cannot stand in one batch; set crop_size (with augment), a "
-            "crop in the pipeline of albumentations, or a batch_size of 1"
-        )
+        return MixedSizesError(sizes)
     inside = [a.foreground for a in arrays if a.foreground is not None]
     return Batch(
         _stack([a.image for a in arrays]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from base.base_dataloader import BaseDataLoader
 from base.loader_stream import LoaderStream
 from base.samples import SampleError, Samples
+from utils.pairing import few
 
 
 class _PictureCounts(Dataset["np.ndarray | SampleError"]):
@@ -61,3 +63,20 @@ def count_labels(loader: BaseDataLoader) -> list[int]:
 
 def _as_it_is(counts: Any) -> Any:
     return counts
+
+
+def absent_classes(absent: Sequence[str], num_classes: int, split: str) -> str:
+    """Say which classes have no labelled pixel in a split; empty where all have.
+
+    Args:
+        absent: The names of those that have none.
+        num_classes: K.
+        split: "train", "val" or "test".
+    """
+    if not absent:
+        return ""
+    what = "the model cannot learn them" if split == "train" else "their IoU cannot be measured"
+    return (
+        f"{split}: {len(absent)} of {num_classes} classes have no labelled pixel: "
+        f"{few(absent, 10)}; {what}"
+    )

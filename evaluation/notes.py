@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from base.label_counts import absent_classes
 from evaluation.scores import Results
 from evaluation.subject import Subject
 from evaluation.table import OVERALL
@@ -19,6 +20,7 @@ def notes_of(subject: Subject, results: Results) -> Iterator[str]:
     yield from _optimistic(subject)
     yield from _other_mode(subject)
     yield from _left_out(subject)
+    yield from _unlabelled(subject, results)
     yield from _uncertain(results)
 
 
@@ -65,6 +67,17 @@ def _left_out(subject: Subject) -> Iterator[str]:
             f"{dataset.lost} picture{'s' * many} that lists or folders name "
             f"{'are' if many else 'is'} not there or incomplete."
         )
+
+
+def _unlabelled(subject: Subject, results: Results) -> Iterator[str]:
+    """Name classes without a labelled pixel: their IoU is 0 or missing, whatever the model does."""
+    labelled = results.confusion.sum(1).tolist()
+    absent = [name for name, n in zip(subject.meta.classes, labelled, strict=True) if not n]
+    text = absent_classes(absent, len(labelled), subject.data.split)
+    if text:
+        yield f"{text}."
+    if len(absent) == len(labelled) - 1:
+        yield "One class alone is labelled, so that every mean over classes says next to nothing."
 
 
 def _uncertain(results: Results) -> Iterator[str]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tabulate import tabulate
 
 from evaluation.result import Evaluation
+from utils.metrics import name_of
+from utils.pairing import few
 from utils.plain_text import one_line
 
 SHOWN = 3  # pairs, pictures
 NAME_WIDTH = 24
+MOST_NAMES = 10
+WIDTH = 100
 NOTHING = "-"
 
 # Figure, its name.
@@ -72,21 +77,25 @@ def class_table(evaluation: Evaluation) -> str:
     headers = ("class", "IoU %", "95 %", "Dice", "prec.", "recall", "b. IoU", "share")
     align = ("left", *["right"] * (len(headers) - 1))
     table = tabulate(rows, headers, disable_numparse=True, colalign=align if rows else None)
-    absent = len(evaluation.classes) - len(rows)
+    pairs = zip(evaluation.classes, figures["Class_IoU"], strict=True)
+    absent = [_cut(name) for name, iou in pairs if iou is None]
     if absent:
-        table += (
-            f"\n{absent} more {'class' if absent == 1 else 'classes'} in no label or prediction"
-        )
+        more = "class" if len(absent) == 1 else "classes"
+        text = f"{len(absent)} more {more} in no label or prediction: {few(absent, MOST_NAMES)}"
+        table += f"\n{textwrap.fill(text, WIDTH)}"
     return table
 
 
 def overall_table(evaluation: Evaluation) -> str:
     """The figures of all classes together, with their intervals."""
     rows = []
+    labelled = int((evaluation.confusion.sum(1) > 0).sum())
     for key, name in OVERALL:
         value = evaluation.figures[key]
         shown = f"{value:.4f}" if value == value else NOTHING
         interval = evaluation.intervals.get(key)
+        if name_of(key, labelled) != key:
+            name = f"{name} of one class"
         rows.append((name, shown, "{:.4f} - {:.4f}".format(*interval) if interval else ""))
     headers = ("", "figure", "95 % over pictures")
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "left"))

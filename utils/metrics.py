@@ -21,6 +21,21 @@ SCALAR_FIGURES = (
 )
 
 
+MEANS = ("Mean_Accuracy", "Mean_IoU", "Mean_Dice", "Precision", "Recall")  # over classes
+
+
+def name_of(figure: str, labelled_classes: int | None) -> str:
+    """A metric's name where its value is printed: a mean says if one class alone is labelled.
+
+    Such a mean is nearly always perfect, and means nothing.
+
+    Args:
+        figure: The metric.
+        labelled_classes: How many classes have a labelled pixel; None where nobody knows.
+    """
+    return f"{figure} of one class" if figure in MEANS and labelled_classes == 1 else figure
+
+
 class ExactCounts:
     """Integers that add up: over batches, pictures and processes, in any order.
 
@@ -151,6 +166,10 @@ class SegmentationMetrics(ExactCounts):
     def mean_iou(self) -> Tensor:
         """Mean IoU over the classes that occur, a scalar on the device."""
         return self.class_iou().nanmean()
+
+    def labelled_classes(self) -> int:
+        """Return how many classes have a labelled pixel; waits for the device."""
+        return int((self.confusion.sum(1) > 0).sum())
 
     def compute(self) -> dict[str, Any]:
         """Every figure, as Python numbers: `figures_of(confusion)`.
