@@ -280,7 +280,7 @@ def test_feature_ancestor_keys_without_meaning_warn():
 
 def test_feature_every_config_file_is_valid():
     files = [*sorted((ROOT / "configs").rglob("*.json")), ROOT / "config.json"]
-    assert len(files) == 8
+    assert len(files) == 9
     for file in files:
         config = check(parse_config(file))
         assert config.warnings == (), file
