@@ -168,6 +168,7 @@ def find_all(
         findings += file_findings.find(split)
         findings += set_findings.find_missing_statistics(split)
         findings += label_findings.find(split, proposals[name])
+    findings += label_findings.find_undecided_white([s for s in (train, val) if s is not None])
     if val is not None:
         findings += set_findings.find_differences(train, val)
     findings += label_findings.find_classes(train, val)

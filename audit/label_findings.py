@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from audit.facts import SampleFacts
 from audit.finding import Finding, count
-from audit.label_maps import BINARY, Proposal, ignoring
+from audit.label_maps import BINARY, WHITE, Proposal, ignoring
 from audit.split import Split
 from utils.config import signature_of
 from utils.pairing import few
@@ -31,6 +31,45 @@ def find(split: Split, proposal: Proposal) -> Iterator[Finding]:
     yield from _unknown(split, proposal, colours=True)
     yield from _binary(split, proposal)
     yield from _ignored(split, masks)
+
+
+def holds_black_and_white_only(split: Split) -> bool:
+    """Return whether the masks hold nothing but 0 and 255, and 255 is ignored by default only."""
+    values = set(split.values)
+    return (
+        str(WHITE) in values
+        and values <= set(BINARY)
+        and split.dataset.void is None
+        and "ignore_index" in signature_of(type(split.dataset))
+        and split.known_ids.get(WHITE) == -1
+    )
+
+
+def find_undecided_white(splits: Sequence[Split]) -> Iterator[Finding]:
+    """Masks of 0 and 255 where nobody has said what 255 is; a training refuses them.
+
+    Read as it stands one class would be left, and every metric of it is perfect. Beside a 1, 255
+    can only be what is ignored, and then it is so in the other split as well.
+    """
+    masks = [set(facts.mask.values) for split in splits for facts in split.facts if facts.mask]
+    if any({"1", str(WHITE)} <= values for values in masks):
+        return
+    for split in splits:
+        if not holds_black_and_white_only(split):
+            continue
+        names = [json.dumps(str(name), ensure_ascii=False) for name in split.dataset.classes]
+        yield Finding(
+            "error",
+            "binary-mask",
+            split.name,
+            "the masks hold nothing but 0 and 255, and 255 is ignored unless the config says what "
+            f"it is, so that {names[0]} would be the only class",
+            f"add to {split.section}.args\n"
+            f'    "label_map": {json.dumps(BINARY)}    if 255 is {names[1]}\n'
+            f'    "label_map": {json.dumps({"0": 1, str(WHITE): 0})}    if 0 is {names[1]}\n'
+            f'    "ignore_index": {WHITE}                if 255 is to be ignored',
+            {split.mask_key(facts): "" for facts in split.facts if facts.mask},
+        )
 
 
 def find_classes(train: Split, val: Split | None) -> Iterator[Finding]:
@@ -160,7 +199,8 @@ def _short(label_map: Mapping[str, int]) -> str:
 
 def _binary(split: Split, proposal: Proposal) -> Iterator[Finding]:
     masks = [f for f in split.facts if f.mask and proposal.is_binary(f.mask.values)]
-    if not masks:
+    # Where all are, `find_undecided_white` has more to say; a value that is named is believed.
+    if not masks or split.dataset.void is not None or holds_black_and_white_only(split):
         return
     label_map = json.dumps(BINARY)
     fix = f'set "label_map": {label_map} if 255 is the object'

@@ -18,7 +18,8 @@ from PIL import Image
 
 from audit import label_findings
 from audit.facts import FORMAT, ImageFacts, MaskFacts, SampleFacts, describe_mask, names_of
-from audit.label_maps import BINARY, WHITE, propose
+from audit.finding import Finding
+from audit.label_maps import BINARY, propose
 from audit.set_findings import output_sizes, why_sizes_differ
 from audit.split import Split
 from base.base_dataloader import BaseDataLoader, LoaderOptions
@@ -113,7 +114,8 @@ def _survey(loaders: dict[str, tuple[str, BaseDataLoader]]) -> list[str]:
     surveys = {n: _read_all_if_binary(s, loaders[n][1]) for n, s in surveys.items()}
     strict = {name: one for name, one in surveys.items() if not loaders[name][1].skips}
     _check_transparency(strict.values())
-    _check_binary(surveys)
+    for finding in label_findings.find_undecided_white([s.split for s in surveys.values()]):
+        raise DataError(_text(finding, surveys[finding.split]))
     _check_labels(surveys, strict)
     _warn_of_absent_classes(surveys)
     return [name for name, found in surveys.items() if found.is_complete]
@@ -314,49 +316,10 @@ def _check_batches(found: Survey, loader: BaseDataLoader) -> None:
 
 def _read_all_if_binary(found: Survey, loader: BaseDataLoader) -> Survey:
     """Look at every mask where a sample holds nothing but 0 and 255: one more value settles it."""
-    if found.is_complete or not _looks_binary(found):
+    if found.is_complete or not label_findings.holds_black_and_white_only(found.split):
         return found
     split = found.split
     return look(split.name, split.section, loader, most=found.total)
-
-
-def _looks_binary(found: Survey) -> bool:
-    """Whether the masks hold nothing but 0 and 255, and 255 is ignored by default only."""
-    split, values = found.split, set(found.split.values)
-    return (
-        str(WHITE) in values
-        and values <= set(BINARY)
-        and split.dataset.void is None
-        and "ignore_index" in signature_of(type(split.dataset))
-        and split.known_ids.get(WHITE) == -1
-    )
-
-
-def _check_binary(surveys: dict[str, Survey]) -> None:
-    """Refuse masks of 0 and 255 where nobody has said what 255 is.
-
-    Read as it stands one class would be left, and every metric of it is perfect.
-    """
-    # Beside 1, 255 can only be what is ignored: then it is so in the other split as well.
-    values = [
-        set(facts.mask.values) for s in surveys.values() for facts in s.split.facts if facts.mask
-    ]
-    if any({"1", str(WHITE)} <= one for one in values):
-        return
-    odd = {found.split.section: found for found in surveys.values() if _looks_binary(found)}
-    if not odd:
-        return
-    split = next(iter(odd.values())).split
-    names = [json.dumps(str(name), ensure_ascii=False) for name in split.dataset.classes]
-    sections = " and ".join(f"{section}.args" for section in odd)
-    raise DataError(
-        f"{' and '.join(odd)}: the masks hold nothing but 0 and 255 (the first: "
-        f"{split.facts[0].label}), and 255 is ignored unless the config says what it is, so that "
-        f"{names[0]} would be the only class. Add to {sections}:\n"
-        f'    "label_map": {json.dumps(BINARY)}    if 255 is {names[1]}\n'
-        f'    "label_map": {json.dumps({"0": 1, str(WHITE): 0})}    if 0 is {names[1]}\n'
-        f'    "ignore_index": {WHITE}                if 255 is to be ignored'
-    )
 
 
 def _check_transparency(surveys: Iterable[Survey]) -> None:
@@ -396,18 +359,17 @@ def _check_labels(surveys: dict[str, Survey], strict: dict[str, Survey]) -> None
         for finding in label_findings.find(found.split, proposals[name]):
             if finding.kind == "all-ignored" and not found.is_complete:
                 continue
-            if finding.kind == "binary-mask" and found.split.dataset.void is not None:
-                continue  # the config says what 255 is
-            text = f"{found.split.section}: {_without_kind(str(finding))}; {finding.fix}"
+            text = _text(finding, found)
             if finding.severity == "warning":
                 logger.warning(text)
             elif name in strict:
                 raise DataError(text)
 
 
-def _without_kind(text: str) -> str:
-    """A finding without the word for programs and the split, which the section says."""
-    return text.partition("] ")[2].partition(": ")[2]
+def _text(finding: Finding, found: Survey) -> str:
+    """A finding with its fix; the section says where, not the split and the word for programs."""
+    where = found.split.section
+    return f"{where}: {str(finding).partition('] ')[2].partition(': ')[2]}; {finding.fix}"
 
 
 def _warn_of_absent_classes(surveys: dict[str, Survey]) -> None:

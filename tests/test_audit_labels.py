@@ -7,7 +7,7 @@ import pytest
 
 from audit.advice import class_weights, lines_to_paste
 from audit.facts import ImageFacts, SampleFacts, describe_mask
-from audit.label_findings import find
+from audit.label_findings import find, find_undecided_white
 from audit.label_maps import propose
 from audit.split import Split
 from base.base_dataloader import LoaderOptions
@@ -245,3 +245,20 @@ def test_feature_ids_that_a_config_ignores_are_known():
     masks[1][0] = 99
     assert propose([split_of(masks, ignore_index=99)])["train"].settled
     assert not propose([split_of(masks)])["train"].settled
+
+
+def test_feature_what_a_training_refuses_is_an_error():
+    """`check.py && train.py` stops at the first."""
+    masks = [mask * np.uint8(255) for mask in class_masks(2)]
+    for classes in (2, 3):
+        split = split_of(masks, classes=classes)
+        (finding,) = find_undecided_white([split])
+        assert (finding.severity, finding.kind) == ("error", "binary-mask")
+        assert '{"0": 0, "255": 1}' in finding.fix and "train_loader.args" in finding.fix
+        assert list(find(split, propose([split])["train"])) == []
+    named = split_of(masks, classes=2, ignore_index=255)
+    assert list(find_undecided_white([named])) == []
+    assert list(find(named, propose([named])["train"])) == []
+    masks[1][0, 0] = 1
+    with_one = split_of(masks, "val", classes=2)
+    assert list(find_undecided_white([split, with_one])) == []

@@ -116,7 +116,7 @@ def test_exception_only_the_validation_masks(tmp_path, capsys):
     (tmp_path / "c.json").write_text(json.dumps({**tree, **changes}))
     assert train.main(["-c", str(tmp_path / "c.json")]) == 2
     error = capsys.readouterr().err
-    assert "Add to val_loader.args" in error
+    assert "add to val_loader.args" in error
     assert "masks/val/" in error
 
 
