@@ -513,6 +513,34 @@ def test_feature_pictures_open_large_and_move_together(browser, pages, name):
 
 
 @browsers
+def test_feature_the_focus_goes_to_the_picture_shown_last_at_once(browser, pages):
+    """In the task that closes the lightbox, so that no key can come in between."""
+    _, path = pages("few")
+    browser.open(path)
+    lightbox = "document.getElementById('lightbox')"
+    focus = "document.activeElement.closest('.case').id"
+    close, after = (f"document.getElementById('lightbox-{name}').click()"
+                    for name in ("close", "next"))  # fmt: skip
+    # Escape is asked for where its default would have closed the lightbox, too.
+    escape = f"{lightbox}.dispatchEvent(new Event('cancel', {{cancelable: true}}))"
+    views = "document.querySelector('#worst-2 .views')"
+    opened = f"{views}.focus(); {views}.click()"
+    for leave in (close, escape):
+        assert browser.evaluate(f"{opened}; {after}; {leave}; [{lightbox}.open, {focus}]") == [
+            False, "worst-3",
+        ]  # fmt: skip
+    # The browser tells of the first closing when the lightbox is open again.
+    kept = browser.evaluate(
+        f"new Promise(done => {{ {lightbox}.addEventListener('close', () =>"
+        f" done(document.querySelectorAll('.stage').length)); {opened}; {close}; {opened}; }})"
+    )
+    assert kept == 4
+    # However else it is closed, the focus follows.
+    browser.evaluate(f"{after}; {lightbox}.close()")
+    browser.wait(f"{focus} === 'worst-3'")
+
+
+@browsers
 def test_feature_the_readout_names_the_classes_under_the_mouse(browser, pages):
     """A label error's crop, its middle; the classes as the evaluation says."""
     evaluation, path = pages("few")

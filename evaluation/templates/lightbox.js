@@ -98,6 +98,24 @@ function openCase(number) {
   arrange();
 }
 
+/**
+ * Close the lightbox and move the focus to the case that was shown last.
+ *
+ * The browser returns the focus to the case that was opened first, and its "close" event comes a
+ * task later: a key that is pressed in between would act on the wrong case.
+ */
+function closeCase() {
+  lightbox.close();
+  leaveCase();
+}
+
+/** The panes tell whether this was done already: the lightbox may be left, or open again. */
+function leaveCase() {
+  if (lightbox.open || !lightboxPanes.hasChildNodes()) return;
+  lightboxPanes.replaceChildren();
+  cases[shownCase].querySelector(".views").focus();
+}
+
 /** As many columns as make the pictures largest. */
 function arrange() {
   if (!lightbox.open) return;
@@ -135,16 +153,17 @@ lightbox.addEventListener("keydown", event => {
   else return;
   event.preventDefault();
 });
-lightbox.addEventListener("close", () => {
-  lightboxPanes.replaceChildren();
-  cases[shownCase].querySelector(".views").focus();
+lightbox.addEventListener("cancel", event => { // Escape, or the gesture that goes back
+  event.preventDefault();
+  closeCase();
 });
+lightbox.addEventListener("close", leaveCase);
 lightboxView.addEventListener("change", arrange);
 lightboxOpacity.addEventListener("input", fade);
 addEventListener("resize", arrange);
 const onClick = (name, act) =>
   document.getElementById(`lightbox-${name}`).addEventListener("click", act);
-onClick("close", () => lightbox.close());
+onClick("close", closeCase);
 onClick("previous", () => openCase(shownCase - 1));
 onClick("next", () => openCase(shownCase + 1));
 onClick("in", () => zoom.by(1.5));
