@@ -622,6 +622,22 @@ def test_feature_the_small_matrix_reads_out_a_cell(browser, pages, width):
 
 
 @browsers
+def test_feature_a_page_that_scrolls_under_a_resting_mouse_chooses_no_cell(browser, pages):
+    evaluation, path = pages("few")
+    browser.open(path)
+    browser.hover("#matrix tbody tr:nth-child(6) td:nth-child(7)")
+    expected = expected_readout(evaluation, 5, 5)
+    becomes(browser, "#confusion-readout", expected)
+    browser.evaluate("document.getElementById('matrix').focus({preventScroll: true})")
+    browser.evaluate("scrollBy({top: 90, behavior: 'instant'})")
+    # The browser has noticed which cell is under the mouse now.
+    browser.wait("document.querySelector('#matrix td:hover')?.parentElement.sectionRowIndex > 5")
+    assert words(browser, "#confusion-readout") == expected
+    browser.press("ArrowRight")
+    becomes(browser, "#confusion-readout", expected_readout(evaluation, 5, 6))
+
+
+@browsers
 def test_feature_the_large_matrix_reads_out_a_cell(browser, pages):
     evaluation, path = pages("many")
     browser.open(path)

@@ -58,9 +58,15 @@ function setUpTable(box) {
 
   function point(event) {
     const cell = event.target.closest("tbody td");
-    if (cell) choose(cell.parentElement.sectionRowIndex, cell.cellIndex - 1);
+    if (cell && !cell.classList.contains("chosen")) {
+      choose(cell.parentElement.sectionRowIndex, cell.cellIndex - 1);
+    }
   }
-  table.addEventListener("mouseover", point);
+  // A page that scrolls under a resting mouse enters other cells ("mouseover"), but nobody has
+  // pointed at them: the cell that was reached by the keyboard stays chosen.
+  table.addEventListener("pointermove", event => {
+    if (event.pointerType === "mouse") point(event);
+  });
   table.addEventListener("click", point);
   box.addEventListener("keydown", event => {
     const next = step(event.key);
