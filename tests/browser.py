@@ -35,7 +35,7 @@ class Browser:
         self.requests: list[str] = []
         self.errors: list[str] = []
         self._numbers = itertools.count(1)
-        self._events: list[dict[str, Any]] = []
+        self._loaded: set[str] = set()
         self._rest = b""
 
     def __enter__(self) -> Browser:
@@ -45,6 +45,8 @@ class Browser:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                  "--hide-scrollbars", "--no-first-run", "--disable-extensions",
                  "--disable-background-networking", "--remote-debugging-pipe",
+                 # Input that comes before the first frame is shown is not thrown away.
+                 "--allow-pre-commit-input",
                  f"--user-data-dir={self._home.name}", "about:blank"]  # fmt: skip
         # The browser reads commands from descriptor 3 and answers on 4.
         line = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
@@ -63,6 +65,7 @@ class Browser:
         ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self._send(f"{domain}.enable")
+        self._send("Page.setLifecycleEventsEnabled", enabled=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,11 +88,9 @@ class Browser:
         self._send("Emulation.setTouchEmulationEnabled", enabled=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._send("Emulation.setEmulatedMedia", features=[scheme])
-        self._send("Page.navigate", url="about:blank")
-        self._wait_for("Page.loadEventFired")
-        self.requests, self.errors, self._events = [], [], []
-        self._send("Page.navigate", url=path.resolve().as_uri())
-        self._wait_for("Page.loadEventFired")
+        self._load("about:blank")
+        self.requests, self.errors = [], []
+        self._load(path.resolve().as_uri())
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 0)))")
 
     def evaluate(self, script: str) -> Any:
@@ -190,15 +191,18 @@ class Browser:
                 return answer["result"]
             self._note(answer)
 
-    def _wait_for(self, method: str) -> None:
-        while not any(event["method"] == method for event in self._events):
+    def _load(self, address: str) -> None:
+        """Go to an address; another document's load, which may come late, is not taken for its."""
+        self._loaded.clear()
+        document = self._send("Page.navigate", url=address)["loaderId"]
+        while document not in self._loaded:
             self._note(self._receive())
-        self._events = []
 
     def _note(self, event: dict[str, Any]) -> None:
-        self._events.append(event)
         details = event.get("params", {})
-        if event["method"] == "Network.requestWillBeSent":
+        if event["method"] == "Page.lifecycleEvent" and details["name"] == "load":
+            self._loaded.add(details["loaderId"])
+        elif event["method"] == "Network.requestWillBeSent":
             if not details["request"]["url"].startswith("data:"):
                 self.requests.append(details["request"]["url"])
         elif event["method"] == "Runtime.exceptionThrown":

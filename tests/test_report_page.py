@@ -686,6 +686,7 @@ def test_feature_the_large_matrix_fits_when_asked_and_says_what_is_in_view(brows
         assert part.startswith("Columns 1–182 and rows 1–")
     assert part.endswith("of 182 are in view: scroll for the others.")
     browser.click("#heat-in")
+    browser.wait(f"{box}.scrollWidth > {box}.clientWidth")
     browser.click("#heat-fit")
     browser.wait(f"{box}.scrollWidth === {box}.clientWidth")
     if width < 600:
