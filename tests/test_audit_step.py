@@ -82,7 +82,7 @@ from audit.step import _PeakMemory
 size = 64 * 2**20
 with _PeakMemory(torch.device("cpu")) as memory:
     held = torch.ones(size // 4)
-    ends = time.monotonic() + 5  # a busy machine may let the watcher wait
+    ends = time.monotonic() + 60  # a busy machine may let the watcher wait
     while memory.peak < 0.9 * size and time.monotonic() < ends:
         time.sleep(0.01)
     del held

@@ -123,7 +123,7 @@ def test_feature_a_signal_before_training(tmp_path, monkeypatch, capfd, number, 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
     assert f"{number} before training began" in capfd.readouterr().err
     assert not (tmp_path / "saved").exists()
-    assert select.select([ours], [], [], 10)[0]  # nobody holds the other end any more
+    assert select.select([ours], [], [], 30)[0]  # nobody holds the other end any more
     os.close(ours)
 
 
