@@ -18,6 +18,7 @@ from utils.command_line import add_overrides
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import launched_rank, let_main_speak
 from utils.plain_text import plain_lines
+from utils.run_lock import RunLock
 from utils.signals import EXIT_CODES, StopSignals, leave
 
 if TYPE_CHECKING:
@@ -47,6 +48,24 @@ class TrainingParts(NamedTuple):
     meta: dict[str, Any]
     find_unused_parameters: bool
     surveyed: Sequence[str]
+
+
+class Inputs(NamedTuple):
+    """What a run begins with.
+
+    Args:
+        tree: The config, not checked yet.
+        checkpoint: What to go on from; None begins a new run.
+        run: The run folder to go on in; None makes a new one.
+        source: The checkpoint's file.
+        stamp: What `stamp_of(source)` was before it was read.
+    """
+
+    tree: dict[str, Any]
+    checkpoint: dict[str, Any] | None = None
+    run: Path | None = None
+    source: Path | None = None
+    stamp: tuple[int, ...] | None = None
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -87,10 +106,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code: 2 for a user's mistake, 1 for a failed training."""
     arguments = parse_arguments(argv)
     try:
-        with StopSignals(said=launched_rank() == 0) as stop:
+        with StopSignals(said=launched_rank() == 0) as stop, RunLock() as lock:
             check_arguments(arguments)
-            tree, checkpoint, run = read_inputs(arguments)
-            return run_training(arguments, tree, checkpoint, run, stop)
+            return run_training(arguments, read_inputs(arguments), stop, lock)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
         let_main_speak()
         print(f"error: {plain_lines(str(error))}", file=sys.stderr)
@@ -111,9 +129,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--find-lr {arguments.find_lr}: a curve needs at least 10 steps")
 
 
-def read_inputs(
-    arguments: argparse.Namespace,
-) -> tuple[dict[str, Any], dict[str, Any] | None, Path | None]:
+def read_inputs(arguments: argparse.Namespace) -> Inputs:
     """The config's tree and, to resume, the checkpoint and its run folder."""
     from utils.config_file import (
         ConfigError,
@@ -121,7 +137,7 @@ def read_inputs(
         include_pipelines,
         parse_config,
     )
-    from utils.resume import differences, find_latest, load_last, named_checkpoint
+    from utils.resume import differences, find_latest, load_last, named_checkpoint, stamp_of
 
     if arguments.resume in (None, "auto"):
         tree = parse_config(arguments.config or DEFAULT_CONFIG)
@@ -130,13 +146,14 @@ def read_inputs(
         if path is None:
             if arguments.resume and not launched_rank():
                 print("no earlier run to resume; starting a new one")
-            return include_pipelines(tree), None, None
+            return Inputs(include_pipelines(tree))
     else:
         path = named_checkpoint(Path(arguments.resume))
     if not launched_rank():
         print(f"resuming {path}")
     from utils.checkpoint_content import check_content
 
+    stamp = stamp_of(path)
     checkpoint = load_last(path)
     if checkpoint.get("config") is None:
         raise ConfigError(str(path), ["holds no config; it is not a checkpoint of a training run"])
@@ -151,7 +168,8 @@ def read_inputs(
                 arguments.config,
                 [f"{change}; leave out --config, or change it with -o" for change in changed],
             )
-    return resumed, checkpoint, path.parent if is_run_folder(path.parent, tree) else None
+    run = path.parent if is_run_folder(path.parent, tree) else None
+    return Inputs(resumed, checkpoint, run, path, stamp)
 
 
 def is_run_folder(folder: Path, tree: dict[str, Any]) -> bool:
@@ -165,11 +183,7 @@ def is_run_folder(folder: Path, tree: dict[str, Any]) -> bool:
 
 
 def run_training(
-    arguments: argparse.Namespace,
-    tree: dict[str, Any],
-    checkpoint: dict[str, Any] | None,
-    run: Path | None,
-    stop: StopSignals,
+    arguments: argparse.Namespace, inputs: Inputs, stop: StopSignals, lock: RunLock
 ) -> int:
     """Check the config, build everything, train."""
     choose_visible_gpus(arguments.device)
@@ -183,7 +197,7 @@ def run_training(
     from utils.checkpoint import bytes_of, check_room, remove_leftovers
     from utils.config import check_config, with_defaults
     from utils.distributed import (
-        from_main,
+        found_by_main,
         is_main,
         join_processes,
         leave_processes,
@@ -194,6 +208,7 @@ def run_training(
     from utils.param_groups import state_size
     from utils.resume import differences, put_back_previous
 
+    tree, checkpoint, run, *_ = inputs
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
     config = check_config(tree, PARTS, source, VALIDATION_FIGURES, TRAINING_FIGURES)
     if arguments.print_config:
@@ -213,6 +228,9 @@ def run_training(
         if device.type == "cuda":
             torch.cuda.set_device(device)
         join_processes(device.type)
+    if not hold_run(inputs, lock):
+        logger.info("%s has changed since it was read; reading it again", inputs.source)
+        return run_training(arguments, read_inputs(arguments), stop, lock)
     if arguments.find_lr is not None:
         # Once built, a schedule has changed rates and momenta, before any step.
         config = dataclasses.replace(config, lr_scheduler=None)
@@ -232,12 +250,7 @@ def run_training(
         size = weights * (1 + averaged) + state_size(parts.optimizer)
         check_room(run or Path(settings.save_dir), size)
     if run is None:
-        created = (
-            RunFolder.create(settings.save_dir, settings.log_dir, config.name)
-            if is_main()
-            else None
-        )
-        run = Path(from_main(str(created.path) if created else ""))
+        run = Path(found_by_main(lambda: make_run_folder(config, lock), ValueError))
     folder = RunFolder.of(run, settings.log_dir, config.name)
     own_folder = folder if is_main() else None
     if is_main():
@@ -294,6 +307,57 @@ def run_training(
         report_skipped(train_loader, val_loader)
     leave_processes()
     return 0
+
+
+def hold_run(inputs: Inputs, lock: RunLock) -> bool:
+    """Keep other programs out of the run folder to go on in, if there is one.
+
+    All processes have to call this; the main one takes the lock.
+
+    Returns:
+        Whether the checkpoint is still the one that every process has read. Else another program
+        has written it, and has ended before the lock was taken; the lock is free again.
+
+    Raises:
+        ValueError: On every process, if another program is using the folder.
+    """
+    from utils.distributed import data_from_all, found_by_main
+    from utils.resume import stamp_of
+
+    run, source = inputs.run, inputs.source
+    if run is None or source is None:
+        return True
+
+    def take() -> None:
+        try:
+            lock.take(run)
+        except OSError as error:
+            raise ValueError(f"trainer.save_dir: cannot be written to ({error})") from None
+        except ValueError as error:
+            raise ValueError(f"{error}, or start a new run without --resume") from None
+
+    found_by_main(take, ValueError)
+    if all(data_from_all(stamp_of(source) == inputs.stamp)):
+        return True
+    lock.release()
+    return False
+
+
+def make_run_folder(config: Config, lock: RunLock) -> str:
+    """Make the folder of a new run and hold it; return its path.
+
+    Raises:
+        ValueError: If that cannot be done.
+    """
+    from utils.logger import RunFolder
+
+    settings = config.trainer
+    folder = RunFolder.create(settings.save_dir, settings.log_dir, config.name)
+    try:
+        lock.take(folder.path)
+    except OSError as error:
+        raise ValueError(f"trainer.save_dir: cannot be written to ({error})") from None
+    return str(folder.path)
 
 
 def build_training(

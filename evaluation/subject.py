@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from utils.checkpoint import load_checkpoint
 from utils.checkpoint_content import check_content
 from utils.pairing import Sample
 from utils.predictor import Predictor
+from utils.resume import stamp_of
 from utils.threshold import recorded_search
 
 
@@ -33,6 +35,7 @@ class Subject:
             by a search.
         as_trained: Whether the checkpoint's own config names these pictures.
         monitored: Whether this epoch was chosen for its figure on the validation pictures.
+        stamp: What `stamp_of()` said of the model's file before it was read.
     """
 
     checkpoint: str
@@ -44,6 +47,7 @@ class Subject:
     searched: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     as_trained: bool = True
     monitored: bool = False
+    stamp: tuple[int, ...] | None = None
 
     @property
     def samples(self) -> list[Sample]:
@@ -79,6 +83,7 @@ def open_subject(
     Raises:
         ValueError: If checkpoint, config or data cannot be used, or do not fit together.
     """
+    stamp = stamp_of(Path(path))
     checkpoint = load_checkpoint(path)
     check_content(checkpoint, path)
     tree, source = read_tree(checkpoint, path, config_path, overrides)
@@ -96,6 +101,7 @@ def open_subject(
         searched=recorded_search(checkpoint),
         as_trained=tree[data.section] == (checkpoint.get("config") or {}).get(data.section),
         monitored=_was_chosen(checkpoint),
+        stamp=stamp,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.decision import probability_of_second
 from utils.distributed import add_up, found_by_main
 from utils.out_of_memory import in_either_memory
+from utils.resume import stamp_of
+from utils.run_lock import RunLock
 from utils.threshold import BestThreshold, Figure, ThresholdSearch, search_record
 
 
@@ -36,6 +40,7 @@ def check_searchable(subject: Subject) -> None:
         )
     if not os.access(path.resolve().parent, os.W_OK):
         raise ValueError(f"--find-threshold: {path} cannot be replaced, its folder is read-only")
+    found_by_main(lambda: _check_alone(path.resolve()), ValueError)
 
 
 def find_threshold(subject: Subject, figure: Figure) -> BestThreshold:
@@ -83,15 +88,48 @@ def keep_threshold(subject: Subject, figure: Figure, best: BestThreshold) -> Sub
         mode=subject.predictor.mode,
     )
     found = {"threshold": best.threshold, "threshold_search": record}
-    found_by_main(lambda: _write_meta(Path(subject.checkpoint), found), ValueError)
+    found_by_main(lambda: _write_meta(Path(subject.checkpoint), found, subject.stamp), ValueError)
     return dataclasses.replace(subject, threshold=best.threshold, searched=record)
 
 
-def _write_meta(path: Path, found: Mapping[str, Any]) -> None:
+def _write_meta(path: Path, found: Mapping[str, Any], stamp: tuple[int, ...] | None) -> None:
     target = path.resolve()  # a link stays one
-    checkpoint = load_checkpoint(target)
-    checkpoint["meta"] = {**checkpoint["meta"], **found}
-    try:
-        save_checkpoint(checkpoint, target)
-    except OSError as error:
-        raise ValueError(f"{target}: cannot be written ({error.strerror})") from None
+    with _alone_in(target):
+        if stamp_of(target) != stamp:
+            raise ValueError(
+                f"--find-threshold: {path} has been replaced since it was read, so the threshold "
+                "is of other weights; start again"
+            )
+        checkpoint = load_checkpoint(target)
+        checkpoint["meta"] = {**checkpoint["meta"], **found}
+        try:
+            save_checkpoint(checkpoint, target)
+        except OSError as error:
+            raise ValueError(f"{target}: cannot be written ({error.strerror})") from None
+
+
+def _check_alone(target: Path) -> None:
+    with _alone_in(target):
+        pass
+
+
+@contextlib.contextmanager
+def _alone_in(target: Path) -> Iterator[None]:
+    """Keep the run folder that a checkpoint lies in from a training; both would replace the file.
+
+    Raises:
+        ValueError: If a training holds the folder; with what to type instead.
+    """
+    with RunLock() as lock:
+        try:
+            lock.take(target.parent, only_if_there=True)
+        except OSError as error:
+            raise ValueError(f"{target}: cannot be written ({error})") from None
+        except ValueError as error:
+            copy = f"{target.parent.name}_{target.name}"
+            raise ValueError(
+                f"--find-threshold: {error}, or use a copy: cp {shlex.quote(str(target))} "
+                f"{shlex.quote(copy)} && python evaluate.py --model {shlex.quote(copy)} "
+                "--find-threshold"
+            ) from None
+        yield

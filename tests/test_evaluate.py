@@ -19,6 +19,7 @@ import evaluate
 import evaluation.output
 import evaluation.page
 import evaluation.run
+import evaluation.threshold
 import inference
 import models
 import train
@@ -30,6 +31,7 @@ from evaluation.table import headline, text_of
 from parts import describe_dataset
 from restore import restore
 from tests.conftest import ROOT
+from tests.test_run_lock import holder
 from utils import predictor
 from utils.calibration import CalibrationMetrics
 from utils.checkpoint import load_checkpoint, save_checkpoint
@@ -775,6 +777,32 @@ def assert_equal(one, other):
         assert torch.equal(one, other)
     else:
         assert one == other
+
+
+def test_exception_a_threshold_for_a_run_that_trains(binary, tmp_path, capsys):
+    """Both would replace the file: the training with newer weights, this with older ones."""
+    model = shutil.copy(binary[1], tmp_path / "best_model.pth")
+    before = Path(model).read_bytes()
+    with holder(tmp_path) as pid:
+        message = refused(capsys, model, "--find-threshold")
+    assert f"process {pid} " in message
+    assert f"cp {model} {tmp_path.name}_best_model.pth" in message
+    assert Path(model).read_bytes() == before
+
+
+def test_exception_a_threshold_for_a_model_that_was_replaced(binary, tmp_path, capsys, monkeypatch):
+    """A better epoch was saved during the search: the threshold is not that one's."""
+    model = Path(shutil.copy(binary[1], tmp_path / "model.pth"))
+    checkpoint = load_checkpoint(model)
+    search = evaluation.threshold.find_threshold
+
+    def replacing(*args):
+        save_checkpoint(checkpoint, model)
+        return search(*args)
+
+    monkeypatch.setattr(evaluation.threshold, "find_threshold", replacing)
+    assert f"{model} has been replaced" in refused(capsys, model, "--find-threshold")
+    assert_equal(load_checkpoint(model), checkpoint)
 
 
 def test_exception_thresholds(model, binary, tmp_path, capsys):

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import sys
 import threading
 import time
@@ -257,6 +258,28 @@ def test_feature_signals_at_any_moment(tmp_path, undisturbed, seed):
         assert f"{number} before training" in text or f"{number}; go on with: python" in text
         assert ended(start(tmp_path, config(tmp_path, workers=2), "--resume", "auto"), 300) == 0
     assert_same_run(whole, newest(tmp_path))
+
+
+def test_feature_of_two_that_go_on_at_once_one_does(tmp_path):
+    code, folder = run(tmp_path, config(tmp_path, epochs=1))
+    assert code == 0
+    words = ["--resume", "auto", "-o", "trainer.epochs=10000"]
+    pair = [start(tmp_path, config(tmp_path, epochs=1), *words) for _ in range(2)]
+    until = time.monotonic() + 60
+    while all(child.is_alive() for child in pair) and time.monotonic() < until:
+        time.sleep(0.01)
+    refused, going = sorted(pair, key=lambda child: child.is_alive())
+    assert ended(refused) == 2 and going.is_alive()
+    text = (tmp_path / "output.txt").read_text()
+    assert text.count(f"error: {folder}: process {going.pid} on {socket.gethostname()} is") == 1
+    begun = (folder / "steps.jsonl").read_text().count("\n")
+    while (folder / "steps.jsonl").read_text().count("\n") < begun + 8:
+        time.sleep(0.01)
+    send(going, signal.SIGTERM)
+    assert ended(going) == 143
+    lines = (folder / "steps.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, len(lines) + 1))
+    assert load_checkpoint(folder / "last.pth")["step"] == len(lines)
 
 
 def test_feature_the_first_of_two_signals_counts(tmp_path):

@@ -14,6 +14,7 @@ import torch
 
 from tests.test_loader_faults import assert_all_gone, is_there, workers_of
 from tests.test_processes import ROOT, config, steps_of, under_torchrun
+from tests.test_run_lock import holder
 from tests.training_runs import assert_same_end, newest, run
 from utils.checkpoint import load_checkpoint
 
@@ -132,6 +133,18 @@ sys.exit(train.main())
     done, _ = under_torchrun(tmp_path, config(tmp_path, epochs=10_000), 2, program=program)
     assert done.returncode != 0
     assert done.stderr.count("error: x.png: is cut off") == 1
+    assert time.monotonic() - started < 120
+
+
+def test_exception_a_run_folder_that_another_process_uses(tmp_path):
+    """The main process is refused it, says so once, and the other does not wait for it."""
+    code, folder = run(tmp_path, config(tmp_path))
+    assert code == 0
+    started = time.monotonic()
+    with holder(folder) as pid:
+        done, _ = under_torchrun(tmp_path, config(tmp_path), 2, "--resume", "auto")
+    assert done.returncode != 0
+    assert done.stderr.count(f"process {pid} ") == 1
     assert time.monotonic() - started < 120
 
 

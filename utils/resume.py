@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,17 @@ def load_last(path: Path) -> dict[str, Any]:
         if not launched_rank():
             print(f"warning: {error}; going on from {before}", file=sys.stderr)
         return checkpoint
+
+
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a file from one that replaces it; None if there is no file."""
+    try:
+        # Opening asks a file server for the present file; a plain stat may come from a cache.
+        with open(path, "rb") as file:
+            found = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def put_back_previous(run: Path) -> None:
