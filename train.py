@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from base.base_model import BaseModel
     from base.base_trainer import RunResult
     from utils.config import Config, LossTerm
+    from utils.image_sets import ImageSets
     from utils.schedule import Schedule
 
 DEFAULT_CONFIG = "config.json"
@@ -271,6 +272,7 @@ def run_training(
             folder=folder,
             log=log,
             stop=stop,
+            images=images_of(train_loader, val_loader) if is_main() else None,
         )
         if checkpoint is not None:
             load_state(trainer, checkpoint, len(train_loader), run)
@@ -478,6 +480,18 @@ def load_state(trainer: Any, checkpoint: dict[str, Any], steps_per_epoch: int, r
         raise ValueError(f"{run}: no run can go on from its checkpoint ({reason})") from None
 
 
+def images_of(train_loader: BaseDataLoader, val_loader: BaseDataLoader | None) -> ImageSets:
+    """The images that a run trains with and is validated on, without opening one."""
+    from utils.image_sets import ImageSets, fingerprints
+
+    sets = []
+    for loader in (train_loader, val_loader):
+        places = [] if loader is None else loader.batches.indices.tolist()
+        source = train_loader.source if loader is None else loader.source
+        sets.append(fingerprints([source.samples[i] for i in places], source.drawn_from))
+    return ImageSets(*sets)
+
+
 def write_config(config: Config, path: Path) -> None:
     """Keep the config beside the checkpoints; nobody ever finds half of it."""
     from utils.files.new_file import write_text
@@ -608,7 +622,10 @@ def finish(
     else:
         named = name_of(config.trainer.monitor.split()[1], labelled_classes)
         figure = f"{named} {result.score:.4f}"
-        logger.info("Best model: %s  %s (epoch %d)", result.checkpoint, figure, result.epoch)
+        other = ", on other images" * result.on_other_images
+        logger.info(
+            "Best model: %s  %s (epoch %d%s)", result.checkpoint, figure, result.epoch, other
+        )
     pictures = Path(loader.source.samples[0].image).parent
     images = pictures if pictures.is_dir() and str(pictures) != "." else Path("docs/samples")
     logs = config.trainer.save_dir.rstrip("/")

@@ -62,6 +62,7 @@ class BaseDataset:
         preview_bands: The channels that show red, green and blue, or one to show in grey.
         exif: Whether the EXIF orientation of images and masks is applied; None where nobody has
             said so: it is not, and a training warns of images that carry one.
+        drawn_from: What images that are no files depend on beside their names.
         has_foreground: Whether `load_foreground()` says where the objects are, for losses that
             weigh regions.
 
@@ -86,6 +87,7 @@ class BaseDataset:
     band_rule: BandRule | None = None
     preview_bands: Sequence[int] = (0, 1, 2)
     exif: ExifRule | None = None
+    drawn_from: str = ""
     has_foreground: bool = False
 
     def __init__(self, samples: Sequence[Sample] | Pairing) -> None:

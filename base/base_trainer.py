@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from base.base_model import BaseModel
 from utils.checkpoint import describe_misfit, file_size, save_checkpoint, why_unwritten
 from utils.config import Config
 from utils.distributed import add_up, is_main
+from utils.image_sets import ImageSets, describe_change, digest
 from utils.logger import RunFolder, RunLog
 from utils.metrics import name_of
 from utils.param_groups import check_state
@@ -49,6 +51,7 @@ class RunResult:
     checkpoint: Path | None
     score: float | None
     epoch: int
+    on_other_images: bool = False  # the score was measured on images that are not the present ones
 
 
 class BaseTrainer:
@@ -69,6 +72,8 @@ class BaseTrainer:
         folder: Where checkpoints go.
         log: Where figures go.
         stop: The signals that end the run.
+        images: The training and validation images, to be kept in checkpoints; only the main process
+            needs them.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class BaseTrainer:
         folder: RunFolder,
         log: RunLog,
         stop: StopSignals | None = None,
+        images: ImageSets | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -97,6 +103,8 @@ class BaseTrainer:
         self.step = 0  # finished optimizer steps
         self.best: float | None = None
         self.best_epoch = 0
+        self.images = images
+        self.best_images: str | None = None  # the digest of those that the best was measured on
         mode, _, self.monitored = self.settings.monitor.partition(" ")
         self.sign = {"max": 1.0, "min": -1.0, "off": 0.0}[mode]
 
@@ -168,7 +176,7 @@ class BaseTrainer:
             logger.info("%d epoch%s in %d min %d s.", count, "s" * (count > 1), minutes, seconds)
         best, last = (self.folder.path / name for name in ("best_model.pth", "last.pth"))
         if self.best is not None and best.exists():
-            return RunResult(best, self.best, self.best_epoch)
+            return RunResult(best, self.best, self.best_epoch, self.best_on_other_images)
         return RunResult(last if last.exists() else None, None, self.epoch)
 
     def signal_of_any(self, own: int) -> int:
@@ -193,7 +201,20 @@ class BaseTrainer:
         change = None if self.best is None else value - self.best
         if (self.best is None and value == value) or (change or 0.0) * self.sign > 0:
             self.best, self.best_epoch = value, epoch
+            self.best_images = self._judging_images()
         return change
+
+    def _judging_images(self) -> str | None:
+        """Return the digest of the images that the monitored metric is measured on, if known."""
+        if self.images is None:
+            return None
+        return digest(self.images.val if self.settings.val else self.images.train)
+
+    @property
+    def best_on_other_images(self) -> bool:
+        """Whether the best so far was measured on other images than the present ones."""
+        known = self.best is not None and self.best_images is not None
+        return known and self.best_images != self._judging_images()
 
     def _is_over(self) -> bool:
         patience = self.settings.early_stop
@@ -212,7 +233,8 @@ class BaseTrainer:
                 named = name_of(name, figures.get("labelled_classes"))
                 parts.append(f"{named} {figures[name]:.4f}{delta}")
             if self.best is not None:
-                parts.append(f"best {self.best:.4f} (epoch {self.best_epoch})")
+                other = ", on other images" * self.best_on_other_images
+                parts.append(f"best {self.best:.4f} (epoch {self.best_epoch}{other})")
         else:
             named = name_of("Mean_IoU", figures.get("labelled_classes"))
             parts.append(f"training {named} {figures['Mean_IoU']:.4f}")
@@ -259,7 +281,11 @@ class BaseTrainer:
             "rng": get_random_state(),
             "config": self.config.tree,
             "meta": self.meta,
+            "images": None if self.images is None else self._images_state(self.images),
         }
+
+    def _images_state(self, images: ImageSets) -> dict[str, Any]:
+        return {**images._asdict(), "best": self.best_images}
 
     def load_learned(self, checkpoint: Mapping[str, Any]) -> None:
         """Take the weights and the state of the optimizer."""
@@ -288,6 +314,7 @@ class BaseTrainer:
         # The ancestor starts from infinity, which means that nothing has been judged yet.
         self.best = best if best is not None and abs(best) < float("inf") else None
         self.best_epoch = checkpoint.get("best_epoch", self.epoch if self.best is not None else 0)
+        self._compare_images(checkpoint.get("images"))
         if self.lr_scheduler is not None:
             state = checkpoint.get("lr_scheduler")
             self.lr_scheduler.load_state_dict(state, steps=self.step, epochs=self.epoch)
@@ -295,6 +322,38 @@ class BaseTrainer:
             set_random_state(checkpoint["rng"])
         else:
             logger.warning("the checkpoint has no random states; dropout begins anew")
+
+    def _compare_images(self, stored: Mapping[str, Any] | None) -> None:
+        """Warn where the images are not those of the checkpoint.
+
+        Args:
+            stored: What the checkpoint says of them; None in one of an earlier version.
+        """
+        if self.images is None or stored is None:
+            return
+        names = {"train": "training", "val": "validation"}
+        for name, now in self.images._asdict().items():
+            change = describe_change(stored[name], now)
+            if change:
+                logger.warning(
+                    "%s images: %s; if that is not intended, stop, put them back, and resume again",
+                    names[name],
+                    change,
+                )
+        self.best_images = stored["best"]
+        if self.best_on_other_images:
+            config, best = (self.folder.path / name for name in ("config.json", "best_model.pth"))
+            start = f"init_from={best if best.exists() else 'FILE'}"
+            logger.warning(
+                "the best so far, %s %.4f (epoch %d), was measured on other images, and stays the "
+                "best until an epoch is better on the present ones; to judge by these alone, "
+                "begin a new run: python train.py --config %s -o %s",
+                self.monitored,
+                self.best,
+                self.best_epoch,
+                shlex.quote(str(config)),
+                shlex.quote(start),
+            )
 
     def _load_optimizer(self, checkpoint: Mapping[str, Any]) -> None:
         """Take the optimizer's state; settings that the config has changed since win over it."""

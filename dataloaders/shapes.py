@@ -75,6 +75,7 @@ class Shapes(BaseDataset):
         self.split = split
         self.image_size = image_size
         self.seed = seed
+        self.drawn_from = f"seed {seed}, size {image_size}"
 
     def load(self, index: int) -> Pair:
         """Draw one scene.

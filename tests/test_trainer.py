@@ -43,7 +43,7 @@ class Killed(Exception):
 class Scripted(BaseTrainer):
     """An epoch gives the next number of a list."""
 
-    def __init__(self, tmp_path, values, **trainer):
+    def __init__(self, tmp_path, values, images=None, **trainer):
         tree = small_config(tmp_path, epochs=len(values), **trainer)
         config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
         model = nn.Linear(1, 1)
@@ -56,6 +56,7 @@ class Scripted(BaseTrainer):
             meta={},
             folder=folder,
             log=RunLog(folder, tensorboard=False),
+            images=images,
         )
         self.values = values
         self.validated: list[int] = []
@@ -169,7 +170,7 @@ def test_smoke_a_run_leaves_what_it_promises(tmp_path, capsys):
     checkpoint = torch.load(folder / "best_model.pth", weights_only=True)
     assert list(checkpoint) == [
         "arch", "epoch", "step", "batch", "progress", "logs", "state_dict", "optimizer",
-        "lr_scheduler", "monitor_best", "best_epoch", "rng", "config", "meta", "ema",
+        "lr_scheduler", "monitor_best", "best_epoch", "rng", "config", "meta", "images", "ema",
         "losses", "scaler", "part_size", "bad_losses",
     ]  # fmt: skip
     assert checkpoint["meta"]["classes"][1] == "disk"

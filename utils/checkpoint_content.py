@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 import msgspec
+import torch
 
 from utils.checkpoint import CheckpointError
 from utils.config import NonNegativeInt
 from utils.config_file import plain_problems
+from utils.weights_file import is_dense
+
+_DIGEST = re.compile("[0-9a-f]{32}")
 
 
 class _Meta(TypedDict, total=False):
@@ -41,6 +46,20 @@ class _State(TypedDict, total=False):
     rng: dict[str, Any]
 
 
+def _are_images(value: Any) -> bool:
+    """Whether this is what `BaseTrainer` stores of the images; earlier versions stored nothing."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or value.keys() != {"train", "val", "best"}:
+        return False
+    sets, best = [value["train"], value["val"]], value["best"]
+    # One number that stands for millions is not contiguous: what is, takes its place in the file.
+    return (best is None or (isinstance(best, str) and bool(_DIGEST.fullmatch(best)))) and all(
+        is_dense(one) and one.dtype == torch.int64 and one.dim() == 1 and one.is_contiguous()
+        for one in sets
+    )
+
+
 def check_content(
     checkpoint: Mapping[str, Any], path: str | Path, *, resuming: bool = False
 ) -> None:
@@ -66,6 +85,8 @@ def check_content(
     problems = plain_problems(checkpoint.get("meta"))
     if problems:
         raise CheckpointError(f"{path}: what it says of its classes is wrong: {problems[0]}")
+    if resuming and not _are_images(checkpoint.get("images")):
+        raise CheckpointError(f"{path}: what it says of its images is damaged")
     for kind in (_Content, _State) if resuming else (_Content,):
         known = {key: checkpoint[key] for key in kind.__annotations__ if key in checkpoint}
         try:

@@ -8,7 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -142,11 +142,12 @@ def _numpy_number_types() -> list[Any]:
 def is_weights(value: object) -> bool:
     """Whether a value is what a model's `state_dict` has to be: names and dense tensors."""
     return isinstance(value, Mapping) and all(
-        isinstance(key, str) and _is_dense(item) for key, item in value.items()
+        isinstance(key, str) and is_dense(item) for key, item in value.items()
     )
 
 
-def _is_dense(value: object) -> bool:
+def is_dense(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor whose numbers all lie in memory."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
