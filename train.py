@@ -138,7 +138,14 @@ def read_inputs(arguments: argparse.Namespace) -> Inputs:
         include_pipelines,
         parse_config,
     )
-    from utils.resume import differences, find_latest, load_last, named_checkpoint, stamp_of
+    from utils.resume import (
+        changes_classes,
+        differences,
+        find_latest,
+        load_last,
+        named_checkpoint,
+        stamp_of,
+    )
 
     if arguments.resume in (None, "auto"):
         tree = parse_config(arguments.config or DEFAULT_CONFIG)
@@ -165,12 +172,23 @@ def read_inputs(arguments: argparse.Namespace) -> Inputs:
         given = apply_overrides(parse_config(arguments.config), arguments.overrides)
         changed = differences(resumed, include_pipelines(given))
         if changed:
+            advice = {
+                True: how_to_begin(arguments, path),
+                False: "leave out --config, or change it with -o",
+            }
             raise ConfigError(
                 arguments.config,
-                [f"{change}; leave out --config, or change it with -o" for change in changed],
+                [f"{change}; {advice[changes_classes(change)]}" for change in changed],
             )
     run = path.parent if is_run_folder(path.parent, tree) else None
     return Inputs(resumed, checkpoint, run, path, stamp)
+
+
+def how_to_begin(arguments: argparse.Namespace, checkpoint: Path) -> str:
+    """What to write and to type where a run cannot go on with other classes."""
+    from utils.resume import new_run_from
+
+    return new_run_from(checkpoint, arguments.config, arguments.device, arguments.overrides)
 
 
 def is_run_folder(folder: Path, tree: dict[str, Any]) -> bool:
@@ -207,7 +225,7 @@ def run_training(
     from utils.launcher import is_launched, launch
     from utils.logger import RunFolder, RunLog, log_to_console
     from utils.param_groups import state_size
-    from utils.resume import differences, put_back_previous
+    from utils.resume import OtherClassesError, differences, put_back_previous
 
     tree, checkpoint, run, *_ = inputs
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
@@ -241,6 +259,9 @@ def run_training(
     except WorkerError as error:  # while class weights are counted
         logger.error("%s", error)
         return 1
+    except OtherClassesError as error:
+        assert inputs.source is not None
+        raise ValueError(f"{error}; {how_to_begin(arguments, inputs.source)}") from None
     if arguments.find_lr is not None:
         return 0 if find_rate(config, parts._asdict(), device, n_gpu, arguments.find_lr) else 1
     train_loader, val_loader = parts.train_loader, parts.val_loader
@@ -449,8 +470,10 @@ def describe_training(
     from base.label_counts import count_labels
     from parts import describe_dataset, wants_class_weights
     from utils.class_weights import class_weights
+    from utils.resume import check_classes
 
     stored = (checkpoint or {}).get("meta") or {}
+    check_classes(stored.get("classes"), loader.source.classes)
     meta = {
         **describe_dataset(loader.source, config.ignore_index),
         "versions": versions(),

@@ -22,6 +22,7 @@ from utils.logger import RunFolder, RunLog
 from utils.metrics import name_of
 from utils.param_groups import check_state
 from utils.random_state import get_random_state, set_random_state
+from utils.resume import OtherClassesError
 from utils.schedule import Schedule
 from utils.signals import SIGNALS, StopSignals, first_signal
 
@@ -410,6 +411,7 @@ def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any], config: Con
     """Look whether a run can go on from a checkpoint with this model and this config.
 
     Raises:
+        OtherClassesError: If the weights are of another number of classes.
         ValueError: If the weights are not this model's, there is no epoch, or a setting of the
             schedule has changed that its state holds.
     """
@@ -417,10 +419,28 @@ def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any], config: Con
         raise ValueError("the checkpoint holds weights only; there is no run to resume in it")
     misfit = describe_misfit(model.state_dict(), checkpoint["state_dict"])
     if misfit:
+        if _differs_in_classifier(model, checkpoint["state_dict"]):  # an old one names no classes
+            raise OtherClassesError(
+                f"the checkpoint's classifier has another number of outputs: {misfit}"
+            )
         raise ValueError(
             f"the checkpoint does not fit the model of the config (arch, classes): {misfit}"
         )
     _check_schedule(checkpoint, config)
+
+
+def _differs_in_classifier(model: BaseModel, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether weights fit a model in everything but the classifier."""
+    try:
+        inside = {id(module) for module in model.classifier_modules()}
+    except NotImplementedError:  # a model of the user's own
+        return False
+    heads = tuple(f"{name}." for name, module in model.named_modules() if id(module) in inside)
+    own, other = (
+        {key: value for key, value in tensors.items() if not key.startswith(heads)}
+        for tensors in (model.state_dict(), weights)
+    )
+    return bool(heads) and not describe_misfit(own, other)
 
 
 def versions() -> dict[str, str]:

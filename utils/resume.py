@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,11 @@ def named_checkpoint(path: Path) -> Path:
     below = sorted(path.rglob("last.pth"), key=lambda p: p.stat().st_mtime)
     hint = f"; the latest below it is {below[-1].parent}" if below else ""
     raise ValueError(f"--resume {path}: the folder has no last.pth{hint}")
+
+
+def changes_classes(change: str) -> bool:
+    """Whether a line of `differences()` is about the classes."""
+    return re.match(r"(train|val)_loader\.args\.(num_)?classes\b", change) is not None
 
 
 def find_latest(tree: dict[str, Any]) -> Path | None:
@@ -88,6 +96,58 @@ def put_back_previous(run: Path) -> None:
             load_checkpoint(last)
         except CheckpointError:
             copy_of(before, last)
+
+
+class OtherClassesError(ValueError):
+    """A run cannot go on, because its classes are not those of the checkpoint."""
+
+
+def check_classes(stored: Any, names: Sequence[str]) -> None:
+    """Hold the classes of the data against those of the run to be resumed.
+
+    Args:
+        stored: What the checkpoint's `meta` says of them; None in one that does not.
+        names: Of the training data.
+
+    Raises:
+        OtherClassesError: If their number, a name, or the order differs.
+    """
+    if not isinstance(stored, (list, tuple)) or not stored or list(stored) == list(names):
+        return
+    said = []
+    if len(stored) != len(names):
+        said.append(f"train_loader has {len(names)} classes and the checkpoint {len(stored)}")
+    pairs = enumerate(zip(stored, names, strict=False))
+    said += [f"class {i} is {now!r} and was {old!r}" for i, (old, now) in pairs if now != old][:1]
+    raise OtherClassesError("; ".join(said))
+
+
+def new_run_from(
+    checkpoint: Path, config: str | None, device: str | None, overrides: Sequence[str]
+) -> str:
+    """Describe how to begin a new run with the weights of a checkpoint.
+
+    Args:
+        checkpoint: The file that cannot be resumed.
+        config: The config of the command line, if there is one.
+        device: Likewise.
+        overrides: Likewise.
+
+    Returns:
+        The line of the config, and the command.
+    """
+    best, own = (checkpoint.with_name(name) for name in ("best_model.pth", "config.json"))
+    start = best if best.exists() else checkpoint
+    words = ["python", "train.py"]
+    if config is not None or own.exists():
+        words += ["--config", config or str(own)]
+    words += [] if device is None else ["--device", device]
+    for override in (*overrides, f"init_from={start}"):
+        words += ["-o", override]
+    return (
+        "a run cannot go on with other classes; begin a new one with its weights: write "
+        f'"init_from": {json.dumps(str(start))} into the config, or type: {shlex.join(words)}'
+    )
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -1,7 +1,9 @@
-"""A run that goes on with other images says so, and what its best score was measured on."""
+"""A run that goes on with other images says so, and one with other classes is refused."""
 
+import json
 import logging
 import os
+import shlex
 import shutil
 
 import numpy as np
@@ -195,6 +197,67 @@ def test_feature_a_run_that_goes_on_with_other_images(tmp_path, capsys):
     write_image(data, "val", "newest")
     assert resumed(folder, 2) == 0
     assert "images" not in capsys.readouterr().err
+
+
+def test_exception_a_run_that_goes_on_with_other_classes(tmp_path, capsys):
+    """More, fewer, as many under other names, in another order: with the way to a new run."""
+    for number in range(2):
+        write_image(tmp_path / "data", "train", number)
+    shutil.copytree(tmp_path / "data/images/train", tmp_path / "data/images/val")
+    shutil.copytree(tmp_path / "data/masks/train", tmp_path / "data/masks/val")
+    code, folder = run(tmp_path, own_config(tmp_path))
+    assert code == 0
+    before = (folder / "last.pth").read_bytes()
+    given = tmp_path / "config.json"
+
+    def refused(classes, *words, config=True):
+        """The message; the config on disk is that of the run, or has the classes itself."""
+        tree = own_config(tmp_path, **({} if words else {"classes": classes}))
+        given.write_text(json.dumps(tree))
+        named = ["--config", str(given)] if config else []
+        capsys.readouterr()
+        code = train.main(["-d", "cpu", "--resume", str(folder), *named, *words])
+        assert code == 2
+        assert (folder / "last.pth").read_bytes() == before
+        return capsys.readouterr().err
+
+    def command(error, config, *words):
+        """The command in a message, which has to be the one to type."""
+        start = f"init_from={folder}/best_model.pth"
+        typed = ["python", "train.py", "--config", str(config), "--device", "cpu"]
+        assert f'write "init_from": "{folder}/best_model.pth" into' in error
+        assert shlex.join([*typed, *words, "-o", start]) in error
+        return ["--config", str(config), "-d", "cpu", *words, "-o", start]
+
+    for classes, facts in (
+        (["ground", "line", "more"], "train_loader has 3 classes and the checkpoint 2"),
+        (["ground", "lane"], "class 1 is 'lane' and was 'line'"),
+        (["line", "ground"], "class 0 is 'line' and was 'ground'"),
+    ):
+        words = []
+        for name in ("train", "val"):
+            words += ["-o", f"{name}_loader.args.classes={json.dumps(classes)}"]
+        error = refused(classes, *words)
+        assert facts in error and error.count("\n") == 1
+        command(error, given, *words)
+    error = refused(classes, *words, config=False)
+    typed = command(error, folder / "config.json", *words)
+    # Where the config has them, it differs from the run's: the same advice.
+    error = refused(classes)
+    assert json.dumps(classes) in error and "leave out --config" not in error
+    command(error, given)
+    assert train.main([*typed, "-o", f"trainer.save_dir={tmp_path / 'new'}"]) == 0
+    # A checkpoint that names no classes: its weights tell their number.
+    checkpoint = load_checkpoint(folder / "last.pth")
+    del checkpoint["meta"]
+    save_checkpoint(checkpoint, folder / "last.pth")
+    before = (folder / "last.pth").read_bytes()
+    words = []
+    for name in ("train", "val"):
+        words += ["-o", f'{name}_loader.args.classes=["a","b","c"]']
+    error = refused(None, *words)
+    assert "another number of outputs" in error
+    command(error, given, *words)
 
 
 @pytest.mark.parametrize(
