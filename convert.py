@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ same seed gives the same lists, whatever the order of the files.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     arguments = parse_arguments(argv)
+    logging.basicConfig(format="%(message)s")  # of progress; on stderr, as stdout has the results
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name may hold what no encoding has; stderr shows it like this by itself.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -456,27 +456,28 @@ def parse_device(name: str | None) -> "torch.device":
 def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overwrite: bool) -> int:
     """Write the masks; name each picture that fails, and go on.
 
-    Several processes share the jobs. The main one has a bar, in which the others are as far as
-    itself, and names the others' failures at the end.
+    Several processes share the jobs. The main one shows its progress, in which the others are as
+    far as itself, and names the others' failures at the end.
 
     Returns:
         How many failed, in all processes.
     """
-    from tqdm import tqdm
-
     from utils.distributed import data_from_all, is_main, rank, world_size
+    from utils.progress import Progress, complain
 
     failed = []
-    # Not a terminal: no bar, which would fill a log with its copies.
-    with tqdm(total=len(jobs), unit="picture", disable=None if is_main() else True) as bar:
+    bar = Progress(total=len(jobs), unit="image")
+    with bar, predictor.watched_by(bar.inside):
         for job in jobs[rank() :: world_size()]:
+            at_once = min(world_size(), len(jobs) - bar.done)
+            bar.begin(job.picture, at_once)
             reason = try_one(job, predictor, meta, overwrite)
-            bar.update(min(world_size(), len(jobs) - bar.n))
+            bar.update(at_once)
             if reason is not None:
                 text = f"skipped {job.picture}: {reason.removeprefix(f'{job.picture}: ')}"
                 failed.append(plain_lines(text))
                 if is_main():
-                    tqdm.write(failed[-1], file=sys.stderr)
+                    complain(failed[-1])
     count = 0
     for number, (messages, notes) in enumerate(data_from_all([failed, predictor.notes])):
         for note in notes:

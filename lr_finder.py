@@ -23,6 +23,7 @@ from utils.draw_rate_curve import draw_rate_curve
 from utils.files.new_file import write_text
 from utils.logger import RunFolder, RunLog
 from utils.lr_scheduler import ClosedForm
+from utils.progress import Progress
 from utils.schedule import Schedule
 
 logger = logging.getLogger("train")
@@ -127,6 +128,16 @@ class RateSweep(Trainer):
             # The trainer itself stops at a loss that is not finite.
             return judge(*np.array(self.points, dtype=float).reshape(-1, 2).T)
         raise AssertionError("a sweep ends with an exception")
+
+    def epoch_progress(self, epoch: int) -> Progress:
+        """How far the sweep is, which may end within an epoch or go over several."""
+        return Progress(
+            total=self.rising.total_steps,
+            unit="step",
+            label="rate search",
+            initial=len(self.points),
+            leave=False,
+        )
 
     def validates(self, epoch: int) -> bool:
         """Never."""

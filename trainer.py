@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from base.base_dataloader import BaseDataLoader
 from base.base_trainer import BaseTrainer, Stopped, TrainingError
@@ -39,6 +39,7 @@ from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
 from utils.normalize import normalize
 from utils.out_of_memory import is_out_of_memory, unless_out_of_memory
 from utils.precision import MixedPrecision
+from utils.progress import Progress, track
 from utils.random_state import seed_step
 from utils.resume import load_last
 from utils.signals import SIGNALS, first_signal
@@ -385,8 +386,7 @@ class Trainer(BaseTrainer):
         batches = _TimedIterator(self.train_loader.epoch(epoch, self.batch))
         started = time.perf_counter()
         last = (started, 0, 0.0)  # time, images and waiting at the last point of the curves
-        bar: tqdm[None] = progress_bar(total=steps, desc=f"epoch {epoch}", initial=self.batch)
-        with bar:
+        with self.epoch_progress(epoch) as bar:
             for batch in batches:
                 assert isinstance(batch, Batch)
                 images, labels = self.to_device(batch)
@@ -395,12 +395,14 @@ class Trainer(BaseTrainer):
                     self.metrics.update(prediction, labels)
                     self.loss_sum += loss
                 self.batch += 1
-                images_done += batch.whole_size or len(images)
+                size = batch.whole_size or len(images)
+                images_done += size
                 if self.batch == prepared and self.validates(epoch):
                     assert self.val_loader is not None
                     self.val_loader.prepare(VALIDATION_EPOCH)
                 recent.append((self.step, loss))
-                bar.update()
+                # The loss is read from the device only when a line is due.
+                bar.update(images=size, detail=functools.partial(loss_text, loss))
                 if self.step % every == 0:
                     self._note(recent, epoch)
                     now = (time.perf_counter(), images_done, batches.waited)
@@ -412,7 +414,7 @@ class Trainer(BaseTrainer):
                         "mIoU": f"{self.metrics.mean_iou().item():.3f}",
                         "images/s": f"{rate:.1f}",
                     }
-                    bar.set_postfix(shown, refresh=False)
+                    bar.show(shown)
                 saves = self.settings.save_every_steps
                 due = saves is not None and self.step % saves == 0
                 if due or self.stopping:
@@ -456,6 +458,16 @@ class Trainer(BaseTrainer):
         text = absent_classes(absent, len(self.classes), split)
         if text:
             logger.warning(text)
+
+    def epoch_progress(self, epoch: int) -> Progress:
+        """What shows how far an epoch is."""
+        return Progress(
+            total=len(self.train_loader),
+            unit="step",
+            label=f"epoch {epoch}/{self.settings.epochs}",
+            initial=self.batch,
+            leave=False,
+        )
 
     def _forget_epoch(self) -> None:
         self.metrics.reset()
@@ -513,7 +525,15 @@ class Trainer(BaseTrainer):
         triples: list[Triple] = []
         groups = self.val_loader.epoch(VALIDATION_EPOCH)
         cut_short_by = 0
-        for group in progress_bar(groups, total=len(self.val_loader), desc="validation"):
+        shown = track(
+            groups,
+            total=len(self.val_loader),
+            unit="batch",
+            label=f"validation of epoch {epoch}",
+            leave=False,
+            images=count_images,
+        )
+        for group in shown:
             if cut_short_by := self.stop.received:
                 break
             for batch in group:
@@ -784,10 +804,15 @@ def unite_bad(loader: BaseDataLoader) -> None:
             loader.count_bad(bad)
 
 
-def progress_bar(items: Iterable[T] = (), *, total: int, desc: str, initial: int = 0) -> tqdm[T]:
-    """A bar that goes away at its end; on the main process's terminal only."""
-    hidden = None if is_main() else True
-    return tqdm(items, total=total, desc=desc, initial=initial, leave=False, disable=hidden)
+def loss_text(loss: Tensor) -> str:
+    """A loss for a line of progress; waits for the device."""
+    return f"loss {loss.item():.3f}"
+
+
+def count_images(group: Batch | list[Batch]) -> int:
+    """The images of a group of batches, in all processes: each of them has about as many."""
+    assert isinstance(group, list)
+    return world_size() * sum(len(batch.images) for batch in group)
 
 
 def own_share(part: slice) -> slice:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import cv2
 import msgspec
-from tqdm import tqdm
 
 from audit.facts import FORMAT, SampleFacts, examine, names_of
 from base.base_dataset import BaseDataset
 from base.samples import Samples
 from utils.augmentation import Augmentation
 from utils.pairing import Sample
+from utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -156,9 +156,7 @@ def scan(
     jobs = [(d, i) for d, facts in enumerate(result) for i, fact in enumerate(facts) if not fact]
     total = sum(map(len, result))
     try:
-        with tqdm(
-            total=total, initial=total - len(jobs), desc="reading", unit="pair", disable=None
-        ) as bar:
+        with Progress(total=total, initial=total - len(jobs), label="reading", unit="pair") as bar:
             examined = _examine_all(datasets, ignore_index, jobs, workers or _cores())
             for (d, i), facts in zip(jobs, examined, strict=True):
                 result[d][i] = facts

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from base.base_dataloader import BaseDataLoader
 from base.loader_stream import LoaderStream
 from base.samples import SampleError, Samples
 from utils.pairing import few
+from utils.progress import track
 
 
 class _PictureCounts(Dataset["np.ndarray | SampleError"]):
@@ -52,7 +52,8 @@ def count_labels(loader: BaseDataLoader) -> list[int]:
     )
     total = np.zeros(len(loader.source.classes), dtype=np.int64)
     stream = LoaderStream(found)
-    for _ in tqdm(range(len(counts)), desc="class weights", leave=False, disable=None):
+    places = range(len(counts))
+    for _ in track(places, total=len(counts), unit="mask", label="class weights", leave=False):
         picture = next(stream)
         if not isinstance(picture, SampleError):
             total += picture

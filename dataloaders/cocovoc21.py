@@ -13,7 +13,6 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from tqdm import tqdm
 
 from base.base_dataset import BaseDataset, DataError, Sample
 from dataloaders.voc import VOC
@@ -25,6 +24,7 @@ from utils.files.new_file import new_file
 from utils.files.paths import Root
 from utils.pair_cache import CACHE_FOLDER
 from utils.pairing import Pairing, keep_existing, nearest
+from utils.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ def _count_all(
         unchanged = (kept.size, kept.time) == (facts.st_size, facts.st_mtime_ns)
         if unchanged and kept.pixels.keys() == {str(picture.id) for picture in pictures}:
             return kept.pixels
-    bar = tqdm(pictures, desc="object pixels", unit="picture", disable=None, leave=False)
+    bar = track(pictures, total=len(pictures), unit="image", label="object pixels", leave=False)
     pixels = {str(picture.id): _count(picture, regions[picture.id]) for picture in bar}
     _write(cache, msgspec.json.encode(PixelCounts(facts.st_size, facts.st_mtime_ns, pixels)))
     return pixels

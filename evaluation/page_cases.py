@@ -12,6 +12,7 @@ import numpy as np
 from evaluation.page_figures import colours, percent
 from evaluation.page_pictures import MAX_SIDE, Shot, View, encode, fitting, outline, shrink
 from evaluation.result import Evaluation, ImageScore, LabelIssue, Look
+from utils.progress import track
 
 NUM_IMAGES = 8  # worst, and as many best
 NUM_ISSUES = 24
@@ -154,7 +155,8 @@ def _shoot_all(plans: Sequence[_Plan], look: Callable[[int], Look]) -> dict[str,
     for plan in plans:
         by_index[plan.place].append(plan)
     taken = {}
-    for index in sorted(by_index):
+    # Each picture is predicted anew.
+    for index in track(sorted(by_index), total=len(by_index), unit="image", label="report"):
         seen = look(index)
         for plan in by_index[index]:
             taken[plan.key] = _shoot(seen, plan.issue)

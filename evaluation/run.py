@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from base.batches import Batch
 from evaluation.notes import notes_of
@@ -22,9 +21,10 @@ from evaluation.result import Evaluation, Look, Skipped
 from evaluation.scores import Scores
 from evaluation.subject import Subject
 from utils.decision import decide
-from utils.distributed import data_from_all, is_main, world_size
+from utils.distributed import data_from_all, world_size
 from utils.out_of_memory import in_either_memory, is_out_of_memory
 from utils.predictor import Predictor, check_finite, no_room
+from utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def look_at(subject: Subject, index: int) -> Look:
 
 
 def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction]:
-    """The model's logits for every picture of this process, with a bar in the terminal.
+    """The model's logits for every picture of this process, with `Progress`.
 
     Args:
         subject: The model and the pictures.
@@ -123,17 +123,19 @@ def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction
         DataError: If more than one picture, and more than one in twenty, cannot be read.
     """
     loader = subject.data.loader
-    # Not a terminal: no bar, which would fill a log with its copies.
-    hidden = None if is_main() else True
-    with tqdm(total=loader.num_samples, unit="picture", disable=hidden) as bar:
+    bar = Progress(total=loader.num_samples, unit="image", label=subject.data.split)
+    with bar, subject.predictor.watched_by(bar.inside):
         for group in loader.epoch(EPOCH):
             assert isinstance(group, list)
             for batch in group:
                 places = batch.indices.tolist()
                 found = logits_of(subject.predictor, batch)
-                for index, logits, labels in zip(places, found, batch.labels, strict=True):
+                for index, labels in zip(places, batch.labels, strict=True):
                     # The others are as far, more or less.
-                    bar.update(min(world_size(), loader.num_samples - bar.n))
+                    at_once = min(world_size(), loader.num_samples - bar.done)
+                    bar.begin(loader.source.samples[index].name, at_once)
+                    logits = next(found)
+                    bar.update(at_once)
                     if isinstance(logits, Tensor):
                         yield Prediction(index, logits, labels)
                     else:

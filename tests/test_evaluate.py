@@ -168,6 +168,18 @@ def test_feature_the_figure_is_that_of_the_training_to_the_last_bit(made, model)
     assert report["figures"]["Mean_IoU"] == load_checkpoint(model)["monitor_best"]
 
 
+def test_feature_lines_without_a_terminal(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("utils.progress.INTERVAL", 0.0)
+    code, _ = run(model, "--split", "test", "--mode", "sliding", "--report", tmp_path / "page")
+    assert code == 0
+    out = capsys.readouterr().out.splitlines()
+    assert re.match(r"test: image 1/4 \(test0: pass 1/\d+\), ", out[0])
+    assert [line.partition(", ")[0] for line in out if ": pass " not in line][:4] == [
+        f"test: image {number}/4" for number in range(1, 5)
+    ]
+    assert any(line.startswith("report: image 4/4, ") for line in out)
+
+
 @pytest.mark.parametrize("mode", evaluate.MODES)
 def test_feature_counts_equal_scikit_learn(made, model, mode):
     code, report = run(model, "--mode", mode, "--split", "test")

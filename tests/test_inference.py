@@ -280,6 +280,21 @@ class TestPictures:
         assert err == f"warning: {predictor.IN_TILES}\n"
 
 
+class TestProgress:
+    def test_feature_lines_without_a_terminal(self, model_file, folder, capsys, monkeypatch):
+        monkeypatch.setattr("utils.progress.INTERVAL", 0.0)
+        for name in "ab":
+            write_picture(folder / f"{name}.png")
+        assert run(model_file, "-i", folder, "--mode", "multiscale") == 0
+        out = capsys.readouterr().out.splitlines()
+        assert f"image 1/2 ({folder / 'a.png'}: pass 1/6), " in out[0]
+        assert [line.partition(", ")[0] for line in out[4:7]] == [
+            f"image 1/2 ({folder / 'a.png'}: pass 5/6)",
+            "image 1/2",
+            f"image 2/2 ({folder / 'b.png'}: pass 1/6)",
+        ]
+
+
 class TestExisting:
     def test_feature_left_unless_asked(self, model_file, folder, capsys):
         write_picture(folder / "a.jpg")

@@ -1,8 +1,9 @@
 """A model's prediction for one picture: whole, sliding, multi-scale."""
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil, inf
 
 import numpy as np
@@ -38,6 +39,28 @@ IN_TILES = (
     "memory is too small for some pictures as a whole: they are predicted in overlapping tiles, as "
     "in mode sliding, which gives a somewhat different result"
 )
+
+
+# Told of the forward passes of an image: how many are done, how many it needs as far as is known,
+# and the share of their pixels that is done, from 0 to 1.
+Watcher = Callable[[int, int, float], None]
+
+
+@dataclasses.dataclass
+class _Passes:
+    """The forward passes of one image, or of one batch of images.
+
+    Attributes:
+        total: How many there will be; more where memory makes tiles of a view.
+        pixels: How many pixels they see together, which is what they cost.
+        done: How many are done.
+        seen: The pixels of those.
+    """
+
+    total: int
+    pixels: int
+    done: int = 0
+    seen: int = 0
 
 
 @dataclasses.dataclass
@@ -86,6 +109,9 @@ class Predictor:
         threshold: Of two classes, take the second where its probability is at least this; None
             takes the more probable one.
 
+    Attributes:
+        notes: What was said of memory that is short, of `SLOWER` and `IN_TILES`.
+
     Raises:
         ValueError: If `mode` is unknown, a scale is not positive, or a standard deviation is zero.
     """
@@ -117,14 +143,25 @@ class Predictor:
         self.flip = mode == "sliding" if flip is None else flip
         self.threshold = threshold
         self.min_size: int = getattr(model, "min_size", 1)
-        self.notes: list[str] = []  # of SLOWER and IN_TILES
+        self.notes: list[str] = []
+        self._watcher: Watcher | None = None
         self._limits = _Limits()
+        self._passes = _Passes(0, 0)
 
     def note(self, text: str) -> None:
         """Tell the user something, once."""
         if text not in self.notes:
             self.notes.append(text)
             logger.warning(text)
+
+    @contextlib.contextmanager
+    def watched_by(self, watcher: Watcher) -> Iterator[None]:
+        """Call `watcher` after every forward pass within this context; it changes no result."""
+        self._watcher = watcher
+        try:
+            yield
+        finally:
+            self._watcher = None
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """The class of each pixel.
@@ -164,7 +201,8 @@ class Predictor:
             raise ValueError(f"expected a picture (H, W, C), got shape {image.shape}")
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
         ways = {"multiscale": self._multiscale, "sliding": self._sliding, "whole": self._forward}
-        return self._with_room(pixels.unsqueeze(0), ways[self.mode])[0]
+        views = self._views(*image.shape[:2])
+        return self._with_room(pixels.unsqueeze(0), ways[self.mode], views)[0]
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
@@ -179,12 +217,31 @@ class Predictor:
         Raises:
             RuntimeError: As `predict_logits()`.
         """
-        return self._with_room(images, self._forward)
+        return self._with_room(images, self._forward, [(images.shape[1], images.shape[2])])
 
-    def _with_room(self, pixels: Tensor, predict: Callable[[Tensor], Tensor]) -> Tensor:
+    def _views(self, height: int, width: int) -> list[tuple[int, int]]:
+        """The (height, width) of what each forward pass sees of an image, if memory suffices."""
+        if self.mode == "multiscale":
+            return [self._scaled(height, width, scale) for scale in self.scales]
+        if self.mode == "sliding":
+            tile, corners = tile_layout(height, width, self.min_size)
+            return [tile] * len(corners)
+        return [(height, width)]
+
+    def _scaled(self, height: int, width: int, scale: float) -> tuple[int, int]:
+        # round() and align_corners are what scipy.ndimage.zoom(order=1) does.
+        return max(self.min_size, round(height * scale)), max(self.min_size, round(width * scale))
+
+    def _with_room(
+        self,
+        pixels: Tensor,
+        predict: Callable[[Tensor], Tensor],
+        views: Sequence[tuple[int, int]],
+    ) -> Tensor:
         """Logits (B, K, H, W) of pictures (B, H, W, C), which lie where there is room for them."""
 
         def predict_on(device: torch.device) -> Tensor:
+            self._passes = _Passes(len(views), sum(height * width for height, width in views))
             mean, std = self.mean.to(device), self.std.to(device)
             return all_channels(predict(normalize(pixels.to(device), mean, std)))
 
@@ -221,13 +278,16 @@ class Predictor:
         # As long as pictures and sums are on an accelerator, they have to go first.
         can_be_cut = smaller and views.device.type == "cpu"
         at_once = len(views)
+        logits: Tensor | None
         if at_once * pixels > limits.together:
             at_once = max(1, int(limits.together / pixels))
         while not can_be_cut or pixels < limits.view:
             if at_once == 1 and not can_be_cut:
-                return self._pass(views, 1)
-            logits = unless_out_of_memory(self._pass, views, at_once)
+                logits = self._pass(views, 1)
+            else:
+                logits = unless_out_of_memory(self._pass, views, at_once)
             if logits is not None:
+                self._count_pass(pixels)
                 return logits
             if at_once > 1:
                 at_once //= 2
@@ -236,6 +296,10 @@ class Predictor:
             else:
                 limits.view = pixels
                 self.note(IN_TILES)
+        (tile_height, tile_width), corners = tiles
+        count = len(views) * len(corners)
+        self._passes.total += count - 1  # in place of this one
+        self._passes.pixels += count * tile_height * tile_width - pixels
         cut = (self._in_tiles(view, tiles, self._run) for view in views.split(1))
         return torch.cat(list(cut))
 
@@ -244,13 +308,18 @@ class Predictor:
         parts = [self.model(p.to(self.device)).to(views.device) for p in views.split(at_once)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def _count_pass(self, pixels: int) -> None:
+        passes = self._passes
+        passes.done += 1
+        passes.seen += pixels
+        if self._watcher is not None:
+            self._watcher(passes.done, passes.total, passes.seen / passes.pixels)
+
     def _multiscale(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         total: Tensor | None = None
         for scale in self.scales:
-            # round() and align_corners are what scipy.ndimage.zoom(order=1) does.
-            size = [max(self.min_size, round(side * scale)) for side in (height, width)]
-            logits = self._forward(_resize(images, size))
+            logits = self._forward(_resize(images, self._scaled(height, width, scale)))
             if total is None:
                 total = self._new_total(logits, height, width)
             total += _resize(logits.to(total.device), [height, width])

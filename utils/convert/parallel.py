@@ -6,15 +6,12 @@ import functools
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from tqdm import tqdm
-
-from utils.plain_text import plain_lines
+from utils.progress import complain, track
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,12 +39,10 @@ def run_each(
     if processes is None:
         processes = _cores() if len(items) >= POOL_FROM else 1
     outcomes = _outcomes(functools.partial(_attempt, function), list(items.values()), processes)
-    # Not a terminal: no bar, which would fill a log with its copies.
-    bar = tqdm(outcomes, total=len(items), unit="file", disable=None)
+    bar = track(outcomes, total=len(items), unit="file")
     for name, (result, reason) in zip(items, bar, strict=True):
         if result is None:
-            text = f"skipped {name}: {reason.removeprefix(f'{name}: ')}"
-            tqdm.write(plain_lines(text), file=sys.stderr)
+            complain(f"skipped {name}: {reason.removeprefix(f'{name}: ')}")
         else:
             results[name] = result
     return results
