@@ -252,6 +252,7 @@ def find_rate(
         sweep = RateSweep(
             **given, steps=steps, device=device, n_gpu=n_gpu, config=config, folder=folder, log=log
         )
+        logger.info("precision: %s", sweep.precision.describe())
         try:
             curve = sweep.sweep()
         except WorkerError as error:

@@ -618,6 +618,7 @@ def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -
         trainable / 1e6,
         device,
     )
+    logger.info("precision: %s", trainer.precision.describe())
     logger.info(
         "%d training pictures, %d steps an epoch, %s",
         trainer.train_loader.num_samples,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from utils.ema import averaged_copy
 from utils.files.image_io import read_image
 from utils.losses.base import SegmentationLoss
 from utils.palette import save_mask, save_picture
-from utils.precision import MixedPrecision
+from utils.precision import MixedPrecision, tf32_text
 from utils.predictor import Predictor
 
 CPU = torch.device("cpu")
@@ -173,7 +174,9 @@ def test_feature_mixed_precision_trains_in_16_bits(tmp_path, amp):
     checkpoint = load_checkpoint(folder / "last.pth")
     assert all(v.dtype != torch.bfloat16 for v in checkpoint["state_dict"].values())
     assert bool(checkpoint["scaler"]) == (amp == "fp16")
+    assert f"precision: {amp} " in (folder / "log.txt").read_text()
     _, plain = run(tmp_path, {**tree, "amp": "auto"})
+    assert "precision: 32 bits (amp " in (plain / "log.txt").read_text()
     weights = load_checkpoint(plain / "last.pth")["state_dict"]
     key = next(iter(weights))
     assert not torch.equal(weights[key], checkpoint["state_dict"][key])
@@ -184,6 +187,47 @@ def test_feature_auto_is_32_bits_on_the_cpu():
     assert MixedPrecision("auto", CPU).dtype is None
     assert MixedPrecision(True, CPU).dtype is None
     assert MixedPrecision("bf16", CPU).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("amp", "text", "also"),
+    [
+        (False, "32 bits", ""),
+        ("auto", "32 bits", 'amp "auto"'),
+        (True, "32 bits", "-o amp=bf16"),
+        ("bf16", "bf16", 'amp "bf16"'),
+        ("fp16", "fp16", 'amp "fp16"'),
+    ],
+)
+def test_feature_the_precision_that_runs_is_said(amp, text, also):
+    said = MixedPrecision(amp, CPU).describe()
+    assert said.startswith(text)
+    assert also in said
+    assert (said == "32 bits") == (amp is False)
+
+
+@pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler")
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_feature_the_precision_of_a_gpu_is_said(monkeypatch, bf16, expected):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: bf16)
+    said = MixedPrecision("auto", torch.device("cuda")).describe()
+    assert said.startswith(f'{expected} (amp "auto"')
+    assert ("no bf16" in said) != bf16
+
+
+@pytest.mark.parametrize(
+    ("capability", "matmul", "expected"),
+    [((7, 5), "tf32", ""), ((9, 0), "ieee", "convolutions in TF32"),
+     ((8, 0), "tf32", "convolutions and matrix products in TF32")],
+)  # fmt: skip
+def test_feature_what_a_gpu_rounds_in_32_bits_is_said(monkeypatch, capability, matmul, expected):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: capability)
+    settings = types.SimpleNamespace(fp32_precision=matmul)
+    monkeypatch.setattr("torch.backends.cuda.matmul", settings)
+    assert tf32_text(torch.device("cuda")) == expected
+    assert tf32_text(CPU) == ""
+    said = MixedPrecision(False, torch.device("cuda")).describe()
+    assert said == ", ".join(filter(None, ("32 bits", expected)))
 
 
 # --- resume with all of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -27,9 +28,26 @@ class MixedPrecision:
 
     def __init__(self, amp: Amp, device: torch.device) -> None:
         self.device = device
+        self._amp = amp
         self.dtype = _dtype_of(amp, device)
         # Small gradients vanish in fp16; bf16 has the range of float32.
         self._scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+
+    def describe(self) -> str:
+        """What the network really runs in, and what of the config made it so."""
+        asked = f"amp {json.dumps(self._amp)}"
+        automatic = self._amp in ("auto", True)
+        if self.dtype is None:
+            text = "32 bits"
+            if automatic:
+                text += (
+                    f" ({asked} means 16 bits on a CUDA GPU only; -o amp=bf16 asks for them on "
+                    f"{self.device.type} too)"
+                )
+            return ", ".join(filter(None, (text, tf32_text(self.device))))
+        name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
+        why = ": this GPU has no bf16" if automatic and name == "fp16" else ""
+        return f"{name} ({asked}{why}); weights, losses and validation in 32 bits"
 
     def autocast(self) -> torch.autocast:
         """The context for a forward pass."""
@@ -69,6 +87,25 @@ class MixedPrecision:
         """Take what `state_dict()` gave."""
         if state and self._scaler.is_enabled():
             self._scaler.load_state_dict(state)
+
+
+def tf32_text(device: torch.device) -> str:
+    """What of 32 bits a GPU rounds to the 10 bits of mantissa of TF32; empty: nothing.
+
+    That is torch's choice: by default convolutions, on GPUs that can.
+    """
+    if (
+        device.type != "cuda"
+        or torch.version.hip
+        or torch.cuda.get_device_capability(device) < (8,)
+    ):
+        return ""
+    backends = {
+        "convolutions": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
+        "matrix products": torch.backends.cuda.matmul.fp32_precision,
+    }
+    rounded = [name for name, precision in backends.items() if precision == "tf32"]
+    return f"{' and '.join(rounded)} in TF32" if rounded else ""
 
 
 def _dtype_of(amp: Amp, device: torch.device) -> torch.dtype | None:
