@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from utils.command_line import Parser, add_overrides
 from utils.launcher import launched_rank, let_main_speak
+from utils.model_file import find_model
 from utils.plain_text import plain_lines
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
@@ -69,7 +70,10 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Read the command line; `--help` and wrong options end the program here."""
     parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
-    add("-m", "--model", required=True, metavar="FILE", help="the checkpoint: best_model.pth")
+    add(
+        "-m", "--model", required=True, metavar="PATH",
+        help="the checkpoint: best_model.pth, or the folder of a run",
+    )  # fmt: skip
     add("-c", "--config", metavar="FILE", help="a config whose loaders stand for the checkpoint's")
     add_overrides(parser)
     add(
@@ -104,10 +108,11 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     Raises:
         ValueError: If something cannot be used or written.
     """
-    for option in ("model", "config"):
-        path = getattr(arguments, option)
-        if path is not None and not os.path.isfile(path):
-            raise ValueError(f"--{option}: there is no file {path}")
+    model, chosen = find_model(arguments.model)
+    if arguments.config is not None and not os.path.isfile(arguments.config):
+        raise ValueError(f"--config: there is no file {arguments.config}")
+    if chosen and not launched_rank():
+        print(plain_lines(chosen), flush=True)
     from base.loader_stream import WorkerError
     from evaluation.output import check_outputs, write_json, write_report
     from evaluation.run import evaluate, look_at
@@ -127,7 +132,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     device = parse_device(arguments.device)
     join_processes(device.type, PATIENCE_FOR_SHARES)
     subject = open_subject(
-        arguments.model,
+        model,
         device,
         split=arguments.split,
         mode=arguments.mode,

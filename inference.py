@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from utils.command_line import Parser
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import is_launched, launched_rank, let_main_speak, local_rank
+from utils.model_file import find_model
 from utils.plain_text import plain_lines
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
@@ -85,7 +86,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; `--help` and wrong options end the program here."""
     parser = Parser(DESCRIPTION, EPILOG)
     add = parser.add_argument
-    add("-m", "--model", required=True, metavar="FILE", help="the checkpoint: best_model.pth")
+    add(
+        "-m", "--model", required=True, metavar="PATH",
+        help="the checkpoint: best_model.pth, or the folder of a run",
+    )  # fmt: skip
     add(
         "-i", "--images", required=True, nargs="+", metavar="PATH",
         help="a folder (with all folders below it), a picture, or a pattern like 'a/*.jpg'",
@@ -123,10 +127,14 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: If the arguments name nothing to do, or something that cannot be done.
     """
-    for option in ("model", "config"):
-        path = getattr(arguments, option)
-        if path is not None and not Path(path).is_file():
-            raise InputError(f"--{option}: there is no file {path}")
+    try:
+        arguments.model, chosen = find_model(arguments.model)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if arguments.config is not None and not Path(arguments.config).is_file():
+        raise InputError(f"--config: there is no file {arguments.config}")
+    if chosen and not launched_rank():
+        print(plain_lines(chosen), flush=True)
     output = Path(arguments.output)
     if not _is_free_for_folder(output):
         raise InputError(f"--output: {output} is not a folder, or lies in something that is none")

@@ -168,6 +168,12 @@ def test_feature_the_figure_is_that_of_the_training_to_the_last_bit(made, model)
     assert report["figures"]["Mean_IoU"] == load_checkpoint(model)["monitor_best"]
 
 
+def test_feature_the_best_model_of_a_run(made, model, capsys):
+    code, report = run(model.parent, "--split", "test")
+    assert (code, report["checkpoint"]) == (0, str(model))
+    assert capsys.readouterr().out.startswith(f"Model: {model}\n")
+
+
 def test_feature_lines_without_a_terminal(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("utils.progress.INTERVAL", 0.0)
     code, _ = run(model, "--split", "test", "--mode", "sliding", "--report", tmp_path / "page")

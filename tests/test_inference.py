@@ -295,6 +295,15 @@ class TestProgress:
         ]
 
 
+class TestRunFolder:
+    def test_feature_the_best_model_of_a_run(self, model_file, folder, capsys):
+        write_picture(folder / "a.jpg")
+        assert run(model_file.parent, "-i", folder) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert out[0] == f"Model: {model_file}"
+        assert written(Path("outputs")) == ["a.png"]
+
+
 class TestExisting:
     def test_feature_left_unless_asked(self, model_file, folder, capsys):
         write_picture(folder / "a.jpg")
