@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     from evaluation.run import evaluate, look_at
     from evaluation.subject import open_subject
     from evaluation.table import text_of
-    from inference import parse_device
+    from inference import DEFAULT_MODE, parse_device
     from utils.distributed import (
         PATIENCE_FOR_SHARES,
         is_main,
@@ -158,6 +158,12 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
         page = write_report(arguments.report, evaluation, lambda index: look_at(subject, index))
         written.append(str(page))
         print(f"Report: {page}", flush=True)
+    if arguments.mode != DEFAULT_MODE:
+        print(
+            f"Note: inference.py makes masks in mode {DEFAULT_MODE}, whose score is another; with "
+            f"--mode {arguments.mode} they are those that were scored here.",
+            flush=True,
+        )
     allowed = len(subject.data.loader.bad) if subject.data.lenient else 0
     return 1 if len(evaluation.skipped) > allowed else 0
 

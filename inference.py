@@ -5,7 +5,9 @@ import dataclasses
 import glob
 import logging
 import os
+import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     import torch
 
     from restore import Meta
+    from utils.last_score import LastScore
     from utils.predictor import Predictor
 
 MODES = ("multiscale", "sliding", "whole")
+DEFAULT_MODE = "multiscale"
 
 DESCRIPTION = """
 Segment pictures with a trained model. The checkpoint is enough: it knows the model, the classes,
@@ -102,7 +106,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         + ")",
     )  # fmt: skip
     add(
-        "-mo", "--mode", choices=MODES, default="multiscale",
+        "-mo", "--mode", choices=MODES, default=DEFAULT_MODE,
         help="multiscale: mean over six sizes of the picture (default); sliding: mean over "
         "overlapping tiles, mirrored too; whole: one pass, the fastest",
     )  # fmt: skip
@@ -147,24 +151,29 @@ def run(arguments: argparse.Namespace) -> int:
     pictures = [(Path(path), Path(relative)) for path, relative in pairs]
     jobs = plan(pictures, output, arguments.overlay)
     todo = left_to_do(jobs, arguments.overwrite)
-    failed = 0
+    failed, made, scored = 0, "", None
     if todo:
         from utils.logger import log_to_console
 
         log_to_console(logging.ERROR if launched_rank() else logging.WARNING)
-        predictor, meta = load(arguments)
+        predictor, meta, scored = load(arguments)
         if meta.band_rule is not None and meta.band_rule.suffixes:
             jobs = plan(first_bands(pictures, meta.band_rule.suffixes), output, arguments.overlay)
             todo = left_to_do(jobs, arguments.overwrite)
         by_main(lambda: make_output_folder(output))
+        started = time.perf_counter()
         failed = predict_all(todo, predictor, meta, arguments.overwrite)
+        made = how_made(predictor, len(todo) - failed, time.perf_counter() - started)
     if is_launched():
         from utils.distributed import leave_processes
 
         leave_processes()
     if launched_rank():
         return 0
-    print(summary(len(todo) - failed, len(jobs) - len(todo), failed, output))
+    written = len(todo) - failed
+    if written and scored is not None and scored.mode != arguments.mode:
+        print(f"note: {plain_lines(other_mode(scored, arguments))}", file=sys.stderr)
+    print(summary(written, len(jobs) - len(todo), failed, output, made))
     return 1 if failed else 0
 
 
@@ -181,9 +190,30 @@ def by_main(find: Callable[[], Any]) -> Any:
     return found_by_main(find, InputError)
 
 
-def summary(written: int, kept: int, failed: int, output: Path) -> str:
-    """The last line: what is where."""
+def how_made(predictor: "Predictor", written: int, seconds: float) -> str:
+    """How masks were made, and how fast, from files to files."""
+    from utils.precision import tf32_text
+    from utils.progress import rate_text
+
+    parts = [f"mode {predictor.mode}", rate_text(written / seconds, "image")]
+    return ", ".join(filter(None, (*parts, tf32_text(predictor.device))))
+
+
+def other_mode(scored: "LastScore", arguments: argparse.Namespace) -> str:
+    """That the model's score is not that of these masks, and what to type for one that is."""
+    model = shlex.quote(arguments.model)
+    config = f" --config {shlex.quote(arguments.config)}" if arguments.config else ""
+    return (
+        f"{scored.sentence}; score this mode with: python evaluate.py --model {model}{config} "
+        f"--mode {arguments.mode}"
+    )
+
+
+def summary(written: int, kept: int, failed: int, output: Path, made: str = "") -> str:
+    """The last line: what is where, and how it was made."""
     text = f"{written} {'mask' if written == 1 else 'masks'} written to {output}"
+    if written and made:
+        text += f" ({made})"
     if kept:
         text += f"; {kept} left as they were (--overwrite replaces them)"
     if failed:
@@ -382,8 +412,8 @@ def make_output_folder(output: Path) -> None:
         raise InputError(f"--output: {output} cannot be written to")
 
 
-def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
-    """Restore the model, on its device.
+def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | None]":
+    """Restore the model, on its device, and look how it was scored last.
 
     Raises:
         InputError: If the checkpoint, the config or the device is not usable.
@@ -391,6 +421,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
     from restore import restore_from
     from utils.checkpoint import CheckpointError, load_checkpoint
     from utils.config_file import ConfigError
+    from utils.last_score import last_score
     from utils.out_of_memory import is_out_of_memory
     from utils.predictor import Predictor
     from utils.threshold import recorded_search
@@ -422,7 +453,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta]":
     predictor = Predictor(
         model, meta.mean, meta.std, device, mode=arguments.mode, threshold=meta.threshold
     )
-    return predictor, meta
+    return predictor, meta, last_score(checkpoint)
 
 
 def parse_device(name: str | None) -> "torch.device":

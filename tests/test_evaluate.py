@@ -174,6 +174,15 @@ def test_feature_the_best_model_of_a_run(made, model, capsys):
     assert capsys.readouterr().out.startswith(f"Model: {model}\n")
 
 
+def test_feature_the_mode_of_the_masks_is_named(model, capsys):
+    for mode in evaluate.MODES:
+        run(model, "--split", "test", "--mode", mode)
+        last = capsys.readouterr().out.rstrip().splitlines()[-1]
+        said = f"inference.py makes masks in mode {inference.DEFAULT_MODE}" in last
+        assert said == (mode != inference.DEFAULT_MODE)
+        assert (f"--mode {mode} " in last) == said
+
+
 def test_feature_lines_without_a_terminal(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("utils.progress.INTERVAL", 0.0)
     code, _ = run(model, "--split", "test", "--mode", "sliding", "--report", tmp_path / "page")
@@ -685,7 +694,9 @@ def test_feature_a_threshold_of_another_mode(binary, tmp_path, capsys):
     for mode, noted in (("whole", 1), ("sliding", 0)):
         capsys.readouterr()
         assert inference.main([*map(str, words), str(tmp_path / mode), "-mo", mode]) == 0
-        assert capsys.readouterr().err.count("was chosen in mode sliding; in mode whole") == noted
+        err = capsys.readouterr().err
+        assert err.count("was chosen in mode sliding; in mode whole") == noted
+        assert err.count("was measured in mode sliding; score this mode with") == noted
 
 
 def test_feature_a_threshold_that_was_not_searched(binary, tmp_path):

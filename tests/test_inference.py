@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import dataloaders
 import inference
 import models
 from utils import predictor
+from utils.last_score import last_score
 from utils.palette import colorize, voc_palette
 
 torch.set_num_threads(1)
@@ -68,6 +70,10 @@ def run(model_file, *arguments, device="cpu"):
     return inference.main(words)
 
 
+def without_rate(text):
+    return re.sub(r"[\d.]+ images/s", "...", text)
+
+
 def written(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
@@ -81,7 +87,8 @@ class TestSmoke:
         assert code == 0
         names = ["a.png", "a_overlay.png", "b.png", "b_overlay.png"]
         assert written(Path("out/new")) == names
-        assert capsys.readouterr().out.splitlines()[-1] == "2 masks written to out/new"
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert re.fullmatch(rf"2 masks written to out/new \(mode {mode}, [\d.]+ images/s\)", last)
 
     def test_feature_defaults(self, model_file, folder):
         write_picture(folder / "a.jpg")
@@ -236,7 +243,9 @@ class TestPictures:
         for name, line in zip(("cut.jpg", "empty.png", "page.tif", "text.jpg"), lines, strict=True):
             assert str(folder / name) in line
         assert "Traceback" not in err
-        assert out == "1 mask written to outputs; 4 pictures failed, named above\n"
+        assert without_rate(out) == (
+            "1 mask written to outputs (mode whole, ...); 4 pictures failed, named above\n"
+        )
 
     def test_feature_picture_that_the_model_refuses(self, model_file, folder, capsys, monkeypatch):
         monkeypatch.setattr(models.UNet, "min_size", 16)
@@ -276,7 +285,7 @@ class TestPictures:
             assert one.shape == other.shape
             assert 0.8 < (one == other).mean() < 1
         out, err = capsys.readouterr()
-        assert out == "3 masks written to outputs\n"
+        assert without_rate(out) == "3 masks written to outputs (mode whole, ...)\n"
         assert err == f"warning: {predictor.IN_TILES}\n"
 
 
@@ -304,6 +313,70 @@ class TestRunFolder:
         assert written(Path("outputs")) == ["a.png"]
 
 
+class TestScore:
+    """Whose score is of another mode than the masks."""
+
+    def change(self, model_file, **changes):
+        checkpoint = torch.load(model_file, weights_only=True)
+        path = Path("scored model.pth")
+        torch.save({**checkpoint, **changes}, path)
+        return path
+
+    def noted(self, capsys, path, folder, mode):
+        capsys.readouterr()
+        assert run(path, "-i", folder, "--mode", mode, "--overwrite") == 0
+        return capsys.readouterr().err
+
+    @pytest.mark.parametrize("mode", inference.MODES)
+    def test_feature_the_best_of_a_training(self, model_file, folder, capsys, mode):
+        write_picture(folder / "a.png")
+        trainer = {"monitor": "max Mean_IoU"}
+        config = {"arch": {"type": "UNet", "args": {"base_channels": 2}}, "trainer": trainer}
+        best = {"config": config, "epoch": 12, "best_epoch": 12, "monitor_best": 0.81234}
+        path = self.change(model_file, **best)
+        err = self.noted(capsys, path, folder, mode)
+        if mode == "whole":
+            assert err == ""
+            return
+        assert "Mean_IoU 0.8123 (epoch 12) was measured in mode whole" in err
+        command = f"python evaluate.py --model '{path}' --mode {mode}"
+        assert err.rstrip().endswith(command)
+
+    def test_feature_the_mode_of_a_search(self):
+        search = {"mode": "sliding", "figure": "Dice", "score": 0.5}
+        known = last_score({"meta": {"threshold": 0.3, "threshold_search": search}})
+        assert known.mode == "sliding"
+        assert known.sentence == "the model's Dice 0.5000 was measured in mode sliding"
+        assert last_score({"meta": {"threshold_search": search}}) is None
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"best_epoch": 3}, "the figures of the model's training were measured in mode whole"),
+            ({"monitor_best": float("nan")}, "the figures of the model's training"),
+            ({"monitor_best": None}, "the figures of the model's training"),
+            ({"trainer": {"val": False}}, None),
+            ({"trainer": None}, None),
+            ({"epoch": None}, None),
+            ({"trainer": {"monitor": "min val_loss"}}, "the model's val_loss 0.5000 (epoch 4)"),
+        ],
+    )
+    def test_feature_what_is_known(self, changes, said):
+        trainer = changes.get("trainer", {"monitor": "max Mean_IoU"})
+        checkpoint = {"epoch": 4, "best_epoch": 4, "monitor_best": 0.5, **changes}
+        known = last_score({**checkpoint, "config": {"trainer": trainer}})
+        assert (known is None) == (said is None)
+        assert said is None or said in known.sentence
+
+    def test_feature_a_record_of_an_earlier_epoch(self):
+        search = {"mode": "whole", "figure": "Mean_IoU", "score": 0.9}
+        config = {"threshold": "search", "trainer": {"monitor": "max Mean_IoU"}}
+        meta = {"threshold": 0.3, "threshold_search": search}
+        checkpoint = {"meta": meta, "config": config, "epoch": 7}
+        assert "0.9" not in last_score({**checkpoint, "best_epoch": 5}).sentence
+        assert "0.9" in last_score({**checkpoint, "best_epoch": 7}).sentence
+
+
 class TestExisting:
     def test_feature_left_unless_asked(self, model_file, folder, capsys):
         write_picture(folder / "a.jpg")
@@ -312,14 +385,15 @@ class TestExisting:
         Path("outputs/a.png").write_text("mine")
         assert run(model_file, "-i", folder) == 0
         assert Path("outputs/a.png").read_text() == "mine"
-        assert (
-            capsys.readouterr().out
-            == "1 mask written to outputs; 1 left as they were (--overwrite replaces them)\n"
+        assert without_rate(capsys.readouterr().out) == (
+            "1 mask written to outputs (mode whole, ...); 1 left as they were (--overwrite "
+            "replaces them)\n"
         )
         assert run(model_file, "-i", folder) == 0
         assert capsys.readouterr().out.startswith("0 masks written to outputs; 2 left")
         assert run(model_file, "-i", folder, "--overwrite") == 0
-        assert capsys.readouterr().out == "2 masks written to outputs\n"
+        out = without_rate(capsys.readouterr().out)
+        assert out == "2 masks written to outputs (mode whole, ...)\n"
         assert Image.open("outputs/a.png").mode == "P"
 
     def test_feature_overlay_is_added(self, model_file, folder):

@@ -205,7 +205,8 @@ def search_record(
 
 def recorded_search(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What `search_record()` has put into a checkpoint; empty for a threshold that is not found."""
-    return (checkpoint.get("meta") or {}).get("threshold_search") or {}
+    meta = checkpoint.get("meta") or {}
+    return (meta.get("threshold_search") or {}) if meta.get("threshold") is not None else {}
 
 
 def digest_of(samples: Sequence[Sample]) -> str:
