@@ -409,9 +409,13 @@ class Trainer(BaseTrainer):
                     seconds, images_since, waited = (a - b for a, b in zip(now, last, strict=True))
                     rate, last = images_since / seconds, now
                     self._log_step(loss.item(), rate, waited / seconds)
+                    mean_iou, one_class = (
+                        self.metrics.mean_iou(),
+                        self.metrics.labelled_classes() == 1,
+                    )
                     shown = {
                         "loss": f"{loss.item():.3f}",
-                        "mIoU": f"{self.metrics.mean_iou().item():.3f}",
+                        f"mIoU{' of one class' * one_class}": f"{mean_iou.item():.3f}",
                         "images/s": f"{rate:.1f}",
                     }
                     bar.show(shown)
