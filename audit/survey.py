@@ -31,6 +31,7 @@ from utils.files.image_head import ImageHead, read_head
 from utils.files.new_file import new_file
 from utils.pair_cache import CACHE_FOLDER
 from utils.pairing import few
+from utils.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -184,8 +185,11 @@ def _read(split: Split, with_head: Sequence[int], with_mask: Sequence[int]) -> _
 
     # The decoders run without the lock of the interpreter.
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        read = pool.map(mask, with_mask)
-        return _Looked(list(pool.map(heads, with_head)), dict(zip(with_mask, read, strict=True)))
+        read, found = pool.map(mask, with_mask), pool.map(heads, with_head)
+        words = f"looking at the masks of {split.name}"
+        shown = track(read, total=len(with_mask), unit="mask", label=words, leave=False)
+        masks = dict(zip(with_mask, shown, strict=True))
+        return _Looked(list(found), masks)
 
 
 def _reads_files(dataset: BaseDataset) -> bool:

@@ -1,10 +1,12 @@
 """What --model means: a file, a run folder, or a path that is mistyped."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from utils.model_file import find_model, latest_below
+from utils.resume import named_checkpoint
 
 
 @pytest.fixture
@@ -67,6 +69,13 @@ def test_exception_a_mistyped_path_names_the_nearest(runs, path, fix):
     message = refused(path)
     assert f"there is no file {path}; " in message
     assert message.rstrip("?").endswith(f"--model {fix}")
+
+
+def test_exception_a_mistyped_run_to_resume(runs):
+    with pytest.raises(ValueError, match="no such file") as caught:
+        named_checkpoint(Path("saved/UNet/2026-01-0"))
+    assert str(caught.value).startswith("--resume saved/UNet/2026-01-0: ")
+    assert "did you mean --resume saved/UNet/2026-01-0" in str(caught.value)
 
 
 def test_exception_other_weights_are_named(folder):

@@ -9,6 +9,7 @@ import torch
 
 import utils.progress
 from audit.scan import scan
+from audit.survey import look
 from base.label_counts import count_labels
 from lr_finder import RateSweep
 from tests.test_predictor import Net, picture, predictor
@@ -248,6 +249,13 @@ def test_feature_lines_while_files_are_examined(tmp_path, always, lines):
     loader = make_trainer(tmp_path, Constant(6)).train_loader
     scan([loader.source], 255, 1, tmp_path / "cache")
     assert lines()[0].startswith(f"reading: pair 1/{loader.num_samples}, ")
+
+
+def test_feature_lines_while_masks_are_looked_at(tmp_path, always, lines, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    loader = make_trainer(tmp_path, Constant(6)).train_loader
+    look("train", "train_loader", loader)
+    assert lines()[0].startswith(f"looking at the masks of train: mask 1/{loader.num_samples}, ")
 
 
 def test_feature_lines_while_files_are_converted(always, lines):

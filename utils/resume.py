@@ -13,14 +13,17 @@ from typing import Any
 
 from utils.config_file import name_problem
 from utils.launcher import launched_rank
+from utils.model_file import nearest
 
 
 def named_checkpoint(path: Path) -> Path:
     """The checkpoint of `--resume PATH`: a file, or `last.pth` of a run folder.
 
     Raises:
-        ValueError: If the folder is no run.
+        ValueError: If the folder is no run, or there is nothing of this name.
     """
+    if not os.path.exists(path):
+        raise ValueError(f"--resume {path}: no such file{nearest(path, '--resume')}")
     if not path.is_dir():
         return path
     if (path / "last.pth").exists():
