@@ -607,13 +607,15 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
 
 def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -> None:
     """What is about to run."""
+    from utils.headings import data_folder, describe_arch, heading
     from utils.param_groups import describe_groups
 
+    model = describe_arch(type(trainer.model), config.arch.args)
+    folder_of_data = data_folder(config.train_loader.args)
+    logger.info("%s", heading(config.name, model, config.train_loader.type, folder_of_data))
     parameters, trainable = trainer.model.num_parameters()
     logger.info(
-        "%s: %s with %.2f M parameters (%.2f M train) on %s",
-        config.name,
-        config.arch.type,
+        "%.2f M parameters (%.2f M train) on %s",
         parameters / 1e6,
         trainable / 1e6,
         device,

@@ -15,6 +15,7 @@ from restore import Meta
 from utils.config import Config, check_config
 from utils.config_file import ConfigError, apply_overrides, parse_config, suggest
 from utils.distributed import rank, world_size
+from utils.headings import data_folder
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Data:
         split: One of `SPLITS`.
         ignore_index: The label that does not count.
         lenient: Whether the config itself asks to leave out what cannot be read.
+        folder: Where the pictures are; None where they are in no folder.
     """
 
     loader: BaseDataLoader
@@ -42,6 +44,7 @@ class Data:
     split: str
     ignore_index: int
     lenient: bool
+    folder: str | None = None
 
 
 def open_data(
@@ -67,7 +70,8 @@ def open_data(
         config, section, split=split, held_out=held_out, one_by_one=one_by_one
     )
     component = getattr(config, section)
-    return Data(loader, component.type, section, split, config.ignore_index, lenient)
+    folder = data_folder(component.args)
+    return Data(loader, component.type, section, split, config.ignore_index, lenient, folder)
 
 
 def read_tree(

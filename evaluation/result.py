@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.calibration import CalibrationBin
+from utils.headings import heading
 
 __all__ = ["CalibrationBin", "Evaluation", "ImageScore", "LabelIssue", "Look", "Skipped"]
 
@@ -116,6 +117,9 @@ class Evaluation:
         versions: Of Python, torch and so on.
         notes: Sentences that belong to the figures wherever they are shown.
         command: What to type for these figures again.
+        run: The name of the training, from its config; None where there is no config.
+        model: The architecture with its encoder, see `describe_arch()`.
+        data: The folder of the pictures; None where there is none.
     """
 
     checkpoint: str
@@ -140,3 +144,11 @@ class Evaluation:
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     command: str = ""
+    run: str | None = None
+    model: str = ""
+    data: str | None = None
+
+    @property
+    def heading(self) -> str:
+        """The run, its model and its data in one line."""
+        return heading(self.run, self.model or self.arch, self.dataset, self.data)

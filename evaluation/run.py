@@ -93,6 +93,9 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
         },
         notes=tuple(notes_of(subject, results)),
         command=command,
+        run=subject.run,
+        model=subject.model,
+        data=subject.data.folder,
     )
 
 

@@ -13,6 +13,7 @@ from evaluation.data import Data, check_dataset, open_data, read_tree
 from restore import Meta, restore_from
 from utils.checkpoint import load_checkpoint
 from utils.checkpoint_content import check_content
+from utils.headings import describe_arch
 from utils.pairing import Sample
 from utils.predictor import Predictor
 from utils.resume import stamp_of
@@ -36,6 +37,8 @@ class Subject:
         as_trained: Whether the checkpoint's own config names these pictures.
         monitored: Whether this epoch was chosen for its figure on the validation pictures.
         stamp: What `stamp_of()` said of the model's file before it was read.
+        run: The name of the training; None where no config says it.
+        model: The architecture with its encoder.
     """
 
     checkpoint: str
@@ -48,6 +51,8 @@ class Subject:
     as_trained: bool = True
     monitored: bool = False
     stamp: tuple[int, ...] | None = None
+    run: str | None = None
+    model: str = ""
 
     @property
     def samples(self) -> list[Sample]:
@@ -91,6 +96,8 @@ def open_subject(
     data = open_data(tree, source, split, one_by_one=mode != "whole")
     model, meta = restore_from(checkpoint, path, device, config_path)
     check_dataset(meta, data.loader.source, path, data.section)
+    trained = {**tree, **(checkpoint.get("config") or {})}  # what the training itself says wins
+    run, arch = trained.get("name"), trained.get("arch")
     return Subject(
         checkpoint=path,
         arch=type(model).__name__,
@@ -102,6 +109,8 @@ def open_subject(
         as_trained=tree[data.section] == (checkpoint.get("config") or {}).get(data.section),
         monitored=_was_chosen(checkpoint),
         stamp=stamp,
+        run=run if isinstance(run, str) else None,
+        model=describe_arch(type(model), arch.get("args") if isinstance(arch, Mapping) else None),
     )
 
 

@@ -50,7 +50,7 @@ def headline(evaluation: Evaluation) -> str:
     """What was scored, on what, how."""
     pixels, pictures = int(evaluation.confusion.sum()), len(evaluation.images)
     text = (
-        f"{evaluation.arch} on {evaluation.dataset}, {evaluation.split}: "
+        f"{evaluation.heading}, {evaluation.split}: "
         f"{pictures} picture{'s' * (pictures != 1)}, {pixels:,} labelled "
         f"pixel{'s' * (pixels != 1)}, mode {evaluation.mode}"
     )

@@ -985,7 +985,7 @@ def test_feature_the_table(model, capsys):
     _, report = run(model)
     out = capsys.readouterr().out
     figures = report["figures"]
-    assert "UNet on Folder, val: 7 pictures, " in out
+    assert "(Folder), val: 7 pictures, " in out
     rows = [
         name for name, iou in zip(CLASSES, figures["Class_IoU"], strict=True) if iou is not None
     ]
@@ -1019,6 +1019,36 @@ def test_feature_names_cannot_reach_the_terminal(model, data, capsys):
     assert not set(hostile[1:]) & {"\x1b", "\x07", "\u202e"} & set(out + err)
     broken.with_name(f"{hostile}test2.png").write_bytes(b"")
     assert "\x1b" not in refused(capsys, model, "--split", "test", *overrides(data))
+
+
+def test_feature_terminal_json_and_page_are_headed_by_run_model_and_folder(
+    made, model, tmp_path, capsys
+):
+    _, report = run(model, "--split", "test", "--report", tmp_path / "page")
+    told = (report["run"], report["model"], report["data"], report["arch"], report["dataset"])
+    assert told == ("own", "UNet", str(made[0]), "UNet", "Folder")
+    heading = f"own: UNet on {made[0]} (Folder)"
+    assert re.search(rf"^{re.escape(heading)}, test: 4 pictures", capsys.readouterr().out, re.M)
+    page = (tmp_path / "page/index.html").read_text()
+    assert f"<title>{heading}: evaluation</title>" in page
+    (log,) = (made[0] / "saved/own").glob("*/log.txt")
+    assert heading in log.read_text()
+
+
+def test_feature_a_checkpoint_without_a_config_has_a_heading(made, model, tmp_path, capsys):
+    """The file that `--config` names says the rest."""
+    checkpoint = load_checkpoint(model)
+    del checkpoint["config"]
+    save_checkpoint(checkpoint, model)
+    tree = {**make_tree(made[0]), "name": "given"}
+    (tmp_path / "c.json").write_text(json.dumps(tree))
+    _, report = run(model, "--config", tmp_path / "c.json")
+    assert (report["run"], report["model"]) == ("given", "UNet")
+    del tree["name"]
+    (tmp_path / "c.json").write_text(json.dumps(tree))
+    _, report = run(model, "--config", tmp_path / "c.json")
+    assert report["run"] is None
+    assert f"\nUNet on {made[0]} (Folder), val: 7" in capsys.readouterr().out
 
 
 def test_feature_one_picture_is_one_picture():
