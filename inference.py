@@ -117,7 +117,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="turn images as their EXIF orientation says, and so their masks, or leave both as "
         "they are stored (default: as in the training)",
     )  # fmt: skip
-    add("--overlay", action="store_true", help="also write <name>_overlay.png, to look at")
+    add(
+        "--overlay", action="store_true",
+        help="also write <name>_overlay.png, to look at: classes outlined, and a legend",
+    )  # fmt: skip
     add("--overwrite", action="store_true", help="replace masks that exist")
     return parser.parse_args(argv)
 
@@ -589,7 +592,8 @@ def predict_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool)
         ValueError: If the picture cannot be read or predicted.
         OSError: If a file cannot be written.
     """
-    from utils.palette import blend, colorize, save_mask, save_picture
+    from utils.overlay import draw_overlay
+    from utils.palette import save_mask, save_picture
 
     image = read_picture(job.picture, meta)
     if meta.exif is None:
@@ -599,7 +603,7 @@ def predict_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool)
     if overwrite or not job.mask.exists():
         save_mask(job.mask, ids, meta.palette, overwrite=overwrite)
     if job.overlay is not None and (overwrite or not job.overlay.exists()):
-        overlay = blend(meta.preview(image), colorize(ids, meta.palette))
+        overlay = draw_overlay(meta.preview(image), ids, meta.classes, meta.palette)
         save_picture(job.overlay, overlay, overwrite=overwrite)
 
 

@@ -8,8 +8,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from audit.fonts import drawable, font_for, length
-from audit.tiles import FONT_SIZE, Entry, Tile
+from audit.tiles import Tile
+from utils.fonts import drawable, length
+from utils.legend import (
+    FAINT,
+    FONT_SIZE,
+    INK,
+    PAPER,
+    Entry,
+    draw_legend,
+    draw_swatch,
+    entry_name,
+    shorten,
+    shown_share,
+    write,
+)
 from utils.palette import save_picture
 
 COLUMNS = 2
@@ -19,7 +32,7 @@ MARGIN = 24
 LINE = 18
 WIDTH = 2 * MARGIN + COLUMNS * (2 * CELL + 3 * GAP)
 
-PAPER, INK, FAINT, ALARM = "#ffffff", "#1d2129", "#6b7280", "#b42318"
+ALARM = "#b42318"
 MOST_LINES = 4  # of text below a tile, each for labels and for messages
 
 
@@ -39,39 +52,17 @@ def write_png(path: Path, title: str, tiles: Sequence[Tile], legend: Sequence[En
     save_picture(path, np.asarray(sheet), overwrite=True)
 
 
-def _write(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[float, float],
-    text: str,
-    colour: str,
-    size: int = FONT_SIZE,
-    anchor: str | None = None,
-) -> None:
-    draw.text(place, text, colour, font_for(text, size), anchor=anchor)
-
-
 def _length(text: str) -> float:
     return length(text, FONT_SIZE)
 
 
 def _legend(title: str, legend: Sequence[Entry]) -> Image.Image:
     """The title, and the classes in columns."""
-    columns = 6
-    wide = (WIDTH - 2 * MARGIN) // columns
-    lines = -(-len(legend) // columns)
-    block = Image.new("RGB", (WIDTH, MARGIN + 34 + lines * LINE + 20), PAPER)
-    draw = ImageDraw.Draw(block)
-    _write(draw, (MARGIN, MARGIN - 6), drawable(title, 20), INK, 20)
-    for place, entry in enumerate(legend):
-        column, line = divmod(place, lines)
-        x, y = MARGIN + column * wide, MARGIN + 34 + line * LINE
-        _swatch(draw, x, y, entry)
-        _write(draw, (x + 18, y), _fit(_name(entry), wide - 24), INK)
+    classes = draw_legend(legend, WIDTH - 2 * MARGIN)
+    block = Image.new("RGB", (WIDTH, MARGIN + 34 + classes.height + 20), PAPER)
+    write(ImageDraw.Draw(block), (MARGIN, MARGIN - 6), drawable(title, 20), INK, 20)
+    block.paste(classes, (MARGIN, MARGIN + 34))
     return block
-
-
-def _swatch(draw: ImageDraw.ImageDraw, x: int, y: int, entry: Entry) -> None:
-    draw.rectangle((x, y + 2, x + 12, y + 14), entry.colour, "#9ca3af")
 
 
 def _row(tiles: Sequence[Tile]) -> Image.Image:
@@ -95,17 +86,17 @@ def _tile(tile: Tile) -> Image.Image:
         else:
             text = "cannot be read" if tile.messages or not pictures else "no labels"
             draw.rectangle((x, 0, x + CELL - 1, height - 1), "#e5e7eb")
-            _write(draw, (x + CELL / 2, height / 2), text, FAINT, anchor="mm")
+            write(draw, (x + CELL / 2, height / 2), text, FAINT, anchor="mm")
     y = height + 4
     size = "" if tile.size is None else f"  {tile.size[0]}x{tile.size[1]}"
     suffix = f"{size}  {tile.split}"
     room = block.width - int(_length(suffix))
-    name = _fit(drawable(tile.name, FONT_SIZE), room)
-    _write(draw, (0, y), name, INK)
-    _write(draw, (_length(name), y), suffix, FAINT)
+    name = shorten(drawable(tile.name, FONT_SIZE), room, keep_end=True)
+    write(draw, (0, y), name, INK)
+    write(draw, (_length(name), y), suffix, FAINT)
     y = _entries(draw, tile.entries, y + LINE, block.width)
     for line in _wrapped(tile.messages, block.width)[:MOST_LINES]:
-        _write(draw, (0, y), line, ALARM)
+        write(draw, (0, y), line, ALARM)
         y += LINE
     return block.crop((0, 0, block.width, y + GAP))
 
@@ -128,31 +119,17 @@ def _entries(draw: ImageDraw.ImageDraw, entries: Sequence[Entry], y: int, width:
     """Swatches with names, in lines; returns where the next line starts."""
     x, lines = 0, 1
     for place, entry in enumerate(entries):
-        share = "<1" if entry.share < 0.01 else f"{100 * entry.share:.0f}"
-        text = f"{_name(entry)} {share} %"
+        text = f"{entry_name(entry)} {shown_share(entry.share)}"
         needed = 18 + int(_length(text)) + 12
         if x and x + needed > width:
             x, y, lines = 0, y + LINE, lines + 1
         if lines > MOST_LINES:
-            _write(draw, (0, y), f"and {len(entries) - place} more", FAINT)
+            write(draw, (0, y), f"and {len(entries) - place} more", FAINT)
             break
-        _swatch(draw, x, y, entry)
-        _write(draw, (x + 18, y), text, INK)
+        draw_swatch(draw, x, y, entry)
+        write(draw, (x + 18, y), text, INK)
         x += needed
     return y + LINE if entries else y
-
-
-def _name(entry: Entry) -> str:
-    return drawable(entry.name, FONT_SIZE, entry.number)
-
-
-def _fit(text: str, width: float) -> str:
-    """The text, cut at its start where it is too long: the end of a name tells files apart."""
-    if _length(text) <= width:
-        return text
-    while text and _length(f"…{text}") > width:
-        text = text[1:]
-    return f"…{text}"
 
 
 def _wrapped(texts: Sequence[str], width: int) -> list[str]:

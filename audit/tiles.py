@@ -9,38 +9,20 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from audit.fonts import drawable, font_for
 from base.base_dataset import BaseDataset, DataError
+from utils.fonts import font_for
 from utils.labels import LabelMap
-from utils.palette import IGNORED_COLOUR, blend
+from utils.legend import FONT_SIZE, Colour, Entry, entry_name
+from utils.overlay import lay_over
+from utils.palette import IGNORED_COLOUR
 
 MAX_SIDE = 480  # pixels of a picture on the sheet
 OPACITY = 0.55
 NAMED_FROM = 0.004  # share of a picture that a region needs to be named in it
-FONT_SIZE = 13
 BLANK = 128  # under a mask that is of another size than its picture
 
 UNKNOWN_COLOUR = (255, 0, 255)
 UNKNOWN, IGNORED = "no class", "ignored"
-
-Colour = tuple[int, int, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A label in a picture.
-
-    Args:
-        name: Of the class.
-        colour: That it is drawn in.
-        share: Of the picture, 0..1.
-        number: The class, to be shown where no font has the characters of its name.
-    """
-
-    name: str
-    colour: Colour
-    share: float
-    number: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,19 +135,13 @@ def describe_label(label: int, dataset: BaseDataset, ignore_index: int) -> tuple
 
 
 def _overlay(picture: np.ndarray, numbers: np.ndarray, entries: Sequence[Entry]) -> np.ndarray:
-    """Colours laid over the picture, edges in full colour, names in the larger regions."""
-    colours = np.array([entry.colour for entry in entries], np.uint8)[numbers]
-    mixed = blend(picture, colours, OPACITY)
-    edges = np.zeros(numbers.shape, bool)
-    edges[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
-    edges[1:] |= numbers[1:] != numbers[:-1]
-    mixed[edges] = colours[edges]
-    canvas = Image.fromarray(mixed)
+    """Colours laid over the picture with outlines, names in the larger regions."""
+    colours = [entry.colour for entry in entries]
+    canvas = Image.fromarray(lay_over(picture, numbers, colours, opacity=OPACITY))
     draw = ImageDraw.Draw(canvas)
     for place, entry in enumerate(entries):
         if entry.name != IGNORED:
-            name = drawable(entry.name, FONT_SIZE, entry.number)
-            _name_region(draw, numbers == place, name)
+            _name_region(draw, numbers == place, entry_name(entry))
     return np.array(canvas)
 
 

@@ -17,12 +17,14 @@ from audit.sheet import MIN_TILES, choose
 from audit.sheet_html import write_html
 from audit.sheet_png import WIDTH, write_png
 from audit.split import Split
-from audit.tiles import UNKNOWN, UNKNOWN_COLOUR, Entry, Tile, make_tile
+from audit.tiles import UNKNOWN, UNKNOWN_COLOUR, Tile, make_tile
 from base.base_dataloader import LoaderOptions
 from base.base_dataset import BaseDataset, Picture, Sample
 from tests import audit_sets
 from utils.augmentation import Augmentation
 from utils.labels import LabelMap
+from utils.legend import Entry
+from utils.overlay import outline_colours
 from utils.palette import IGNORED_COLOUR, voc_palette
 
 
@@ -90,7 +92,7 @@ def test_feature_samples_with_findings_come_first():
 
 
 def test_feature_the_overlay_has_the_classes_colours():
-    """Half class colour, half picture, by hand; edges in full colour; names only in text."""
+    """Half class colour, half picture, by hand; bright outlines; names only in text."""
     mask = np.zeros((40, 60), np.uint8)
     mask[:, 30:], mask[30:, :] = 7, 255
     tile = make_tile(Flat([mask]), 0, LABELS, "train", ())
@@ -102,7 +104,7 @@ def test_feature_the_overlay_has_the_classes_colours():
                                   (310, 5): IGNORED_COLOUR}.items():  # fmt: skip
         expected = 0.45 * 100 + 0.55 * np.array(colour)
         np.testing.assert_allclose(tile.overlay[row, column], expected, atol=1)
-    assert tuple(tile.overlay[20, 240]) == voc_palette(8)[7]
+    assert tile.overlay[20, 240].tolist() == outline_colours(voc_palette(8))[7]
 
 
 def test_feature_values_without_a_meaning_stand_out():
@@ -125,7 +127,7 @@ def test_feature_a_mask_of_another_size_keeps_its_shape():
 
 
 def test_feature_names_beyond_a_font_are_replaced():
-    from audit.fonts import drawable, font_for, fonts
+    from utils.fonts import drawable, font_for, fonts
 
     assert drawable("road", 13, "3") == "road"
     assert drawable("\ue123\ue124", 13, "3") == "3"  # private characters: no font has them

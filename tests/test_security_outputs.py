@@ -262,7 +262,8 @@ def test_feature_inference_leaves_what_is_there(folder, victim, model, capsys):
     assert not (folder / "made_by_link").exists()
     assert inference.main([*command, "--overwrite"]) == 0
     assert victim.read_bytes() == FOREIGN
-    assert Image.open(out / "b.png").size == Image.open(out / "b_overlay.png").size == (8, 8)
+    assert Image.open(out / "b.png").size == (8, 8)
+    assert Image.open(out / "b_overlay.png").height > 8
 
 
 PROGRAMS = {

