@@ -302,6 +302,7 @@ def run_training(
         if checkpoint is not None:
             for change in differences(checkpoint["config"], config.tree):
                 logger.info("Changed: %s", change)
+        log.code("config", json.dumps(config.tree, indent=4), trainer.step)
         announce(config, trainer, device, folder.path)
         try:
             result = trainer.train()

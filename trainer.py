@@ -46,7 +46,7 @@ from utils.signals import SIGNALS, first_signal
 from utils.sync_batch_norm import standing_in
 from utils.threshold import BestThreshold, ThresholdSearch, search_record
 from utils.undo import Undo
-from utils.visualize import Triple, comparison_grid
+from utils.visualize import Comparison, comparison_grid
 
 logger = logging.getLogger(__name__)
 
@@ -526,7 +526,7 @@ class Trainer(BaseTrainer):
         search = None
         if self.config.threshold == "search":
             search = ThresholdSearch(self.config.ignore_index, device=self.device)
-        triples: list[Triple] = []
+        shown: list[Comparison] = []
         groups = self.val_loader.epoch(VALIDATION_EPOCH)
         cut_short_by = 0
         shown = track(
@@ -548,8 +548,8 @@ class Trainer(BaseTrainer):
                     metrics.update(scores.prediction, scores.labels)
                     if search is not None:
                         search.update(probability_of_second(scores.logits), scores.labels)
-                    if len(triples) < GRID_PICTURES and is_main():
-                        triples.append(self._triple(batch, scores))
+                    if len(shown) < GRID_PICTURES and is_main():
+                        shown.append(self._comparison(batch, scores))
         # Not before: some may have done their share, and wait here for those who were stopped.
         if number := self.signal_of_any(cut_short_by):
             self.save_last()
@@ -569,8 +569,9 @@ class Trainer(BaseTrainer):
             self.meta["threshold"] = best.threshold
             self.meta["threshold_search"] = self._record_of(best)
             figures |= figures_of(best.confusion)
-        if triples:
-            grid = comparison_grid(triples, self.palette, self.config.ignore_index)
+        if shown:
+            ignore_index = self.config.ignore_index
+            grid = comparison_grid(shown, self.classes, self.palette, ignore_index)
             self.log.image("val/inputs_targets_predictions", grid, self.step)
         return figures
 
@@ -618,12 +619,16 @@ class Trainer(BaseTrainer):
             where, pictures, width, height, self.most_scored, self.most_scored,
         )  # fmt: skip
 
-    def _triple(self, batch: Batch, scores: Scores) -> Triple:
-        """Picture, label and prediction of the first one scored."""
+    def _comparison(self, batch: Batch, scores: Scores) -> Comparison:
+        """Image, label and prediction of the first one scored, and its name."""
         assert self.val_loader is not None
-        picture = self.val_loader.source.preview(batch.images[scores.first].numpy())
-        label = batch.labels[scores.first].numpy()
-        return picture, label, scores.prediction[0].cpu().numpy()
+        source = self.val_loader.source
+        return Comparison(
+            source.samples[int(batch.indices[scores.first])].name,
+            source.preview(batch.images[scores.first].numpy()),
+            batch.labels[scores.first].numpy(),
+            scores.prediction[0].cpu().numpy(),
+        )
 
     def _record_of(self, best: BestThreshold) -> dict[str, Any]:
         """On what the threshold was chosen, for those who use it."""

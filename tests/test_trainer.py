@@ -1,20 +1,27 @@
 """base/base_trainer.py, trainer.py and train.py: runs from start to end."""
 
+import io
 import itertools
 import json
 import logging
 import os
+import re
 import signal
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import models
 import train
+import trainer as trainer_module
+import utils.visualize
 from base.base_trainer import BaseTrainer, TrainingError
+from dataloaders import Shapes
 from parts import PARTS
 from rehearsal import rehearse
 from tests.training_runs import (
@@ -180,6 +187,7 @@ def test_smoke_a_run_leaves_what_it_promises(tmp_path, capsys):
 
 def test_feature_tensorboard_curves(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugin_util import markdown_to_safe_html
 
     tree = small_config(tmp_path, tensorboard=True, log_per_iter=1)
     _, folder = run(tmp_path, tree)
@@ -194,11 +202,47 @@ def test_feature_tensorboard_curves(tmp_path):
     ):  # fmt: skip
         assert tag in tags["scalars"], tag
     assert tags["images"] == ["val/inputs_targets_predictions"]
+    (config,) = events.Tensors("config/text_summary")
+    (text,) = config.tensor_proto.string_val
+    page = ElementTree.fromstring(f"<div>{markdown_to_safe_html(text.decode())}</div>")
+    assert json.loads(page.findtext("pre/code")) == tree and config.step == 0
     steps = [event.step for event in events.Scalars("train/loss")]
     assert steps == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in events.Scalars("val/Mean_IoU")] == [3, 6]
     wait = [event.value for event in events.Scalars("train/data_wait")]
     assert all(0 <= value <= 1 for value in wait)
+
+
+def test_feature_tensorboard_shows_the_grid_with_names_and_classes(tmp_path, monkeypatch):
+    """The image in the event file is the grid; its names are those of the validation samples."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    grids = []
+
+    def kept(*arguments):
+        grids.append((arguments, utils.visualize.comparison_grid(*arguments)))
+        return grids[-1][1]
+
+    monkeypatch.setattr(trainer_module, "comparison_grid", kept)
+    tree = small_config(tmp_path, tensorboard=True, epochs=1)
+    _, folder = run(tmp_path, tree)
+    tree["trainer"]["epochs"] = 2
+    assert run(tmp_path, tree, "--resume", str(folder), "-otrainer.epochs=2")[0] == 0
+    events = EventAccumulator(str(tmp_path / "saved" / "runs" / "test" / folder.name))
+    events.Reload()
+    images = events.Images("val/inputs_targets_predictions")
+    assert [image.step for image in images] == [3, 6]
+    for image, ((shown, classes, *_), grid) in zip(images, grids, strict=True):
+        drawn = np.array(Image.open(io.BytesIO(image.encoded_image_string)))
+        assert drawn.tolist() == grid.tolist()
+        assert [comparison.name for comparison in shown] == [
+            f"val_{place:06d}" for place in (0, 4, 8)
+        ]
+        assert list(classes) == list(Shapes.classes)
+    # A resumed run says the config that it goes on with.
+    texts = events.Tensors("config/text_summary")
+    epochs = [re.search(rb'"epochs": (\d+)', t.tensor_proto.string_val[0])[1] for t in texts]
+    assert [(t.step, int(n)) for t, n in zip(texts, epochs, strict=True)] == [(0, 1), (3, 2)]
 
 
 @pytest.mark.parametrize("killed_in", [1, 2, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
@@ -57,7 +58,7 @@ def draw_legend(
     gap, line = 1.2 * size, round(1.45 * size)
     indent = round(1.4 * size)
     needed = max((indent + length("".join(pair), size) for pair in texts), default=0) + gap
-    wide = min(needed, WIDEST * size)
+    wide = min(math.ceil(needed) + 1, WIDEST * size)
     # Of many entries below a narrow image a single column would be far too long.
     columns = max(1, int((width + gap) // max(wide, 1)), round(len(shown) ** 0.5 / 2.5))
     lines = -(-len(shown) // columns)

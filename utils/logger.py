@@ -232,6 +232,14 @@ class RunLog:
             with self._or_give_up(TENSORBOARD):
                 self._writer.add_image(tag, image, step, dataformats="HWC")
 
+    def code(self, tag: str, text: str, step: int) -> None:
+        """Add a text that TensorBoard shows as it is, in a fixed-width font."""
+        if self._writer is not None:
+            with self._or_give_up(TENSORBOARD):
+                # Of Markdown, an indented block is the one that nothing in a text can end.
+                block = "".join(f"    {line}\n" for line in text.splitlines())
+                self._writer.add_text(tag, block, step)
+
     def flush(self) -> None:
         """Write down what was added; TensorBoard, if it is running, shows it."""
         if self._steps is not None:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw
 
-from utils.palette import colorize
+from utils.fonts import drawable, length
+from utils.legend import FAINT, FONT_SIZE, INK, PAPER, Entry, draw_legend, shorten, write
+from utils.palette import IGNORED_COLOUR, colorize
+from utils.plain_text import one_line
 
-Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
+TITLES = ("image", "label", "prediction")
+MARGIN, GAP = 12, 8  # pixels
+MIN_SIDE = 160  # images smaller than this are enlarged by whole factors
+MAX_CLASSES_LISTED = 40  # of more, the legend names those that occur
+
+
+class Comparison(NamedTuple):
+    """An image beside what it is and what the model says.
+
+    Attributes:
+        name: Of the sample.
+        image: (H, W, 3) uint8 RGB.
+        label: (H, W) integers.
+        prediction: (H, W) integers in 0..K-1.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
 
 
 SHOWN_SPREAD = 2  # standard deviations on each side of the mean, from black to white
@@ -44,42 +69,99 @@ def to_rgb(
 
 
 def comparison_grid(
-    triples: Sequence[Triple],
+    shown: Sequence[Comparison],
+    classes: Sequence[str],
     palette: Sequence[Sequence[int]],
     ignore_index: int,
     max_side: int = 400,
 ) -> np.ndarray:
-    """Rows of picture, label and prediction.
+    """Draw rows of image, label and prediction under a legend of the classes, each with its name.
 
     Args:
-        triples: Pictures (H, W, 3), labels (H, W) and predictions (H, W).
+        shown: What to draw, at least one.
+        classes: K names.
         palette: (r, g, b) for each class.
         ignore_index: The label that does not count.
-        max_side: Pictures are shrunk to at most this many pixels.
+        max_side: Larger images are shrunk to this many pixels; tiny ones are enlarged.
 
     Returns:
-        (H', W', 3) uint8.
+        (H, W, 3) uint8.
     """
-    gap = 4
-    rows = []
-    for image, label, prediction in triples:
-        cells = [
-            image,
-            colorize(label, palette, ignore_index),
-            # Where the label does not count the prediction is not judged, but it is still shown.
-            colorize(prediction, palette),
-        ]
-        scale = min(1.0, max_side / max(image.shape[:2]))
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        cells = [
-            cv2.resize(cell, size, interpolation=cv2.INTER_AREA if i == 0 else cv2.INTER_NEAREST)
-            for i, cell in enumerate(cells)
-        ]
-        cells = [cv2.copyMakeBorder(c, 0, gap, 0, gap, 0, value=(255, 255, 255)) for c in cells]
-        rows.append(np.hstack(cells))
-    width = max(row.shape[1] for row in rows)
-    padded = [
-        cv2.copyMakeBorder(row, 0, 0, 0, width - row.shape[1], 0, value=(255, 255, 255))
-        for row in rows
+    shown = [_resize(comparison, max_side) for comparison in shown]
+    rows = [_cells(comparison, palette, ignore_index) for comparison in shown]
+    column = max(*(cell.width for row in rows for cell in row), *map(_title_width, TITLES))
+    width = len(TITLES) * (column + GAP) - GAP
+    legend = draw_legend(_entries(shown, classes, palette, ignore_index), width, shares=False)
+    line = round(1.6 * FONT_SIZE)
+    height = MARGIN + legend.height + 2 * GAP + line
+    height += sum(line + row[0].height + GAP for row in rows) + MARGIN - GAP
+    sheet = Image.new("RGB", (max(width, legend.width) + 2 * MARGIN, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    sheet.paste(legend, (MARGIN, MARGIN))
+    top = MARGIN + legend.height + 2 * GAP
+    for place, title in enumerate(TITLES):
+        write(draw, (MARGIN + place * (column + GAP), top), title, INK)
+    top += line
+    for comparison, row in zip(shown, rows, strict=True):
+        for place, cell in enumerate(row):
+            sheet.paste(cell, (MARGIN + place * (column + GAP), top))
+        top += row[0].height
+        name = drawable(one_line(comparison.name), FONT_SIZE)
+        write(draw, (MARGIN, top + 1), shorten(name, width, keep_end=True), FAINT)
+        top += line + GAP
+    return np.array(sheet)
+
+
+def _title_width(title: str) -> int:
+    return math.ceil(length(title, FONT_SIZE))
+
+
+def _resize(comparison: Comparison, max_side: int) -> Comparison:
+    """Return a comparison at the size of the grid; ids are picked, never mixed."""
+    height, width = comparison.label.shape
+    longest = max(height, width)
+    scale = max_side / longest if longest > max_side else max(1, MIN_SIDE // longest)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    rows = ((np.arange(size[1]) + 0.5) * height / size[1]).astype(int)[:, None]
+    columns = ((np.arange(size[0]) + 0.5) * width / size[0]).astype(int)
+    return Comparison(
+        comparison.name,
+        cv2.resize(comparison.image, size, interpolation=smooth),
+        comparison.label[rows, columns],
+        comparison.prediction[rows, columns],
+    )
+
+
+def _cells(
+    comparison: Comparison, palette: Sequence[Sequence[int]], ignore_index: int
+) -> list[Image.Image]:
+    """Draw image, label and prediction."""
+    pictures = [
+        comparison.image,
+        colorize(comparison.label, palette, ignore_index),
+        # Where the label does not count the prediction is not judged, but it is still shown.
+        colorize(comparison.prediction, palette),
     ]
-    return np.vstack(padded).astype(np.uint8)
+    return [Image.fromarray(picture) for picture in pictures]
+
+
+def _entries(
+    shown: Sequence[Comparison],
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    ignore_index: int,
+) -> list[Entry]:
+    """Every class, or of many those that occur; and the label that does not count if it does."""
+    labels = {
+        int(label)
+        for comparison in shown
+        for label in np.union1d(comparison.label, comparison.prediction)
+    }
+    entries = []
+    for number, name in enumerate(classes):
+        if number in labels or len(classes) <= MAX_CLASSES_LISTED:
+            red, green, blue = palette[number]
+            entries.append(Entry(name, (red, green, blue), 0.0, str(number)))
+    ignored = Entry("ignored", IGNORED_COLOUR, 0.0)
+    return [*entries, ignored] if any((c.label == ignore_index).any() for c in shown) else entries
