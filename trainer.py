@@ -703,7 +703,8 @@ class Trainer(BaseTrainer):
         return normalize(images, self.mean, self.std), labels
 
     def log_epoch(self, training: Mapping[str, Any], validation: Mapping[str, Any]) -> None:
-        """Add the figures of an epoch to the curves."""
+        """Add the figures of an epoch to the curves, and its row to the table."""
+        self.log.metrics(self._row(training, validation))
         for phase, figures in (("train", training), ("val", validation)):
             if figures:
                 self.log.scalars(
@@ -719,12 +720,37 @@ class Trainer(BaseTrainer):
                     self.step,
                 )
 
-    def _log_step(self, loss: float, rate: float, waiting: float) -> None:
-        # The next step's rates: what a checkpoint of this moment would go on with.
-        rates = {
-            f"train/Learning_rate_{i}": group["lr"]
-            for i, group in enumerate(self.optimizer.param_groups)
+    def _row(
+        self, training: Mapping[str, Any], validation: Mapping[str, Any]
+    ) -> dict[str, float | None]:
+        """Every metric of an epoch by the name of its column.
+
+        The same columns in every epoch, None where nothing was measured; what no second run gives
+        again, as it depends on the machine, is last.
+        """
+        row: dict[str, float | None] = {
+            "epoch": self.epoch + 1,
+            "step": self.step,
+            "loss": training["loss"],
         }
+        row |= {name: validation.get(name) for name in VALIDATION_FIGURES}
+        row |= {f"train/{name}": training[name] for name in SCALAR_FIGURES}
+        for prefix, figures in (("", validation), ("train/", training)):
+            ious = figures.get("Class_IoU", [None] * len(self.classes))
+            pairs = zip(self.classes, ious, strict=True)
+            row |= {f"{prefix}IoU/{name}": iou for name, iou in pairs}
+        row |= self._rates()
+        if not training["images_per_second"]:  # the epoch had ended when the run was resumed
+            return {**row, "images_per_second": None, "data_wait": None}
+        return {**row, **{name: training[name] for name in ("images_per_second", "data_wait")}}
+
+    def _rates(self) -> dict[str, float]:
+        """The learning rate of each group in the next step: what a checkpoint would go on with."""
+        groups = enumerate(self.optimizer.param_groups)
+        return {f"Learning_rate_{place}": float(group["lr"]) for place, group in groups}
+
+    def _log_step(self, loss: float, rate: float, waiting: float) -> None:
+        rates = {f"train/{name}": rate for name, rate in self._rates().items()}
         norm = self.gradient_norm
         self.log.scalars(
             {

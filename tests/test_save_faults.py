@@ -342,7 +342,7 @@ def at_epoch(monkeypatch, number, event):
     monkeypatch.setattr(Trainer, "train_epoch", beginning)
 
 
-@pytest.mark.parametrize("log", ["log.txt", "steps.jsonl", "TensorBoard"])
+@pytest.mark.parametrize("log", ["log.txt", "steps.jsonl", "metrics.csv", "TensorBoard"])
 def test_feature_a_log_that_cannot_be_written_does_not_end_the_training(
     tmp_path, monkeypatch, caplog, log
 ):
@@ -364,6 +364,8 @@ def test_feature_a_log_that_cannot_be_written_does_not_end_the_training(
             self._handler.stream = Full(log)
         elif log == "steps.jsonl":
             self._steps = Full(log)
+        elif log == "metrics.csv":
+            self._metrics = Full(log)
         else:
             self._writer.file_writer.event_writer._async_writer._writer._writer.write = Full(
                 ""

@@ -163,7 +163,7 @@ def test_smoke_a_run_leaves_what_it_promises(tmp_path, capsys):
     assert code == 0
     assert sorted(p.name for p in folder.iterdir()) == [
         "best_model.pth", "checkpoint-epoch2.pth", "config.json", "last.pth", "log.txt",
-        "previous.pth", "run.lock", "steps.jsonl",
+        "metrics.csv", "previous.pth", "run.lock", "steps.jsonl",
     ]  # fmt: skip
     assert json.loads((folder / "config.json").read_text()) == small_config(
         tmp_path, tensorboard=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,21 @@ def assert_same(one: Any, other: Any, path: str = "") -> None:
 
 
 def assert_same_end(one: Path, other: Path) -> None:
-    """The last checkpoints and the losses of two run folders, but for config and names of logs."""
+    """Last checkpoints, losses and metrics of two run folders, but for config, names of logs."""
     first, second = (load_checkpoint(folder / "last.pth") for folder in (one, other))
     for checkpoint in (first, second):
         del checkpoint["logs"], checkpoint["config"]
     assert_same(first, second)
     assert (one / "steps.jsonl").read_text() == (other / "steps.jsonl").read_text()
+    assert metrics_of(one) == metrics_of(other)
+
+
+def metrics_of(folder: Path) -> list[list[str]]:
+    """The rows of `metrics.csv` without its last two columns, the speeds."""
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][-2:] == ["images_per_second", "data_wait"]
+    return [row[:-2] for row in rows]
 
 
 class Constant(BaseModel):

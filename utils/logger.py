@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from tqdm import tqdm
 
+from utils.metrics_csv import MetricsCsv, count_lines, keep_lines
 from utils.plain_text import plain_lines
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 
 STEPS = "steps.jsonl"
+METRICS = "metrics.csv"
 TENSORBOARD = "the TensorBoard file"
 
 logger = logging.getLogger(__name__)
@@ -109,12 +111,13 @@ def _warn(what: str, error: BaseException | None) -> None:
 
 
 class RunLog:
-    """What a run writes beside its checkpoints: `log.txt`, `steps.jsonl`, TensorBoard files.
+    """What a run writes beside its checkpoints: log, losses, metrics, TensorBoard files.
 
     A file of these that cannot be written is given up with a warning: it must not end a training.
 
     `steps.jsonl` has a line for each step: `{"step": 1, "epoch": 1, "loss": 2.5, "exact":
     "0x1.4000000000000p+1"}`, the last being every bit of the loss, for comparing runs.
+    `metrics.csv` has a row for each epoch.
 
     Args:
         folder: The run's folder; None writes nothing, as all processes but the main one do.
@@ -134,6 +137,7 @@ class RunLog:
         self._handler: logging.Handler = logging.NullHandler()
         self._writer: SummaryWriter | None = None
         self._steps: TextIO | None = None
+        self._metrics: MetricsCsv | None = None
         self._excepthook = threading.excepthook
         if folder is None:
             return
@@ -145,6 +149,7 @@ class RunLog:
             logging.getLogger().addHandler(self._handler)
         with self._or_give_up(STEPS):
             self._steps = (folder.path / STEPS).open("a", encoding="utf-8")
+        self._metrics = MetricsCsv(folder.path / METRICS)
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # half a second to import
 
@@ -159,6 +164,8 @@ class RunLog:
         except Exception as error:  # TensorBoard's thread hands on whatever it met
             if what == STEPS:
                 self._steps = None
+            elif what == METRICS:
+                self._metrics = None
             elif what == TENSORBOARD:
                 self._writer = None
             _warn(what, error)
@@ -169,8 +176,15 @@ class RunLog:
             self._excepthook(error)
 
     def state(self) -> dict[str, int]:
-        """How many bytes each file has that figures are appended to; after a `flush()`."""
-        return {path.name: path.stat().st_size for path in self._files()}
+        """How many bytes each file has that figures are appended to; after a `flush()`.
+
+        Of `metrics.csv` it is how many lines: its speeds have another length in every run, which
+        would make the checkpoints differ.
+        """
+        state = {path.name: path.stat().st_size for path in self._files()}
+        if self._folder is not None and (lines := count_lines(self._folder.path / METRICS)):
+            state[METRICS] = lines
+        return state
 
     def _files(self) -> list[Path]:
         if self._folder is None:
@@ -180,6 +194,8 @@ class RunLog:
         return [path for path in (*events, steps) if path.is_file()]
 
     def _take_back(self, state: Mapping[str, int]) -> None:
+        if self._folder is not None:
+            keep_lines(self._folder.path / METRICS, state.get(METRICS, 0))
         for path in self._files():
             size = state.get(path.name, 0)
             if size:
@@ -202,6 +218,9 @@ class RunLog:
         if self._steps is not None:
             with self._or_give_up(STEPS):
                 self._steps.close()
+        if self._metrics is not None:
+            with self._or_give_up(METRICS):
+                self._metrics.close()
         if self._writer is not None:
             with self._or_give_up(TENSORBOARD):
                 self._writer.close()
@@ -216,6 +235,12 @@ class RunLog:
                 number = loss if math.isfinite(loss) else None  # JSON has no others
                 entry = {"step": step, "epoch": epoch, "loss": number, "exact": loss.hex()}
                 self._steps.write(json.dumps(entry) + "\n")
+
+    def metrics(self, values: Mapping[str, float | None]) -> None:
+        """Add the row of an epoch to `metrics.csv`; None is an empty cell."""
+        if self._metrics is not None:
+            with self._or_give_up(METRICS):
+                self._metrics.write(values)
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
         """Add one point to each named curve; None is left out."""
@@ -245,6 +270,9 @@ class RunLog:
         if self._steps is not None:
             with self._or_give_up(STEPS):
                 self._steps.flush()
+        if self._metrics is not None:
+            with self._or_give_up(METRICS):
+                self._metrics.flush()
         if self._writer is not None:
             with self._or_give_up(TENSORBOARD):
                 self._writer.flush()
