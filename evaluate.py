@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     from utils.logger import log_to_console
 
     log_to_console(logging.INFO if is_main() else logging.ERROR)
-    check_outputs(arguments.json, arguments.report)
+    check_outputs(arguments.json, arguments.report, arguments.model)
     device = parse_device(arguments.device)
     join_processes(device.type, PATIENCE_FOR_SHARES)
     subject = open_subject(

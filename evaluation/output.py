@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +18,22 @@ import numpy as np
 from audit.output import check_json, check_page, refusing
 from evaluation.result import Evaluation, Look
 from utils.bootstrap import Interval
+from utils.config_file import name_problem
 from utils.files.new_file import write_text
 
 FORMAT = 1
 PROGRAM = "evaluate.py"
+SHOWN = 3  # names in a message
 MARK = f'<meta name="generator" content="{PROGRAM}">'  # of a page
 
 
-def check_outputs(json_file: str | None, report: str | None) -> None:
+def check_outputs(json_file: str | None, report: str | None, model: str = "") -> None:
     """Find out before the work whether its results can be written and replace nothing foreign.
+
+    Args:
+        json_file: Of `--json`.
+        report: Of `--report`.
+        model: Of `--model`; a folder that is proposed is named after its run.
 
     Raises:
         ValueError: If they cannot, or would.
@@ -31,6 +41,58 @@ def check_outputs(json_file: str | None, report: str | None) -> None:
     check_json(json_file, PROGRAM)
     if report is not None:
         check_page("--report", [Path(report, "index.html")], MARK)
+        _check_folder(Path(report), json_file, Path(model))
+
+
+def _check_folder(folder: Path, json_file: str | None, model: Path) -> None:
+    """Refuse a folder that holds other things than an earlier report.
+
+    Raises:
+        ValueError: If it does, with a folder that is free.
+    """
+    with refusing(f"--report {folder}"):
+        if os.path.lexists(folder / "index.html"):
+            return  # ours: `check_page` has looked
+        own = None if json_file in (None, "-") else os.path.realpath(json_file)
+        others = sorted(
+            entry.name + "/" * entry.is_dir()
+            for entry in folder.iterdir()
+            if not _is_of_system(entry.name)
+            and os.path.realpath(entry) != own
+            and os.path.lexists(entry)  # another process may have tried whether it can write
+        )
+    if others:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        free = shlex.quote(str(_free_folder(folder, run_name(model))))
+        raise ValueError(
+            f"--report: {folder} holds other files ({', '.join(others[:SHOWN])}{more}) and no "
+            f"report; give the report a folder of its own: --report {free}"
+        )
+
+
+def _is_of_system(name: str) -> bool:
+    """Return whether a file is one that file managers and versioning leave in any folder."""
+    return name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini")
+
+
+def _free_folder(folder: Path, name: str) -> Path:
+    """Return a folder for a report in or below another that is not there yet, or is empty."""
+    base = folder if folder.name.startswith("report") else folder / "report"
+    for number in itertools.count(1):
+        path = base / (name if number == 1 else f"{name}_{number}")
+        if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
+            return path
+    raise AssertionError("the numbers have come to an end")
+
+
+def run_name(model: Path) -> str:
+    """Return the name of the run that a checkpoint is of, from its folder, else the file's."""
+    folder = model if model.is_dir() else model.parent
+    try:
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return model.stem
+    return name if isinstance(name, str) and not name_problem(name) else model.stem
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -938,6 +938,42 @@ def test_feature_what_is_not_ours_is_not_replaced(model, tmp_path, capsys):
     assert (folder / "index.html").read_text() == "<h1>my page on evaluate.py</h1>"
 
 
+def test_exception_a_report_takes_no_folder_of_other_files(model, tmp_path, capsys, monkeypatch):
+    """Before any work, and with a folder that can be used."""
+    monkeypatch.setattr(evaluation.run, "evaluate", None)  # would be a TypeError
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text('{"name": "roads"}')
+    folder = Path("my data")
+    (folder / "images").mkdir(parents=True)
+    for name in ("b.txt", "c.txt", "d.txt"):
+        (folder / name).write_text("")
+    before = sorted(folder.rglob("*"))
+    message = refused(capsys, model, "--report", folder)
+    assert "my data holds other files (b.txt, c.txt, d.txt and 1 more)" in message
+    assert message.endswith("--report 'my data/report/roads'")
+    assert sorted(folder.rglob("*")) == before
+    (folder / "report/roads").mkdir(parents=True)
+    assert refused(capsys, model, "--report", folder).endswith("--report 'my data/report/roads'")
+    (folder / "report/roads/index.html").write_text("")
+    assert refused(capsys, model, "--report", folder).endswith("'my data/report/roads_2'")
+    # A folder of reports gets one more; no name that leads out of it comes from a config.
+    (tmp_path / "config.json").write_text('{"name": "../out"}')
+    message = refused(capsys, model, "--report", folder / "report")
+    assert "(roads/)" in message and message.endswith("--report 'my data/report/best_model'")
+
+
+def test_feature_a_report_takes_a_folder_with_its_own_json_and_hidden_files(model, tmp_path):
+    folder = tmp_path / "page"
+    folder.mkdir()
+    (folder / ".DS_Store").write_text("")
+    (folder / "Thumbs.db").write_text("")
+    words = ["--model", str(model), "--json", str(folder / "own.json"), "--report", str(folder)]
+    assert evaluate.main(words) == 0
+    (folder / "notes.txt").write_text("of mine, beside the report")
+    assert evaluate.main(words) == 0
+    assert (folder / "notes.txt").exists()
+
+
 def test_feature_what_is_ours_is_replaced(model, tmp_path):
     path = tmp_path / "new" / "own.json"
     for mode in ("whole", "sliding"):
