@@ -529,7 +529,7 @@ class Trainer(BaseTrainer):
         shown: list[Comparison] = []
         groups = self.val_loader.epoch(VALIDATION_EPOCH)
         cut_short_by = 0
-        shown = track(
+        tracked = track(
             groups,
             total=len(self.val_loader),
             unit="batch",
@@ -537,7 +537,7 @@ class Trainer(BaseTrainer):
             leave=False,
             images=count_images,
         )
-        for group in shown:
+        for group in tracked:
             if cut_short_by := self.stop.received:
                 break
             for batch in group:
