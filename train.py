@@ -414,6 +414,7 @@ def build_training(
     from utils.config import build
     from utils.distributed import rank, world_size
     from utils.random_state import seed_everything
+    from utils.resume import check_classes
     from utils.schedule_section import build_schedule
     from utils.sync_batch_norm import synchronise
 
@@ -426,6 +427,9 @@ def build_training(
         world_size=world_size(),
     )
     val_loader = build_val_loader(config)
+    # First: what is said of the data below would be said of the wrong classes.
+    stored = (checkpoint or {}).get("meta") or {}
+    check_classes(stored.get("classes"), train_loader.source.classes)
     surveyed: Sequence[str] = ()
     if surveys:
         surveyed = survey(train_loader, val_loader, held_out=config.val_loader is None)
@@ -471,10 +475,8 @@ def describe_training(
     from base.label_counts import count_labels
     from parts import describe_dataset, wants_class_weights
     from utils.class_weights import class_weights
-    from utils.resume import check_classes
 
     stored = (checkpoint or {}).get("meta") or {}
-    check_classes(stored.get("classes"), loader.source.classes)
     meta = {
         **describe_dataset(loader.source, config.ignore_index),
         "versions": versions(),
