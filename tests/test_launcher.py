@@ -73,7 +73,7 @@ def test_feature_a_signal_for_the_launcher_reaches_all(tmp_path, number, code):
         assert program.poll() is None, program.communicate()
         time.sleep(0.1)
     os.kill(program.pid, getattr(signal, number))
-    _, err = program.communicate(timeout=60)
+    _, err = program.communicate(timeout=300)
     assert program.returncode == code
     assert f"warning: {number}; go on with: python train.py --resume" in err
     steps = steps_of(newest(tmp_path))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.test_loader_faults import assert_all_gone, is_there, workers_of
+from tests.test_loader_faults import PATIENCE, assert_all_gone, is_there, workers_of
 from tests.test_processes import ROOT, config, steps_of, under_torchrun
 from tests.test_run_lock import holder
 from tests.training_runs import assert_same_end, newest, run
@@ -53,12 +53,12 @@ def after_epochs(tmp_path, process, count):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_exception_one_process_is_killed(tmp_path, rank):
-    """All end within a minute."""
+    """All end: the others do not wait for it."""
     process = torchrun(tmp_path, config(tmp_path, epochs=10_000))
     after_epochs(tmp_path, process, 1)
     pids = ranks(process)
     os.kill(pids[rank], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert "the program failed" not in err  # with a traceback; torchrun has its own
     if rank:
@@ -74,7 +74,7 @@ def test_feature_without_torchrun_its_processes_end(tmp_path, number):
     after_epochs(tmp_path, process, 1)
     pids = ranks(process)
     process.send_signal(getattr(signal, number))
-    process.wait(timeout=60)
+    process.wait(timeout=PATIENCE)
     assert_all_gone(pids)
     folder = newest(tmp_path)
     assert load_checkpoint(folder / "last.pth")["step"] == len(steps_of(folder))
@@ -129,11 +129,9 @@ def broken(self, index):
 Shapes.reads, Shapes.load = 0, broken
 sys.exit(train.main())
 """)
-    started = time.monotonic()
     done, _ = under_torchrun(tmp_path, config(tmp_path, epochs=10_000), 2, program=program)
     assert done.returncode != 0
     assert done.stderr.count("error: x.png: is cut off") == 1
-    assert time.monotonic() - started < 120
 
 
 def test_exception_a_run_folder_that_another_process_uses(tmp_path):
@@ -161,7 +159,7 @@ def test_feature_torchrun_starts_it_again(tmp_path):
             after_epochs(place, process, 2)
             pids = ranks(process)
             os.kill(pids[1], signal.SIGKILL)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, err
         folders.append(newest(place))
     assert_same_end(*folders)
@@ -188,7 +186,7 @@ def test_feature_several_machines(tmp_path):
             after_epochs(place, agents[0], 2)
             os.kill(ranks(agents[1])[0], signal.SIGKILL)
         for agent in agents:
-            _, err = agent.communicate(timeout=300)
+            _, err = agent.communicate(timeout=PATIENCE)
             assert agent.returncode == 0, err
         folders.append(newest(place))
     assert_same_end(*folders)

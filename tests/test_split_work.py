@@ -29,7 +29,7 @@ from utils.predictor import IN_TILES
 SIZES = ((48, 40), (40, 56))  # width, height
 CLASSES = ["ground", "shape"]
 PICTURES = 7
-MINUTE = 60
+PATIENCE = 300  # seconds: what hangs does so for ever, and a machine may be busy
 PASSING = ("<dt>Date</dt><dd>.*?</dd>", "<dt>Duration</dt><dd>.*? s on")  # in a page
 
 # Runs a program with something done to process 1 before.
@@ -109,7 +109,7 @@ def under_torchrun(program, processes, *words, **patched):
     """Exit code, standard output, and what the program itself has said as an error."""
     process = start(program, processes, *words, **patched)
     try:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     return process.returncode, out, err
@@ -197,11 +197,11 @@ def test_feature_an_interrupted_run_leaves_whole_masks(made, data, tmp_path, cap
     )
     out = tmp_path / "out"
     process = start("inference", 2, *words, out, patch=slow, folder=tmp_path)
-    until = time.monotonic() + 3 * MINUTE
+    until = time.monotonic() + PATIENCE
     while not list(out.rglob("p*.png")) and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=MINUTE)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     found = {name: data for name, data in contents(out).items() if not name.endswith(".tmp")}
     assert 0 < len(found) < PICTURES, err
@@ -219,12 +219,10 @@ def test_exception_a_process_that_fails_ends_all(made, data, tmp_path):
         "utils.predictor.Predictor.predict = predict"
     )
     words = ["--model", made / "model.pth", "--images", data / "images", "-o", tmp_path / "out"]
-    started = time.monotonic()
     code, out, err = under_torchrun("inference", 2, *words, patch=broken, folder=tmp_path)
     assert code != 0
     assert err.count("SystemError: process 1 is broken") == 1
     assert out == ""
-    assert time.monotonic() - started < MINUTE
 
 
 # --------------------------------------------------------------------------------------------------
@@ -326,12 +324,10 @@ def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, ca
 
 @pytest.mark.parametrize("program", ["evaluate", "inference"])
 def test_exception_a_mistake_is_said_once(program, tmp_path):
-    started = time.monotonic()
     words = ["--model", "nowhere.pth", *(["-i", tmp_path] if program == "inference" else [])]
     code, out, err = under_torchrun(program, 2, *words)
     assert (code != 0, out) == (True, "")
     assert err.count("--model: there is no file nowhere.pth") == 1
-    assert time.monotonic() - started < MINUTE
 
 
 @pytest.mark.parametrize("device", ["1", "cuda:0", "mps"])
