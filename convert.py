@@ -154,9 +154,14 @@ def _split_options(parser: argparse.ArgumentParser) -> None:
         "data", nargs="?", default="", metavar="FOLDER|LIST",
         help="the folder that --images and --masks lie in, or a list of pictures",
     )  # fmt: skip
-    add("--images", metavar="PATH", help="folder or list of the pictures (default: images)")
-    add("--masks", metavar="PATH", help="folder or list of the masks (default: masks)")
+    add(
+        "--images", metavar="PATH",
+        help="folder, list or pattern ('*.jpg') of the pictures (default: images)",
+    )  # fmt: skip
+    add("--masks", metavar="PATH", help="likewise of the masks (default: masks)")
     add("--mask-suffix", default="", metavar="SUFFIX", help="as in Folder: _gt for 1.jpg, 1_gt.png")
+    for option in ("--mask-prefix", "--image-suffix", "--image-prefix"):
+        add(option, default="", metavar="TEXT", help="as in Folder")
     add(
         "--band-suffixes", nargs="+", metavar="SUFFIX",
         help="as in Folder: _HH _HV where the bands of a picture are 1_HH.tif and 1_HV.tif",
@@ -279,12 +284,18 @@ def convert_split(arguments: argparse.Namespace) -> int:
     from utils.convert import split_lists, splits
     from utils.convert.conversion import free_output
     from utils.convert.parallel import run_each
+    from utils.name_rules import Affixes
 
     shares = splits.wanted_shares(arguments.val, arguments.test)
-    suffixes = arguments.mask_suffix, arguments.band_suffixes
-    samples, notes = split_lists.find_pairs(
-        arguments.data, arguments.images, arguments.masks, *suffixes
+    affixes = Affixes(
+        arguments.image_prefix,
+        arguments.image_suffix,
+        arguments.mask_prefix,
+        arguments.mask_suffix,
     )
+    sources, bands = (arguments.images, arguments.masks), arguments.band_suffixes
+    samples, notes = split_lists.find_pairs(arguments.data, *sources, affixes, bands)
+    by_name = split_lists.names_to_cut(samples, *sources, affixes, bands)
     groups = split_lists.find_groups(samples, arguments.groups) if arguments.groups else None
     output = free_output(arguments.output, None)
     split_lists.check_lists(output, list(shares), arguments.overwrite)
@@ -302,9 +313,11 @@ def convert_split(arguments: argparse.Namespace) -> int:
         stratify=arguments.stratify,
         seed=arguments.seed,
     )
-    split_lists.write_lists(split, usable, output, overwrite=arguments.overwrite)
+    split_lists.write_lists(
+        split, usable, output, overwrite=arguments.overwrite, together=by_name is None
+    )
     root = split_lists.common_folder(output, usable.values())
-    lines = [split_lists.config_lines(output, name, root, *suffixes) for name in split.names]
+    lines = [split_lists.config_lines(output, name, root, by_name, bands) for name in split.names]
     show_split(split, lines)
     return 0 if len(usable) == len(samples) else 2
 

@@ -34,9 +34,11 @@ def _partners(split: Split) -> Iterator[Finding]:
             '"skip"',
         )  # fmt: skip
     for note in split.dataset.notes:
+        guessed = note in split.dataset.guesses
         yield Finding(
-            "warning", "extra-partner", split.name, note,
-            "find out whether something is missing; if not, remove what is over",
+            "warning", "names-differ" if guessed else "extra-partner", split.name, note,
+            "look at the pair that is shown; where it is wrong, rename the files" if guessed
+            else "find out whether something is missing; if not, remove what is over",
         )  # fmt: skip
 
 

@@ -63,6 +63,8 @@ class BaseDataset:
         exif: Whether the EXIF orientation of images and masks is applied; None where nobody has
             said so: it is not, and a training warns of images that carry one.
         drawn_from: What images that are no files depend on beside their names.
+        mask_prefix: What the stems of masks begin with, and those of pictures do not.
+        mask_suffix: What they end with, likewise.
         has_foreground: Whether `load_foreground()` says where the objects are, for losses that
             weigh regions.
 
@@ -88,13 +90,16 @@ class BaseDataset:
     preview_bands: Sequence[int] = (0, 1, 2)
     exif: ExifRule | None = None
     drawn_from: str = ""
+    mask_prefix: str = ""
+    mask_suffix: str = ""
     has_foreground: bool = False
 
     def __init__(self, samples: Sequence[Sample] | Pairing) -> None:
         found = samples if isinstance(samples, Pairing) else Pairing(list(samples))
         self.samples = found.samples
         self.problems = found.problems
-        self.notes = found.notes
+        self.guesses = found.guesses
+        self.notes = [*found.guesses, *found.notes]
         self.lost = found.lost
         check_classes(self.classes)
         if not self.samples:

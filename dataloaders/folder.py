@@ -11,9 +11,11 @@ import msgspec
 
 from base.base_dataset import BaseDataset, check_classes
 from utils.config import PositiveFloat, PositiveInt
+from utils.file_patterns import mark_of_masks
 from utils.files.band_files import pair_sources
 from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
 from utils.files.image_head import ExifRule
+from utils.name_rules import Affixes
 from utils.palette import voc_palette
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
@@ -25,8 +27,8 @@ Limits = tuple[float, float]
 class Folder(BaseDataset):
     """Pictures in one folder, masks in another, paired by their whole stem.
 
-    Either `images` and `masks` name two folders (searched with their sub-folders) or two list
-    files, below `data_dir` if that is given; or `data_dir` with `split` stands for
+    Either `images` and `masks` name two folders (searched with their sub-folders), list files or
+    patterns, below `data_dir` if that is given; or `data_dir` with `split` stands for
     `<data_dir>/images/<split>` and `<data_dir>/masks/<split>`. `a.0.JPG` belongs to `a.0.png`, and
     `berlin/1.jpg` to `berlin/1.png`.
 
@@ -43,9 +45,15 @@ class Folder(BaseDataset):
         classes: The names of the classes, or how many there are.
         data_dir: The folder that the other paths start from.
         split: The sub-folder of `images` and of `masks`.
-        images: A folder, or a text file with one picture a line.
-        masks: A folder, or a text file with one mask a line.
+        images: A folder, a text file with one picture a line, or a pattern such as
+            `"photos/*.jpg"`.
+        masks: Likewise of the masks: `"photos/*_mask.png"`. It may be left out where `images` is a
+            text file whose lines name picture and mask.
         mask_suffix: What a mask's stem has behind the picture's: `"_gt"` for `1.jpg`, `1_gt.png`.
+        mask_prefix: What it has before: `"mask_"` for `mask_1.png`.
+        image_suffix: What a picture's stem has behind the mask's: `"_sat"` for `1_sat.jpg`.
+            Pictures without it are left out.
+        image_prefix: What it has before: `"img_"` for `img_1.jpg`.
         palette: A colour [r, g, b] for each class; the VOC colours by default.
         ignore_index: The id or ids in the masks that do not count; by default 255, unless it is a
             class, and the `ignore_index` at the top of the config.
@@ -68,7 +76,8 @@ class Folder(BaseDataset):
             rule, and `inference.py` reads images by it.
 
     Raises:
-        DataError: If a folder is missing or empty, or two pictures share a stem.
+        DataError: If a folder is missing or empty, two pictures share a stem, or pictures are
+            their own masks.
         ValueError: If the arguments contradict each other.
     """
 
@@ -81,6 +90,9 @@ class Folder(BaseDataset):
         images: str | None = None,
         masks: str | None = None,
         mask_suffix: str = "",
+        mask_prefix: str = "",
+        image_suffix: str = "",
+        image_prefix: str = "",
         palette: list[Colour] | None = None,
         ignore_index: MaskId | list[MaskId] | None = None,
         label_map: dict[str, int] | None = None,
@@ -125,10 +137,12 @@ class Folder(BaseDataset):
             if not named:
                 raise ValueError("label_map: every value is ignored; map values to the classes")
         image_source, mask_source = _sources(data_dir, split, images, masks)
+        affixes = Affixes(image_prefix, image_suffix, mask_prefix, mask_suffix)
+        self.mask_prefix, self.mask_suffix = mark_of_masks(image_source, mask_source, affixes)
         pairing = pair_sources(
             image_source,
             mask_source,
-            mask_suffix=mask_suffix,
+            affixes=affixes,
             band_suffixes=band_suffixes,
             root=None if data_dir is None else Path(data_dir),
         )
@@ -161,6 +175,8 @@ def _sources(
         if split is not None:
             raise ValueError("split: goes with data_dir alone, not with images and masks")
         return root / images, root / masks
+    if images is not None and (root / images).is_file():
+        return root / images, root / images  # each line may name both
     if images is not None or masks is not None:
         missing = "masks" if masks is None else "images"
         raise ValueError(f"{missing}: required beside {'images' if masks is None else 'masks'}")

@@ -12,6 +12,7 @@ from utils.config_file import suggest
 from utils.files.band_files import pair_bands
 from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
 from utils.pairing import Pairing, by_stem, nearest
+from utils.sources import find_source
 
 Split = Literal["train", "val", "all"]
 Polarisation = Literal["HH", "HV", "VH", "VV"]
@@ -120,11 +121,10 @@ def _find(data_dir: Path, split: str, suffixes: list[str]) -> Pairing:
     result = Pairing()
     for folder in folders:
         part = pair_bands(
-            folder,
+            find_source(folder, EXTENSIONS, "image"),
             by_stem(folder, (".png",), suffix="_gt"),
             folder,
             suffixes=suffixes,
-            extensions=EXTENSIONS,
         )
         result.add(part)
     return result

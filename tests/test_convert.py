@@ -9,6 +9,7 @@ import math
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -1058,6 +1059,7 @@ def test_exception_split_arguments(tree, tmp_path, capsys):
     short.write_text("v0/p0,a\n")
     twice = dump(tmp_path / "twice.csv", 0)
     twice.write_text("v0/p0,a\nv0/p0,b\n")
+    shutil.copytree(tree / "images", tree / "jpegs")
     for options, message in (
         (["--val", 0], "expected shares between 0 and 1"),
         (["--val", 0.6, "--test", 0.4], "leave something for training"),
@@ -1069,8 +1071,9 @@ def test_exception_split_arguments(tree, tmp_path, capsys):
         (["--groups", twice], "puts v0/p0 into the groups a and b"),
         (["--groups", "^v", "--test", 0.1], "1 groups cannot fill 3 splits"),
         (["--images", "image"], "no such folder or list file"),
-        (["--masks", "images"], "is a JPEG, which changes label values"),
-        (["--masks", "images"], "error: no mask can be used; each is named above"),
+        (["--masks", "images"], "40 of 40 images are their own masks"),
+        (["--masks", "jpegs"], "is a JPEG, which changes label values"),
+        (["--masks", "jpegs"], "error: no mask can be used; each is named above"),
         (["--band-suffixes", "_a", "_a"], "expected one a band, all different"),
         (["--band-suffixes", "_a", "_b"], "holds no picture whose stem ends with _a or _b"),
         (["--mask-suffix", "_gt"], "have no mask of the same stem"),

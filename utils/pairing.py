@@ -10,6 +10,7 @@ from pathlib import Path
 from utils.files.data_file import DataError
 from utils.files.image_io import list_images
 from utils.files.paths import Root
+from utils.name_rules import cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +45,14 @@ class Pairing:
         problems: What training refuses: a picture without a mask, a line that leads nowhere.
         notes: What it only warns of: a mask without a picture.
         lost: Pictures that are named and cannot be used.
+        guesses: How images and masks of different names were paired, to be looked at.
     """
 
     samples: list[Sample] = dataclasses.field(default_factory=list)
     problems: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     lost: int = 0
+    guesses: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: Pairing) -> None:
         """Take over what another part of the dataset holds."""
@@ -57,6 +60,7 @@ class Pairing:
         self.problems += other.problems
         self.notes += other.notes
         self.lost += other.lost
+        self.guesses += other.guesses
 
 
 def pair(
@@ -150,23 +154,48 @@ def by_stem(
         raise DataError(f"{source}: no such folder or list file{nearest(source)}")
     if not paths:
         raise DataError(f"{source}: holds no picture ({', '.join(extensions)})")
+    stems = ((path.relative_to(top).with_suffix("").as_posix(), path) for path in paths)
+    return by_key(stems, suffix=suffix)
+
+
+def by_key(
+    files: Iterable[tuple[str, Path]], *, prefix: str = "", suffix: str = ""
+) -> dict[str, Path]:
+    """The files by what their stems have between prefix and suffix; others are left out.
+
+    Args:
+        files: Stem, with its folders, and file.
+        prefix: What the last part of a stem begins with.
+        suffix: What a stem ends with.
+
+    Raises:
+        DataError: If two files share a key.
+    """
     found: dict[str, Path] = {}
-    for path in paths:
-        stem = path.relative_to(top).with_suffix("").as_posix()
-        if not stem.endswith(suffix):
+    for stem, path in files:
+        key = cut(stem, prefix, suffix)
+        if key is None:
             continue
-        stem = stem.removesuffix(suffix)
-        if stem in found:
+        if key in found:
             raise DataError(
-                f"{found[stem]} and {path} have the same stem; rename one, so that it is clear "
+                f"{found[key]} and {path} have the same stem; rename one, so that it is clear "
                 "which belongs to which"
             )
-        found[stem] = path
+        found[key] = path
     return found
 
 
 def read_lines(source: Path) -> list[str]:
     """The lines of a list file without blank ones, each once.
+
+    Raises:
+        DataError: If it is missing, no text, or empty.
+    """
+    return list(dict.fromkeys(read_text_lines(source)))
+
+
+def read_text_lines(source: Path) -> list[str]:
+    """All lines of a list file but the blank ones.
 
     Byte order marks, CRLF and spaces around a line do not count.
 
@@ -183,7 +212,7 @@ def read_lines(source: Path) -> list[str]:
         raise DataError(f"{source}: cannot be read ({error.strerror})") from None
     if "\0" in text:
         raise DataError(f"{source}: holds NUL characters; save it as UTF-8 text")
-    lines = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{source}: names no file")
     return lines

@@ -12,10 +12,13 @@ import numpy as np
 
 from utils.convert.conversion import refuse_existing, to_json
 from utils.convert.splits import SPLITS, Split
-from utils.files.band_files import pair_sources
+from utils.file_patterns import affixes_of
+from utils.files.band_files import NO_AFFIXES, pair_sources
 from utils.files.data_file import DataError
 from utils.files.image_io import read_mask
 from utils.files.new_file import new_file
+from utils.list_files import read_list_file
+from utils.name_rules import Affixes, cut
 from utils.pairing import Sample, few, read_lines
 
 MAX_VALUES = 256  # colours in one mask
@@ -25,16 +28,17 @@ def find_pairs(
     data: str,
     images: str | None,
     masks: str | None,
-    mask_suffix: str = "",
+    affixes: Affixes = NO_AFFIXES,
     band_suffixes: Sequence[str] | None = None,
 ) -> tuple[list[Sample], list[str]]:
     """Pictures with their masks, paired as `Folder` does it.
 
     Args:
         data: The folder that the others start from, or a list of pictures.
-        images: Folder or list of the pictures; None: `images`.
-        masks: Folder or list of the masks; None: `masks`.
-        mask_suffix: What a mask's stem has behind the picture's.
+        images: Folder, list or pattern of the pictures; None: `images`.
+        masks: Folder, list or pattern of the masks; None: `masks`, or the list of the pictures
+            where that names them too.
+        affixes: What the stems have before and behind the name that they share.
         band_suffixes: What the stems end with where each band is a file of its own.
 
     Returns:
@@ -45,17 +49,49 @@ def find_pairs(
         ValueError: If the arguments contradict each other.
     """
     if Path(data).is_file():
-        if images is not None or masks is None:
+        alone = masks is None and read_list_file(Path(data)).masks is None
+        if images is not None or alone:
             raise ValueError(f"{data} is a list of pictures: --masks goes with it, not --images")
-        image_source, mask_source = Path(data), Path(masks)
+        image_source, mask_source = Path(data), Path(data if masks is None else masks)
     else:
         image_source, mask_source = Path(data, images or "images"), Path(data, masks or "masks")
-    found = pair_sources(
-        image_source, mask_source, mask_suffix=mask_suffix, band_suffixes=band_suffixes
-    )
+    found = pair_sources(image_source, mask_source, affixes=affixes, band_suffixes=band_suffixes)
     if found.problems:
         raise DataError(found.problems[0])
-    return found.samples, found.notes
+    return found.samples, [*found.guesses, *found.notes]
+
+
+def names_to_cut(
+    samples: Sequence[Sample],
+    images: str | None,
+    masks: str | None,
+    affixes: Affixes,
+    band_suffixes: Sequence[str] | None,
+) -> Affixes | None:
+    """What `Folder` has to cut off so that two lists of these samples pair again by name.
+
+    Args:
+        samples: What `find_pairs()` found.
+        images: As for `find_pairs()`.
+        masks: Likewise.
+        affixes: Likewise.
+        band_suffixes: Likewise.
+
+    Returns:
+        None where names do not say it, and one list has to name both.
+    """
+    if band_suffixes:
+        return affixes
+    rule = affixes_of(Path(images or ""), Path(masks or ""), affixes)
+    names = [(Path(sample.image).stem, Path(sample.label or "").stem) for sample in samples]
+    cores = [
+        (
+            cut(image, rule.image_prefix, rule.image_suffix),
+            cut(mask, rule.mask_prefix, rule.mask_suffix),
+        )
+        for image, mask in names
+    ]
+    return rule if all(one == other and one is not None for one, other in cores) else None
 
 
 def count_values(path: str, void: Sequence[int] = (255,)) -> dict[str, int]:
@@ -157,9 +193,21 @@ def check_lists(output: Path, names: Sequence[str], overwrite: bool) -> None:
 
 
 def write_lists(
-    split: Split, samples: Mapping[str, Sample], output: Path, *, overwrite: bool = False
+    split: Split,
+    samples: Mapping[str, Sample],
+    output: Path,
+    *,
+    overwrite: bool = False,
+    together: bool = False,
 ) -> None:
     """Write `train.txt` and `train_masks.txt` and so on, with paths relative to the list's folder.
+
+    Args:
+        split: Which samples go where.
+        samples: Name -> sample.
+        output: The folder of the lists.
+        overwrite: Replace lists that exist.
+        together: Write one list, with picture and mask in a line, separated by a tab.
 
     Raises:
         DataError: If a name cannot stand in a list; nothing is written then.
@@ -169,16 +217,22 @@ def write_lists(
     for name, members in zip(split.names, split.members, strict=True):
         chosen = [samples[member] for member in members]
         images, masks = list_paths(output, name)
-        texts[images] = _lines((file for s in chosen for file in s.bands or (s.image,)), output)
-        texts[masks] = _lines((sample.label or "" for sample in chosen), output)
+        if together:
+            texts[images] = _lines(((s.image, s.label or "") for s in chosen), output)
+            continue
+        texts[images] = _lines(((file,) for s in chosen for file in s.bands or (s.image,)), output)
+        texts[masks] = _lines(((sample.label or "",) for sample in chosen), output)
     output.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
         with new_file(path, overwrite=overwrite) as file:
             file.write(text)
 
 
-def _lines(files: Iterable[str], folder: Path) -> bytes:
-    lines = [f"{Path(os.path.relpath(file, folder)).as_posix()}\n" for file in files]
+def _lines(rows: Iterable[Sequence[str]], folder: Path) -> bytes:
+    def relative(file: str) -> str:
+        return Path(os.path.relpath(file, folder)).as_posix()
+
+    lines = ["\t".join(map(relative, files)) + "\n" for files in rows]
     try:
         return "".join(lines).encode()
     except UnicodeEncodeError as error:
@@ -204,7 +258,7 @@ def config_lines(
     output: Path,
     name: str,
     root: Path,
-    mask_suffix: str = "",
+    affixes: Affixes | None = NO_AFFIXES,
     band_suffixes: Sequence[str] | None = None,
 ) -> str:
     """The arguments that `Folder` takes for a split, as lines of a config.
@@ -213,17 +267,13 @@ def config_lines(
         output: The folder of the lists.
         name: The split.
         root: What `common_folder` gives.
-        mask_suffix: As for `Folder`.
+        affixes: As for `Folder`; None: the list names pictures and masks.
         band_suffixes: Likewise.
     """
     images, masks = (Path(os.path.relpath(path, root)) for path in list_paths(output, name))
-    arguments: dict[str, object] = {
-        "data_dir": str(root),
-        "images": images.as_posix(),
-        "masks": masks.as_posix(),
-    }
-    if mask_suffix:
-        arguments["mask_suffix"] = mask_suffix
+    arguments: dict[str, object] = {"data_dir": str(root), "images": images.as_posix()}
+    if affixes is not None:
+        arguments |= {"masks": masks.as_posix(), **affixes.given}
     if band_suffixes:
         arguments["band_suffixes"] = band_suffixes
     return ", ".join(f'"{key}": {to_json(v)}' for key, v in arguments.items())

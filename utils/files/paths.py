@@ -30,7 +30,7 @@ class Root:
         self._source = source
         stores = [store for store in os.environ.get(STORES, "").split(os.pathsep) if store]
         self._allowed = [os.path.realpath(folder) for folder in (path, *stores)]
-        self._folders: dict[str, tuple[str, frozenset[str]]] = {}
+        self._folders: dict[str, tuple[str, frozenset[str], bool]] = {}
 
     def inside(self, name: str | os.PathLike[str], folder: Path | None = None) -> Path:
         """The path of a name, without `..`, if it lies below the folder.
@@ -46,8 +46,8 @@ class Root:
         if "\0" in text:
             raise DataError(f"{self._source}: {text!r} is no file name, as it holds a NUL")
         path = Path(os.path.normpath((folder or self.path) / text))
-        real = self._real(path)
-        if any(_is_below(real, folder) for folder in self._allowed):
+        real, is_safe = self._real(path)
+        if is_safe or self._is_allowed(real):
             return path
         if not _is_below(os.path.abspath(path), os.path.abspath(self.path)):
             raise DataError(
@@ -60,13 +60,22 @@ class Root:
             "environment"
         )
 
-    def _real(self, path: Path) -> str:
-        """Where a path leads. Each folder is listed once, much faster on a network drive."""
+    def _real(self, path: Path) -> tuple[str, bool]:
+        """Where a path leads, and whether it is no link in a folder that is allowed.
+
+        Each folder is listed once, much faster on a network drive.
+        """
         folder, name = os.path.split(path)
         if folder not in self._folders:
-            self._folders[folder] = (os.path.realpath(folder), _links_in(folder))
-        real, links = self._folders[folder]
-        return os.path.realpath(path) if name in links else os.path.join(real, name)
+            real = os.path.realpath(folder)
+            self._folders[folder] = (real, _links_in(folder), self._is_allowed(real))
+        real, links, is_allowed = self._folders[folder]
+        if name in links:
+            return os.path.realpath(path), False
+        return os.path.join(real, name), is_allowed
+
+    def _is_allowed(self, real: str) -> bool:
+        return any(_is_below(real, folder) for folder in self._allowed)
 
 
 def _links_in(folder: str) -> frozenset[str]:
