@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import fnmatch
 import glob
 import logging
 import os
@@ -98,6 +99,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "-i", "--images", required=True, nargs="+", metavar="PATH",
         help="a folder (with all folders below it), a picture, or a pattern like 'a/*.jpg'",
     )  # fmt: skip
+    add(
+        "--exclude", action="append", default=[], metavar="PATTERN",
+        help="leave out pictures and folders of this name, such as '*_mask.*' or masks; with a / "
+        "in it, of this path below --images: 'a/*.png'. Any number of times",
+    )  # fmt: skip
     add("-o", "--output", default="outputs", metavar="FOLDER", help="default: outputs")
     add(
         "-e", "--extension", metavar="EXT",
@@ -150,7 +156,11 @@ def run(arguments: argparse.Namespace) -> int:
 
         join_processes(parse_device(arguments.device).type, PATIENCE_FOR_SHARES)
     extensions = wanted_extensions(arguments.extension)
-    pairs = by_main(lambda: _as_text(find_pictures(arguments.images, extensions, output)))
+    pairs = by_main(
+        lambda: _as_text(
+            leave_out(find_pictures(arguments.images, extensions, output), arguments.exclude)
+        )
+    )
     pictures = [(Path(path), Path(relative)) for path, relative in pairs]
     jobs = plan(pictures, output, arguments.overlay)
     todo = left_to_do(jobs, arguments.overwrite)
@@ -160,8 +170,11 @@ def run(arguments: argparse.Namespace) -> int:
 
         log_to_console(logging.ERROR if launched_rank() else logging.WARNING)
         predictor, meta, scored = load(arguments)
+        wanted = leave_out_masks(pictures, meta, arguments.images)
         if meta.band_rule is not None and meta.band_rule.suffixes:
-            jobs = plan(first_bands(pictures, meta.band_rule.suffixes), output, arguments.overlay)
+            wanted = first_bands(wanted, meta.band_rule.suffixes)
+        if wanted is not pictures:
+            jobs = plan(wanted, output, arguments.overlay)
             todo = left_to_do(jobs, arguments.overwrite)
         by_main(lambda: make_output_folder(output))
         started = time.perf_counter()
@@ -323,6 +336,94 @@ def _files_of_pattern(pattern: str, output: Path) -> tuple[Path, list[Path]]:
         for file in files
         if file.is_file() and not (inside and output.resolve() in file.resolve().parents)
     ]
+
+
+def leave_out(
+    pictures: Sequence[tuple[Path, Path]], patterns: Sequence[str]
+) -> list[tuple[Path, Path]]:
+    """The pictures that no pattern of `--exclude` names.
+
+    Args:
+        pictures: The path of each, and the same path below its source.
+        patterns: Of the name of a picture or of a folder that it lies in; with a `/`, of the path
+            below the source.
+
+    Raises:
+        InputError: If none is left.
+    """
+    chosen = list(pictures)
+    for pattern in patterns:
+        left = [entry for entry in chosen if not _is_named(entry[1], pattern)]
+        number = len(chosen) - len(left)
+        _note(f"--exclude {pattern} leaves out {number} {'picture' if number == 1 else 'pictures'}")
+        chosen = left
+    if not chosen:
+        raise InputError(f"--exclude: nothing is left of the {len(pictures)} pictures")
+    return chosen
+
+
+def _is_named(relative: Path, pattern: str) -> bool:
+    """Whether a pattern is that of a path, or of one of its parts."""
+    pattern = pattern.removeprefix("./").rstrip("/")
+    if "/" not in pattern:
+        return any(fnmatch.fnmatchcase(part, pattern) for part in relative.parts)
+    paths = [relative, *relative.parents]
+    return any(fnmatch.fnmatchcase(path.as_posix(), pattern) for path in paths)
+
+
+def leave_out_masks(
+    pictures: list[tuple[Path, Path]], meta: "Meta", sources: Sequence[str]
+) -> list[tuple[Path, Path]]:
+    """The pictures without those that are called like the masks of the training.
+
+    Args:
+        pictures: The path of each, and the same path below its source.
+        meta: What the checkpoint says.
+        sources: What `--images` names; a file, or a pattern with the masks' suffix in it, is taken
+            at its word, unless the pictures of such masks are named too.
+
+    Returns:
+        The same list if there is no such picture.
+
+    Raises:
+        InputError: If none is left.
+    """
+    prefix, suffix = meta.mask_prefix, meta.mask_suffix
+    if not (prefix or suffix):
+        return pictures
+    stems = {path.with_suffix("") for path, _ in pictures}
+    named = {Path(source) for source in sources}
+    meant = any(
+        glob.has_magic(s) and prefix in Path(s).name and suffix in Path(s).name for s in sources
+    )
+
+    def is_mask(path: Path) -> bool:
+        stem = path.stem
+        if len(stem) < len(prefix) + len(suffix):
+            return False
+        if not (stem.startswith(prefix) and stem.endswith(suffix)):
+            return False
+        picture = path.with_name(stem[len(prefix) : len(stem) - len(suffix)] or stem)
+        return picture in stems or not (meant or path in named)
+
+    chosen = [entry for entry in pictures if not is_mask(entry[0])]
+    number = len(pictures) - len(chosen)
+    if not number:
+        return pictures
+    called = f"{prefix}*{suffix}"
+    if not chosen:
+        raise InputError(
+            f"--images: all {number} files are called {called}, as the masks of the training are; "
+            f"if they are pictures, name them by a pattern: --images 'FOLDER/{called}.*'"
+        )
+    what = "picture that is" if number == 1 else "pictures that are"
+    _note(f"left out {number} {what} called {called}, as the masks of the training are")
+    return chosen
+
+
+def _note(text: str) -> None:
+    if not launched_rank():
+        print(f"note: {plain_lines(text)}", file=sys.stderr)
 
 
 def first_bands(

@@ -148,6 +148,8 @@ def describe_dataset(dataset: BaseDataset, ignore_index: int) -> dict[str, Any]:
         "ignore_index": ignore_index,
         "preview_bands": list(dataset.preview_bands),
         **({} if dataset.exif is None else {"exif": dataset.exif}),
+        "mask_prefix": dataset.mask_prefix,
+        "mask_suffix": dataset.mask_suffix,
         **bands,
     }
 

@@ -50,6 +50,9 @@ class Meta:
         band_rule: How pictures are read; None: as 8-bit RGB.
         preview_bands: The channels that show red, green and blue, or one to show in grey; none
             stands for the first ones.
+        mask_prefix: What the stems of the training's masks begin with, and those of its pictures
+            do not; "" for nothing.
+        mask_suffix: What they end with, likewise.
         binary: Whether the model has one output channel for two classes.
         threshold: Of two classes, the second is predicted where its probability is at least this;
             None: where it is the more probable one.
@@ -68,6 +71,8 @@ class Meta:
     ignore_index: int = 255
     band_rule: BandRule | None = None
     preview_bands: tuple[int, ...] = ()
+    mask_prefix: str = ""
+    mask_suffix: str = ""
     binary: bool = False
     threshold: float | None = None
     exif: ExifRule | None = None

@@ -643,6 +643,7 @@ def finish(
 ) -> None:
     """Where the model is, how good it is, and what to do with it."""
     from utils.metrics import name_of
+    from utils.pairing import masks_within
 
     if result.checkpoint is None:
         return
@@ -664,6 +665,9 @@ def finish(
     paths = [shlex.quote(str(path)) for path in (result.checkpoint, images, logs)]
     ending = Path(loader.source.samples[0].image).suffix.lower()
     more = f" --extension {ending[1:]}" if ending and ending not in IMAGE_EXTENSIONS else ""
+    if not (loader.source.mask_prefix or loader.source.mask_suffix):  # else the checkpoint says it
+        for pattern in masks_within(loader.source.samples, images):
+            more += f" --exclude {shlex.quote(pattern)}"
     if config.trainer.val:
         logger.info("  python evaluate.py --model %s", paths[0])
     logger.info("  python inference.py --model %s --images %s%s", *paths[:2], more)

@@ -562,3 +562,74 @@ class TestAncestor:
         assert mask.size == (40, 30)
         assert mask.getpalette()[:63] == [v for colour in voc_palette(21) for v in colour]
         assert [*map(tuple, dataloaders.VOC.palette)] == voc_palette(21)
+
+
+class TestLeftOut:
+    """Masks that stand beside the pictures, and what `--exclude` names."""
+
+    @pytest.fixture
+    def suffix_file(self, model_file, tmp_path):
+        """A checkpoint of a training whose masks were called `mask_1_gt.png`, or so."""
+
+        def make(**meta):
+            checkpoint = torch.load(model_file, weights_only=True)
+            path = tmp_path / "suffix.pth"
+            torch.save({**checkpoint, "meta": {**checkpoint["meta"], **meta}}, path)
+            return path
+
+        return make
+
+    def test_feature_masks_of_the_training(self, suffix_file, folder, capsys):
+        for name in ("1.jpg", "2.png", "deep/3.png", "1_gt.png", "2_gt.png", "deep/3_gt.PNG"):
+            write_picture(folder / name)
+        model = suffix_file(mask_suffix="_gt")
+        for source in ([folder], [f"{folder}/**/*"], sorted(folder.glob("?*.*"))):
+            assert run(model, "-i", *source, "-o", f"out{len(source)}", "--overwrite") == 0
+            assert not any("_gt" in name for name in written(Path(f"out{len(source)}")))
+            (line,) = [x for x in capsys.readouterr().err.splitlines() if "left out" in x]
+            assert "*_gt" in line and re.search(r"left out [23] pictures", line)
+        # Who names them gets them.
+        assert run(model, "-i", folder / "1_gt.png", "-o", "one") == 0
+        assert written(Path("one")) == ["1_gt.png"]
+        assert run(model, "-i", f"{folder}/*_gt.png", "-o", "named") == 0
+        assert written(Path("named")) == ["1_gt.png", "2_gt.png"]
+        assert "left out" not in capsys.readouterr().err
+
+    def test_feature_prefix_and_suffix(self, suffix_file, folder, capsys):
+        for name in ("1.png", "m_1_x.png", "m_1.png", "1_x.png", "m_x.png"):
+            write_picture(folder / name)
+        assert run(suffix_file(mask_suffix="_x", mask_prefix="m_"), "-i", folder) == 0
+        assert written(Path("outputs")) == ["1.png", "1_x.png", "m_1.png", "m_x.png"]
+        assert "1 picture that is called m_*_x" in capsys.readouterr().err
+
+    def test_exception_nothing_but_masks(self, suffix_file, folder, capsys):
+        write_picture(folder / "1_gt.png")
+        assert run(suffix_file(mask_suffix="_gt"), "-i", folder) == 2
+        assert "'FOLDER/*_gt.*'" in capsys.readouterr().err
+        assert not Path("outputs").exists()
+
+    def test_feature_exclude(self, model_file, folder, capsys):
+        for name in ("a.jpg", "a_mask.png", "masks/b.png", "deep/masks/c.png", "deep/d.jpg"):
+            write_picture(folder / name)
+        words = ["--exclude", "*_mask.*", "--exclude", "masks/", "--exclude", "*.gif"]
+        assert run(model_file, "-i", folder, *words) == 0
+        assert written(Path("outputs")) == ["a.png", "deep/d.png"]
+        err = capsys.readouterr().err
+        assert "--exclude *_mask.* leaves out 1 picture" in err
+        assert "--exclude masks/ leaves out 2 pictures" in err
+        assert "--exclude *.gif leaves out 0 pictures" in err
+        assert (
+            run(model_file, "-i", folder, "-o", "out", "--exclude", "deep/m*", "--exclude", "a*")
+            == 0
+        )
+        assert written(Path("out")) == ["deep/d.png", "masks/b.png"]
+        # What is left out is no other picture's namesake.
+        write_picture(folder / "a.png")
+        assert run(model_file, "-i", folder, "-o", "out2") == 2
+        assert run(model_file, "-i", folder, "-o", "out2", "--exclude", "*.png") == 0
+        assert written(Path("out2")) == ["a.png", "deep/d.png"]
+
+    def test_exception_exclude_everything(self, model_file, folder, capsys):
+        write_picture(folder / "a.jpg")
+        assert run(model_file, "-i", folder, "--exclude", "*") == 2
+        assert "--exclude: nothing is left of the 1" in capsys.readouterr().err

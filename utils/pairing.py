@@ -233,6 +233,32 @@ def read_list(source: Path, root: Path | None = None) -> tuple[list[Path], Path]
     return paths, Path(os.path.commonpath([path.parent for path in paths]))
 
 
+def masks_within(samples: Sequence[Sample], folder: Path) -> list[str]:
+    """Patterns that name the masks in a folder of images, but no image.
+
+    Args:
+        samples: Images, and masks that may stand beside them.
+        folder: Where the images are looked for.
+
+    Returns:
+        Empty if no masks lie there, or no pattern tells them from images.
+    """
+    labels = [Path(sample.label) for sample in samples if sample.label is not None]
+    masks = [path for path in labels if path.is_relative_to(folder)]
+    if not masks:
+        return []
+    images = [Path(sample.image) for sample in samples]
+    folders = {path.relative_to(folder).parts[0] for path in masks if path.parent != folder}
+    names = {path.name for path in masks}
+    kinds = {path.suffix for path in masks}
+    mixed = {path.relative_to(folder).parts[0] for path in images if path.is_relative_to(folder)}
+    if len(folders) == 1 and not folders & mixed and all(path.parent != folder for path in masks):
+        return sorted(folders)
+    if len(names) == 1:  # each sample has a folder of its own
+        return sorted(names)
+    return [] if kinds & {path.suffix for path in images} else sorted(f"*{kind}" for kind in kinds)
+
+
 def few(names: Sequence[str], most: int = 5) -> str:
     """The first names of many."""
     shown = ", ".join(names[:most])
