@@ -606,11 +606,12 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
         How many failed, in all processes.
     """
     from utils.distributed import data_from_all, is_main, rank, world_size
+    from utils.files.file_notes import FileNote, collect_notes, count_notes
     from utils.progress import Progress, complain
 
     failed = []
     bar = Progress(total=len(jobs), unit="image")
-    with bar, predictor.watched_by(bar.inside):
+    with collect_notes() as odd, bar, predictor.watched_by(bar.inside):
         for job in jobs[rank() :: world_size()]:
             at_once = min(world_size(), len(jobs) - bar.done)
             bar.begin(job.picture, at_once)
@@ -621,13 +622,17 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
                 failed.append(plain_lines(text))
                 if is_main():
                     complain(failed[-1])
-    count = 0
-    for number, (messages, notes) in enumerate(data_from_all([failed, predictor.notes])):
+    count, odd_files = 0, []
+    found = data_from_all([failed, predictor.notes, odd])
+    for number, (messages, notes, of_files) in enumerate(found):
+        odd_files += [FileNote(*note) for note in of_files]
         for note in notes:
             predictor.note(note)
         for message in messages if is_main() and number else ():
             print(message, file=sys.stderr)
         count += len(messages)
+    for line in count_notes(odd_files):
+        predictor.note(f"{line}; read all the same")
     return count
 
 

@@ -35,6 +35,7 @@ from utils.distributed import (
     world_size,
 )
 from utils.ema import averaged_copy
+from utils.files.file_notes import FileNote
 from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
 from utils.normalize import normalize
 from utils.out_of_memory import is_out_of_memory, unless_out_of_memory
@@ -837,6 +838,8 @@ def unite_bad(loader: BaseDataLoader) -> None:
     if loader.skips and world_size() > 1:
         for bad in data_from_all(list(loader.bad.items())):
             loader.count_bad(bad)
+    further = data_from_all(list(loader.notes)) if world_size() > 1 else []
+    loader.say_notes(*(FileNote(*note) for notes in further for note in notes))
 
 
 def loss_text(loss: Tensor) -> str:

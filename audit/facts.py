@@ -14,12 +14,13 @@ import numpy as np
 from audit.counts import BandTotals, band_totals, count_values, label_values, places_of
 from base.base_dataset import BaseDataset, DataError, Picture
 from utils.files.file_facts import FileFacts, file_facts
+from utils.files.file_notes import collect_notes
 from utils.labels import LabelMap
 from utils.pairing import Sample
 
 T = TypeVar("T")
 
-FORMAT = 2  # of these structures in a cache: count up when one of them changes
+FORMAT = 3  # of these structures in a cache: count up when one of them changes
 
 # Of a mask with more values (a photograph, or colours that were smoothed) the most frequent are
 # kept.
@@ -40,6 +41,7 @@ class ImageFacts(msgspec.Struct, frozen=True):
         bands: Sums of each channel.
         missing: Pixels without data.
         not_finite: Values that are NaN or infinite and not marked as missing.
+        notes: What is odd about a file that was read all the same, by file.
     """
 
     files: list[FileFacts] = []
@@ -52,6 +54,7 @@ class ImageFacts(msgspec.Struct, frozen=True):
     bands: list[BandTotals] = []
     missing: int = 0
     not_finite: int = 0
+    notes: dict[str, str] = {}
 
 
 class MaskFacts(msgspec.Struct, frozen=True):
@@ -127,10 +130,12 @@ def examine(dataset: BaseDataset, index: int, labels: LabelMap) -> SampleFacts:
         labels: From mask values to labels.
     """
     sample = dataset.samples[index]
-    picture, error = _attempt(lambda: dataset.load_image(index))
+    with collect_notes() as notes:
+        picture, error = _attempt(lambda: dataset.load_image(index))
     image = ImageFacts(files=_facts_of(sample.bands or (sample.image,)), error=error)
     if picture is not None:
         image = _describe_picture(picture, image.files)
+        image = msgspec.structs.replace(image, notes={n.path: n.what for n in notes})
     mask = None
     if sample.label is not None:
         stored, error = _attempt(lambda: dataset.load_mask(index))

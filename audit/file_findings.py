@@ -9,6 +9,7 @@ from audit.facts import ImageFacts, SampleFacts
 from audit.finding import Finding, count
 from audit.split import Split
 from utils.config import signature_of
+from utils.files.jpeg_end import mending_command
 
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
@@ -17,6 +18,7 @@ def find(split: Split) -> Iterator[Finding]:
     """Everything that is wrong with the files of a split."""
     yield from _partners(split)
     yield from _unreadable(split)
+    yield from _odd_ends(split)
     yield from _sizes(split)
     yield from _orientation(split)
     yield from _picture_encodings(split)
@@ -57,7 +59,8 @@ def _unreadable(split: Split) -> Iterator[Finding]:
     fixes = {
         "jpeg-mask": "JPEG changes label values: export the masks as PNG",
         "empty-file": "copy or export them again, or remove picture and mask",
-        "unreadable": "copy or export them again, or remove picture and mask; training goes on "
+        "unreadable": "copy or export them again, write a damaged JPEG anew (its message says "
+        "how), or remove picture and mask; training goes on "
         'without them with "on_bad_sample": "skip"',
     }
     texts = {
@@ -69,6 +72,20 @@ def _unreadable(split: Split) -> Iterator[Finding]:
         verb = "file is" if len(files) == 1 else "files are"
         message = texts[kind].format(f"{len(files)} {verb}")
         yield Finding("error", kind, split.name, message, fixes[kind], files)
+
+
+def _odd_ends(split: Split) -> Iterator[Finding]:
+    files = {path: what for f in split.facts for path, what in f.image.notes.items()}
+    if files:
+        yield Finding(
+            "warning",
+            "jpeg-end",
+            split.name,
+            f"{count(len(files), 'JPEG')} complete but for the end, read all the same",
+            "other programs may refuse them: copy them again if they were whole where they come "
+            f"from, or write them anew, with an editor or {mending_command(next(iter(files)))}",
+            files,
+        )
 
 
 def _kind(error: str) -> str:

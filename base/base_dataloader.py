@@ -19,6 +19,7 @@ from base.loader_stream import LoaderStream
 from base.samples import SampleArrays, Samples
 from utils.augmentation import Augmentation
 from utils.config import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from utils.files.file_notes import FileNote, count_notes
 from utils.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
 from utils.signals import leave_to_main
 
@@ -133,6 +134,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         )
         self.skips = skip
         self.bad: dict[int, str] = {}  # place in the dataset -> what was wrong
+        self.notes: dict[FileNote, None] = {}  # of files that were read all the same, each once
+        self._notes_said = 0
         self.num_epochs = num_epochs
         self._stream: LoaderStream[Any] | None = None
         self._next = (0, 0)
@@ -226,6 +229,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 raise batch
             parts = [batch] if isinstance(batch, Batch) else batch
             self.count_bad([pair for part in parts for pair in part.skipped])
+            self.notes.update((note, None) for part in parts for note in part.notes)
             if not isinstance(batch, Batch):
                 yield [part for part in parts if len(part.indices)]
             else:
@@ -233,6 +237,18 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 yield share._replace(whole_size=self.batches.size_of(number))
         if epoch < self.num_epochs:
             self._stream, self._next = stream, (epoch + 1, 0)
+
+    def say_notes(self, *further: FileNote) -> None:
+        """Count the odd files that were read all the same, where there are more than last time.
+
+        Args:
+            further: Those that other processes have read.
+        """
+        self.notes.update(dict.fromkeys(further))
+        if len(self.notes) > self._notes_said:
+            for line in count_notes(self.notes):
+                logger.warning("%s; read all the same", line)
+        self._notes_said = len(self.notes)
 
     def _no_pictures(self) -> Batch:
         """The share of a process for which the last batch of an epoch has no picture left."""

@@ -13,6 +13,7 @@ from torch.utils.data import Sampler, get_worker_info
 
 from base.base_dataset import DataError
 from base.samples import SampleArrays, SampleError
+from utils.files.file_notes import FileNote
 
 ORDER_STREAM = 2  # first word of the random seed of an epoch's order
 
@@ -53,6 +54,7 @@ class Batch(NamedTuple):
         skipped: The samples that are not in it, and what was wrong with them.
         foreground: (B, H, W) bool, where the objects are; None where the dataset does not say.
         whole_size: Pictures of the batch of all processes, of which this is a share; None: B.
+        notes: What is odd about the files that were read for it.
     """
 
     images: Tensor
@@ -61,6 +63,7 @@ class Batch(NamedTuple):
     skipped: tuple[tuple[int, str], ...] = ()
     foreground: Tensor | None = None
     whole_size: int | None = None
+    notes: tuple[FileNote, ...] = ()
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -161,6 +164,7 @@ def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
         _stack([np.int64(a.index) for a in arrays]),
         tuple(pair for a in arrays for pair in a.skipped),
         _stack(inside) if inside else None,
+        notes=tuple(note for a in arrays for note in a.notes),
     )
 
 

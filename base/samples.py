@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from base.base_dataset import BaseDataset, DataError, Pair
 from utils.augmentation import Augmentation
+from utils.files.file_notes import FileNote, collect_notes
 from utils.labels import LabelMap
 from utils.pair_cache import PairCache
 
@@ -30,6 +31,7 @@ class SampleArrays:
         index: Its place in the dataset.
         skipped: The samples that it stands in for, and what was wrong with them.
         foreground: (H, W) bool, where the objects are; None for a dataset that does not say.
+        notes: What is odd about the files that were read for it.
     """
 
     image: np.ndarray
@@ -37,6 +39,7 @@ class SampleArrays:
     index: int
     skipped: tuple[tuple[int, str], ...] = ()
     foreground: np.ndarray | None = None
+    notes: tuple[FileNote, ...] = ()
 
 
 class SampleError(DataError):
@@ -121,10 +124,17 @@ class Samples(Dataset["SampleArrays | SampleError"]):
 
     def __getitem__(self, key: tuple[int, int]) -> SampleArrays | SampleError:
         epoch, index = key
-        try:
-            return self.sample(epoch, index)
-        except SampleError as error:
-            return self._stand_in(epoch, index, error) if self.substitute else error
+        with collect_notes() as notes:
+            try:
+                sample = self.sample(epoch, index)
+            except SampleError as error:
+                if not self.substitute:
+                    return error
+                found = self._stand_in(epoch, index, error)
+                if isinstance(found, SampleError):
+                    return found
+                sample = found
+        return dataclasses.replace(sample, notes=tuple(notes)) if notes else sample
 
     def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """A picture (H, W, C) and its labels (H, W), before augmentation; not to be written to.

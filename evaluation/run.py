@@ -22,6 +22,7 @@ from evaluation.scores import Scores
 from evaluation.subject import Subject
 from utils.decision import decide
 from utils.distributed import data_from_all, world_size
+from utils.files.file_notes import FileNote
 from utils.out_of_memory import in_either_memory, is_out_of_memory
 from utils.predictor import Predictor, check_finite, no_room
 from utils.progress import Progress
@@ -145,13 +146,15 @@ def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction
                         reason = f"{loader.source.samples[index].image}: {logits}"
                         _count_failed(failed, index, reason)
     notes = subject.predictor.notes
-    own = [list(loader.bad.items()), list(failed.items()), notes]
-    for bad, others, noted in data_from_all(own):
+    own = [list(loader.bad.items()), list(failed.items()), notes, list(loader.notes)]
+    for bad, others, noted, odd in data_from_all(own):
         loader.count_bad(bad)
+        loader.notes.update((FileNote(*note), None) for note in odd)
         for text in noted:
             subject.predictor.note(text)
         for index, reason in others:
             _count_failed(failed, index, reason)
+    loader.say_notes()
 
 
 def _count_failed(failed: dict[int, str], index: int, reason: str) -> None:

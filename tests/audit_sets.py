@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -103,6 +104,13 @@ def extra_partner(folder: Path, tree: dict[str, Any]) -> None:
 def unreadable(folder: Path, tree: dict[str, Any]) -> None:
     path = folder / "images/train/train00.png"
     path.write_bytes(path.read_bytes()[:-2000])
+
+
+def jpeg_end(folder: Path, tree: dict[str, Any]) -> None:
+    path = folder / "images/train/train00.png"
+    buffer = io.BytesIO()
+    Image.open(path).save(buffer, "JPEG", quality=95)
+    path.write_bytes(buffer.getvalue()[:-2])
 
 
 def empty_file(folder: Path, tree: dict[str, Any]) -> None:
@@ -293,7 +301,7 @@ def step(folder: Path, tree: dict[str, Any]) -> None:
 # What makes the finding -> its kind, where the two differ.
 OTHER_KINDS = {sixteen_bit_ids: "unknown-ids", scaled_sizes: "mixed-sizes"}
 MAKERS = (
-    missing_partner, extra_partner, unreadable, empty_file, jpeg_mask, size_mismatch,
+    missing_partner, extra_partner, unreadable, jpeg_end, empty_file, jpeg_mask, size_mismatch,
     exif_orientation, mixed_pictures, mixed_masks, unknown_ids, sixteen_bit_ids, colours_for_ids,
     unknown_colours, blended_mask, binary_mask, all_ignored, class_without_pixels,
     class_missing_in_val, rare_class, duplicate_colours, leak, duplicates, small_pictures,

@@ -249,6 +249,14 @@ class TestPictures:
             "1 mask written to outputs (mode whole, ...); 4 pictures failed, named above\n"
         )
 
+    def test_feature_jpegs_without_an_end_are_counted(self, model_file, folder, caplog):
+        for name in ("a.jpg", "b.jpg"):
+            path = write_picture(folder / name)
+            path.write_bytes(path.read_bytes()[:-2])
+        assert run(model_file, "-i", folder) == 0
+        assert written(Path("outputs")) == ["a.png", "b.png"]
+        assert f"2 JPEGs have no end marker, first: {folder / 'a.jpg'}" in caplog.text
+
     def test_feature_picture_that_the_model_refuses(self, model_file, folder, capsys, monkeypatch):
         monkeypatch.setattr(models.UNet, "min_size", 16)
         write_picture(folder / "small.png", (8, 8))

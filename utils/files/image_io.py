@@ -18,7 +18,15 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from utils.files.data_file import DataError, check_pixels, check_stored, read_bytes
 from utils.files.file_facts import file_facts
-from utils.files.jpeg_file import JPEG_START, MOST_IN_JPEG, mend_scan, read_jpeg_header
+from utils.files.file_notes import add_note
+from utils.files.jpeg_end import mending_command, with_proper_end
+from utils.files.jpeg_file import (
+    JPEG_START,
+    MOST_IN_JPEG,
+    JpegHeader,
+    mend_scan,
+    read_jpeg_header,
+)
 from utils.files.npy_file import NPY_START, read_npy
 from utils.files.png_file import (
     MAX_INFLATION,
@@ -52,6 +60,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Read an 8-bit picture as RGB.
 
     The EXIF rotation is not applied, as label masks never carry one. Transparency is dropped.
+
+    A JPEG that is complete but for its end is read and noted (`utils/files/file_notes.py`).
 
     Damage is found as far as the formats allow: by check sums in PNG, by structure and by
     impossible codes in JPEG and WebP. A changed byte that still decodes to a picture cannot be
@@ -168,8 +178,14 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
         raise DataError(f"{path}: has {header.bits} bits a channel; convert it to 8 bits")
     check_stored(path, header.width * header.height, len(data), MOST_IN_JPEG)
     is_cmyk = len(header.sampling) == 4
+    data, space = mend_scan(data, header), "CMYK" if is_cmyk else "RGB"
     try:
-        pixels = simplejpeg.decode_jpeg(mend_scan(data, header), "CMYK" if is_cmyk else "RGB")
+        try:
+            pixels = simplejpeg.decode_jpeg(data, space)
+        except ValueError:
+            pixels = _decode_without_end(path, data, header, space)
+            if pixels is None:
+                raise
     except ValueError as error:
         if "subsampling" in str(error):  # what TurboJPEG does not know, nobody decodes strictly
             factors = " ".join(f"{across}x{down}" for across, down in header.sampling)
@@ -177,11 +193,34 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
                 f"{path}: is damaged, or has a sampling ({factors}) in which damage is not found; "
                 "convert it to RGB and save it again"
             ) from None
-        raise _damaged(path, error) from None
+        raise DataError(
+            f"{path}: is cut off or damaged ({error}); get the file again where it comes from; if "
+            "it was no better there, write what can be decoded anew, with an editor or "
+            f"{mending_command(path)}, and look at it"
+        ) from None
     if not is_cmyk:
         return pixels
     # The file holds the inverse, as Adobe's programs began to write it.
     return np.array(Image.fromarray(255 - pixels, "CMYK").convert("RGB"))
+
+
+def _decode_without_end(
+    path: str | os.PathLike[str], data: bytes, header: JpegHeader, space: str
+) -> np.ndarray | None:
+    """The pixels of a JPEG that is complete but for its end; None for any other."""
+    guess = with_proper_end(data, header)
+    if guess is None:
+        return None
+    mended, shorter, what = guess
+    try:
+        pixels = simplejpeg.decode_jpeg(mended, space)
+    except ValueError:
+        return None
+    with contextlib.suppress(ValueError):
+        simplejpeg.decode_jpeg(shorter, space)
+        return None  # something is left over
+    add_note(path, "JPEG", what)
+    return pixels
 
 
 def _read_png(path: str | os.PathLike[str], data: bytes, header: PngHeader) -> np.ndarray:

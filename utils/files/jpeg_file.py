@@ -31,8 +31,10 @@ class JpegHeader:
         height: In pixels.
         bits: Of each sample.
         sampling: Horizontal and vertical sampling factor of each component.
-        sequential: Whether each scan holds whole blocks.
-        scan: Where the header of the first scan ends.
+        components: The number by which scans call each component.
+        frame: The marker of the frame, which says how the picture is coded.
+        scan_header: Where the header of the first scan begins, behind its marker.
+        scan: Where it ends.
         exif: The EXIF data, or nothing.
     """
 
@@ -40,9 +42,16 @@ class JpegHeader:
     height: int
     bits: int
     sampling: tuple[tuple[int, int], ...]
-    sequential: bool = False
+    components: bytes = b""
+    frame: int = 0
+    scan_header: int = 0
     scan: int = 0
     exif: bytes = b""
+
+    @property
+    def sequential(self) -> bool:
+        """Whether each scan holds whole blocks."""
+        return self.frame in _SEQUENTIAL
 
 
 def read_jpeg_header(path: str | os.PathLike[str], data: bytes) -> JpegHeader:
@@ -53,7 +62,7 @@ def read_jpeg_header(path: str | os.PathLike[str], data: bytes) -> JpegHeader:
     Raises:
         DataError: If a segment is broken or missing, or there are far too many scans.
     """
-    header, sequential, exif, position = None, False, b"", len(JPEG_START)
+    header, frame, exif, position = None, 0, b"", len(JPEG_START)
     while True:
         marker, position = _next_marker(path, data, position)
         if marker in _WITHOUT_LENGTH:
@@ -65,7 +74,7 @@ def read_jpeg_header(path: str | os.PathLike[str], data: bytes) -> JpegHeader:
             raise _cut_off(path, data)
         if marker in _FRAMES:
             header = _parse_frame(path, data[position + 2 : end])
-            sequential = marker in _SEQUENTIAL
+            frame = marker
             if marker in _PROGRESSIVE and data.count(b"\xff\xda") > _MAX_SCANS:
                 raise DataError(
                     f"{path}: has more than {_MAX_SCANS} scans; save it as a baseline JPEG"
@@ -75,7 +84,7 @@ def read_jpeg_header(path: str | os.PathLike[str], data: bytes) -> JpegHeader:
         position = end
     if header is None or marker == _END:
         raise DataError(f"{path}: is a JPEG without a picture in it; copy or export it again")
-    return dataclasses.replace(header, sequential=sequential, scan=end, exif=exif)
+    return dataclasses.replace(header, frame=frame, scan_header=position, scan=end, exif=exif)
 
 
 def mend_scan(data: bytes, header: JpegHeader) -> bytes:
@@ -110,6 +119,7 @@ def _parse_frame(path: str | os.PathLike[str], frame: bytes) -> JpegHeader:
         height=int.from_bytes(frame[1:3], "big"),
         bits=frame[0],
         sampling=tuple((factor >> 4, factor & 15) for factor in factors),
+        components=frame[6 : 6 + 3 * frame[5] : 3],
     )
 
 

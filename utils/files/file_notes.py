@@ -1,0 +1,59 @@
+"""What is odd about files that are read all the same: noted, counted, said once."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+
+class FileNote(NamedTuple):
+    """One oddity of one file.
+
+    Attributes:
+        path: The file.
+        noun: What it is, in the singular: `"JPEG"`.
+        what: What it has: `"no end marker"`.
+    """
+
+    path: str
+    noun: str
+    what: str
+
+
+_collector: contextvars.ContextVar[list[FileNote] | None] = contextvars.ContextVar(
+    "file notes", default=None
+)
+
+
+def add_note(path: str | os.PathLike[str], noun: str, what: str) -> None:
+    """Note an oddity for whoever collects; a reader by itself says nothing, and goes on."""
+    notes = _collector.get()
+    if notes is not None:
+        notes.append(FileNote(os.fspath(path), noun, what))
+
+
+@contextlib.contextmanager
+def collect_notes() -> Iterator[list[FileNote]]:
+    """A list that gets the notes of all files that are read inside."""
+    notes: list[FileNote] = []
+    token = _collector.set(notes)
+    try:
+        yield notes
+    finally:
+        _collector.reset(token)
+
+
+def count_notes(notes: Iterable[FileNote]) -> list[str]:
+    """One line a kind: `"3 JPEGs have no end marker, first: a.jpg"`; a file counts once."""
+    files: dict[tuple[str, str], set[str]] = {}
+    for note in notes:
+        files.setdefault((note.noun, note.what), set()).add(note.path)
+    lines = []
+    for (noun, what), paths in files.items():
+        verb = f"{noun} has" if len(paths) == 1 else f"{noun}s have"
+        first = min(paths)
+        lines.append(f"{len(paths)} {verb} {what}, first: {first}")
+    return lines

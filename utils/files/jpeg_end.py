@@ -1,0 +1,105 @@
+"""JPEGs in which every block is there and only the end is not as it should be."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+from utils.files.jpeg_file import JpegHeader
+
+_END_MARKER = b"\xff\xd9"
+_SCAN = b"\xda"
+_HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
+
+# Among the codes of a scan, 0xFF stands only in front of a zero or a restart marker.
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+
+# Other values than zero stand a few times in a row in codes, too.
+_SHORTEST_RUN = 4
+
+_NOT_THERE = 16  # more than a coefficient has bits
+
+
+def with_proper_end(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, str] | None:
+    """Guess how a JPEG looks with its end marker right behind its last block.
+
+    A strict decoder has to judge the guess, and the same JPEG with a byte less: if it accepts the
+    first and refuses the second, every bit of the last block is there and nothing is left over.
+    Stray bytes are only zeros, or a run of one other value; whatever else is left over may be codes
+    that damage has put there. They are left out as a whole: where a part of the picture was
+    overwritten, none of that is decoded.
+
+    Args:
+        data: A JPEG that a strict decoder has refused.
+        header: Its header.
+
+    Returns:
+        A JPEG, the same with a byte less, and what is odd about the file if the guess is right;
+        None where nothing of this kind can be wrong with it.
+    """
+    # Where nothing is left, a decoder of arithmetic codes has to go on with zeros.
+    if header.frame not in _HUFFMAN_FRAMES:
+        return None
+    end = _end_of_scans(data, header)
+    if end is None:
+        return None
+    whole = header.scan + _without_stray_bytes(data[header.scan : end])
+    if not data.startswith(_END_MARKER, end):
+        what = "no end marker"
+    elif whole < end:
+        what = "stray bytes before the end marker"
+    else:
+        return None
+    return data[:whole] + _END_MARKER, data[: whole - 1] + _END_MARKER, what
+
+
+def mending_command(path: str | os.PathLike[str]) -> str:
+    """What to type for a new JPEG with everything that can be decoded of a damaged one."""
+    mended = Path(path).with_name(f"{Path(path).stem}_mended.jpg")
+    return f"jpegtran -copy all {shlex.quote(os.fspath(path))} > {shlex.quote(str(mended))}"
+
+
+def _end_of_scans(data: bytes, header: JpegHeader) -> int | None:
+    """Where the end marker is or should be; None if a scan is missing.
+
+    A file that was cut between two scans decodes without a warning: to a picture without a
+    component, or without the last bits of its coefficients.
+    """
+    # The lowest bit that is there of each coefficient of each component.
+    lowest = {component: [_NOT_THERE] * 64 for component in header.components}
+    _add_scan(data[header.scan_header : header.scan], header, lowest)
+    position = header.scan
+    while True:
+        found = _MARKER.search(data, position)
+        if found is None or found[1] == _END_MARKER[1:]:
+            is_whole = all(bit == 0 for bits in lowest.values() for bit in bits)
+            end = len(data.rstrip(b"\xff")) if found is None else found.end() - len(_END_MARKER)
+            return end if is_whole else None
+        start = found.end()
+        position = start + int.from_bytes(data[start : start + 2], "big")
+        if not start + 2 <= position <= len(data):
+            return None
+        if found[1] == _SCAN:
+            _add_scan(data[start:position], header, lowest)
+
+
+def _add_scan(scan: bytes, header: JpegHeader, lowest: dict[int, list[int]]) -> None:
+    """Note what a scan brings, by its header: its components, coefficients and lowest bit."""
+    if len(scan) < 8:
+        return
+    first, last, bit = (0, 63, 0) if header.sequential else (scan[-3], scan[-2], scan[-1] & 15)
+    for component in scan[3:-3:2]:
+        bits = lowest.setdefault(component, [_NOT_THERE] * 64)
+        for place in range(first, min(last, 63) + 1):
+            bits[place] = min(bits[place], bit)
+
+
+def _without_stray_bytes(codes: bytes) -> int:
+    """How long the codes of a scan are without the stray bytes behind them, if there are any."""
+    value = codes[-1:]
+    length = len(codes.rstrip(value))
+    if value == b"\0":
+        return length + codes.endswith(b"\xff", 0, length)  # 0xFF in codes has a zero behind it
+    return length if len(codes) - length >= _SHORTEST_RUN else len(codes)
