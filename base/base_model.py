@@ -88,6 +88,10 @@ class BaseModel(nn.Module):
         """The modules whose weights depend on the number of classes: what another task replaces."""
         raise NotImplementedError(f"{type(self).__name__} does not name its classifier_modules()")
 
+    def modules_over_classes(self) -> list[nn.Module]:
+        """Those of the classifier's modules whose input has channels for the classes, too."""
+        return []
+
     def own_names(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         """Weights of the same network in another program, under this model's names.
 

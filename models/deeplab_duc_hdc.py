@@ -148,6 +148,10 @@ class DeepLab_DUC_HDC(BaseModel):
         """The last convolution of the decoder, and the upsampling of its logits."""
         return [self.decoder.output[-1], self.DUC_out]
 
+    def modules_over_classes(self) -> list[nn.Module]:
+        """The convolution that upsamples the logits."""
+        return [self.DUC_out.conv]
+
     def forward(self, images: Tensor) -> Tensor:
         """Segment images.
 

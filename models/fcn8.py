@@ -157,7 +157,11 @@ class FCN8(BaseModel):
     def classifier_modules(self) -> list[nn.Module]:
         """The convolutions that score, and those that upsample scores."""
         scoring = [self.adj_pool3, self.adj_pool4, self.output[6]]
-        return [*scoring, self.up_output, self.up_pool4_out, self.up_final]
+        return [*scoring, *self.modules_over_classes()]
+
+    def modules_over_classes(self) -> list[nn.Module]:
+        """The convolutions that upsample scores."""
+        return [self.up_output, self.up_pool4_out, self.up_final]
 
     def forward(self, images: Tensor) -> Tensor:
         """Segment images.

@@ -233,6 +233,13 @@ class GCN(BaseModel):
         """Everything after the backbone, for it has a channel for each class."""
         return [module for module in self.children() if module is not self.backbone]
 
+    def modules_over_classes(self) -> list[nn.Module]:
+        """All of them but the first convolutions over features."""
+        parts = self.classifier_modules()
+        large = [part for part in parts if isinstance(part, GlobalConvolution)]
+        first = {module for part in large for module in (part.conv11, part.conv21)}
+        return [module for part in parts for module in part.modules() if module not in first]
+
     def forward(self, images: Tensor) -> Tensor:
         """Segment images.
 

@@ -16,6 +16,7 @@ from init_from import init_from, load_start
 from tests.test_models import CASES, K, build
 from tests.training_runs import run, small_config
 from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from utils.class_rows import match_classes
 
 OWN_CASES = [case for case in CASES if not case.startswith("SMP/")]
 
@@ -33,7 +34,8 @@ def classifier_keys(model: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("case", OWN_CASES)
-def test_feature_another_number_of_classes(case: str, tmp_path: Path) -> None:
+def test_feature_other_classes(case: str, tmp_path: Path) -> None:
+    """The truth is the source's own logits: those of a class stay its own, wherever it goes."""
     source, model = build(case, num_classes=K + 2), build(case)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
@@ -43,17 +45,127 @@ def test_feature_another_number_of_classes(case: str, tmp_path: Path) -> None:
         assert torch.equal(value, before[key] if key in left else source.state_dict()[key]), key
     assert f"the classifier is new: {K} classes, {K + 2} in the file" in table
 
+    # What was the small model is the source now. No weight of its classifier may be forgotten, so
+    # that each gets values that matter.
+    for key, value in model.state_dict().items():
+        if key in left and value.is_floating_point():
+            value.uniform_(0.1, 0.3)
+    names = ("new", "C", "a", "other", "b")
+    first = [module.state_dict() for module in source.classifier_modules()]
+    first = [{key: value.clone() for key, value in state.items()} for state in first]
+    table = init_from(source, start_of(model, tmp_path, ["a", "b", "c"]), names)
+    assert "rows of 3 of 5 classes, by name" in table
+    assert "from the file: C, a, b; new rows: new, other" in table.splitlines()[-1]
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = model.eval()(images)[0], source.eval()(images)[0]
+    torch.testing.assert_close(found[[1, 2, 4]], expected[[2, 0, 1]], rtol=1e-4, atol=1e-5)
+    for module, state in zip(source.classifier_modules(), first, strict=True):
+        if isinstance(module, torch.nn.Conv2d):  # else not the last one before the logits
+            new = torch.tensor([0, 3])
+            assert torch.equal(module.weight[new], state["weight"][new])
+
+
+def start_of(source: Any, folder: Path, classes: Any = None) -> dict[str, Any]:
+    """What `load_start` gives for a checkpoint of a model."""
+    meta = {} if classes is None else {"meta": {"classes": classes}}
+    save_checkpoint({"state_dict": source.state_dict(), **meta}, folder / "best.pth")
+    return load_start(folder / "best.pth")
+
 
 def test_feature_same_classes_load_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source, model = build("UNet"), build("UNet")
-    meta = {"classes": ["a", "b", "c"]}
-    save_checkpoint({"state_dict": source.state_dict(), "meta": meta}, tmp_path / "best.pth")
-    table = init_from(model, load_start(tmp_path / "best.pth"), ("a", "b", "c"))
-    assert "classifier" not in table and not caplog.records
+    table = init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("a", "b", "c"))
+    assert "classifier" not in table and "by name" not in table and not caplog.records
     for key, value in model.state_dict().items():
         assert torch.equal(value, source.state_dict()[key])
-    init_from(model, load_start(tmp_path / "best.pth"), ("a", "b", "d"))
-    assert "as many classes under other names" in caplog.text
+
+
+@pytest.mark.parametrize("case", ["UNet", "GCN/deconv", "FCN8", "ENet"])
+def test_feature_another_order(case: str, tmp_path: Path) -> None:
+    source, model = build(case), build(case)
+    table = init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("b", "c", "a"))
+    assert "rows of 3 of 3 classes, by name" in table
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = source.eval()(images)[0], model.eval()(images)[0]
+    torch.testing.assert_close(found, expected[[1, 2, 0]], rtol=1e-4, atol=1e-5)
+
+
+def test_feature_fewer_classes(tmp_path: Path) -> None:
+    """By hand: the rows of the last convolution."""
+    source, model = build("UNet", num_classes=5), build("UNet", num_classes=2)
+    names = ["sky", "Road ", "car", "tree", "hut"]
+    table = init_from(model, start_of(source, tmp_path, names), ("hut", "road"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight[[4, 1]])
+    assert torch.equal(model.final_conv.bias, source.final_conv.bias[[4, 1]])
+    assert "without a row here: sky, car, tree" in table
+
+
+def test_feature_other_names_begin_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Road's weights are not building's."""
+    source, model = build("UNet"), build("UNet")
+    before = model.final_conv.weight.clone()
+    table = init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("x", "y", "z"))
+    assert torch.equal(model.final_conv.weight, before)
+    assert torch.equal(model.start_conv[0].weight, source.start_conv[0].weight)
+    assert "no class has a namesake in the file" in caplog.text and "a, b, c" in caplog.text
+    assert "the classifier is new: other classes" in table
+
+
+@pytest.mark.parametrize("names", [None, ["class 0", "class 1", "class 2"], ["a", "b"], [1, 2, 3]])
+def test_feature_names_that_are_not_known(names: Any, tmp_path: Path) -> None:
+    source, model = build("UNet"), build("UNet")
+    table = init_from(model, start_of(source, tmp_path, names), ("x", "y", "z"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight)
+    assert "names of the file's classes are not known" in table.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("names", "num_classes", "is_loaded"),
+    [(["bg", "obj"], 1, True), (["obj", "bg"], 1, False), (["a", "b"], 1, False),
+     (["bg", "obj"], 2, False)],
+)  # fmt: skip
+def test_feature_one_channel_for_two_classes(
+    names: list[str], num_classes: int, is_loaded: bool, tmp_path: Path
+) -> None:
+    """Its row is the second class's against the first, and nothing else's."""
+    source, model = build("UNet", num_classes=num_classes), build("UNet", num_classes=1)
+    init_from(model, start_of(source, tmp_path, names), ("bg", "obj"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight[:1]) == is_loaded
+
+
+def test_feature_auxiliary_heads_too(tmp_path: Path) -> None:
+    source, model = (build("PSPNet", num_classes=n) for n in (K, K + 1))
+    init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("c", "x", "b", "a"))
+    heads = list(zip(model.classifier_modules(), source.classifier_modules(), strict=True))
+    assert len(heads) == 2
+    for ours, theirs in heads:
+        assert torch.equal(ours.weight[[0, 2, 3]], theirs.weight[[2, 1, 0]])
+
+
+def test_exception_a_feature_that_grows_with_the_classes(tmp_path: Path) -> None:
+    """Twice the classes and twice the features are another model, whatever the names."""
+    source = build("UNet", num_classes=8, base_channels=8)
+    model = build("UNet", num_classes=4, base_channels=4)
+    with pytest.raises(CheckpointError, match="of another shape"):
+        init_from(model, start_of(source, tmp_path, list("abcdefgh")), tuple("hgfe"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (["a", "b"], ["b", "a"], [1, 0]),
+        (["Car", "car"], ["car", "Car"], [1, 0]),
+        (["CAR"], ["Car", "car"], [None]),
+        (["Car", "CAR"], ["car"], [None, None]),
+        ([" sky"], ["x", "SKY "], [1]),
+        (["a", "a", "b"], ["b", "a", "a"], [1, 2, 0]),
+        (["a", "a"], ["a"], [None, None]),
+    ],
+)
+def test_feature_namesakes(ours: list[str], theirs: list[str], expected: list[int | None]) -> None:
+    assert match_classes(ours, theirs) == expected
 
 
 def test_feature_table(tmp_path: Path) -> None:
