@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.pickled_objects import how_to_save_weights_alone
+
 OLDEST_TORCH = (2, 10)  # before, a file could write where it liked in memory, even so
 MAX_DEPTH = 100
 
@@ -54,8 +56,10 @@ def read_weights_file(path: str | os.PathLike[str]) -> Any:
         # The file decides what the reader does, so a damaged one can raise anything.
         if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
             # torch's own text advises to load it all the same, which would run the file's code.
+            further = how_to_save_weights_alone(os.fspath(path))
             raise WeightsFileError(
                 "holds more than tensors and plain data, or is no checkpoint; it was not loaded"
+                + (f": it {further}" if further else "")
             ) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsFileError(f"cannot be read as a checkpoint ({reason})") from None
