@@ -33,7 +33,8 @@ logger = logging.getLogger("check")
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line; answers `--help` before anything heavy is imported."""
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog="Exit code: 0 where nothing was found, else 2."
+        description=__doc__,
+        epilog="Exit code: 2 where an error was found, with --strict also for warnings; else 0.",
     )
     parser.add_argument(
         "-c",
@@ -55,6 +56,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="also write pictures with their labels, as contact_sheet.png and .html "
         "(default folder: saved/check/<name>)",
     )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 2 where there are warnings only, too"
+    )
     parser.add_argument("--no-step", action="store_true", help="look at the files only")
     parser.add_argument(
         "--workers", metavar="N", type=int, help="processes that read (default: every core)"
@@ -70,7 +74,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code: 0 clean, 2 for findings or mistakes."""
+    """Run the program; returns its exit code: 2 for errors (see `exit_code`) or mistakes."""
     arguments = parse_arguments(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -132,7 +136,12 @@ def run(arguments: argparse.Namespace) -> int:
         write_json(arguments.json, tree)
     if sheet is not None:
         write_sheet(sheet, config, list(splits.values()), findings)
-    return 2 if findings else 0
+    return exit_code(findings, strict=arguments.strict)
+
+
+def exit_code(findings: Sequence[Finding], *, strict: bool) -> int:
+    """What `check.py && train.py` goes by: 2 where a finding is an error, or `strict` and any."""
+    return 2 if any(strict or finding.severity == "error" for finding in findings) else 0
 
 
 def show(text: str) -> None:
