@@ -1,7 +1,9 @@
 import hashlib
+import inspect
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -396,3 +398,69 @@ def test_feature_the_library_is_imported_only_where_it_is_needed():
     code = "import sys, utils.augmentation; print('albumentations' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.strip() == "False", result.stderr
+
+
+# What version 1.4 wrote -> what 2.0.8 takes for it, by its documentation.
+RENAMED = [
+    ("RandomResizedCrop", {"height": 32, "width": 24}, {"size": [32, 24]}),
+    ("RandomSizedCrop", {"min_max_height": [9, 20], "height": 8, "width": 9}, {"size": [8, 9]}),
+    ("GaussNoise", {"var_limit": [10.0, 50.0]}, {"std_range": [0.0124, 0.0277]}),
+    ("CoarseDropout", {"max_holes": 8, "min_holes": 2, "max_height": 9, "min_height": None,
+                       "max_width": 7, "min_width": 3, "fill_value": 0, "mask_fill_value": None},
+     {"num_holes_range": [2, 8], "hole_height_range": [9, 9], "hole_width_range": [3, 7],
+      "fill": 0}),
+    ("ImageCompression", {"quality_lower": 50, "quality_upper": 90}, {"quality_range": [50, 90]}),
+    ("Downscale", {"scale_min": 0.2, "scale_max": 0.5}, {"scale_range": [0.2, 0.5]}),
+    ("ShiftScaleRotate", {"value": [1, 2, 3], "mask_value": 255},
+     {"fill": [1, 2, 3], "fill_mask": 255}),
+    ("Affine", {"cval": 7, "cval_mask": 0, "mode": 0},
+     {"fill": 7, "fill_mask": 0, "border_mode": 0}),
+    ("Perspective", {"pad_mode": 0, "pad_val": 5}, {"border_mode": 0, "fill": 5}),
+    ("GridDropout", {"unit_size_min": 2, "unit_size_max": 4, "fill_value": 0},
+     {"unit_size_range": [2, 4], "fill": 0}),
+    ("Solarize", {"threshold": 51}, {"threshold_range": [0.2, 0.2]}),
+    ("RandomFog", {"fog_coef_lower": 0.1, "fog_coef_upper": 0.3}, {"fog_coef_range": [0.1, 0.3]}),
+    ("PadIfNeeded", {"min_height": 9, "min_width": 9, "value": 0}, {"fill": 0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "old", "new"), RENAMED, ids=[case[0] for case in RENAMED])
+def test_exception_arguments_of_version_1(name, old, new):
+    """The message has each new argument as it is to be written, and the library takes that."""
+    source = pipeline(node(name, **old))
+    source["__version__"] = "1.4.3"
+    message = message_of(source)
+    assert "1.4.3" in message and "Albumentations 2" in message
+    assert f"transform (Compose).transforms.0 ({name})" in message
+    taken = inspect.signature(getattr(A, name)).parameters
+    for key, value in new.items():
+        assert f"{json.dumps(key)}: {json.dumps(value)}" in message
+    for key in set(old) - set(taken):
+        assert repr(key) in message
+    assert len(message.splitlines()) == 2 + len(new) + sum(v is None for k, v in old.items()
+                                                          if k.startswith("mask"))  # fmt: skip
+    kept = {key: value for key, value in old.items() if key in taken}
+    AlbumentationsPipeline(pipeline(node(name, **kept, **new)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (node("HorizontalFlip", always_apply=False), "'always_apply' .*; remove it"),
+        (node("HorizontalFlip", always_apply=True), "'always_apply' .*\"p\": 1"),
+        (node("ElasticTransform", alpha_affine=9), "'alpha_affine' .*Affine"),
+        (node("Cutout", num_holes=3), "no Cutout; use CoarseDropout with .num_holes_range"),
+        (node("Flip"), "no Flip; use SquareSymmetry"),
+        (node("albumentations.imgaug.transforms.IAAPerspective"), "use Perspective"),
+        (node("GaussNoise", var_limit="much"), "'var_limit' is called 'std_range'"),
+        (node("Rotate", limits=9), "takes no 'limits'; did you mean 'limit'"),
+    ],
+)
+def test_exception_what_version_2_has_not(wrong, words):
+    assert re.search(words, message_of(pipeline(wrong)))
+
+
+def message_of(source):
+    with pytest.raises(ConfigError) as caught:
+        AlbumentationsPipeline(source)
+    return str(caught.value)

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from utils.albumentations_renames import GONE, describe_renamed, renamed
 from utils.config_file import ConfigError, parse_config, show, suggest
 from utils.files.data_file import DataError
 
@@ -71,6 +72,10 @@ class AlbumentationsPipeline:
         builder = _Builder(library)
         pipeline = builder.build(tree["transform"], "transform")
         if builder.problems:
+            version = str(tree.get("__version__"))
+            if version[:2] in ("0.", "1."):
+                text = f"the file is of version {show(version)}, from which {INSTALL[12:]} differs"
+                builder.problems.insert(0, f"__version__: {text}")
             raise ConfigError(where, builder.problems)
         self._compose = library.Compose([pipeline])
         leaves = list(_leaves(pipeline))
@@ -197,7 +202,9 @@ class _Builder:
             for key, value in vars(library).items()
             if isinstance(value, type) and issubclass(value, roots) and value not in bases
         }
-        if name not in known:
+        if name not in known and name in GONE:
+            self.problems.append(f"{path}: Albumentations 2 has no {name}; use {GONE[name]}")
+        elif name not in known:
             self.problems.append(
                 f"{path}: Albumentations has no transform {name!r}{suggest(name, known)}"
             )
@@ -235,6 +242,13 @@ class _Builder:
         owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
         strict = {"strict": True} if "InitSchema" in vars(owner) else {}
         own = {key: value for key, value in args.items() if key in keys}
+        old = renamed(cls.__name__, args, keys)
+        for names, (new, value) in old.items():
+            self.problems.append(f"{path}: {describe_renamed(names, new, value)}")
+        if old:  # what is missing now has been said
+            new_args = {new: value for new, value in old.values() if new and value is not None}
+            own = {**new_args, **own}
+            args = {key: value for key, value in args.items() if not any(key in o for o in old)}
         transform = self._construct(cls, {**own, **strict}, path)
         # to_dict() also writes what some constructors work out and do not take.
         written = {} if transform is None else transform.to_dict_private()
