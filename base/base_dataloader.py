@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, cast
@@ -302,6 +303,9 @@ def share_of(samples: Sequence[Sample], val_split: float | None, held_out: bool)
 
     A hash of its name decides on a sample: runs with other seeds are to be compared on the same
     pictures, and a picture more must not deal out all others anew.
+
+    Raises:
+        DataError: If nothing is left for the training.
     """
     if val_split is None:
         return list(range(len(samples)))
@@ -312,7 +316,24 @@ def share_of(samples: Sequence[Sample], val_split: float | None, held_out: bool)
 
     order = sorted(range(len(samples)), key=rank)
     held = max(1, round(len(samples) * val_split))
+    if not held_out and held >= len(samples):
+        raise DataError(_nothing_left(len(samples), val_split))
     return sorted(order[:held] if held_out else order[held:])
+
+
+def _nothing_left(count: int, val_split: float) -> str:
+    """Why a share cannot be held back, and which can."""
+    if count == 1:
+        return (
+            f"val_split: {val_split} of 1 picture holds back that picture, and none is left for "
+            "training; add a second one, or leave val_split out and set trainer.val to false, or "
+            "name other pictures in val_loader"
+        )
+    most = math.floor(100 * (count - 1) / count) / 100
+    return (
+        f"val_split: {val_split} of {count} pictures holds back all {count}, and none is left for "
+        f'training; use at most "val_split": {most}, which leaves some'
+    )
 
 
 def _init_worker(worker: int) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import signal
 
 import numpy as np
@@ -399,6 +400,25 @@ def test_feature_val_split_holds_back_the_same_pictures():
     assert not kept & apart
     other = loader(val_split=0.3, held_out=True, training=False, seed=9)
     assert set(other.batches.indices.tolist()) == apart
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_exception_one_picture_cannot_be_split(share):
+    samples = [Sample("a", "a.jpg", "a.png")]
+    message = f"val_split: {share} of 1 picture .*trainer.val to false.*val_loader"
+    with pytest.raises(DataError, match=message):
+        share_of(samples, share, held_out=False)
+    assert share_of(samples, share, held_out=True) == [0]  # a checkpoint's share can be scored
+    assert share_of(samples, None, held_out=False) == [0]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 40, 90])
+def test_exception_a_share_that_leaves_nothing(count):
+    samples = [Sample(str(n), f"{n}.jpg", f"{n}.png") for n in range(count)]
+    with pytest.raises(DataError, match=f"val_split: 0.99 of {count} pictures") as caught:
+        share_of(samples, 0.99, held_out=False)
+    most = float(re.findall(r'"val_split": ([0-9.]+)', str(caught.value))[0])
+    assert share_of(samples, most, held_out=False)
 
 
 def test_feature_validation_groups_sizes_without_padding():
