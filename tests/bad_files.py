@@ -474,6 +474,8 @@ OTHERS = [
     Kind("circular.tif", _circular_tiff(), "circular", "circular"),
     Kind("thumbnail.tif", _tiff((PHOTO, {"photometric": "rgb"}), THUMBNAIL), PHOTO, PHOTO),
     Kind("float.tif", _tiff((GREY / np.float32(255), {})), "32 bits", NO_ID),
+    Kind("float_ids.tif", _tiff((IDS.astype(np.float32), {})), "32 bits", IDS.astype(np.int32)),
+    Kind("half_ids.tif", _tiff((FEW_IDS.astype(np.float16), {})), None, FEW_IDS.astype(np.int32)),
     Kind("deep.tif", _tiff((DEEP, {})), "16 bits", DEEP.astype(np.int32)),
     Kind("deep_rgb.tif", _tiff((np.dstack([DEEP] * 3), {"photometric": "rgb"})), "16 bits", NO_ID),
     Kind("long_ids.tif", _tiff((IDS.astype(np.int32), {})), "32 bits", IDS.astype(np.int32)),

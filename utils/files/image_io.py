@@ -48,6 +48,9 @@ _PILLOW_FORMATS = ("BMP", "GIF", "TIFF", "WEBP")
 # no bit for a pixel.
 _MOST_IN_BYTE = {"BMP": 8, "GIF": 2600}
 
+_LARGEST_ID = 1 << 31
+_IGNORED_ID = 255  # what is ignored by default
+
 # Of a TIFF alone, Pillow applies the orientation, and nobody can tell it not to.
 _TURNED_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -89,7 +92,8 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a label mask without interpreting it.
 
     A palette picture gives its indices, never its colours; one of 1, 2 or 4 bits a sample gives
-    numbers from 0 on, never shades of grey. Transparency is dropped.
+    numbers from 0 on, never shades of grey. Transparency is dropped. Floating-point numbers are ids
+    if all of them are whole; what a TIFF marks as missing by a value that is none becomes 255.
 
     Returns:
         Ids (H, W), uint8, int32 or int64; or colours (H, W, 3) uint8 where the file holds colours.
@@ -104,7 +108,7 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         return decode_png_mask(path, data)
     if data.startswith(TIFF_STARTS):
         _check_frames(path, file_facts(path).frames)
-        return _ids_or_colours(path, read_tiff(path)[0])
+        return _ids_or_colours(path, *read_tiff(path))
     if data.startswith(NPY_START):
         return _ids_or_colours(path, read_npy(path))
     if _is_lossy_webp(data):
@@ -260,11 +264,15 @@ def _read_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     return np.array(picture if turn is None else picture.transpose(turn))
 
 
-def _ids_or_colours(path: str | os.PathLike[str], pixels: np.ndarray) -> np.ndarray:
+def _ids_or_colours(
+    path: str | os.PathLike[str], pixels: np.ndarray, nodata: float | None = None
+) -> np.ndarray:
     """A mask out of bands (H, W, C)."""
     kind, channels = pixels.dtype, pixels.shape[2]
     if kind == np.uint8 and channels in (3, 4):
         return np.ascontiguousarray(pixels[:, :, :3])
+    if kind.kind == "f" and channels == 1:
+        return _whole_numbers(path, pixels[:, :, 0], nodata)
     if kind.kind not in "biu" or channels != 1:
         raise DataError(
             f"{path}: has {channels} bands of type {kind}; expected one of class ids in whole "
@@ -274,6 +282,28 @@ def _ids_or_colours(path: str | os.PathLike[str], pixels: np.ndarray) -> np.ndar
     if kind.itemsize == 1 and kind.kind in "bu":
         return ids.astype(np.uint8)
     return ids.astype(np.int64 if kind.itemsize >= 4 and kind != np.int32 else np.int32)
+
+
+def _whole_numbers(
+    path: str | os.PathLike[str], values: np.ndarray, nodata: float | None
+) -> np.ndarray:
+    """Ids (H, W) int32 out of floating-point numbers, as QGIS and NumPy write them by default."""
+    # Of numbers that are too large, some are whole by their format alone.
+    with np.errstate(invalid="ignore", over="ignore"):
+        odd = ~((np.abs(values) < _LARGEST_ID) & (values == np.floor(values)))
+    if nodata is not None and odd.any():
+        missing = odd & (np.isnan(values) if math.isnan(nodata) else values == nodata)
+        if missing.any() and not (values == _IGNORED_ID).any():
+            values, odd = np.where(missing, _IGNORED_ID, values), odd & ~missing
+    if odd.any():
+        row, column = np.argwhere(odd)[0].tolist()
+        raise DataError(
+            f"{path}: holds {values[row, column]:.6g} at row {row}, column {column}, and "
+            f"{int(odd.sum()) - 1} more such values; expected one of class ids in whole numbers: "
+            "write the ids (not scores, heights or shares), and an id of its own, such as "
+            f"{_IGNORED_ID}, where there is no data"
+        )
+    return values.astype(np.int32)
 
 
 def _is_lossy_webp(data: bytes) -> bool:
