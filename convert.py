@@ -175,8 +175,9 @@ def _split_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--stratify", action="store_true", help="also divide every class")
     add(
-        "--ignore-index", type=int, nargs="+", default=[255], metavar="ID",
-        help="ids in the masks that are no class (default: 255)",
+        "--ignore-index", type=int, nargs="+", metavar="ID",
+        help="ids in the masks that are no class (default: 255, unless all masks are black and "
+        "white)",
     )  # fmt: skip
     add("--seed", type=int, default=0, help="another seed gives other lists (default: 0)")
 
@@ -301,11 +302,13 @@ def convert_split(arguments: argparse.Namespace) -> int:
     split_lists.check_lists(output, list(shares), arguments.overwrite)
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
-    count = functools.partial(split_lists.count_values, void=tuple(arguments.ignore_index))
+    named = arguments.ignore_index
+    count = functools.partial(split_lists.count_values, void=tuple(named or ()))
     counts = run_each(count, {str(sample.label): str(sample.label) for sample in samples})
     usable = {sample.name: sample for sample in samples if str(sample.label) in counts}
     if not usable:
         raise ValueError("no mask can be used; each is named above")
+    white = named is None and split_lists.decide_white(counts.values())
     split = splits.make_split(
         {name: counts[str(sample.label)] for name, sample in usable.items()},
         shares,
@@ -318,6 +321,13 @@ def convert_split(arguments: argparse.Namespace) -> int:
     )
     root = split_lists.common_folder(output, usable.values())
     lines = [split_lists.config_lines(output, name, root, by_name, bands) for name in split.names]
+    if white:
+        lines = [f'{line}, "label_map": {{"0": 0, "255": 1}}' for line in lines]
+        print(
+            "warning: the masks hold nothing but 0 and 255; the label_map below makes 255 class 1 "
+            "(--ignore-index 255 leaves it out)",
+            file=sys.stderr,
+        )
     show_split(split, lines)
     return 0 if len(usable) == len(samples) else 2
 

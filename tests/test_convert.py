@@ -19,8 +19,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 import convert
+from base.samples import Samples
 from dataloaders import Folder
 from tests.conftest import ROOT
+from utils.augmentation import Augmentation
 from utils.convert.conversion import Legend, MaskJob, write_masks
 from utils.convert.labelme_masks import Shape, SizedShapes, draw_shapes
 from utils.convert.parallel import run_each
@@ -1124,3 +1126,28 @@ def test_exception_split_broken_masks_are_left_out(tree, capsys):
     listed = (tree / "lists/train.txt").read_text() + (tree / "lists/val.txt").read_text()
     assert len(listed.split()) == 38
     assert "p3.jpg" not in listed and "p4.jpg" not in listed
+
+
+@pytest.mark.parametrize("other", [None, 1])
+def test_feature_split_of_black_and_white_masks_says_what_255_is(tmp_path, capsys, other):
+    """Its lines train; beside another value 255 is what nobody has labelled."""
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for n in range(10):
+        Image.fromarray(np.full((8, 8, 3), n, np.uint8)).save(tmp_path / f"images/{n}.png")
+        mask = np.zeros((8, 8), np.uint8)
+        mask[:4] = 255
+        if other is not None:
+            mask[0] = other
+        Image.fromarray(mask).save(tmp_path / f"masks/{n}.png")
+    assert run("split", tmp_path, "-o", tmp_path / "lists", "--val", 0.2) == 0
+    printed = capsys.readouterr()
+    assert ("0 and 255" in printed.err) == (other is None)
+    line = re.search(r"train: (.*)", printed.out)[1]
+    dataset = Folder(classes=2, **json.loads("{" + line + "}"))
+    labels = Samples(dataset, Augmentation(), seed=0, ignore_index=255).labels(0)
+    expected = {0, 1} if other is None else {0, 1, 255}
+    assert set(np.unique(labels).tolist()) == expected
+    again = run("split", tmp_path, "-o", tmp_path / "l", "--val", 0.2, "--ignore-index", 255)
+    assert again == 0
+    assert "label_map" not in capsys.readouterr().out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +115,20 @@ def count_values(path: str, void: Sequence[int] = (255,)) -> dict[str, int]:
     keys, counts = np.unique(mask, return_counts=True)
     pairs = zip(keys.tolist(), counts.tolist(), strict=True)
     return {str(key): count for key, count in pairs if key not in void}
+
+
+def decide_white(counts: Collection[dict[str, int]]) -> bool:
+    """Decide whether 255 is a class: where the masks hold nothing but 0 and 255, it is.
+
+    Args:
+        counts: The values of each mask; loses 255 where it is no class.
+    """
+    values = set().union(*counts)
+    if "255" in values and values <= {"0", "255"}:
+        return True
+    for of_mask in counts:
+        of_mask.pop("255", None)
+    return False
 
 
 def find_groups(samples: Sequence[Sample], groups: str) -> dict[str, str]:
