@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.command_line import add_overrides
+from utils.command_line import Parser, add_overrides
 from utils.launcher import refuse_several
 from utils.plain_text import plain_lines
 
@@ -32,8 +32,8 @@ logger = logging.getLogger("check")
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line; answers `--help` before anything heavy is imported."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
+    parser = Parser(
+        description=__doc__ or "",
         epilog="Exit code: 2 where an error was found, with --strict also for warnings; else 0.",
     )
     parser.add_argument(

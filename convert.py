@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.command_line import Parser
 from utils.launcher import refuse_several
 from utils.plain_text import plain_lines
 
@@ -85,16 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; `--help` and wrong options end the program here."""
-    style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        description=DESCRIPTION, epilog=EPILOG, formatter_class=style, allow_abbrev=False
-    )
+    parser = Parser(DESCRIPTION, EPILOG)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, summary: str, description: str) -> argparse.ArgumentParser:
-        return commands.add_parser(
-            name, help=summary, description=description, formatter_class=style, allow_abbrev=False
-        )
+        return commands.add_parser(name, help=summary, description=description)
 
     _coco_options(command("coco", "masks from COCO instance annotations", COCO))
     _labelme_options(command("labelme", "masks from labelme's JSON files", LABELME))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MODES = ("whole", "sliding", "multiscale")
 SPLITS = ("train", "val", "test")
+READ = ("val_loader", "train_loader", "test_loader", "ignore_index")  # of a config
 FIGURES = ("Mean_IoU", "IoU", "Dice")
 
 DESCRIPTION = """
@@ -75,7 +76,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         help="the checkpoint: best_model.pth, or the folder of a run",
     )  # fmt: skip
     add("-c", "--config", metavar="FILE", help="a config whose loaders stand for the checkpoint's")
-    add_overrides(parser)
+    add_overrides(parser, READ)
     add(
         "-s", "--split", choices=SPLITS, default="val",
         help="which loader of the config (default: val; also what val_split holds back)",

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from utils.command_line import add_overrides
+from utils.command_line import Parser, add_overrides
 from utils.formats import IMAGE_EXTENSIONS
 from utils.launcher import launched_rank, let_main_speak
 from utils.plain_text import plain_lines
@@ -71,7 +71,7 @@ class Inputs(NamedTuple):
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """The command line; answers `--help` before anything heavy is imported."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__ or "")
     parser.add_argument(
         "-c", "--config", metavar="FILE", help=f"JSON or YAML file (default: {DEFAULT_CONFIG})"
     )

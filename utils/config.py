@@ -13,7 +13,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -555,6 +555,36 @@ class _Report:
             if schema[name].required:
                 self.problems.append(f"{prefix}{name}: required key is missing")
         return None if len(self.problems) > before else values
+
+
+def light_names() -> dict[str, list[str]]:
+    """Return the keys that no class of a component declares, by path; the top is `""`."""
+    return {
+        "": [name for name in signature_of(Config) if name not in _DERIVED],
+        "trainer": list(signature_of(TrainerSection)),
+        **{
+            path: [name for name in signature_of(section) if name not in ("type", "args")]
+            for path, section in _SECTIONS.items()
+        },
+    }
+
+
+def names_by_path(tree: Mapping[str, Any], parts: Mapping[str, Part]) -> dict[str, Collection[str]]:
+    """Return every key that a config with these classes may set, by path; the top is `""`.
+
+    Args:
+        tree: The config; what a section names that no class has, only `parts` can say.
+        parts: For each section that names a class, where that class is found.
+    """
+    names: dict[str, Collection[str]] = {**light_names()}
+    for key, part in parts.items():
+        section = tree.get(key)
+        name = section.get("type") if isinstance(section, dict) else section
+        if isinstance(name, str) and name in part.names():
+            names[f"{key}.args"] = part.schema(name)
+        elif section is not None:
+            names[f"{key}.args"] = signature_of(*part.shares)
+    return names
 
 
 def legacy_args(cls: type) -> dict[str, str]:
