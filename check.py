@@ -161,8 +161,8 @@ def read_config(arguments: argparse.Namespace) -> Config:
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
     from utils.config import check_config
 
-    source = arguments.config
-    return check_config(tree, PARTS, source, VALIDATION_FIGURES, TRAINING_FIGURES)
+    figures = VALIDATION_FIGURES, TRAINING_FIGURES
+    return check_config(tree, PARTS, arguments.config, *figures, arguments.overrides)
 
 
 def find_all(

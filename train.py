@@ -229,7 +229,8 @@ def run_training(
 
     tree, checkpoint, run, *_ = inputs
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
-    config = check_config(tree, PARTS, source, VALIDATION_FIGURES, TRAINING_FIGURES)
+    figures = VALIDATION_FIGURES, TRAINING_FIGURES
+    config = check_config(tree, PARTS, source, *figures, arguments.overrides)
     if arguments.print_config:
         print(json.dumps(with_defaults(config, PARTS), indent=4))
         return 0

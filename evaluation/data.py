@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from base.base_dataloader import BaseDataLoader
@@ -12,10 +12,12 @@ from base.base_dataset import BaseDataset, DataError
 from parts import PARTS, build_source
 from rehearsal import describe_pictures
 from restore import Meta
-from utils.config import Config, check_config
+from utils.config import Config, check_config, names_by_path
 from utils.config_file import ConfigError, apply_overrides, parse_config, suggest
+from utils.config_keys import one_of, places
 from utils.distributed import rank, world_size
 from utils.headings import data_folder
+from utils.text_values import value_of
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +98,18 @@ def read_tree(
         )
     idle = [text for text in overrides if text.partition("=")[0].split(".")[0] not in READ]
     if idle:
-        raise ConfigError(
-            "-o",
-            [f"{text!r}: has no effect here; what is read: {', '.join(READ)}" for text in idle],
-        )
+        names = names_by_path(tree, {key: part for key, part in PARTS.items() if key in READ})
+        raise ConfigError("-o", [_idle(text, names) for text in idle])
     return apply_overrides(tree, overrides), config_path or path
+
+
+def _idle(override: str, names: Mapping[str, Collection[str]]) -> str:
+    """Say that an override has no effect, and what has one if only its path is missing."""
+    key, _, value = override.partition("=")
+    found = [p for p in places(key, names) if p.split(".")[0] in READ]
+    if found:
+        return f"{override!r}: write {one_of(f'-o {place}={value}' for place in found[::-1])}"
+    return f"{override!r}: has no effect here; what is read: {', '.join(READ)}"
 
 
 def choose_section(tree: Mapping[str, Any], split: str, source: str) -> tuple[str, bool]:
@@ -112,7 +121,7 @@ def choose_section(tree: Mapping[str, Any], split: str, source: str) -> tuple[st
     there = {name: (f"{name}_loader", False) for name in SPLITS if tree.get(f"{name}_loader")}
     train = tree.get("train_loader")
     args = train.get("args") if isinstance(train, dict) else None
-    if isinstance(args, dict) and args.get("val_split") is not None:
+    if isinstance(args, dict) and value_of(args.get("val_split")) is not None:
         there.setdefault("val", ("train_loader", True))
     if split not in there:
         names = [

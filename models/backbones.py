@@ -3,11 +3,11 @@
 from torch import Tensor, nn
 
 from models.pretrained import load_pretrained
-from models.resnet import RESNETS, ResNet
+from models.resnet import RESNET, RESNETS, ResNet
 from models.timm_backbone import PREFIX, TimmBackbone
 from utils.config import Choices
 
-DILATED = Choices(RESNETS, (PREFIX,))
+DILATED = Choices(RESNETS, (PREFIX,), RESNET)
 """What `dilated_backbone()` can build."""
 
 TORCHVISION_RESNET = (

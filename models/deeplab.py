@@ -11,13 +11,17 @@ from models.backbones import ResNetStages, dilated_backbone
 from models.drn import DRN
 from models.layout import resize_like, upsample_logits
 from models.mobilenetv2 import MobileNetV2
-from models.resnet import RESNETS, ResNet, usual_dilations
+from models.resnet import RESNET, RESNETS, ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
 from models.xception import Xception
 from utils.coarse_logits import Logits
 from utils.config import Choices, PositiveInt
 
-BACKBONES = Choices((*RESNETS, "xception", "mobilenet_v2", "drn"), (PREFIX,))
+BACKBONES = Choices(
+    (*RESNETS, "xception", "mobilenet_v2", "drn"),
+    (PREFIX,),
+    (*RESNET, ("mobilenet", "mobilenet_v2")),
+)
 
 Backbone = ResNetStages | Xception | MobileNetV2 | DRN | TimmBackbone
 

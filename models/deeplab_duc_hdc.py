@@ -10,10 +10,10 @@ from base.base_model import BaseModel
 from models.aspp import ASPP, conv_bn_relu
 from models.backbones import ResNetStages
 from models.layout import crop, keep_layout
-from models.resnet import RESNETS, VARIANTS, ResNet
+from models.resnet import RESNET, RESNETS, VARIANTS, ResNet
 from utils.config import Choices, PositiveInt
 
-BACKBONES = Choices(RESNETS)
+BACKBONES = Choices(RESNETS, others=RESNET)
 
 ASPP_DILATIONS = (6, 12, 18, 24, 36)
 """At an output stride of 8, and half of them at 16."""

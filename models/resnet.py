@@ -111,6 +111,7 @@ VARIANTS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
 RESNETS = tuple(VARIANTS)
+RESNET = (("resnet", "resnet101"),)  # what DeepLab programs with several backbones mean by it
 
 
 class ResNet(nn.Module):

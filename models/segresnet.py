@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.layout import crop
 from models.pretrained import load_pretrained
-from models.resnet import RESNETS, Bottleneck, ResNet
+from models.resnet import RESNET, RESNETS, Bottleneck, ResNet
 from models.unpooling import unpool
 from utils.config import Choices, PositiveInt
 
-BACKBONES = Choices(RESNETS)
+BACKBONES = Choices(RESNETS, others=RESNET)
 
 
 class UpBottleneck(nn.Module):

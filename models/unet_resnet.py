@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.layout import resize_like
 from models.pretrained import load_pretrained
-from models.resnet import RESNETS, ResNet
+from models.resnet import RESNET, RESNETS, ResNet
 from utils.config import Choices, PositiveInt
 
-BACKBONES = Choices(RESNETS)
+BACKBONES = Choices(RESNETS, others=RESNET)
 
 
 def double(in_channels: int, channels: int) -> nn.ConvTranspose2d:

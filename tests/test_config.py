@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+import check as check_program
 import models
+import train
 from base.base_model import BaseModel
+from evaluation.data import choose_section, read_tree
 from parts import PARTS, build_optimizer
 from tests.conftest import ROOT
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
@@ -166,7 +169,23 @@ def test_exception_all_problems_at_once():
     [
         ("train_loader.args.batch_size", 0, "expected `int` >= 1, not 0"),
         ("train_loader.args.batch_size", 2.5, "expected `int`, not 2.5"),
-        ("train_loader.args.batch_size", "4", 'expected `int`, not "4"'),
+        ("train_loader.args.batch_size", "four", 'expected `int`, not "four"'),
+        ("train_loader.args.batch_size", "4.5", 'expected `int`, not "4.5"'),
+        ("train_loader.args.batch_size", "0", 'expected `int`, not "0"'),
+        ("train_loader.args.shuffle", "maybe", "expected `bool`"),
+        ("optimizer.args.lr", "nan", "expected `float`"),
+        ("optimizer.args.lr", "9" * 5000, "expected `float`"),
+        ("optimizer.lr", 0.1, "no such key; it belongs to optimizer.args.lr"),
+        ("train_loader.shuffle", True, "it belongs to train_loader.args.shuffle"),
+        ("train_loader.args.learning_rate", 0.1, "it belongs to optimizer.args.lr"),
+        ("wd", 0.1, "it belongs to optimizer.args.weight_decay"),
+        ("crop_size", 8, "belongs to train_loader.args.crop_size or val_loader.args.crop_size"),
+        ("num_epochs", 5, None),
+        ("trainer.seed", 5, "no such key; it belongs to the top (seed)"),
+        ("trainer.patience", 5, "no such key; it is called 'early_stop' here"),
+        ("trainer.save_perod", 5, "did you mean 'save_period'?"),
+        ("trainre", {}, "did you mean 'trainer'?"),
+        ("__class__", 1, "no such key"),
         ("train_loader.args.batch_size", True, "expected `int`, not true"),
         ("train_loader.args.crop_size", 0, "expected `int` >= 1, not 0"),
         ("train_loader.args.crop_size", -5, ">= 1"),
@@ -217,6 +236,9 @@ def test_exception_one_wrong_value(path, value, words):
     for key in parents:
         node = node[key]
     node[last] = value
+    if words is None:  # the right key is there, too
+        assert check(tree).warnings
+        return
     problems = problems_of(tree)
     assert len(problems) == 1, problems
     assert words in problems[0]
@@ -276,6 +298,128 @@ def test_feature_ancestor_keys_without_meaning_warn():
         "train_loader.args.return_id",
         "trainer.verbosity",
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "read"),
+    [
+        ("trainer.val", "True", True),
+        ("trainer.val", "yes", True),
+        ("trainer.tensorboard", "false", False),
+        ("trainer.epochs", "8", 8),
+        ("trainer.ema_decay", "null", None),
+        ("optimizer.args.lr", "1e-4", 1e-4),
+        ("optimizer.args.momentum", ".9", 0.9),
+        ("optimizer.args.nesterov", "False", False),
+        ("train_loader.args.shuffle", "True", True),
+        ("train_loader.args.batch_size", "4", 4),
+        ("train_loader.args.crop_size", "None", None),
+        ("train_loader.args.val_split", "None", None),
+        ("amp", "True", True),
+        ("amp", "auto", "auto"),
+        ("init_from", "None", None),
+        ("init_from", "none", "none"),  # may be a file
+        ("seed", "3", 3),
+        ("threshold", "0.5", 0.5),
+        ("name", "True", "True"),
+        ("lr_scheduler", "None", None),
+    ],
+)
+def test_feature_text_that_spells_a_value(path, value, read):
+    tree = minimal()
+    *parents, last = path.split(".")
+    node = tree
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    config = check(tree)
+    found = config
+    for key in parents:
+        found = found[key] if isinstance(found, dict) else getattr(found, key)
+    found = found[last] if isinstance(found, dict) else getattr(found, last)
+    assert found == read and type(found) is type(read)
+    shown = [w for w in config.warnings if w.startswith(f"{path}: ")]
+    assert len(shown) == (value != read)
+    assert all(f"{json.dumps(value)} is text; read as {json.dumps(read)}" in w for w in shown)
+    assert config.tree == tree  # what a run stores, and a resumed one is compared with
+
+
+def test_feature_text_in_lists_and_other_types():
+    tree = minimal()
+    tree["optimizer"] = {"type": "Adam", "args": {"betas": ["0.5", "0.9"], "amsgrad": "True"}}
+    tree["arch"] = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": "False"}}
+    config = check(tree)
+    assert config.optimizer.args == {"betas": (0.5, 0.9), "amsgrad": True}
+    assert config.arch.args["pretrained"] is False  # a path, if it were left as it is
+    assert len(config.warnings) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["DeepLab", "PSPNet", "UperNet", "GCN", "UNetResnet", "SegResNet", "DeepLab_DUC_HDC"]
+)
+def test_feature_resnet_is_resnet101(name):
+    tree = {**minimal(), "arch": {"type": name, "args": {"backbone": "resnet"}}}
+    config = check(tree)
+    assert config.arch.args["backbone"] == "resnet101"
+    assert 'arch.args.backbone: "resnet" is resnet101 here' in config.warnings
+    assert config.tree == tree
+
+
+def test_feature_keys_of_ones_own():
+    tree = minimal()
+    tree |= {"description": "mine", "wandb": {"project": "x"}, "_comment": "x", "epochs": 3}
+    tree["trainer"]["my_hook"] = True
+    assert set(check(tree).warnings) == {
+        "description: has no meaning here",
+        "wandb: has no meaning here",
+        "_comment: has no meaning here",
+        "epochs: has no meaning here; what counts is trainer.epochs",
+        "trainer.my_hook: has no meaning here",
+    }
+    # In the args of a class nothing is one's own.
+    tree["train_loader"]["args"]["my_hook"] = True
+    assert "train_loader.args.my_hook: Shapes takes no such argument" in problems_of(tree)[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("epochs=5", "epochs: no such key; write -o trainer.epochs=5"),
+        ("lr=0.1", "lr: no such key; write -o optimizer.args.lr=0.1"),
+        ("optimizer.lr=0.1", "write -o optimizer.args.lr=0.1"),
+        ("batch_size=4", "-o train_loader.args.batch_size=4 or -o val_loader.args.batch_size=4"),
+        ("trainer.seed=4", "write -o seed=4"),
+        ("epohcs=5", "epohcs: no such key"),
+        ("my_own=5", "my_own: no such key"),
+        ("trainer.my_own=5", "trainer.my_own: no such key"),
+        ("crop_size=" + "x" * 900, "crop_size=..."),
+    ],
+)
+def test_exception_overrides_of_keys_without_their_path(tmp_path, capsys, override, expected):
+    (tmp_path / "c.json").write_text(json.dumps(minimal()))
+    for main in (train.main, check_program.main):
+        assert main(["-c", str(tmp_path / "c.json"), "-o", override]) == 2
+        message = capsys.readouterr().err
+        assert expected in message
+        assert len(message.splitlines()) == 1
+
+
+def test_exception_overrides_of_evaluate_without_their_path():
+    for override, expected in {
+        "batch_size=4": "-o val_loader.args.batch_size=4 or -o train_loader.args.batch_size=4",
+        "epochs=4": "has no effect here",
+    }.items():
+        with pytest.raises(ConfigError, match=expected):
+            read_tree({"config": minimal()}, "a.pth", None, [override])
+
+
+def test_feature_no_val_split_in_words():
+    tree = minimal()
+    tree["train_loader"]["args"]["val_split"] = "None"
+    del tree["val_loader"]
+    assert problems_of(tree)[0].startswith("val_loader: required")
+    with pytest.raises(ConfigError, match="no val_split"):
+        choose_section(tree, "val", "c.json")
 
 
 def test_feature_every_config_file_is_valid():

@@ -113,8 +113,8 @@ def changed(rng: random.Random, good: dict) -> dict:
     return tree
 
 
-def check(tree):
-    return check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+def check(tree, overrides=()):
+    return check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES, overrides)
 
 
 def outcome(run, what):
@@ -377,7 +377,7 @@ def test_exception_names_that_leave_save_dir(tmp_path, monkeypatch, name):
 )  # fmt: skip
 def test_exception_odd_overrides(override):
     def run():
-        check(apply_overrides(minimal(), [override]))
+        check(apply_overrides(minimal(), [override]), [override])
 
     assert outcome(run, override[:20]) == "ConfigError"
 

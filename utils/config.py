@@ -19,6 +19,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from utils.config_file import ConfigError, name_problem, show, suggest
+from utils.config_keys import names_in, one_of, places
+from utils.text_values import constant_of, value_of
 
 T = TypeVar("T")
 
@@ -43,10 +45,12 @@ class Choices:
     Args:
         names: The names.
         prefixes: What else begins with one of these is left to the constructor.
+        others: What other programs call one of the names.
     """
 
     names: tuple[str, ...]
     prefixes: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
 
     def problem(self, value: str) -> str:
         """What is wrong with a value, with a suggestion; empty if nothing is."""
@@ -66,6 +70,7 @@ class Choices:
             raise ValueError(f"{argument}: {problem}")
 
 
+MAX_VALUE = 100  # characters of what was typed, in a message
 _MISSING: Any = inspect.Parameter.empty
 _DERIVED = ("tree", "warnings")  # fields of Config that no file holds
 
@@ -294,8 +299,13 @@ def check_config(
     source: str,
     val_figures: Sequence[str],
     train_figures: Sequence[str],
+    overrides: Sequence[str] = (),
 ) -> Config:
     """Hold everything against the signatures and report every problem at once.
+
+    A key at the top or in `trainer` that is none here is a warning, as many people keep keys of
+    their own; but an error where it is mistyped, is the name of a key of another place, or was
+    typed with `-o`: else a training would run with a default that nobody chose.
 
     Args:
         tree: What `parse_config` and `apply_overrides` returned.
@@ -303,16 +313,19 @@ def check_config(
         source: The file's name, for the message.
         val_figures: What `trainer.monitor` may name with validation.
         train_figures: What it may name without.
+        overrides: What `apply_overrides` was given.
 
     Raises:
         ConfigError: With all problems.
     """
-    report = _Report([], [])
+    typed = {path: text for path, _, text in (text.partition("=") for text in overrides)}
+    report = _Report([], [], names_by_path(tree, parts), names_in(tree), typed)
+    tree_as_given, tree = tree, report.without_nothing(tree, parts)
     schema = {name: p for name, p in signature_of(Config).items() if name not in _DERIVED}
     for key in [*parts, "trainer"]:
         # Sections are looked into one by one below; here they only have to be there.
         schema[key] = dataclasses.replace(schema[key], hint=Any)
-    values = report.arguments(tree, schema, "", "no such key") or {}
+    values = report.arguments(tree, schema, "", "no such key", lenient=True) or {}
     for key, part in parts.items():
         if tree.get(key) is None and (key not in tree or not schema[key].required):
             continue
@@ -329,7 +342,10 @@ def check_config(
         settings = values["trainer"]
         figures = val_figures if settings.val else train_figures
         report.problems.extend(_check_monitor(settings.monitor, figures))
-        if settings.val and tree.get("val_loader") is None and not _has_val_split(tree):
+        loader = values.get("train_loader")
+        # Where the section itself is wrong, what it says counts as said.
+        split_off = loader.args.get("val_split") is not None if loader else _has_val_split(tree)
+        if settings.val and tree.get("val_loader") is None and not split_off:
             report.problems.append(
                 "val_loader: required key is missing (or give train_loader.args.val_split, or set "
                 "trainer.val to false)"
@@ -339,7 +355,7 @@ def check_config(
             report.problems.extend(part.fits(values[key], values))
     if report.problems:
         raise ConfigError(source, report.problems)
-    return Config(**values, tree=tree, warnings=tuple(report.warnings))
+    return Config(**values, tree=tree_as_given, warnings=tuple(report.warnings))
 
 
 def _check_monitor(monitor: str, figures: Sequence[str]) -> list[str]:
@@ -415,6 +431,17 @@ class _Report:
 
     problems: list[str]
     warnings: list[str]
+    names: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
+    given: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
+    typed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def without_nothing(self, tree: dict[str, Any], parts: Mapping[str, Part]) -> dict[str, Any]:
+        """Return a copy in which a section that says "None" in words is null; warns of each."""
+        nothing = [
+            key for key in parts if isinstance(tree.get(key), str) and value_of(tree[key]) is None
+        ]
+        self.warnings += [f"{key}: {show(tree[key])} is text; read as null" for key in nothing]
+        return {**tree, **dict.fromkeys(nothing)}
 
     def component(
         self, value: Any, part: Part, path: str, section: type[Component] = Component
@@ -514,11 +541,17 @@ class _Report:
             return None
         schema = signature_of(TrainerSection)
         kept = self.legacy(value, schema, TrainerSection.legacy_args, "trainer")
-        values = self.arguments(kept, schema, "trainer", "no such key")
+        values = self.arguments(kept, schema, "trainer", "no such key", lenient=True)
         return None if values is None else TrainerSection(**values)
 
     def arguments(
-        self, args: Mapping[str, Any], schema: Mapping[str, Parameter], path: str, unknown: str
+        self,
+        args: Mapping[str, Any],
+        schema: Mapping[str, Parameter],
+        path: str,
+        unknown: str,
+        *,
+        lenient: bool = False,
     ) -> dict[str, Any] | None:
         """Hold values against a schema: unknown, missing, wrong type, out of range.
 
@@ -527,6 +560,7 @@ class _Report:
             schema: What it may say.
             path: Where it says it.
             unknown: What to call a name that the schema lacks.
+            lenient: Let what can only be somebody's own key be a warning.
         """
         before = len(self.problems)
         prefix = f"{path}." if path else ""
@@ -535,10 +569,21 @@ class _Report:
         for name, value in args.items():
             if name not in schema:
                 # Close to any name, also one that is set; but offered are those still free.
-                hint = suggest(name, schema) or suggest(name, unset, listing=bool(path))
-                self.problems.append(f"{prefix}{name}: {unknown}{hint}")
+                found = self.belongs(name, path)
+                hint = self.described(found, name, path) or suggest(name, schema)
+                own = lenient and f"{prefix}{name}" not in self.typed and name[:2] != "__"
+                if own and found and all(map(self.is_given, found)):
+                    self.warnings.append(
+                        f"{prefix}{name}: has no meaning here; what counts is {one_of(found)}"
+                    )
+                elif own and not hint:
+                    self.warnings.append(f"{prefix}{name}: has no meaning here")
+                else:
+                    hint = hint or suggest(name, unset, listing=bool(path))
+                    self.problems.append(f"{prefix}{name}: {unknown}{hint}")
                 continue
             try:
+                value = self.spelled(value, schema[name], f"{prefix}{name}")
                 values[name] = msgspec.convert(value, type=plain_hint(schema[name].hint))
             except msgspec.ValidationError as error:
                 self.problems.append(f"{prefix}{name}: {_explain(error, schema[name].hint, value)}")
@@ -548,6 +593,12 @@ class _Report:
                     f"{prefix}{name}: {show(value)} holds characters that are none"
                 )
                 continue
+            for choices in _choices(schema[name].hint):
+                former = dict(choices.others).get(value) if isinstance(value, str) else None
+                if former is not None:
+                    values[name] = former
+                    self.warnings.append(f"{prefix}{name}: {show(value)} is {former} here")
+                    value = former
             problem = next((p for c in _choices(schema[name].hint) if (p := c.problem(value))), "")
             if problem:
                 self.problems.append(f"{prefix}{name}: {problem}")
@@ -555,6 +606,59 @@ class _Report:
             if schema[name].required:
                 self.problems.append(f"{prefix}{name}: required key is missing")
         return None if len(self.problems) > before else values
+
+    def belongs(self, name: str, path: str) -> list[str]:
+        """Return the places of a key that stands in the wrong one, or under another name."""
+        found = places(name, self.names)
+        if path.endswith("_loader.args"):  # that another loader takes it is of no help to this one
+            return [p for p in found if "_loader" not in p or p.startswith(f"{path}.")]
+        return found
+
+    def is_given(self, place: str) -> bool:
+        """Return whether the config sets a key."""
+        path, _, key = place.rpartition(".")
+        return key in self.given.get(path, ())
+
+    def described(self, found: Sequence[str], name: str, path: str) -> str:
+        """Return where a key belongs, as the end of a message; nothing where that is not known."""
+        if not found:
+            return ""
+        where = f"{path}.{name}" if path else name
+        if where in self.typed:
+            value = self.typed[where]
+            value = value if len(value) <= MAX_VALUE else "..."
+            return f"; write {one_of(f'-o {place}={value}' for place in found)}"
+        if all(place.rpartition(".")[0] == path for place in found):
+            return f"; it is called {found[0].rpartition('.')[2]!r} here"
+        return f"; it belongs to {one_of(p if '.' in p else f'the top ({p})' for p in found)}"
+
+    def spelled(self, value: Any, parameter: Parameter, path: str) -> Any:
+        """Return a value, or what its text spells where only that can be meant; warns of each."""
+        hint = plain_hint(parameter.hint)
+        if hint is Any:
+            # Some of torch's arguments are declared by their default alone.
+            typed = isinstance(parameter.default, (bool, int, float))
+            read = value_of(value) if typed and isinstance(value, str) else value
+            fits = isinstance(read, bool) == isinstance(parameter.default, bool)
+            read = read if fits and read is not None else value
+        else:
+            constant = constant_of(value) if isinstance(value, str) else value
+            read = constant if _converts(constant, hint) else value
+            if read is value and not _converts(value, hint):
+                read = value_of(value)
+                read = read if _converts(read, hint) else value
+        if read is value:
+            return value
+        self.warnings.append(f"{path}: {show(value)} is text; read as {show(read)}")
+        return read
+
+
+def _converts(value: Any, hint: Any) -> bool:
+    try:
+        msgspec.convert(value, type=hint)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def light_names() -> dict[str, list[str]]:
