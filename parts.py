@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,10 +26,12 @@ from utils.config import (
     OptimizerSection,
     Part,
     build,
+    converts,
     signature_of,
     split_args,
 )
 from utils.config_file import ConfigError
+from utils.folder_section import CLASSES, folder_args
 from utils.param_groups import backbone_layers, parameter_groups
 
 logger = logging.getLogger(__name__)
@@ -64,16 +67,57 @@ def _try_loss(cls: type, args: dict[str, Any]) -> None:
     cls(**{name: value for name, value in args.items() if value != "auto"})
 
 
+def _advise_loader(name: str, args: Mapping[str, Any]) -> str:
+    """Return what to do about a data loader that is not there."""
+    known = _LOADER.schema("Folder")
+    found = {k: v for k, v in folder_args(args, known).items() if converts(v, known[k])}
+    found.setdefault("batch_size", 8)
+    section = json.dumps({"type": "Folder", "args": found})
+    return (
+        "put its file into dataloaders/ and its name into dataloaders/__init__.py (docs/data.md, "
+        f'"A dataset of your own"), or use Folder: {section}'
+        + " with your own classes"
+        * (found.get("classes") == CLASSES)
+    )
+
+
+def _advise_model(name: str, args: Mapping[str, Any]) -> str:
+    """Return what to do about a model that is not there."""
+    return _own_class("models", _MODEL.names())
+
+
+def _advise_loss(name: str, args: Mapping[str, Any]) -> str:
+    """Return what to do about a loss that is not there."""
+    return _own_class("utils/losses", _LOSS.names())
+
+
+def _own_class(folder: str, names: Sequence[str]) -> str:
+    return (
+        f"put its file into {folder}/ and its name into {folder}/__init__.py (CONTRIBUTING.md), or "
+        f"choose from {', '.join(names)}"
+    )
+
+
 _LOADER = Part(
     "data loader",
     dataloaders,
     BaseDataset,
     shares=(Augmentation, LoaderOptions),
     given=frozenset({"class_names", "channels"}),
+    advice=_advise_loader,
+)
+_MODEL = Part("model", models, BaseModel, given=frozenset({"num_classes"}), advice=_advise_model)
+_LOSS = Part(
+    "loss",
+    losses,
+    nn.Module,
+    given=frozenset({"ignore_index"}),
+    trial=_try_loss,
+    advice=_advise_loss,
 )
 
 PARTS: dict[str, Part] = {
-    "arch": Part("model", models, BaseModel, given=frozenset({"num_classes"})),
+    "arch": _MODEL,
     "train_loader": _LOADER,
     "val_loader": _LOADER,
     "test_loader": _LOADER,
@@ -90,7 +134,7 @@ PARTS: dict[str, Part] = {
         trial=_try_optimizer,
         fits=_optimizer_problems,
     ),
-    "loss": Part("loss", losses, nn.Module, given=frozenset({"ignore_index"}), trial=_try_loss),
+    "loss": _LOSS,
     "lr_scheduler": Part(
         "learning-rate schedule",
         lr_scheduler,

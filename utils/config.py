@@ -245,6 +245,7 @@ class Part:
         worked_out: Arguments, by class, that the program works out where the config leaves them
             out or says null.
         fits: Holds the checked section against the other sections; returns the problems.
+        advice: What to do about a name that is none and close to none, and its arguments.
     """
 
     kind: str
@@ -257,6 +258,7 @@ class Part:
     library: types.ModuleType | None = None
     worked_out: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     fits: Callable[[Any, Mapping[str, Any]], list[str]] | None = None
+    advice: Callable[[str, Mapping[str, Any]], str] | None = None
 
     def find(self, name: str) -> Any:
         """The class of a name."""
@@ -462,9 +464,14 @@ class _Report:
             self.problems.append(f"{path}.type: {name} cannot be used: {part.refused[name]}")
             return None
         if name not in names:
-            self.problems.append(
-                f"{path}.type: no {part.kind} named {name!r}{suggest(name, names, listing=True)}"
-            )
+            hint = suggest(name, names)
+            advice = ""
+            if part.advice is not None and name.lower() not in map(str.lower, names):
+                advice = part.advice(name, args if isinstance(args, dict) else {})
+            if not hint and advice:
+                hint = f"; {advice}"
+            hint = hint or suggest(name, names, listing=True)
+            self.problems.append(f"{path}.type: no {part.kind} named {name!r}{hint}")
             return None
         if not isinstance(args, dict):
             return None
@@ -643,22 +650,27 @@ class _Report:
             read = read if fits and read is not None else value
         else:
             constant = constant_of(value) if isinstance(value, str) else value
-            read = constant if _converts(constant, hint) else value
-            if read is value and not _converts(value, hint):
+            read = constant if _fits_hint(constant, hint) else value
+            if read is value and not _fits_hint(value, hint):
                 read = value_of(value)
-                read = read if _converts(read, hint) else value
+                read = read if _fits_hint(read, hint) else value
         if read is value:
             return value
         self.warnings.append(f"{path}: {show(value)} is text; read as {show(read)}")
         return read
 
 
-def _converts(value: Any, hint: Any) -> bool:
+def _fits_hint(value: Any, hint: Any) -> bool:
     try:
         msgspec.convert(value, type=hint)
     except (msgspec.ValidationError, UnicodeEncodeError):
         return False
     return True
+
+
+def converts(value: Any, parameter: Parameter) -> bool:
+    """Return whether an argument may have a value."""
+    return _fits_hint(value, plain_hint(parameter.hint))
 
 
 def light_names() -> dict[str, list[str]]:
