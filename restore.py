@@ -27,6 +27,7 @@ from utils.config import Component, build, check_component, split_args
 from utils.config_file import parse_config, suggest
 from utils.files.image_head import ExifRule
 from utils.files.raster_io import BandRule
+from utils.foreign_config import refuse_foreign
 from utils.palette import voc_palette
 from utils.visualize import to_rgb
 
@@ -144,7 +145,9 @@ def restore_from(
     check_content(checkpoint, path)
     config: dict[str, Any] = checkpoint.get("config") or {}
     if config_path is not None:
-        config = _merge(config, parse_config(config_path), path, config_path)
+        given = parse_config(config_path)
+        refuse_foreign(given, str(config_path))
+        config = _merge(config, given, path, config_path)
     if "arch" not in config:
         raise CheckpointError(
             f"{path} holds weights but not the model they are for: add --config with the config "

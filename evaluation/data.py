@@ -17,6 +17,7 @@ from utils.config_file import ConfigError, apply_overrides, parse_config, sugges
 from utils.config_keys import one_of, places
 from utils.distributed import rank, world_size
 from utils.headings import data_folder
+from utils.foreign_config import refuse_foreign
 from utils.text_values import value_of
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ def read_tree(
             path,
             ["holds no config, so that it does not say which pictures are meant: add --config"],
         )
+    if config_path is not None:
+        refuse_foreign(tree, config_path)
     idle = [text for text in overrides if text.partition("=")[0].split(".")[0] not in READ]
     if idle:
         names = names_by_path(tree, {key: part for key, part in PARTS.items() if key in READ})

@@ -20,6 +20,7 @@ import msgspec
 
 from utils.config_file import ConfigError, name_problem, show, suggest
 from utils.config_keys import names_in, one_of, places
+from utils.foreign_config import refuse_foreign
 from utils.text_values import constant_of, value_of
 
 T = TypeVar("T")
@@ -320,6 +321,7 @@ def check_config(
     Raises:
         ConfigError: With all problems.
     """
+    refuse_foreign(tree, source)
     typed = {path: text for path, _, text in (text.partition("=") for text in overrides)}
     report = _Report([], [], names_by_path(tree, parts), names_in(tree), typed)
     tree_as_given, tree = tree, report.without_nothing(tree, parts)

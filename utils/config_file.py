@@ -19,6 +19,22 @@ MAX_BITS = 64  # of a whole number
 MAX_NAME = 200  # bytes; file systems take 255
 
 
+_WEIGHTS = (
+    "holds weights: --resume goes on with it, --model scores it or predicts with it, and "
+    '"init_from" in a config starts from it'
+)
+# Files that are taken for a config, and what they are.
+NO_CONFIGS = {
+    ".py": "is Python, as configs of MMSegmentation are, and is not run: what of it is named how "
+    "here stands in docs/migration.md, Other programs",
+    ".ipynb": "is a notebook",
+    ".toml": "is TOML",
+    ".ini": "is an INI file",
+    ".sh": "is a shell script",
+    **dict.fromkeys((".pth", ".pt", ".ckpt", ".safetensors"), _WEIGHTS),
+}
+
+
 class ConfigError(ValueError):
     """What is wrong with a config: every problem, each with its path and its fix.
 
@@ -44,6 +60,9 @@ def parse_config(path: str | Path) -> dict[str, Any]:
         ConfigError: If the file cannot be read as data, names a key twice or holds a NaN.
     """
     path = Path(path)
+    kind = NO_CONFIGS.get(path.suffix.lower())
+    if kind is not None and path.is_file():
+        raise ConfigError(str(path), [f"{kind}; a config is JSON or YAML"])
     text = _read_text(path)
     if not text.strip():
         raise ConfigError(str(path), ["is empty"])

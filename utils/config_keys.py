@@ -49,13 +49,18 @@ OTHER_NAMES: Mapping[str, str] = {
                      "init_checkpoint"), "init_from"),
     **dict.fromkeys(("hflip", "horizontal_flip"), "flip"),
     "vflip": "vertical_flip",
-    "data_loader": "train_loader",
-    "valid_loader": "val_loader",
+    **dict.fromkeys(("model", "network", "net"), "arch"),
+    **dict.fromkeys(("data_loader", "dataloader", "train_dataloader"), "train_loader"),
+    **dict.fromkeys(("valid_loader", "validation_loader", "val_dataloader"), "val_loader"),
+    **dict.fromkeys(("criterion", "loss_fn", "loss_function"), "loss"),
+    "scheduler": "lr_scheduler",
+    "optim": "optimizer",
+    "training": "trainer",
 }  # fmt: skip
 
 # Words that mean these on a command line, but are as likely something of one's own in a file.
 WORDS: Mapping[str, str] = {
-    **dict.fromkeys(("model", "arch", "network", "architecture", "model_name"), "arch.type"),
+    **dict.fromkeys(("model", "arch", "network", "net", "architecture", "model_name"), "arch.type"),
     **dict.fromkeys(("dataset", "dataset_name", "loader"), "train_loader.type"),
     **dict.fromkeys(("optimizer", "optim", "opt", "optimizer_name"), "optimizer.type"),
     **dict.fromkeys(("scheduler", "lr_scheduler", "lr_policy", "sched"), "lr_scheduler.type"),

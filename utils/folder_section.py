@@ -54,7 +54,7 @@ def _places(given: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("data_dir", "root", "data", *(key for key in given if our_name(key) == "data_dir"))
     root = next((given[key] for key in keys if _is_path(given.get(key))), None)
     split = given.get("split")
-    split = split if _is_path(split) and _stays_below(split) else None
+    split = split if isinstance(split, str) and _is_path(split) and _stays_below(split) else None
     if images is not None and masks is not None:
         below = root is not None and os.path.isdir(os.path.join(root, images))
         below = below and _stays_below(images) and _stays_below(masks)
