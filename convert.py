@@ -196,7 +196,8 @@ def convert_coco(arguments: argparse.Namespace) -> int:
     from utils.pairing import few
 
     coco_masks.coco_masks()  # absent, it is missed now and not once a picture
-    instances = coco_file.read_instances(arguments.instances)
+    coco_file.refuse_folder(arguments.instances, arguments.output)
+    instances = coco_file.read_instances(arguments.instances, arguments.output)
     names = read_names(arguments.classes) if arguments.classes else None
     label_map = coco_file.read_label_map(arguments.label_map) if arguments.label_map else None
     legend, values = coco_file.choose_classes(instances.categories, names, label_map)
@@ -230,7 +231,9 @@ def convert_labelme(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.folder)
     output = free_output(arguments.output, folder)
     names = read_names(arguments.classes) if arguments.classes else None
-    drawings, broken = labelme_masks.read_drawings(folder, image_data=arguments.image_data)
+    drawings, broken = labelme_masks.read_drawings(
+        folder, image_data=arguments.image_data, output=output
+    )
     legend, values = labelme_masks.choose_classes(drawings, names)
     jobs = labelme_masks.plan_labelme(drawings, folder, values, output)
     failed = broken + write_masks(jobs, legend, overwrite=arguments.overwrite)

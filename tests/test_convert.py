@@ -574,6 +574,63 @@ def test_exception_labelme_broken_file_is_skipped(tmp_path, capsys, broken, mess
     assert "1 of 2 masks written" in captured.out
 
 
+COCO_FILE = {"images": [], "annotations": [], "categories": []}
+VIA_FILE = {"a.jpg12": {"filename": "a.jpg", "size": 12, "regions": [], "file_attributes": {}}}
+CVAT_FILE = "<?xml version='1.0'?>\n<annotations><version>1.1</version></annotations>"
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "kind", "command"),
+    [
+        (COCO_FILE, "a.json", "COCO annotations", "convert.py coco {folder}/a0.json -o {out}"),
+        ({"objects": [], "size": {}, "tags": []}, "a.json", "Supervisely", "convert.py coco"),
+        (VIA_FILE, "a.json", "VIA annotations", "convert.py coco"),
+        ({"_via_settings": {}, "_via_img_metadata": {}}, "a.json", "VIA", "convert.py coco"),
+        (CVAT_FILE, "a.xml", "CVAT annotations", "convert.py coco"),
+        ("<annotation><object/></annotation>", "a.xml", "Pascal VOC boxes", "SegmentationClass"),
+        ({"imgHeight": 1, "imgWidth": 1, "objects": []}, "a.json", "Cityscapes", '"CityScapes"'),
+        ([{"data": {}, "annotations": []}], "a.json", "Label Studio", "convert.py coco"),
+        ({"arch": {}, "trainer": {}}, "a.json", "this program", "labelme's files"),
+    ],
+)
+def test_exception_labelme_says_once_whose_folder_it_is(
+    tmp_path, capsys, content, name, kind, command
+):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for number in range(3):
+        path = folder / f"{name[0]}{number}{name[1:]}"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    assert run("labelme", folder, "-o", out) == 2
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 1 and not captured.out
+    for fact in (f"{folder}: holds no labelme file", "3 of 3 files", kind):
+        assert fact in captured.err
+    assert command.format(folder=folder, out=out) in captured.err
+    assert not out.exists()
+
+
+def test_feature_labelme_files_beside_others(tmp_path, capsys):
+    for number in range(9):
+        dump(tmp_path / f"in/a{number}.json", COCO_FILE)
+    dump(tmp_path / "in/b.json", drawing(*SHAPES))
+    assert run("labelme", tmp_path / "in", "-o", tmp_path / "out") == 2
+    assert files(tmp_path / "out") == ["b.png"]
+    assert capsys.readouterr().err.count("skipped") == 9
+
+
+def test_exception_coco_of_other_programs(tmp_path, capsys):
+    path = dump(tmp_path / "in/a.json", drawing(*SHAPES))
+    for argument in (path, tmp_path / "in"):
+        assert run("coco", argument, "-o", "out") == 2
+        assert f"convert.py labelme {tmp_path / 'in'} -o out" in capsys.readouterr().err
+    dump(tmp_path / "in/b.json", COCO_FILE)
+    assert run("coco", tmp_path / "in", "-o", "out") == 2
+    assert f"convert.py coco {tmp_path / 'in/b.json'} -o out" in capsys.readouterr().err
+    assert run("labelme", tmp_path / "in/b.json", "-o", "out") == 2
+    assert f"convert.py coco {tmp_path / 'in/b.json'} -o out" in capsys.readouterr().err
+
+
 def test_exception_labelme_unknown_label(tmp_path, capsys):
     dump(tmp_path / "in/a.json", drawing(*SHAPES))
     assert run("labelme", tmp_path / "in", "-o", tmp_path / "out", "--classes", "cars", "road") == 2

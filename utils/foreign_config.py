@@ -254,9 +254,10 @@ def _place(path: tuple[str, ...], value: Any) -> tuple[str, Any]:
     kinds = _KINDS.get(key, ())
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         return "", None
+    assert isinstance(value, (int, float, str, list))
     may_be_zero = key in ("seed", "num_workers", "early_stop", "n_gpu", "momentum", "weight_decay")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and (float(value) < 0 or (value == 0 and not may_be_zero)):
+    number = 1 if isinstance(value, (bool, str, list)) else float(value)
+    if number < 0 or (number == 0 and not may_be_zero):
         return "", None
     held_out = parents & {"val", "valid", "validation", "test", "val_dataloader"}
     split = "val_loader" if held_out else "train_loader"

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from utils.convert import foreign_json
 from utils.convert.conversion import BACKGROUND, Legend, read_json, refuse_twice, refuse_unknown
 from utils.files.data_file import DataError
 
+MAX_LOOKED_AT = 20  # files of a folder
 _NO_OUTLINE = re.compile(rb"\s*(null|\[\s*\])\s*")
 
 
@@ -54,14 +56,47 @@ class Instances(msgspec.Struct):
     categories: list[Category]
 
 
-def read_instances(path: str | Path) -> Instances:
+def refuse_folder(path: str | Path, output: str | Path) -> None:
+    """Refuse a folder, with the command for what is in it.
+
+    Args:
+        path: What is to be read as COCO.
+        output: Where the masks are to go, for the message.
+
+    Raises:
+        DataError: If it is a folder.
+    """
+    if not Path(path).is_dir():
+        return
+    kinds = [
+        (foreign_json.kind_of(f), f) for f in sorted(Path(path).glob("*.json"))[:MAX_LOOKED_AT]
+    ]
+    wanted = [pair for pair in kinds if pair[0] == foreign_json.COCO] or kinds
+    hints = [foreign_json.advice(kind, file, output) for kind, file in wanted if kind is not None]
+    hint = next(iter(hints), "name the file in it")
+    raise DataError(f"{path}: is a folder, not a file of COCO instances; {hint}")
+
+
+def read_instances(path: str | Path, output: str | Path = "masks") -> Instances:
     """Read a file of instance annotations.
+
+    Args:
+        path: The file.
+        output: Where the masks are to go, for a message.
 
     Raises:
         DataError: If it cannot be read, is none, or names a picture or category twice.
     """
     # Many programs write 80.0 or "80" for whole numbers.
-    found: Instances = read_json(path, Instances, "is no file of COCO instances", strict=False)
+    expected = "is no file of COCO instances"
+    try:
+        found: Instances = read_json(path, Instances, expected, strict=False)
+    except DataError:
+        kind = foreign_json.kind_of(path)
+        if kind in (None, foreign_json.COCO):
+            raise
+        hint = foreign_json.advice(kind, path, output)
+        raise DataError(f"{path}: {expected} but {kind}; {hint}") from None
     if not found.images:
         raise DataError(f"{path}: names no picture")
     for what, ids in (

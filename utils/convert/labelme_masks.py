@@ -24,6 +24,7 @@ from utils.convert.conversion import (
     read_json,
     refuse_unknown,
 )
+from utils.convert.foreign_json import advice, kind_of, refuse_others
 from utils.convert.parallel import run_each
 from utils.files.data_file import DataError, check_pixels
 from utils.files.image_io import decode_png_mask, list_images
@@ -80,7 +81,11 @@ class SizedShapes(msgspec.Struct):
 
 
 def read_drawings(
-    folder: Path, *, image_data: bool = False, processes: int | None = None
+    folder: Path,
+    *,
+    image_data: bool = False,
+    processes: int | None = None,
+    output: str | Path = "masks",
 ) -> tuple[dict[Path, SizedShapes], int]:
     """Read every JSON file below a folder; a broken one is named and skipped.
 
@@ -88,16 +93,25 @@ def read_drawings(
         folder: Searched with its sub-folders.
         image_data: Decode the picture in the file where the file does not say its size.
         processes: How many; None: all cores, where that pays.
+        output: Where the masks are to go, for a message.
 
     Returns:
         File -> shapes, and how many were skipped.
 
     Raises:
-        DataError: If the folder is none, or holds no JSON file.
+        DataError: If the folder is none, holds no JSON file, or those of another program only.
     """
+    if folder.is_file():
+        kind = kind_of(folder)
+        known = f"; {advice(kind, folder, output)}" if kind is not None else ""
+        raise DataError(f"{folder}: is a file, not a folder{known}")
     if not folder.is_dir():
         raise DataError(f"{folder}: is no folder")
     paths = list_images(folder, (".json",))
+    others = paths or list_images(folder, (".xml",))
+    problem = refuse_others(folder, others, output)
+    if problem:  # said once, not of each
+        raise DataError(problem)
     if not paths:
         raise DataError(f"{folder}: holds no JSON file")
     read = functools.partial(read_drawing, image_data=image_data)
