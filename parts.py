@@ -36,6 +36,7 @@ from utils.param_groups import backbone_layers, parameter_groups
 
 logger = logging.getLogger(__name__)
 
+MAX_NAME = 100  # characters of an encoder, in a message
 BACKBONE_RATE = 0.1  # differential_lr: the backbone's rate over the decoder's, as in the ancestor
 
 
@@ -82,8 +83,15 @@ def _advise_loader(name: str, args: Mapping[str, Any]) -> str:
 
 
 def _advise_model(name: str, args: Mapping[str, Any]) -> str:
-    """Return what to do about a model that is not there."""
-    return _own_class("models", _MODEL.names())
+    """Return what to do about a model that is not there, or is an architecture of `SMP`."""
+    known = {choice.lower(): choice for choice in models.smp.ARCHITECTURES.names}
+    architecture = known.get(name.lower().replace("_", "").replace("-", ""))
+    if architecture is None:
+        return _own_class("models", _MODEL.names())
+    encoders = (args.get(key) for key in ("encoder_name", "encoder", "backbone"))
+    encoder = next((e for e in encoders if isinstance(e, str) and len(e) <= MAX_NAME), "resnet34")
+    section = {"type": "SMP", "args": {"architecture": architecture, "encoder_name": encoder}}
+    return f"it is an architecture of SMP: {json.dumps(section)}"
 
 
 def _advise_loss(name: str, args: Mapping[str, Any]) -> str:

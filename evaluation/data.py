@@ -16,8 +16,8 @@ from utils.config import Config, check_config, names_by_path
 from utils.config_file import ConfigError, apply_overrides, parse_config, suggest
 from utils.config_keys import one_of, places
 from utils.distributed import rank, world_size
-from utils.headings import data_folder
 from utils.foreign_config import refuse_foreign
+from utils.headings import data_folder
 from utils.text_values import value_of
 
 logger = logging.getLogger(__name__)

@@ -127,6 +127,17 @@ def test_exception_a_model_or_loss_of_ones_own(section, folder, choice):
         assert fact in problem
 
 
+def test_feature_architectures_of_smp():
+    tree = {**minimal(), "arch": {"type": "DeepLabV3Plus", "args": {"backbone": "resnet18"}}}
+    (problem,) = problems_of(tree)
+    section = json.loads(re.search(r"of SMP: (\{.*\}\})", problem)[1])
+    assert section["args"] == {"architecture": "DeepLabV3Plus", "encoder_name": "resnet18"}
+    assert check({**minimal(), "arch": section}).arch.type == "SMP"
+    # Our own spelling comes first.
+    tree["arch"]["type"] = "Unet"
+    assert "did you mean 'UNet'?" in problems_of(tree)[0]
+
+
 def test_feature_every_argument_of_folder_is_kept():
     known = PARTS["train_loader"].schema("Folder")
     args = {"palette": [[0, 0, 0]], "mask_suffix": "_gt", "data_dir": "d", "batch_size": 1}

@@ -8,8 +8,10 @@ import torch
 import evaluate
 import inference
 import train
+from models.smp import ARCHITECTURES
 from tests.test_config import check, minimal, parse_text, problems_of
 from utils.config_file import ConfigError, parse_config
+from utils.foreign_config import SMP_ARCHITECTURES
 
 SMP_YAML = """
 dataset:
@@ -182,6 +184,10 @@ def test_exception_every_program_says_it(tmp_path, capsys):
     ):
         assert run() == 2
         assert "model_name: here it is arch.args.architecture" in capsys.readouterr().err
+
+
+def test_feature_architectures_are_those_of_the_model():
+    assert set(SMP_ARCHITECTURES) == set(ARCHITECTURES.names)
 
 
 def test_feature_a_fork_is_no_other_program():

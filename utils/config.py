@@ -470,7 +470,8 @@ class _Report:
             advice = ""
             if part.advice is not None and name.lower() not in map(str.lower, names):
                 advice = part.advice(name, args if isinstance(args, dict) else {})
-            if not hint and advice:
+            # A name that is known elsewhere means that, whatever else it is close to.
+            if advice and (not hint or advice.startswith("it is ")):
                 hint = f"; {advice}"
             hint = hint or suggest(name, names, listing=True)
             self.problems.append(f"{path}.type: no {part.kind} named {name!r}{hint}")
