@@ -11,7 +11,7 @@ import train
 from models.smp import ARCHITECTURES
 from tests.test_config import check, minimal, parse_text, problems_of
 from utils.config_file import ConfigError, parse_config
-from utils.foreign_config import SMP_ARCHITECTURES
+from utils.foreign_config import SMP_ARCHITECTURES, refuse_foreign
 
 SMP_YAML = """
 dataset:
@@ -200,6 +200,11 @@ def test_feature_a_fork_is_no_other_program():
     assert problems_of({"trainer": {"epochs": 3}, "optimizer": {"type": "SGD"}})[0].endswith(
         "required key is missing"
     )
+
+
+def test_feature_a_section_alone_is_ours():
+    """As `evaluate.py --config` takes it."""
+    refuse_foreign({"test_loader": minimal()["val_loader"], "epochs": 3, "lr": 0.1}, "c.json")
 
 
 def test_feature_a_large_config_stays_a_short_message():

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from utils.config_file import ConfigError, show
-from utils.config_keys import OTHER_NAMES, USUAL_PLACES, normalised
+from utils.config_keys import LOADERS, OTHER_NAMES, USUAL_PLACES, normalised
 from utils.folder_section import CLASSES
 from utils.text_values import value_of
 
 Tree = Mapping[str, Any]
-REQUIRED = ("arch", "train_loader")  # without both, a config is of no fork
+OURS = ("arch", *LOADERS)  # a config with one of these is ours, or of a fork
 MAX_LEAVES = 2000
 MAX_LINES = 24
 SMP_ARCHITECTURES = ("Unet", "UnetPlusPlus", "MAnet", "FPN", "PAN", "Linknet", "DeepLabV3",
@@ -85,7 +85,7 @@ def refuse_foreign(tree: Tree, source: str) -> None:
     Raises:
         ConfigError: If the tree is none of ours, nor of a fork.
     """
-    if any(key in tree for key in REQUIRED):
+    if any(key in tree for key in OURS):
         return
     program = next((name for name, is_it in PROGRAMS if is_it(tree)), None)
     if program in REMEDIES:
