@@ -63,6 +63,9 @@ def test_feature_no_hint_that_takes_pairs_away(tmp_path):
     result = pairing(tmp_path)
     assert len(result.samples) == 6
     assert not arguments_of(result.problems[0])
+    tree(tmp_path, mask="{}_gt.png", numbers=range(1, 7))  # would pair all, six of them anew
+    result = pairing(tmp_path)
+    assert len(result.samples) == 6 and not arguments_of(result.problems[0])
 
 
 def test_feature_no_hint_that_pairs_too_few(tmp_path):

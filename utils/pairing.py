@@ -254,9 +254,10 @@ def masks_within(samples: Sequence[Sample], folder: Path) -> list[str]:
     mixed = {path.relative_to(folder).parts[0] for path in images if path.is_relative_to(folder)}
     if len(folders) == 1 and not folders & mixed and all(path.parent != folder for path in masks):
         return sorted(folders)
-    if len(names) == 1:  # each sample has a folder of its own
-        return sorted(names)
-    return [] if kinds & {path.suffix for path in images} else sorted(f"*{kind}" for kind in kinds)
+    if not kinds & {path.suffix for path in images}:
+        return sorted(f"*{kind}" for kind in kinds)
+    # Of samples with a folder each, the masks have one name.
+    return sorted(names) if len(names) == 1 and not names & {path.name for path in images} else []
 
 
 def few(names: Sequence[str], most: int = 5) -> str:
