@@ -179,8 +179,8 @@ def test_feature_masks_in_a_dataset(tmp_path, kind):
 
 
 MASK_VALUES = {
-    "other_size.png": (IDS[:-1], "is 40x23 and its picture"),
-    "turned.png": (IDS.T.copy(), "is 24x40 and its picture"),
+    "other_size.png": (IDS[:-1], "is 40x23 and its image"),
+    "turned.png": (IDS.T.copy(), "is 24x40 and its image"),
     "class_21.png": (np.where(IDS == 2, 21, IDS), "label 21"),
     "class_254.png": (np.where(IDS == 2, 254, IDS), "label 254"),
     "ignored.png": (np.full_like(IDS, 255), None),
