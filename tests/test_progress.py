@@ -216,7 +216,10 @@ def test_feature_lines_within_an_epoch_and_a_validation(tmp_path, always, lines)
     found = lines()
     assert len(found) == steps
     for step, line in enumerate(found, 1):
-        pattern = rf"epoch 1/3: step {step}/{steps}, loss \d\.\d{{3}}, [\d.]+ images/s, \d+ s left"
+        pattern = (
+            rf"epoch 1/3: step {step}/{steps}, loss \d\.\d{{3}}, [\d.]+ images/s, "
+            r"\d+ (s|min) left"
+        )
         assert re.fullmatch(pattern, line), line
     trainer.validate(1)
     assert re.match(r"validation of epoch 1: batch 1/\d+, [\d.]+ images/s, ", lines()[steps])
