@@ -161,7 +161,7 @@ def test_exception_coco_10k_files(small):
     with pytest.raises(DataError, match=r"names 172 labels where there are 183; version 1\.0"):
         dataset.load(0)
     save_mat(file, S=np.zeros((40, 30), np.uint8))
-    with pytest.raises(DataError, match=r"\.mat: is 30x40 and its picture .* is 40x30"):
+    with pytest.raises(DataError, match=r"\.mat: is 30x40 and its image .* is 40x30"):
         dataset.load(0)
 
 

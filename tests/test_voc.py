@@ -220,7 +220,7 @@ def test_exception_sbd(sbd, monkeypatch):
     with pytest.raises(DataError, match="no .* array of whole numbers"):
         dataset.load(0)
     scipy.io.savemat(path, {"GTcls": {"Segmentation": ids(0, 21, (9, 10))}})
-    with pytest.raises(DataError, match="is 10x9 and its picture .* is 10x8"):
+    with pytest.raises(DataError, match="is 10x9 and its image .* is 10x8"):
         dataset.load(0)
     path.unlink()
     assert "1 of the files" in VOC(str(sbd), "sbd_train").problems[0]
