@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from audit.facts import MaskFacts
 from audit.split import Split
 from utils.config import signature_of
 
@@ -67,6 +68,8 @@ def _of(group: Sequence[Split]) -> Proposal:
         unknown += split.unknown
     blended = any(split.blended for split in group)
     label_map = None if blended else label_map_of(group[0], values)
+    if label_map is None and not blended:
+        label_map = _of_one_bit(group[0], masks)
     white = (
         len(dataset.classes) == 2
         and dataset.label_map is None
@@ -144,6 +147,26 @@ def to_keys(ids: Mapping[int, int], colours: Mapping[tuple[int, int, int], int])
 def _colour(value: str) -> tuple[int, int, int]:
     red, green, blue = map(int, value.split(","))
     return red, green, blue
+
+
+def _of_one_bit(split: Split, masks: Iterable[MaskFacts]) -> dict[str, int] | None:
+    """A map of black and white that also reads masks of 0 and 1, as files of one bit a pixel hold.
+
+    Args:
+        split: With the map that it has.
+        masks: Of all splits with this map.
+
+    Returns:
+        None if the map does not name white as a class, or 1 may mean something else.
+    """
+    known = split.known_ids
+    if split.dataset.label_map is None or 1 in known or known.get(WHITE, -1) < 0:
+        return None
+    with_one = [set(mask.values) for mask in masks if "1" in mask.values]
+    # A mask that holds both has 1 for a class of its own, or by damage.
+    if not with_one or any(values - {"0", "1"} for values in with_one):
+        return None
+    return to_keys({**known, 1: known[WHITE]}, {})
 
 
 def _of_ids(split: Split, ids: Mapping[int, int]) -> dict[int, int] | None:

@@ -262,3 +262,12 @@ def test_feature_what_a_training_refuses_is_an_error():
     masks[1][0, 0] = 1
     with_one = split_of(masks, "val", classes=2)
     assert list(find_undecided_white([split, with_one])) == []
+
+
+def test_feature_one_is_white_only_where_no_mask_holds_both():
+    black_and_white = {0: 0, 255: 1}
+    masks = [np.array([[0, 1]], np.uint8), np.array([[0, 255]], np.uint8)]
+    split = split_of(masks, label_map=black_and_white)
+    assert propose([split])["train"].label_map == {"0": 0, "1": 1, "255": 1}
+    split = split_of([*masks, np.array([[0, 1, 255]], np.uint8)], label_map=black_and_white)
+    assert propose([split])["train"].label_map is None

@@ -153,6 +153,20 @@ def test_feature_what_the_message_says_trains(tmp_path, capsys):
     assert "of one class" not in out
 
 
+def test_feature_masks_of_one_bit_have_the_map_that_reads_them(tmp_path, capsys):
+    def write(ids, path):
+        Image.fromarray(ids).convert("1").save(f"{path}.png")
+
+    make(tmp_path, write)
+    map_of_bytes = {"0": 0, "255": 1}
+    code, _, error = start(tmp_path, capsys, label_map=map_of_bytes)
+    assert code == 2
+    assert '"label_map": {"0": 0, "1": 1, "255": 1}' in error
+    grey(np.array([0, 255], np.uint8)[objects(0)], tmp_path / "masks/0")  # one of eight bits
+    code, _, error = start(tmp_path, capsys, label_map=map_of_bytes | {"1": 1})
+    assert (code, error) == (0, "")
+
+
 def test_feature_an_ignored_value_that_is_named_is_believed(tmp_path, capsys):
     code, out, error = start(make(tmp_path), capsys, ignore_index=255)
     assert code == 0
