@@ -93,20 +93,23 @@ def _kind(error: str) -> str:
 
 
 def _sizes(split: Split) -> Iterator[Finding]:
-    files = {
-        split.mask_key(facts): f"{facts.mask.width}x{facts.mask.height}, its picture "
-        f"{facts.image.width}x{facts.image.height}"
-        for facts in split.facts
-        if facts.mask is not None and facts.sizes_differ
-    }
-    if files:
+    odd = [facts for facts in split.facts if facts.mask is not None and facts.sizes_differ]
+    fix = "export the masks at the pictures' size, scaled with nearest neighbour"
+    if odd and all(_fits_turned(facts) for facts in odd):
+        fix = _apply_exif(split)
+    if odd:
         yield Finding(
             "error",
             "size-mismatch",
             split.name,
-            f"{count(len(files), 'mask')} of another size than the picture",
-            "export the masks at the pictures' size, scaled with nearest neighbour",
-            files,
+            f"{count(len(odd), 'mask')} of another size than the picture",
+            fix,
+            {
+                split.mask_key(f): f"{f.mask.width}x{f.mask.height}, its picture "
+                f"{f.image.width}x{f.image.height}"
+                for f in odd
+                if f.mask is not None
+            },
         )
 
 
@@ -115,12 +118,16 @@ def _orientation(split: Split) -> Iterator[Finding]:
         return
     files = {}
     for facts in split.facts:
-        turn = next((f.exif_orientation for f in facts.image.files if f.exif_orientation), 1)
-        if turn != 1:
-            files[facts.files[0]] = f"EXIF orientation {turn}{_mask_fits(facts, turn)}"
-    cure = "rotate the pixels and drop the tag: mogrify -auto-orient"
-    if "exif" in signature_of(type(split.dataset)):
-        cure = 'set "exif": "apply" in the loader\'s args; where they fit the stored ones, "ignore"'
+        turn = _turn(facts)
+        mask = facts.mask.file if facts.mask is not None else None
+        if turn == 1 or (mask is not None and (mask.exif_orientation or 1) == turn):
+            continue  # nothing to turn, or both turn alike
+        told = facts.mask is not None and not facts.sizes_differ
+        if turn in TURNED and facts.image.width != facts.image.height and told:
+            continue  # the mask has the size of the stored image, so it was drawn on that
+        files[facts.files[0]] = f"EXIF orientation {turn}{_mask_fits(facts)}"
+    can_apply = "exif" in signature_of(type(split.dataset))
+    stored = '; where they fit the stored ones, "ignore"' if can_apply else ""
     if files:
         yield Finding(
             "warning",
@@ -128,18 +135,34 @@ def _orientation(split: Split) -> Iterator[Finding]:
             split.name,
             f"{count(len(files), 'picture')} with an EXIF rotation, which is not applied",
             "look at them in the contact sheet (--sheet); where the masks fit the rotated "
-            f"pictures, {cure}",
+            f"pictures, {_apply_exif(split)}{stored}",
             files,
         )
 
 
-def _mask_fits(facts: SampleFacts, orientation: int) -> str:
+def _turn(facts: SampleFacts) -> int:
+    """The EXIF orientation of the image."""
+    return next((f.exif_orientation for f in facts.image.files if f.exif_orientation), 1)
+
+
+def _apply_exif(split: Split) -> str:
+    if "exif" in signature_of(type(split.dataset)):
+        return 'set "exif": "apply" in the loader\'s args'
+    return "rotate the pixels and drop the tag: mogrify -auto-orient"
+
+
+def _fits_turned(facts: SampleFacts) -> bool:
+    """Whether a mask of another size than its stored image has that of the turned one."""
+    size = (0, 0) if facts.mask is None else (facts.mask.width, facts.mask.height)
+    return _turn(facts) in TURNED and size == (facts.image.height, facts.image.width)
+
+
+def _mask_fits(facts: SampleFacts) -> str:
     if facts.mask is None or facts.mask.error or facts.image.error:
         return ""
     if not facts.sizes_differ:
         return ", the mask has the size of the picture as stored"
-    size, turned = (facts.mask.width, facts.mask.height), (facts.image.height, facts.image.width)
-    fits = orientation in TURNED and size == turned
+    fits = _fits_turned(facts)
     return ", the mask fits the rotated picture" if fits else ", the mask fits neither way"
 
 

@@ -128,8 +128,12 @@ def size_mismatch(folder: Path, tree: dict[str, Any]) -> None:
 
 
 def exif_orientation(folder: Path, tree: dict[str, Any]) -> None:
+    turned_image(folder, 3)  # half a turn, which no size tells
+
+
+def turned_image(folder: Path, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
     path = folder / "images/train/train00.png"
     Image.open(path).save(path.with_suffix(".jpg"), exif=exif, quality=95, subsampling=0)
     path.unlink()

@@ -198,11 +198,18 @@ def test_feature_exif_says_which_way_the_mask_fits(dataset):
     _, report = run(dataset, tree)
     (what,) = report["findings"][0]["files"].values()
     assert what.endswith("the mask has the size of the picture as stored")
+
+
+def test_feature_a_size_that_tells_is_no_doubt_and_names_the_rule(dataset):
+    tree = audit_sets.config_of(dataset)
+    audit_sets.turned_image(dataset, 6)
+    assert run(dataset, tree)[1]["findings"] == []  # the mask was drawn on the stored pixels
     audit_sets.change_mask(dataset, np.rot90)
-    _, report = run(dataset, tree)
-    finding = next(f for f in report["findings"] if f["kind"] == "exif-orientation")
-    (what,) = finding["files"].values()
+    findings = {f["kind"]: f for f in run(dataset, tree)[1]["findings"]}
+    (what,) = findings["exif-orientation"]["files"].values()
     assert what.endswith("the mask fits the rotated picture")
+    assert '"exif": "apply"' in findings["size-mismatch"]["fix"]
+    assert "export" not in findings["size-mismatch"]["fix"]
 
 
 def test_feature_the_batch_size_that_is_proposed_leaves_none_over():
