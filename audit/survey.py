@@ -20,10 +20,10 @@ from audit import label_findings
 from audit.facts import FORMAT, ImageFacts, MaskFacts, SampleFacts, describe_mask, names_of
 from audit.finding import Finding
 from audit.label_maps import BINARY, propose
-from audit.set_findings import output_sizes, why_sizes_differ
+from audit.set_findings import crop_within, one_size, output_sizes, why_sizes_differ
 from audit.split import Split
 from base.base_dataloader import BaseDataLoader, LoaderOptions
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset, DataError, fits
 from base.label_counts import absent_classes
 from utils.config import signature_of
 from utils.distributed import found_by_main, world_size
@@ -252,7 +252,24 @@ def _check_sizes(found: Survey) -> None:
     raise DataError(
         f"{found.split.section}: {len(odd)} of {len(found.indices)} masks have another size than "
         f"their image; {sample.label} is {next(sizes)} and its image {sample.image} is "
-        f"{next(sizes)}; {dataset.size_advice(index)}"
+        f"{next(sizes)}; {_mixed_rules(found) or dataset.size_advice(index)}"
+    )
+
+
+def _mixed_rules(found: Survey) -> str:
+    """What to do where some masks fit the stored image alone, and others the turned one alone."""
+    dataset = found.split.dataset
+    pairs = [(i, *pair) for i, pair in zip(found.indices, found.heads, strict=True) if pair]
+    stored = [i for i, a, b in pairs if fits(a, b, "ignore") and not fits(a, b, "apply")]
+    shown = [i for i, a, b in pairs if fits(a, b, "apply") and not fits(a, b, "ignore")]
+    if not (stored and shown):
+        return ""
+    names = [dataset.samples[indices[0]].image for indices in (shown, stored)]
+    rule = ' and set "exif": "ignore"' if "exif" in signature_of(type(dataset)) else ""
+    return (
+        f"{len(shown)} masks fit the image as its EXIF orientation shows it (the first: {names[0]})"
+        f", and {len(stored)} as it is stored ({names[1]}), so no rule fits all: turn the pixels "
+        f"of the former, mogrify -auto-orient on copies{rule}"
     )
 
 

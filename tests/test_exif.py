@@ -177,6 +177,21 @@ def test_exception_training_offers_the_rule_before_a_folder_is_made(tmp_path, ca
     assert not (tmp_path / "saved").exists()
 
 
+@pytest.mark.parametrize("rule", [None, "apply", "ignore"])
+def test_exception_masks_of_both_rules_do_not_send_in_circles(tmp_path, capsys, rule):
+    make(tmp_path, 6, count=6)
+    for n in (1, 3, 5):
+        stored = np.array(Image.open(tmp_path / f"images/{n}.png"))
+        save(tmp_path / f"masks/{n}.png", (stored[..., 0] > 127).astype(np.uint8))
+    code, error = start(tmp_path, capsys, **({"exif": rule} if rule else {}), val_split=0.01)
+    assert code == 2
+    assert "mogrify -auto-orient" in error
+    assert '"exif": "apply"' not in error
+    for n in (0, 2, 4):  # what mogrify does
+        save(tmp_path / f"images/{n}.png", shown(tmp_path / f"images/{n}.png"))
+    assert start(tmp_path, capsys, exif="ignore", augment=True, crop_size=16)[0] == 0
+
+
 @pytest.mark.parametrize(("orientation", "size"), [(3, (24, 32)), (6, (32, 32))])
 def test_feature_a_doubt_is_said_once_with_the_first_file(tmp_path, capsys, orientation, size):
     make(tmp_path, orientation, size=size, count=4)
