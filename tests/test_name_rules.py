@@ -12,7 +12,14 @@ from base.base_dataset import DataError
 from dataloaders import Folder
 from utils.files.band_files import pair_sources
 from utils.files.same_files import SameFiles
-from utils.name_rules import Affixes, cut, find_affixes, find_affixes_within, find_folders
+from utils.name_rules import (
+    Affixes,
+    cut,
+    find_affixes,
+    find_affixes_within,
+    find_folders,
+    find_kinds,
+)
 
 RANGE = range(1, 13)
 BUFFER = io.BytesIO()
@@ -193,6 +200,20 @@ def test_feature_hint_of_folders(tmp_path):
         Folder(classes=2, data_dir=str(tmp_path), images="i/val", masks="m")
     assert find_folders(["a/1"], ["b/1"]) == ("a", "b")
     assert find_folders(["a/1"], ["b/2"]) is None
+
+
+def test_feature_folders_of_kinds_below_others(tmp_path):
+    tree(tmp_path, folders=("i/a/img", "m/a/lab"))
+    tree(tmp_path, folders=("i/b/img", "m/b/lab"))
+    with pytest.raises(DataError) as caught:
+        Folder(classes=2, data_dir=str(tmp_path), images="i", masks="m")
+    images, masks = "i/**/img/*.jpg", "m/**/lab/*.png"
+    assert f'set "images": "{images}", "masks": "{masks}"' in str(caught.value)
+    dataset = Folder(classes=2, data_dir=str(tmp_path), images=images, masks=masks)
+    assert len(dataset) == 2 * len(RANGE)
+    assert find_kinds(["a/img/1"], ["a/lab/1"]) == ("img", "lab")
+    assert find_kinds(["a/img/1"], ["b/lab/1"]) is None
+    assert find_kinds(["a/1"], ["b/1"]) is None
 
 
 def test_feature_masks_within_the_folder_of_the_images(tmp_path):

@@ -358,10 +358,44 @@ def find_folders(images: Collection[str], masks: Collection[str]) -> tuple[str, 
     for one, inner in below[0].items():
         for other, outer in below[1].items():
             count = len(inner & outer)
-            whole = len(inner) == len(images) or count >= NEARLY_ALL * len(outer)
+            # Either side may hold more, if the other is named as a whole.
+            whole = len(inner) == len(images) or (
+                len(outer) == len(masks) and count >= NEARLY_ALL * len(outer)
+            )
             if count >= NEARLY_ALL * len(inner) and whole and (best is None or count > best[0]):
                 best = count, one, other
     return None if best is None or not (best[1] or best[2]) else best[1:]
+
+
+def find_kinds(images: Collection[str], masks: Collection[str]) -> tuple[str, str] | None:
+    """The names of folders that part images and masks below others: `1/img/a` and `1/lab/a`.
+
+    Args:
+        images: The stems of the images, with their folders.
+        masks: Those of the masks.
+
+    Returns:
+        That of the images and that of the masks, which differ; None if there are none such.
+    """
+    for one in _in_all(images):
+        for other in _in_all(masks):
+            if one == other:
+                continue
+            cores = [
+                {stem.replace(f"/{kind}/", "/", 1) for stem in side}
+                for kind, side in ((one, images), (other, masks))
+            ]
+            if len(cores[0] & cores[1]) >= NEARLY_ALL * len(images):
+                return one, other
+    return None
+
+
+def _in_all(stems: Collection[str]) -> list[str]:
+    """The folders that every name has, but for the first of its path, the last ones first."""
+    if not stems:
+        return []
+    common = set.intersection(*(set(stem.split("/")[1:-1]) for stem in stems))
+    return [part for part in reversed(next(iter(stems)).split("/")) if part in common]
 
 
 def _folders(stems: Iterable[str]) -> list[str]:

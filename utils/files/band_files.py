@@ -18,6 +18,7 @@ from utils.name_rules import (
     find_affixes,
     find_affixes_within,
     find_folders,
+    find_kinds,
     likeness_to_mask,
     match_loosely,
     nfc,
@@ -150,13 +151,27 @@ def _hint_of_folders(image_files: Source, mask_files: Source) -> str:
         return ""
     found = find_folders(*(dict(source.files) for source in sources.values()))
     if found is None:
-        return ""
+        kinds = find_kinds(*(dict(source.files) for source in sources.values()))
+        return (
+            "" if kinds is None else f"; set {patterns_of_kinds(image_files, mask_files, *kinds)}"
+        )
     lines = [
         f'"{name}": "{source.argument(folder)}"'
         for (name, source), folder in zip(sources.items(), found, strict=True)
         if folder
     ]
     return f"; set {', '.join(lines)}"
+
+
+def patterns_of_kinds(images: Source, masks: Source, image_kind: str, mask_kind: str) -> str:
+    """The patterns that take images and masks out of folders of these names, below others."""
+    lines = []
+    for name, source, kind in (("images", images, image_kind), ("masks", masks, mask_kind)):
+        paths = [path for _, path in source.files if kind in path.parent.parts]
+        extensions = {path.suffix for path in paths}
+        file = f"*{extensions.pop()}" if len(extensions) == 1 else "*"
+        lines.append(f'"{name}": "{source.argument("**", kind, file)}"')
+    return ", ".join(lines)
 
 
 def _masks_by_key(mask_files: Source, image_source: Path, affixes: Affixes) -> dict[str, Path]:
