@@ -47,6 +47,7 @@ class _Looked(msgspec.Struct):
 
     heads: list[tuple[ImageHead, ImageHead] | None]
     masks: dict[int, MaskFacts]
+    broken: dict[int, str] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +60,14 @@ class Survey:
         heads: For each of these the head of the image and of the mask; None where a sample is not
             made of two image files.
         total: How many samples the split has.
+        broken: For the index of a sample whose image or mask has no head and cannot be read, why.
     """
 
     split: Split
     indices: Sequence[int]
     heads: Sequence[tuple[ImageHead, ImageHead] | None]
     total: int
+    broken: dict[int, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
@@ -109,6 +112,7 @@ def _survey(loaders: dict[str, tuple[str, BaseDataLoader]]) -> list[str]:
     surveys = {name: look(name, section, loader) for name, (section, loader) in loaders.items()}
     for name, (_, loader) in loaders.items():
         if not loader.skips:
+            _check_files(surveys[name])
             _check_sizes(surveys[name])
     _warn_of_orientation(list(surveys.values()))
     _check_batches(surveys["train"], loaders["train"][1])
@@ -161,12 +165,13 @@ def look(name: str, section: str, loader: BaseDataLoader, most: int = MAX_MASKS)
         if index in found.masks
     ]
     split = dataclasses.replace(split, facts=facts)
-    return Survey(split, with_head, found.heads, len(indices))
+    return Survey(split, with_head, found.heads, len(indices), found.broken)
 
 
 def _read(split: Split, with_head: Sequence[int], with_mask: Sequence[int]) -> _Looked:
     dataset, labels = split.dataset, split.label_map
     plain = _reads_files(dataset)
+    broken: dict[int, str] = {}
 
     def heads(index: int) -> tuple[ImageHead, ImageHead] | None:
         sample = dataset.samples[index]
@@ -174,7 +179,13 @@ def _read(split: Split, with_head: Sequence[int], with_mask: Sequence[int]) -> _
             if not plain or sample.label is None:
                 return None
             return read_head(sample.image), read_head(sample.label)
-        except DataError:  # drawn by the program, or an annotation; else loading says it
+        except DataError:
+            # Drawn by the program, an annotation, or damage: the reader of the pixels decides.
+            try:
+                dataset.load_image(index)
+                dataset.load_mask(index)
+            except DataError as error:
+                broken[index] = str(error)
             return None
 
     def mask(index: int) -> MaskFacts:
@@ -189,7 +200,7 @@ def _read(split: Split, with_head: Sequence[int], with_mask: Sequence[int]) -> _
         words = f"looking at the masks of {split.name}"
         shown = track(read, total=len(with_mask), unit="mask", label=words, leave=False)
         masks = dict(zip(with_mask, shown, strict=True))
-        return _Looked(list(found), masks)
+        return _Looked(list(found), masks, broken)
 
 
 def _reads_files(dataset: BaseDataset) -> bool:
@@ -234,6 +245,14 @@ def _keep(path: Path, found: _Looked) -> None:
 
 # --------------------------------------------------------------------------------------------------
 # Sizes and orientation
+
+
+def _check_files(found: Survey) -> None:
+    """Refuse files that are empty, or end within their header."""
+    if found.broken:
+        more = len(found.broken) - 1
+        others = f"; {more} more cannot be read: python check.py names them" if more else ""
+        raise DataError(f"{found.split.section}: {found.broken[min(found.broken)]}{others}")
 
 
 def _check_sizes(found: Survey) -> None:

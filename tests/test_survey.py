@@ -1,6 +1,7 @@
 """audit/survey.py: what a training is told of its data in the first seconds."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,18 @@ def test_exception_a_broken_mask_is_found_at_once(tmp_path, capsys):
     assert not (tmp_path / "saved").exists()
     code, _, error = start(tmp_path, capsys, on_bad_sample="skip")
     assert code == 0
+
+
+@pytest.mark.parametrize("length", [0, 20])
+def test_exception_images_without_a_header_are_found_at_once(tmp_path, capsys, length):
+    make(tmp_path, values=(0, 1))
+    for n in range(4):
+        path = tmp_path / f"images/{n}.png"
+        path.write_bytes(path.read_bytes()[:length])
+    code, _, error = start(tmp_path, capsys)
+    assert code == 2
+    assert re.search(r"images/[0-3]\.png.*more cannot be read", error)
+    assert not (tmp_path / "saved").exists()
 
 
 # --- sizes in a batch
