@@ -341,12 +341,11 @@ def _check_batches(found: Survey, loader: BaseDataLoader) -> None:
     files = " and ".join(
         f"{split.dataset.samples[first[size]].image} is {size[0]}x{size[1]}" for size in shown
     )
-    fits = max(min(min(size) for size in first) // 32 * 32, 1)
+    crop = crop_within(min(min(size) for size in first))
     raise DataError(
         f"{split.section}: images have several sizes{why_sizes_differ(split.augmentation)}, which "
-        f'cannot be stacked to a batch of {batch} ({files}); set "augment": true and '
-        f'"crop_size": {fits} (the largest multiple of 32 that needs no padding), or '
-        '"batch_size": 1'
+        f"cannot be stacked to a batch of {batch} ({files}); {one_size(split.augmentation, crop)}, "
+        'or set "batch_size": 1'
     )
 
 

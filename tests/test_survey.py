@@ -302,7 +302,7 @@ def test_exception_sizes_that_no_batch_holds(tmp_path, capsys, args):
     assert "16x16" in error
     assert "17x16" in error
     assert "images/" in error
-    assert '"crop_size": 1' in error
+    assert '"crop_size": 16 ' in error  # the shortest side
     assert not (tmp_path / "saved").exists()
 
 
@@ -317,6 +317,22 @@ def test_feature_sizes_that_a_batch_holds(tmp_path, capsys, args):
     tree["arch"]["args"]["freeze_bn"] = True  # a batch of one
     (tmp_path / "c.json").write_text(json.dumps(tree))
     assert train.main(["-c", str(tmp_path / "c.json")]) == 0, capsys.readouterr().err
+
+
+def test_exception_a_pipeline_without_a_crop(tmp_path, capsys):
+    albumentations = pytest.importorskip("albumentations")
+    make(tmp_path, values=(0, 1))
+    for n in range(1, 6):
+        save(tmp_path / f"images/{n}.png", noise(16, 17, n))
+        grey(np.pad(objects(n), ((0, 0), (0, 1))), tmp_path / f"masks/{n}")
+    flip, crop = albumentations.HorizontalFlip(), albumentations.RandomCrop(16, 16, p=1)
+    trees = [albumentations.Compose(steps).to_dict() for steps in ([flip], [flip, crop])]
+    code, _, error = start(tmp_path, capsys, augment=True, albumentations=trees[0])
+    assert code == 2
+    assert "after albumentations" in error
+    assert "RandomCrop of 16x16" in error
+    assert not (tmp_path / "saved").exists()
+    assert start(tmp_path, capsys, augment=True, albumentations=trees[1])[0] == 0
 
 
 def test_feature_late_sizes_name_their_files():
