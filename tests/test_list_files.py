@@ -12,7 +12,7 @@ from PIL import Image
 import convert
 from base.base_dataset import DataError
 from dataloaders import Folder
-from utils.list_files import Listings
+from utils.list_files import Listings, read_list_file
 
 BUFFER = io.BytesIO()
 Image.new("L", (4, 4)).save(BUFFER, "PNG")
@@ -119,6 +119,20 @@ def test_exception_tables_with_holes(data):
     write(data, "list.csv", "images/p0.jpg,masks/q0.png", "images/p0.jpg,masks/q1.png")
     with pytest.raises(DataError, match=r"two masks of data/images/p0\.jpg: .*q0\.png and .*q1"):
         folder_of(name)
+
+
+@pytest.mark.parametrize("separator", [" ", ",", "\t"])
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_exception_one_line_of_pairs_without_a_mask(tmp_path, separator, place):
+    for n in range(4):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{n}.png").touch()
+    lines = [f"images/{n}.png{separator}masks/{n}.png" for n in range(4)]
+    lines[place] = f"images/{place}.png"
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"'images/{place}.png'.*give the former its mask"):
+        read_list_file(tmp_path / "pairs.txt")
 
 
 def test_feature_backslashes(data):

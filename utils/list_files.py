@@ -104,6 +104,7 @@ def read_list_file(source: Path, root: Path | None = None) -> ListFile:
         if any(map(reader.exists, looked)):
             if _role_of(lines[0]) and not reader.exists(lines[0]):
                 lines = lines[1:]
+            _refuse_lines_of_both_kinds(looked, reader, source)
             return ListFile([reader.path(line) for line in lines], in_order=in_order)
     for folder in folders if any(re.search(r"[\t,; ]", line) for line in lines[:1]) else ():
         reader = _Reader(folder, inside, there)
@@ -113,6 +114,24 @@ def read_list_file(source: Path, root: Path | None = None) -> ListFile:
                 return dataclasses.replace(table, in_order=in_order)
     reader = _Reader(source.parent, inside, there)
     return ListFile([reader.path(line) for line in lines], in_order=in_order)
+
+
+def _refuse_lines_of_both_kinds(lines: Sequence[str], reader: _Reader, source: Path) -> None:
+    """Refuse a list of images and masks in which some lines lack the mask.
+
+    Raises:
+        DataError: With such a line.
+    """
+    alone = next(line for line in lines if reader.exists(line))
+    for line in lines:
+        if reader.exists(line):
+            continue
+        cells = [[cell.strip() for cell in line.split(d)] for d in DELIMITERS if d in line]
+        if _halves(line, reader) or any(all(map(reader.exists, row[:2])) for row in cells):
+            raise DataError(
+                f"{source}: names one file in the line {alone!r}, and an image with its mask in "
+                f"others such as {line!r}; give the former its mask, or remove it"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
