@@ -216,6 +216,17 @@ def test_feature_folders_of_kinds_below_others(tmp_path):
     assert find_kinds(["a/1"], ["b/1"]) is None
 
 
+@pytest.mark.parametrize("lead", ["", "a/"])
+def test_exception_folders_of_kinds_in_one_folder(tmp_path, lead):
+    tree(tmp_path, folders=(f"data/{lead}images", f"data/{lead}masks"))
+    with pytest.raises(DataError, match="their own masks") as caught:
+        Folder(classes=2, data_dir=str(tmp_path), images="data", masks="data")
+    images, masks = "data/**/images/*.jpg", "data/**/masks/*.png"
+    assert f'set "images": "{images}", "masks": "{masks}"' in str(caught.value)
+    dataset = Folder(classes=2, data_dir=str(tmp_path), images=images, masks=masks)
+    assert len(dataset) == len(RANGE)
+
+
 def test_feature_masks_within_the_folder_of_the_images(tmp_path):
     tree(tmp_path, folders=("data", "data/masks"))
     problem = pairing(tmp_path, "data", "data/masks").problems[0]

@@ -390,6 +390,32 @@ def find_kinds(images: Collection[str], masks: Collection[str]) -> tuple[str, st
     return None
 
 
+def find_kinds_within(stems: Collection[str]) -> tuple[str, str] | None:
+    """The names of folders that part images from masks where one folder holds both.
+
+    Args:
+        stems: Of images and masks alike, with their folders.
+
+    Returns:
+        That of the images and that of the masks; None unless words tell which is which.
+    """
+    kinds = {part for stem in stems for part in stem.split("/")[:-1]}
+    words = {kind: likeness_to_mask(kind) for kind in kinds}
+    for one in sorted(kind for kind, word in words.items() if word <= 0):
+        for other in sorted(kind for kind, word in words.items() if word > 0):
+            images, masks = (
+                {
+                    f"/{stem}".replace(f"/{kind}/", "/", 1)
+                    for stem in stems
+                    if kind in stem.split("/")[:-1]
+                }
+                for kind in (one, other)
+            )
+            if len(images & masks) >= NEARLY_ALL * len(images) > 0.3 * len(stems):
+                return one, other
+    return None
+
+
 def _in_all(stems: Collection[str]) -> list[str]:
     """The folders that every name has, but for the first of its path, the last ones first."""
     if not stems:

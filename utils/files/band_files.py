@@ -19,6 +19,7 @@ from utils.name_rules import (
     find_affixes_within,
     find_folders,
     find_kinds,
+    find_kinds_within,
     likeness_to_mask,
     match_loosely,
     nfc,
@@ -328,11 +329,14 @@ def _refuse_same_files(samples: Sequence[Sample], image_files: Source, mask_file
     first = same[0]
     image = next(f for f in first.bands or (first.image,) if files.are_same(f, first.label or ""))
     other = "" if first.label == image else f", which its mask {first.label} is a link to"
-    rule = find_affixes_within(dict((*image_files.files, *mask_files.files)))
+    stems = dict((*image_files.files, *mask_files.files))
+    rule = find_affixes_within(stems)
     if rule is not None:
         fix = f"set {rule.lines()}, as the names show"
     elif (patterns := _patterns_by_name(image_files)) is not None:
         fix = f"set {patterns}, as the names show"
+    elif not image_files.listed and (kinds := find_kinds_within(stems)) is not None:
+        fix = f"set {patterns_of_kinds(image_files, mask_files, *kinds)}, as the folders show"
     elif image_files.listed:
         fix = (
             'name the list of the masks as "masks", or give each line its mask, separated by a tab'
