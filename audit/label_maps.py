@@ -192,7 +192,8 @@ def _in_order(split: Split, ids: Mapping[int, int]) -> dict[int, int] | None:
     """
     number, total = len(split.dataset.classes), sum(ids.values())
     void = {value for value in ids if split.known_ids.get(value) == -1}
-    for ignored in (void, void - {WHITE}):
+    # An ignored value that a person has named is believed.
+    for ignored in (void,) if split.dataset.void is not None else (void, void - {WHITE}):
         kept = sorted(set(ids) - ignored)
         if len(kept) != number or number < 2 or kept[0] < 0:
             continue

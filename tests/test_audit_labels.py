@@ -271,3 +271,9 @@ def test_feature_one_is_white_only_where_no_mask_holds_both():
     assert propose([split])["train"].label_map == {"0": 0, "1": 1, "255": 1}
     split = split_of([*masks, np.array([[0, 1, 255]], np.uint8)], label_map=black_and_white)
     assert propose([split])["train"].label_map is None
+
+
+def test_feature_white_that_is_named_as_ignored_gets_no_map():
+    masks = [np.array([[0, 255]], np.uint8)] * 3
+    assert propose([split_of(masks, classes=2)])["train"].label_map == {"0": 0, "255": 1}
+    assert propose([split_of(masks, classes=2, ignore_index=255)])["train"].label_map is None
