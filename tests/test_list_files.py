@@ -264,6 +264,8 @@ def test_exception_each_missing_file_is_blamed_on_its_list(data):
         ("C:\\Users\\me\\images\\p0.jpg", "without C:/Users/me/ in front they would be found"),
         ("images/P0.JPG", r"data/images/p0\.jpg is there"),
         ("images/p0", r"data/images/p0\.jpg is there"),
+        ("images/p0.jpg|masks/q0.png", "separated by a tab"),
+        ("p0", r"sed 's#\.\*#images/&\.jpg#' i\.txt > images\.txt"),
     ],
 )
 def test_exception_the_way_out_for_a_list(data, line, words):

@@ -285,6 +285,8 @@ def _way_out(source: Path, file: str) -> str:
     if separator is not None:
         word = DELIMITERS.get(separator, "space")
         return f" (lines of image and mask, separated by a {word}, are read where both exist)"
+    if "|" in name:
+        return " (image and mask of a line are separated by a tab, comma, semicolon or space)"
     parts = Path(name.replace("\\", "/")).parts
     for i in range(1, len(parts)):
         if Path(source.parent, *parts[i:]).is_file():
@@ -292,6 +294,11 @@ def _way_out(source: Path, file: str) -> str:
             return f" (without {lead}/ in front they would be found: remove it from the lines)"
     for other in _namesakes(Path(file)):
         return f" ({other} is there: write it as it is called)"
+    if len(parts) == 1 and not Path(name).suffix:
+        return (
+            f" (a line is a path with its folder and ending: sed 's#.*#images/&.jpg#' {source.name}"
+            " > images.txt makes such a list)"
+        )
     return ""
 
 
