@@ -303,7 +303,7 @@ def _warn_of_orientation(surveys: Sequence[Survey]) -> None:
         for index, pair in zip(found.indices, found.heads, strict=True)
         if found.split.dataset.exif is None and pair
         if pair[0].orientation != pair[1].orientation
-        if pair[0].shown_size == pair[1].shown_size
+        if fits(*pair, "apply") and fits(*pair, "ignore")
     ]
     if not doubtful:
         return

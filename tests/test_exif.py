@@ -214,6 +214,14 @@ def test_feature_sizes_that_tell_raise_no_doubt(tmp_path, capsys):
     assert start(tmp_path, capsys) == (0, "")
 
 
+def test_feature_sizes_that_tell_raise_no_doubt_where_bad_samples_are_skipped(tmp_path, capsys):
+    make(tmp_path, 6, count=6)
+    code, error = start(tmp_path, capsys, on_bad_sample="skip")
+    assert code == 2  # none fits
+    assert "do not tell" not in error
+    assert '"exif": "apply"' in error
+
+
 def test_feature_the_rule_is_part_of_what_a_cache_knows(tmp_path):
     make(tmp_path, 3)
     rules = {folder_of(tmp_path, exif=rule).reading_rule() for rule in ("apply", "ignore")}
