@@ -19,6 +19,7 @@ from utils.distributed import world_size
 from utils.files.raster_io import BandRule
 from utils.normalize import normalize
 from utils.out_of_memory import is_out_of_memory
+from utils.pairing import few
 from utils.sync_batch_norm import is_synchronised
 from utils.undo import Undo
 
@@ -169,7 +170,8 @@ def check_same(train: BaseDataset, val: BaseDataset) -> None:
     if list(train.classes) != list(val.classes):
         raise ValueError(
             f"train_loader has {len(train.classes)} classes and val_loader {len(val.classes)}, or "
-            "their names differ; both have to be the same"
+            f"their names or order differ: {few(train.classes)} and {few(val.classes)}; both have "
+            "to be the same"
         )
     expected, found = describe_pictures(train.band_rule), describe_pictures(val.band_rule)
     if expected != found:

@@ -340,6 +340,17 @@ def test_feature_late_sizes_name_their_files():
     assert "8x8 (a.png) and 9x8 (b.png)" in error.describe({2: "a.png", 4: "b.png"})
 
 
+def test_exception_classes_in_another_order_are_shown():
+    from rehearsal import check_same
+    from tests.test_audit_labels import Masks
+
+    masks = [np.zeros((2, 2), np.uint8)]
+    train, val = Masks(masks, classes=2), Masks(masks, classes=2)
+    val.classes = val.classes[::-1]
+    with pytest.raises(ValueError, match="class 0, class 1 and class 1, class 0"):
+        check_same(train, val)
+
+
 # --- one class
 
 
