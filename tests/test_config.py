@@ -367,9 +367,12 @@ def test_feature_resnet_is_resnet101(name):
 
 def test_feature_keys_of_ones_own():
     tree = minimal()
+    tree |= {"data": {}, "lr_step": 3}  # not far from `nodata` and `log_step`
     tree |= {"description": "mine", "wandb": {"project": "x"}, "_comment": "x", "epochs": 3}
     tree["trainer"]["my_hook"] = True
     assert set(check(tree).warnings) == {
+        "data: has no meaning here",
+        "lr_step: has no meaning here",
         "description: has no meaning here",
         "wandb: has no meaning here",
         "_comment: has no meaning here",
@@ -389,7 +392,7 @@ def test_feature_keys_of_ones_own():
         ("optimizer.lr=0.1", "write -o optimizer.args.lr=0.1"),
         ("batch_size=4", "-o train_loader.args.batch_size=4 or -o val_loader.args.batch_size=4"),
         ("trainer.seed=4", "write -o seed=4"),
-        ("epohcs=5", "epohcs: no such key"),
+        ("epohcs=5", "epohcs: no such key; did you mean -o trainer.epochs=5?"),
         ("my_own=5", "my_own: no such key"),
         ("trainer.my_own=5", "trainer.my_own: no such key"),
         ("crop_size=" + "x" * 900, "crop_size=..."),
@@ -402,6 +405,33 @@ def test_exception_overrides_of_keys_without_their_path(tmp_path, capsys, overri
         message = capsys.readouterr().err
         assert expected in message
         assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("early_stp", "trainer.early_stop"),
+        ("acumulation_steps", "trainer.accumulation_steps"),
+        ("save_dirr", "trainer.save_dir"),
+        ("momentun", "optimizer.args.momentum"),
+        ("crop_sise", "train_loader.args.crop_size or val_loader.args.crop_size"),
+        ("flpi", "train_loader.args.flip or val_loader.args.flip"),
+        ("patince", "trainer.early_stop"),
+        ("trainer.deterministc", "deterministic"),
+    ],
+)
+def test_exception_mistyped_keys_of_another_section(key, meant):
+    tree = minimal()
+    tree["optimizer"] = {"type": "SGD", "args": {"lr": 0.1}}
+    tree["trainer"].pop("save_dir", None)
+    section, _, name = key.rpartition(".")
+    (tree[section] if section else tree)[name] = 1
+    assert problems_of(tree) == [f"{key}: no such key; did you mean {meant}?"]
+
+
+def test_feature_mistyped_key_of_another_section_that_is_set():
+    tree = {**minimal(), "epohcs": 3}
+    assert check(tree).warnings == ("epohcs: has no meaning here; what counts is trainer.epochs",)
 
 
 def test_exception_overrides_of_evaluate_without_their_path():

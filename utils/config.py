@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from utils.config_file import ConfigError, name_problem, show, suggest
-from utils.config_keys import names_in, one_of, places
+from utils.config_keys import names_in, near_places, one_of, places
 from utils.foreign_config import refuse_foreign
 from utils.text_values import constant_of, value_of
 
@@ -580,7 +580,14 @@ class _Report:
             if name not in schema:
                 # Close to any name, also one that is set; but offered are those still free.
                 found = self.belongs(name, path)
-                hint = self.described(found, name, path) or suggest(name, schema)
+                hint = self.described(found, name, path)
+                if lenient and not found:
+                    # A key of another section, mistyped; unless it is nearer to one of this.
+                    found = near_places(name, self.names)
+                    here = any(place.rpartition(".")[0] == path for place in found)
+                    found = [] if here else found
+                    hint = self.meant(found, name, path)
+                hint = hint or suggest(name, schema)
                 own = lenient and f"{prefix}{name}" not in self.typed and name[:2] != "__"
                 if own and found and all(map(self.is_given, found)):
                     self.warnings.append(
@@ -641,6 +648,14 @@ class _Report:
         if all(place.rpartition(".")[0] == path for place in found):
             return f"; it is called {found[0].rpartition('.')[2]!r} here"
         return f"; it belongs to {one_of(p if '.' in p else f'the top ({p})' for p in found)}"
+
+    def meant(self, found: Sequence[str], name: str, path: str) -> str:
+        """Return which keys a mistyped one may stand for, as the end of a message, or nothing."""
+        if not found:
+            return ""
+        if (f"{path}.{name}" if path else name) in self.typed:
+            return f"; did you mean {self.described(found, name, path).removeprefix('; write ')}?"
+        return f"; did you mean {one_of(found)}?"
 
     def spelled(self, value: Any, parameter: Parameter, path: str) -> Any:
         """Return a value, or what its text spells where only that can be meant; warns of each."""

@@ -122,6 +122,33 @@ def places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
     return []
 
 
+def near_places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
+    """Return every path of the key that a name is one letter away from, wherever it stands.
+
+    Args:
+        name: The key, without its path.
+        names: Keys by path, as in `places()`.
+    """
+    word = normalised(name)
+    ours = sorted({key for keys in names.values() for key in keys})
+    others = sorted(other for other in OTHER_NAMES if len(other) > 5)
+    near = (key for key in (*ours, *others) if len(key) > 3 and one_letter_off(word, key))
+    return next((places(key, names) for key in near), [])
+
+
+def one_letter_off(word: str, other: str) -> bool:
+    """Return whether one letter is missing, too much, another, or changes places with the next."""
+    if len(word) > len(other):
+        word, other = other, word
+    start = next(
+        (i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), len(word)
+    )
+    if len(word) < len(other):
+        return word[start:] == other[start + 1 :]
+    swapped = word[start : start + 2] == other[start : start + 2][::-1]
+    return word != other and word[start + 1 + swapped :] == other[start + 1 + swapped :]
+
+
 def one_of(paths: Iterable[str]) -> str:
     """Return paths as a choice: `a, b or c`."""
     *first, last = paths
