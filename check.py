@@ -136,11 +136,19 @@ def run(arguments: argparse.Namespace) -> int:
         write_json(arguments.json, tree)
     if sheet is not None:
         write_sheet(sheet, config, list(splits.values()), findings)
-    return exit_code(findings, strict=arguments.strict)
+    return exit_code(findings, config.warnings, strict=arguments.strict)
 
 
-def exit_code(findings: Sequence[Finding], *, strict: bool) -> int:
-    """What `check.py && train.py` goes by: 2 where a finding is an error, or `strict` and any."""
+def exit_code(findings: Sequence[Finding], warnings: Sequence[str], *, strict: bool) -> int:
+    """What `check.py && train.py` goes by: 2 where a finding is an error, or `strict` and any.
+
+    Args:
+        findings: What was found in data and config.
+        warnings: Those of the config itself, printed above.
+        strict: Let warnings count, too.
+    """
+    if strict and warnings:
+        return 2
     return 2 if any(strict or finding.severity == "error" for finding in findings) else 0
 
 

@@ -81,6 +81,12 @@ def test_feature_strict_finds_nothing_in_a_clean_set(dataset):
     assert run(dataset, None, "--strict")[0] == 0
 
 
+def test_feature_strict_counts_the_warnings_of_the_config(dataset):
+    tree = audit_sets.config_of(dataset)
+    tree["wandb"] = {"project": "x"}
+    assert (run(dataset, tree)[0], run(dataset, tree, "--strict")[0]) == (0, 2)
+
+
 # What else a fault brings with it, beside its own finding.
 COMPANIONS = {
     "binary_mask": {"class-without-pixels"},
