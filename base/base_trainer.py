@@ -141,7 +141,7 @@ class BaseTrainer:
                 "Nothing left to train: %d of %d epochs are done; more with -o trainer.epochs=%d.",
                 self.epoch,
                 self.settings.epochs,
-                2 * self.settings.epochs,
+                self.epoch + self.settings.epochs,
             )
         if self.settings.on_bad_loss == "rollback" and not self.step:
             self.save_last()  # to roll back to
