@@ -111,6 +111,21 @@ def test_feature_what_is_pasted_is_valid(args, expected):
     assert check({**minimal(), "train_loader": section})
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("train_loader", "num_classes", 3), ("val_loader", "class_names", ["a", "b", "c"]),
+     ("arch", "num_classes", "3"), (None, "n_classes", 3)],
+)  # fmt: skip
+def test_feature_both_loaders_get_the_same_classes(section, key, value):
+    tree = with_loader("MyData", batch_size=2)
+    tree["val_loader"] = {"type": "MyData", "args": {"batch_size": 1}}
+    tree["arch"] = {"type": "UNet", "args": {}}
+    (tree[section]["args"] if section else tree)[key] = value
+    problems = [problem for problem in problems_of(tree) if "use Folder" in problem]
+    expected = value if isinstance(value, list) else 3
+    assert [pasted(problem)["args"]["classes"] for problem in problems] == [expected] * 2
+
+
 def test_feature_a_near_miss_stays_one():
     assert "did you mean 'Folder'?" in problems_of(with_loader("Foldr"))[0]
     assert "use Folder" not in problems_of(with_loader("Foldr"))[0]

@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from utils.config_file import ConfigError, name_problem, show, suggest
-from utils.config_keys import names_in, near_places, one_of, places
+from utils.config_keys import LOADERS, names_in, near_places, one_of, places
+from utils.folder_section import classes_in
 from utils.foreign_config import refuse_foreign
 from utils.text_values import constant_of, value_of
 
@@ -323,7 +324,7 @@ def check_config(
     """
     refuse_foreign(tree, source)
     typed = {path: text for path, _, text in (text.partition("=") for text in overrides)}
-    report = _Report([], [], names_by_path(tree, parts), names_in(tree), typed)
+    report = _Report([], [], names_by_path(tree, parts), names_in(tree), typed, classes_in(tree))
     tree_as_given, tree = tree, report.without_nothing(tree, parts)
     schema = {name: p for name, p in signature_of(Config).items() if name not in _DERIVED}
     for key in [*parts, "trainer"]:
@@ -438,6 +439,7 @@ class _Report:
     names: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
     given: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
     typed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    classes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def without_nothing(self, tree: dict[str, Any], parts: Mapping[str, Part]) -> dict[str, Any]:
         """Return a copy in which a section that says "None" in words is null; warns of each."""
@@ -469,7 +471,9 @@ class _Report:
             hint = suggest(name, names)
             advice = ""
             if part.advice is not None and name.lower() not in map(str.lower, names):
-                advice = part.advice(name, args if isinstance(args, dict) else {})
+                # The classes of one loader are those of the others, which may not name them.
+                shared = self.classes if path in LOADERS else {}
+                advice = part.advice(name, {**shared, **args} if isinstance(args, dict) else shared)
             # A name that is known elsewhere means that, whatever else it is close to.
             if advice and (not hint or advice.startswith("it is ")):
                 hint = f"; {advice}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from utils.config_keys import normalised, our_name
+from utils.config_keys import LOADERS, normalised, our_name
 from utils.text_values import value_of
 
 MAX_TEXT = 300  # characters of a path
@@ -45,6 +45,22 @@ def folder_args(args: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, 
         if name in known and name not in PLACES and _is_small(value):
             found.setdefault(name, value)
     return found
+
+
+def classes_in(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the argument of a config that says its classes, wherever it stands, for every loader.
+
+    Args:
+        tree: The config. Looked for in the loaders' arguments, those of the model, at the top.
+    """
+    sections = [tree.get(key) for key in (*LOADERS, "arch")]
+    places = [section.get("args") for section in sections if isinstance(section, dict)]
+    for args in (*places, tree):
+        given = {normalised(k): v for k, v in args.items()} if isinstance(args, dict) else {}
+        for key in CLASS_KEYS:
+            if _is_classes(value_of(given.get(key))):
+                return {key: given[key]}
+    return {}
 
 
 def _places(given: Mapping[str, Any]) -> dict[str, Any]:
