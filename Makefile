@@ -1,4 +1,6 @@
 PYTHON ?= python
+# Seeds of the runs that test-faults kills
+KILLED_RUNS ?= 20
 
 .PHONY: check format lint types test test-all test-faults audit bench
 
@@ -20,7 +22,7 @@ test-all:  ## the slow tests too
 	$(PYTHON) -m pytest -n auto -m "not faults"
 
 test-faults:  ## kills, breaks and resumes programs; about 10 minutes on two cores
-	KILLED_RUNS=20 $(PYTHON) -m pytest -n auto -m faults
+	KILLED_RUNS=$(KILLED_RUNS) $(PYTHON) -m pytest -n auto -m faults
 
 audit:  ## known vulnerabilities of the pinned packages; skipped where the registry cannot be asked
 	$(PYTHON) -m tests.package_audit
