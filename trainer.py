@@ -416,7 +416,7 @@ class Trainer(BaseTrainer):
                     )
                     shown = {
                         "loss": f"{loss.item():.3f}",
-                        f"mIoU{' of one class' * one_class}": f"{mean_iou.item():.3f}",
+                        f"mIoU{' (one class labelled)' * one_class}": f"{mean_iou.item():.3f}",
                         "images/s": f"{rate:.1f}",
                     }
                     bar.show(shown)

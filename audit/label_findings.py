@@ -206,6 +206,11 @@ def _binary(split: Split, proposal: Proposal) -> Iterator[Finding]:
     fix = f'set "label_map": {label_map} if 255 is the object'
     if proposal.label_map is None:
         fix = "write 1 for 255 in them if 255 is the object; leave them if it does not count"
+        if "label_map" in signature_of(type(split.dataset)):
+            both = json.dumps({"0": 0, "1": 1, str(WHITE): 1})
+            fix = (
+                f'set "label_map": {both} if 255 is the object as well; leave it if 255 is ignored'
+            )
     yield Finding(
         "warning",
         "binary-mask",

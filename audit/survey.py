@@ -28,6 +28,7 @@ from base.label_counts import absent_classes
 from utils.config import signature_of
 from utils.distributed import found_by_main, world_size
 from utils.files.image_head import ImageHead, read_head
+from utils.files.image_io import read_mask
 from utils.files.new_file import new_file
 from utils.pair_cache import CACHE_FOLDER
 from utils.pairing import few
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 MAX_HEADS = 5000  # a head takes a tenth of a millisecond
 MAX_MASKS = 128
 MAX_THREADS = 8
+FEW_VALUES = 8  # of a mask; a photo has more
 WORTH_KEEPING = 1.0  # seconds; a quicker look is taken again
 SHOWN = 8  # names
 
@@ -394,7 +396,8 @@ def _check_labels(surveys: dict[str, Survey], strict: dict[str, Survey]) -> None
     for name, found in surveys.items():
         masks = [facts for facts in found.split.facts if facts.mask and facts.mask.error]
         if masks and name in strict:
-            raise DataError(masks[0].mask.error if masks[0].mask else "")
+            error = masks[0].mask.error if masks[0].mask else ""
+            raise DataError(f"{error}{_exchanged(found)}")
         for finding in label_findings.find(found.split, proposals[name]):
             if finding.kind == "all-ignored" and not found.is_complete:
                 continue
@@ -402,7 +405,24 @@ def _check_labels(surveys: dict[str, Survey], strict: dict[str, Survey]) -> None
             if finding.severity == "warning":
                 logger.warning(text)
             elif name in strict:
-                raise DataError(text)
+                raise DataError(f"{text}{_exchanged(found)}")
+
+
+def _exchanged(found: Survey) -> str:
+    """Ask whether images and masks are exchanged, where the first image looks like a mask."""
+    dataset = found.split.dataset
+    if not _reads_files(dataset) or dataset.band_rule is not None:
+        return ""
+    image = dataset.samples[found.indices[0]].image
+    try:
+        values = np.unique(read_mask(image).reshape(-1))
+    except DataError:  # a JPEG, as a rule
+        return ""
+    if len(values) > max(len(dataset.classes) + 1, FEW_VALUES):
+        return ""
+    return (
+        f". Are images and masks exchanged? {image} holds {len(values)} values only, as a mask does"
+    )
 
 
 def _text(finding: Finding, found: Survey) -> str:

@@ -76,7 +76,9 @@ def absent_classes(absent: Sequence[str], num_classes: int, split: str) -> str:
     """
     if not absent:
         return ""
-    what = "the model cannot learn them" if split == "train" else "their IoU cannot be measured"
+    what = "the model cannot learn them"
+    if split != "train":
+        what = "their IoU says nothing: it is 0 where they are predicted, and left out elsewhere"
     return (
         f"{split}: {len(absent)} of {num_classes} classes have no labelled pixel: "
         f"{few(absent, 10)}; {what}"

@@ -95,7 +95,7 @@ def overall_table(evaluation: Evaluation) -> str:
         shown = f"{value:.4f}" if value == value else NOTHING
         interval = evaluation.intervals.get(key)
         if name_of(key, labelled) != key:
-            name = f"{name} of one class"
+            name = f"{name} (one class labelled)"
         rows.append((name, shown, "{:.4f} - {:.4f}".format(*interval) if interval else ""))
     headers = ("", "figure", "95 % over pictures")
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "left"))

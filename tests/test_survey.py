@@ -151,7 +151,7 @@ def test_exception_other_ids_have_their_map(tmp_path, capsys):
 def test_feature_what_the_message_says_trains(tmp_path, capsys):
     code, out, error = start(make(tmp_path), capsys, label_map={"0": 0, "255": 1})
     assert (code, error) == (0, "")
-    assert "of one class" not in out
+    assert "one class labelled" not in out
 
 
 def test_feature_masks_of_one_bit_have_the_map_that_reads_them(tmp_path, capsys):
@@ -172,7 +172,7 @@ def test_feature_an_ignored_value_that_is_named_is_believed(tmp_path, capsys):
     code, out, error = start(make(tmp_path), capsys, ignore_index=255)
     assert code == 0
     assert error.count("1 of 2 classes have no labelled pixel: car") == 2  # train and val
-    assert out.count("Mean_IoU of one class ") == 2  # of the epoch, of the best model
+    assert out.count("Mean_IoU (one class labelled) ") == 2  # of the epoch, of the best model
 
 
 def test_feature_beside_one_white_is_ignored(tmp_path, capsys):
@@ -213,7 +213,7 @@ def test_feature_absent_classes_are_named(tmp_path, capsys):
     assert code == 0
     assert "train: 2 of 4 classes have no labelled pixel: bus, tram" in error
     assert "val: 2 of 4 classes have no labelled pixel: bus, tram" in error
-    assert "of one class" not in out
+    assert "one class labelled" not in out
 
 
 def test_feature_absent_classes_of_many_masks_are_named_after_an_epoch(
@@ -224,7 +224,7 @@ def test_feature_absent_classes_of_many_masks_are_named_after_an_epoch(
     code, out, error = start(tmp_path, capsys, classes=["ground", "car", "bus"])
     assert code == 0
     assert error.count("have no labelled pixel: bus") == 2
-    assert "of one class" not in out
+    assert "one class labelled" not in out
 
 
 def test_feature_evaluation_names_them(tmp_path, capsys):
@@ -236,7 +236,7 @@ def test_feature_evaluation_names_them(tmp_path, capsys):
     assert evaluate.main(["--model", str(best), "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "val: 1 of 2 classes have no labelled pixel: car" in out
-    assert "mean IoU of one class" in out
+    assert "mean IoU (one class labelled)" in out
 
 
 # --- what else is read
@@ -367,3 +367,19 @@ def test_exception_a_map_with_one_class(tmp_path, label_map):
     make(tmp_path)
     with pytest.raises(ValueError, match="label_map"):
         Folder(classes=2, data_dir=str(tmp_path), label_map=label_map)
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg"])
+def test_exception_images_and_masks_exchanged(tmp_path, capsys, extension):
+    make(tmp_path, values=(0, 1))
+    for n in range(6):
+        (tmp_path / f"images/{n}.png").unlink()
+        save(tmp_path / f"images/{n}.{extension}", noise(16, 16, n))
+    code, _, error = start(tmp_path, capsys, images="masks", masks="images")
+    assert code == 2
+    assert "exchanged? " in error
+    assert "masks/0.png holds 2 values" in error
+    grey(objects(0) * 9, tmp_path / "masks/0")
+    code, _, error = start(tmp_path, capsys)
+    assert code == 2
+    assert "exchanged" not in error

@@ -33,7 +33,7 @@ def name_of(figure: str, labelled_classes: int | None) -> str:
         figure: The metric.
         labelled_classes: How many classes have a labelled pixel; None where nobody knows.
     """
-    return f"{figure} of one class" if figure in MEANS and labelled_classes == 1 else figure
+    return f"{figure} (one class labelled)" if figure in MEANS and labelled_classes == 1 else figure
 
 
 class ExactCounts:

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-NEARLY_ALL = 0.95  # of the images: below, a rule is no rule
+NEARLY_ALL = 0.9  # of the images: below, a rule is no rule
 MAX_NAMES = 2000  # that prefixes and suffixes are looked for in
 MAX_TRIALS = 200  # names that a rule is tried on before it is tried on all
 MAX_AFFIXES = 8  # of each kind that are tried
