@@ -105,18 +105,28 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], l
             log=log,
         )
         for epoch in range(1, arguments.rounds + 2):
+            trainer.batch = 0  # else the epoch counts as trained
+            steps = trainer.step
             started = time.perf_counter()
             trainer.train_epoch(epoch)
             middle = time.perf_counter()
-            bare_epoch(trainer, epoch)
+            bare_steps = bare_epoch(trainer, epoch)
+            ended = time.perf_counter()
+            steps = trainer.step - steps
+            if not steps == bare_steps == len(loader):
+                raise RuntimeError(
+                    f"epoch {epoch}: the Trainer took {steps} steps, the bare loop {bare_steps}; "
+                    f"with other than {len(loader)} of both there is nothing to compare"
+                )
             if epoch > 1:  # the first warms up
                 ours.append(middle - started)
-                bare.append(time.perf_counter() - middle)
+                bare.append(ended - middle)
     return ours, bare
 
 
-def bare_epoch(trainer: Trainer, epoch: int) -> None:
-    """What a script without a framework would do."""
+def bare_epoch(trainer: Trainer, epoch: int) -> int:
+    """Train as a script without a framework would; return the number of steps."""
+    steps = 0
     model, optimizer, device = trainer.model, trainer.optimizer, trainer.device
     mean = torch.tensor(trainer.train_loader.source.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(trainer.train_loader.source.std, device=device).view(1, 3, 1, 1)
@@ -134,8 +144,10 @@ def bare_epoch(trainer: Trainer, epoch: int) -> None:
             loss = loss + 0.4 * F.cross_entropy(auxiliary, labels, ignore_index=255)
         loss.backward()
         optimizer.step()
+        steps += 1
     if device.type == "cuda":
         torch.cuda.synchronize()
+    return steps
 
 
 if __name__ == "__main__":
