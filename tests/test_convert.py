@@ -588,6 +588,8 @@ CVAT_FILE = "<?xml version='1.0'?>\n<annotations><version>1.1</version></annotat
         ({"_via_settings": {}, "_via_img_metadata": {}}, "a.json", "VIA", "convert.py coco"),
         (CVAT_FILE, "a.xml", "CVAT annotations", "convert.py coco"),
         ("<annotation><object/></annotation>", "a.xml", "Pascal VOC boxes", "SegmentationClass"),
+        ("0 0.5 0.5 0.25 1\n", "a.txt", "YOLO boxes", "no masks"),
+        ("1 0.1 0 .3 1.0 0.5 0.6 \n", "a.txt", "YOLO polygons", "coco FILE.json -o {out}"),
         ({"imgHeight": 1, "imgWidth": 1, "objects": []}, "a.json", "Cityscapes", '"CityScapes"'),
         ([{"data": {}, "annotations": []}], "a.json", "Label Studio", "convert.py coco"),
         ({"arch": {}, "trainer": {}}, "a.json", "this program", "labelme's files"),
@@ -608,6 +610,13 @@ def test_exception_labelme_says_once_whose_folder_it_is(
         assert fact in captured.err
     assert command.format(folder=folder, out=out) in captured.err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("text", ["", "a.png\n", "0 1 2 3 4\n", "0.5 0.5 0.5 0.5 0.5\n"])
+def test_exception_labelme_text_that_is_nobodys(tmp_path, capsys, text):
+    (tmp_path / "classes.txt").write_text(text)
+    assert run("labelme", tmp_path, "-o", tmp_path / "out") == 2
+    assert f"{tmp_path}: holds no JSON file" in capsys.readouterr().err
 
 
 def test_feature_labelme_files_beside_others(tmp_path, capsys):

@@ -1,8 +1,9 @@
-"""JSON and XML of other programs, told by their keys, and the command for each."""
+"""JSON, XML and text of other programs, told by their keys, and the command for each."""
 
 from __future__ import annotations
 
 import codecs
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import msgspec
 
 from utils.files.data_file import open_file, read_bytes
 
-HEAD_BYTES = 4096  # of an XML file
+HEAD_BYTES = 4096  # of an XML or text file
 LABELME = "labelme"
 COCO = "COCO annotations"
 _VIA = "VIA annotations"
@@ -80,6 +81,9 @@ _REMEDIES = {
     "config (docs/data.md)",
     "CreateML boxes": "boxes alone are no masks; export polygons as COCO there",
     "Pascal VOC boxes": "boxes alone are no masks; masks of VOC lie in SegmentationClass",
+    "YOLO boxes": "boxes alone are no masks; export polygons as COCO where they were drawn",
+    "YOLO polygons": "export them as COCO where they were drawn, then: {convert} coco FILE.json "
+    "-o {output}",
     "a dataset.json of nnU-Net": "its masks lie in labelsTr, and Folder reads them as they are "
     "if they are pictures",
     "a config or report of this program": "name the folder of labelme's files",
@@ -95,6 +99,8 @@ def kind_of(path: str | Path) -> str | None:
     """
     if str(path).lower().endswith(".xml"):
         return _kind_of_xml(Path(path))
+    if str(path).lower().endswith(".txt"):
+        return _kind_of_text(Path(path))
     tree = _Tree(read_bytes(path).removeprefix(codecs.BOM_UTF8))
     return next((name for name, is_it in _KINDS if is_it(tree)), None)
 
@@ -105,6 +111,16 @@ def _kind_of_xml(path: Path) -> str | None:
     if b"<annotations" in head:
         return "CVAT annotations"
     return "Pascal VOC boxes" if b"<annotation" in head else None
+
+
+def _kind_of_text(path: Path) -> str | None:
+    with open_file(path) as file:
+        head = file.read(HEAD_BYTES)
+    line = head.split(b"\n")[0].strip()
+    # A class id and shares of the width and height: four of a box, at least six of a polygon.
+    if not re.fullmatch(rb"\d+(\s+(0?\.\d+|[01](\.0*)?)){4,}", line):
+        return None
+    return "YOLO boxes" if len(line.split()) == 5 else "YOLO polygons"
 
 
 def advice(kind: str, path: str | Path, output: str | Path) -> str:
@@ -124,7 +140,7 @@ def refuse_others(folder: Path, paths: Sequence[Path], output: str | Path) -> st
 
     Args:
         folder: What was named.
-        paths: Its JSON or XML files.
+        paths: Its JSON, XML or text files.
         output: Where the masks were to go, for the words to type.
     """
     found: dict[str, Path] = {}

@@ -108,7 +108,7 @@ def read_drawings(
     if not folder.is_dir():
         raise DataError(f"{folder}: is no folder")
     paths = list_images(folder, (".json",))
-    others = paths or list_images(folder, (".xml",))
+    others = paths or list_images(folder, (".xml",)) or list_images(folder, (".txt",))
     problem = refuse_others(folder, others, output)
     if problem:  # said once, not of each
         raise DataError(problem)
