@@ -127,6 +127,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
         leave_processes,
     )
     from utils.logger import log_to_console
+    from utils.scores_file import keep_score
 
     log_to_console(logging.INFO if is_main() else logging.ERROR)
     check_outputs(arguments.json, arguments.report, arguments.model)
@@ -149,6 +150,12 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     leave_processes()
     if not is_main():
         return 0
+    keep_score(
+        arguments.model,
+        split=arguments.split,
+        mode=arguments.mode,
+        score=evaluation.figures["Mean_IoU"],
+    )
     if arguments.json is not None:  # first: whoever reads the text may go before its end
         write_json(arguments.json, evaluation)
         written.append("the JSON" if arguments.json == "-" else arguments.json)

@@ -557,7 +557,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
     predictor = Predictor(
         model, meta.mean, meta.std, device, mode=arguments.mode, threshold=meta.threshold
     )
-    return predictor, meta, last_score(checkpoint)
+    return predictor, meta, last_score(checkpoint, arguments.model)
 
 
 def parse_device(name: str | None) -> "torch.device":

@@ -1,4 +1,4 @@
-"""In which mode a model was scored last, as its checkpoint says."""
+"""In which mode a model was scored last, as its checkpoint and its run folder say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from utils.scores_file import METRIC, last_kept
 from utils.threshold import recorded_search
 
 TRAINING_MODE = "whole"  # of every validation
@@ -23,18 +24,24 @@ class LastScore(NamedTuple):
     sentence: str
 
 
-def last_score(checkpoint: Mapping[str, Any]) -> LastScore | None:
-    """What a checkpoint keeps of the last time that its model was scored.
+def last_score(checkpoint: Mapping[str, Any], path: str | None = None) -> LastScore | None:
+    """What is known of the last time that a model was scored.
 
-    That is the search of a threshold, or else the validation of its training. A checkpoint that is
+    That is what `evaluate.py` has kept in the run's folder, the search of a threshold, or else the
+    validation of its training. A checkpoint that is
     not the best of its training has no score of its own, but its mode is known.
 
     Args:
         checkpoint: What `load_checkpoint` returned, checked by `check_content`.
+        path: Its file, beside which scores may be kept.
 
     Returns:
         None if nothing is known: bare weights, or a training without validation.
     """
+    kept = None if path is None else last_kept(path)
+    if kept is not None:
+        value = f"{METRIC} {kept[METRIC]:.4f} on {kept['split']}"
+        return LastScore(kept["mode"], f"the model's {value} was measured in mode {kept['mode']}")
     config = checkpoint.get("config") or {}
     trainer = config.get("trainer")
     search, epoch = recorded_search(checkpoint), checkpoint.get("epoch")

@@ -1,0 +1,80 @@
+"""What evaluate.py has measured of the checkpoints of a run, kept in the run's folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+SCORES = "scores.jsonl"
+METRIC = "Mean_IoU"
+_MOST_BYTES = 1 << 16  # of the end of the file: some hundred scores
+_MODES = ("whole", "sliding", "multiscale")
+_SPLITS = ("train", "val", "test")
+
+logger = logging.getLogger(__name__)
+
+
+def keep_score(checkpoint: str, *, split: str, mode: str, score: float) -> None:
+    """Append the score of a checkpoint to `scores.jsonl` beside it, if a run's folder holds it.
+
+    A folder that cannot be written to keeps none; a link in the place of the file is not followed.
+
+    Args:
+        checkpoint: The file.
+        split: "train", "val" or "test".
+        mode: Of the predictions, see `Predictor`.
+        score: `Mean_IoU`, 0..1.
+    """
+    path = Path(checkpoint)
+    if not all((path.parent / name).is_file() for name in ("config.json", "log.txt")):
+        return
+    try:
+        entry = {**_identity(path), "split": split, "mode": mode, METRIC: score}
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(path.parent / SCORES, flags, 0o666), "a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+    except (OSError, ValueError) as error:
+        logger.info("%s: the score is not kept (%s)", path.parent / SCORES, error)
+
+
+def last_kept(checkpoint: str) -> dict[str, Any] | None:
+    """Return the newest entry of a checkpoint as it is now; None if there is none.
+
+    A checkpoint that was written again since it was scored has no score.
+    """
+    path = Path(checkpoint)
+    try:
+        identity = _identity(path)
+        with (path.parent / SCORES).open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_BYTES))
+            lines = file.read(_MOST_BYTES).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        entry = _parse(line)
+        if entry is not None and entry.items() >= identity.items():
+            return entry
+    return None
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    state = path.stat()
+    return {"model": path.name, "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """An entry; None for a line that is none, for anybody may have written the file."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict):
+        return None
+    score = entry.get(METRIC)
+    good = isinstance(score, float) and math.isfinite(score)
+    good = good and entry.get("mode") in _MODES and entry.get("split") in _SPLITS
+    return entry if good else None
