@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from utils.command_line import Parser, add_overrides
-from utils.launcher import launched_rank, let_main_speak
+from utils.launcher import destroy_group, launched_rank, let_main_speak
 from utils.model_file import find_model
 from utils.plain_text import plain_lines
 
@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
         let_main_speak()
         print(f"error: {plain_lines(str(error))}", file=sys.stderr)
+        destroy_group()
         return 2
     except KeyboardInterrupt:
         if launched_rank():

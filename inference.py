@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from utils.command_line import Parser
 from utils.formats import IMAGE_EXTENSIONS
-from utils.launcher import is_launched, launched_rank, let_main_speak, local_rank
+from utils.launcher import destroy_group, is_launched, launched_rank, let_main_speak, local_rank
 from utils.model_file import find_model
 from utils.plain_text import plain_lines
 
@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         let_main_speak()
         print(f"inference.py: {plain_lines(str(error))}", file=sys.stderr)
+        destroy_group()
         return 2
     except KeyboardInterrupt:
         if not launched_rank():

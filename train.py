@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from utils.command_line import Parser, add_overrides
 from utils.formats import IMAGE_EXTENSIONS
-from utils.launcher import launched_rank, let_main_speak
+from utils.launcher import destroy_group, launched_rank, let_main_speak
 from utils.plain_text import plain_lines
 from utils.run_lock import RunLock
 from utils.signals import EXIT_CODES, StopSignals, leave
@@ -113,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
         let_main_speak()
         print(f"error: {plain_lines(str(error))}", file=sys.stderr)
+        destroy_group()
         return 2
 
 

@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+import evaluate
+import inference
 import train
 from tests.test_processes import ROOT, config, steps_of, under_torchrun
 from tests.training_runs import newest, run, small_config
@@ -131,3 +133,17 @@ def test_feature_the_handlers_are_put_back(tmp_path):
     handlers = [signal.getsignal(number) for number in EXIT_CODES]
     assert run(tmp_path, small_config(tmp_path))[0] == 0
     assert [signal.getsignal(number) for number in EXIT_CODES] == handlers
+
+
+@pytest.mark.parametrize("program", [train, evaluate, inference])
+def test_feature_a_mistake_leaves_the_process_group(program, tmp_path, monkeypatch, capsys):
+    """Its threads would abort the end of the interpreter, and the exit code would be another."""
+    left = []
+    monkeypatch.setattr("utils.distributed.leave_processes", lambda: left.append(program))
+    words = {
+        train: ["--config", str(tmp_path / "none.json")],
+        evaluate: ["--model", str(tmp_path / "none.pth")],
+        inference: ["--model", str(tmp_path / "none.pth"), "--images", str(tmp_path)],
+    }
+    assert program.main(words[program]) == 2
+    assert left == [program]

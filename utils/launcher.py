@@ -58,6 +58,17 @@ def let_main_speak() -> None:
         time.sleep(SPEAKING_SECONDS)
 
 
+def destroy_group() -> None:
+    """Part from the other processes, if they have met, before the program ends with a mistake.
+
+    The threads of a process group that is still there can abort the end of the interpreter, and
+    with it the exit code.
+    """
+    distributed = sys.modules.get("utils.distributed")  # imports torch; else they have not met
+    if distributed is not None:
+        distributed.leave_processes()
+
+
 def refuse_several() -> None:
     """For a program that has no work to share.
 
