@@ -219,7 +219,7 @@ def _cache_file(split: Split, *indices: Sequence[int]) -> Path | None:
     dataset = split.dataset
     words = [f"{FORMAT} {split.ignore_index} {dataset.reading_rule()} {[*map(len, indices)]}"]
     try:
-        for index in indices[0]:
+        for index in sorted(set().union(*indices)):
             for file in dataset.samples[index].files:
                 state = os.stat(file)
                 words.append(f"{os.path.abspath(file)}|{state.st_size}|{state.st_mtime_ns}")

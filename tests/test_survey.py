@@ -383,3 +383,17 @@ def test_exception_images_and_masks_exchanged(tmp_path, capsys, extension):
     code, _, error = start(tmp_path, capsys)
     assert code == 2
     assert "exchanged" not in error
+
+
+def test_feature_what_is_kept_knows_every_mask_that_was_read(tmp_path, monkeypatch, capsys):
+    """Where all masks are read, also those whose heads are not."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("MAX_HEADS", 2), ("MAX_MASKS", 1), ("WORTH_KEEPING", -1)):
+        monkeypatch.setattr(survey, name, value)
+    make(tmp_path, count=9)
+    assert start(tmp_path, capsys)[0] == 2
+    mask = objects(0)
+    mask[0] = 255  # beside 1, 255 is what is ignored
+    for n in np.random.default_rng(0).permutation(9)[-3:]:
+        grey(mask, tmp_path / f"masks/{n}")
+    assert start(tmp_path, capsys)[0] == 0
