@@ -658,3 +658,21 @@ def test_feature_validation_loads_before_the_epoch_ends(tmp_path, monkeypatch):
     assert run(tmp_path, tree)[0] == 0
     # Ten steps an epoch; the second is validated and prepared four steps before its end.
     assert prepared == [False] * 16 + [True] * 4
+
+
+def test_exception_figures_that_cannot_be_taken_back(tmp_path, capsys, monkeypatch):
+    """They would be there twice; as of a file that another user owns."""
+    tree = small_config(tmp_path)
+    assert run(tmp_path, tree)[0] == 0
+
+    def refuse(path, size):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "truncate", refuse)
+    capsys.readouterr()
+    code, folder = run(tmp_path, tree, "--resume", "auto", "-o", "trainer.epochs=3")
+    assert code == 2
+    assert f"{folder / 'metrics.csv'}: cannot be cut back" in capsys.readouterr().err
+    (folder / "metrics.csv").unlink()
+    assert run(tmp_path, tree, "--resume", "auto", "-o", "trainer.epochs=3")[0] == 2
+    assert f"{folder / 'steps.jsonl'}: cannot be cut back" in capsys.readouterr().err

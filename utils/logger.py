@@ -194,14 +194,21 @@ class RunLog:
         return [path for path in (*events, steps) if path.is_file()]
 
     def _take_back(self, state: Mapping[str, int]) -> None:
-        if self._folder is not None:
-            keep_lines(self._folder.path / METRICS, state.get(METRICS, 0))
-        for path in self._files():
-            size = state.get(path.name, 0)
-            if size:
-                os.truncate(path, min(size, path.stat().st_size))
-            else:
-                path.unlink()
+        try:
+            if self._folder is not None:
+                keep_lines(self._folder.path / METRICS, state.get(METRICS, 0))
+            for path in self._files():
+                size = state.get(path.name, 0)
+                if size:
+                    os.truncate(path, min(size, path.stat().st_size))
+                else:
+                    path.unlink()
+        except OSError as error:
+            # What was written after the checkpoint would be there twice.
+            raise ValueError(
+                f"{error.filename}: cannot be cut back to the checkpoint ({error.strerror}); make "
+                "it writable, or move it away"
+            ) from None
 
     def __enter__(self) -> RunLog:
         return self
