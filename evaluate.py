@@ -152,7 +152,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     if not is_main():
         return 0
     keep_score(
-        arguments.model,
+        model,
         split=arguments.split,
         mode=arguments.mode,
         score=evaluation.figures["Mean_IoU"],

@@ -131,12 +131,9 @@ def worked_out(tree: Tree) -> dict[str, Any]:
         "trainer": {"epochs": 100},
     }
     values = {place: value for _, place, value in known_values(tree) if value is not None}
-    if values.get("arch.type", "SMP") not in ("SMP",):
-        config["arch"] = {"type": values["arch.type"], "args": {}}
-    smp = config["arch"]["type"] == "SMP"
     for place, value in values.items():
         *parents, last = place.split(".")
-        if parents[:1] == ["arch"] and (last in SMP_ARGS) != smp:
+        if parents[:1] == ["arch"] and last not in SMP_ARGS:
             continue
         node = config
         for key in parents:
@@ -171,10 +168,10 @@ def _complete_folders(train: dict[str, Any], val: dict[str, Any]) -> None:
                 args[key] = train[key]
 
 
-def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(tree: Tree) -> Iterator[tuple[tuple[str, ...], Any]]:
     """The values of a tree with their paths, so many at most."""
     count = 0
-    stack: list[tuple[tuple[str, ...], Any]] = [(path, value)]
+    stack: list[tuple[tuple[str, ...], Any]] = [((), tree)]
     while stack and count < MAX_LEAVES:
         where, node = stack.pop(0)
         count += 1
@@ -227,7 +224,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "log_per_iter": (int,), "save_period": (int,), "val_per_epochs": (int,), "amp": (bool,),
     "use_synch_bn": (bool,), "shuffle": (bool,), "flip": (bool,), "vertical_flip": (bool,),
     "rotate": (bool,), "blur": (bool,), "init_from": (str,), "pretrained": (bool,),
-    "output_stride": (int,), "dropout": (), "val_split": (float,), "log_dir": (str,),
+    "output_stride": (int,), "val_split": (float,), "log_dir": (str,),
 }  # fmt: skip
 _TRAINER = ("epochs", "save_dir", "early_stop", "ema_decay", "clip_grad_norm", "log_dir",
             "accumulation_steps", "log_per_iter", "save_period", "val_per_epochs")  # fmt: skip

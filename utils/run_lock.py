@@ -12,7 +12,6 @@ import socket
 import stat
 import time
 from pathlib import Path
-from types import TracebackType
 
 try:
     import fcntl
@@ -97,12 +96,7 @@ class RunLock:
     def __enter__(self) -> RunLock:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
 
