@@ -132,14 +132,14 @@ def _survey(loaders: dict[str, tuple[str, BaseDataLoader]]) -> list[str]:
 # Reading
 
 
-def look(name: str, section: str, loader: BaseDataLoader, most: int = MAX_MASKS) -> Survey:
+def look(name: str, section: str, loader: BaseDataLoader, most: int | None = None) -> Survey:
     """Read the heads of the files of a split and the labels of a sample of it.
 
     Args:
         name: `"train"` or `"val"`.
         section: Where the config names it.
         loader: Its loader.
-        most: How many masks to read; the same ones every time.
+        most: How many masks to read, the same ones every time; None for `MAX_MASKS`.
     """
     indices = loader.batches.indices.tolist()
     split = Split(
@@ -152,7 +152,7 @@ def look(name: str, section: str, loader: BaseDataLoader, most: int = MAX_MASKS)
         ignore_index=loader.samples.ignore_index,
     )
     order = np.random.default_rng(0).permutation(indices).tolist()
-    with_head, with_mask = sorted(order[:MAX_HEADS]), sorted(order[:most])
+    with_head, with_mask = sorted(order[:MAX_HEADS]), sorted(order[: most or MAX_MASKS])
     cache = _cache_file(split, with_head, with_mask)
     found = _from_cache(cache)
     if found is None:

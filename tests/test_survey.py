@@ -10,9 +10,12 @@ from PIL import Image
 
 import train
 from audit import survey
+from base.base_dataloader import BaseDataLoader, LoaderOptions
+from base.base_dataset import DataError
 from base.batches import MixedSizesError
 from dataloaders import Folder
 from tests.test_exif import config, noise, save
+from utils.augmentation import Augmentation
 
 RAMP = [level for value in range(256) for level in (value, value, value)]
 
@@ -333,6 +336,25 @@ def test_exception_a_pipeline_without_a_crop(tmp_path, capsys):
     assert "RandomCrop of 16x16" in error
     assert not (tmp_path / "saved").exists()
     assert start(tmp_path, capsys, augment=True, albumentations=trees[1])[0] == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_exception_late_sizes_name_their_files_through_a_loader(tmp_path, workers):
+    make(tmp_path, values=(0, 1), count=2)
+    save(tmp_path / "images/1.png", noise(16, 17))
+    grey(np.pad(objects(1), ((0, 0), (0, 1))), tmp_path / "masks/1")
+    loader = BaseDataLoader(
+        Folder(classes=2, data_dir=str(tmp_path), images="images", masks="masks"),
+        Augmentation(),
+        LoaderOptions(batch_size=2, num_workers=workers),
+        seed=0,
+        ignore_index=255,
+        training=True,
+    )
+    with pytest.raises(DataError) as caught:
+        list(loader.epoch(1))
+    for n, size in enumerate(("16x16", "17x16")):
+        assert f"{size} ({tmp_path / f'images/{n}.png'})" in str(caught.value)
 
 
 def test_feature_late_sizes_name_their_files():
