@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.command_line import Parser, add_overrides
-from utils.launcher import refuse_several
-from utils.plain_text import plain_lines
+from utils.cli.command_line import Parser, add_overrides
+from utils.cli.launcher import refuse_several
+from utils.cli.sanitize import plain_lines
 
 if TYPE_CHECKING:
     import torch
 
-    from audit.finding import Finding
-    from audit.label_maps import Proposal
-    from audit.split import Split
     from audit.step import StepReport
-    from utils.config import Config
+    from inspection.finding import Finding
+    from inspection.label_maps import Proposal
+    from inspection.split import Split
+    from utils.config.check import Config
 
 DEFAULT_CONFIG = "config.json"
 
@@ -104,10 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
     choose_visible_gpus(arguments.device)
     from audit import report
     from audit.advice import lines_to_paste
-    from audit.label_maps import propose
     from audit.output import check_outputs, write_json, write_sheet
     from audit.read import read_splits
-    from utils.logger import log_to_console
+    from inspection.label_maps import propose
+    from utils.runs.logger import log_to_console
 
     config = read_config(arguments)
     sheet = None
@@ -160,14 +160,14 @@ def show(text: str) -> None:
 
 def read_config(arguments: argparse.Namespace) -> Config:
     """The config, as training reads it."""
-    from utils.config_file import apply_overrides, parse_config
+    from utils.config.file import apply_overrides, parse_config
 
     tree = apply_overrides(parse_config(arguments.config), arguments.overrides)
     if arguments.workers is not None and arguments.workers < 1:
         raise ValueError(f"--workers {arguments.workers}: expected 1 or more")
-    from parts import PARTS
+    from builders.sections import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-    from utils.config import check_config
+    from utils.config.check import check_config
 
     figures = VALIDATION_FIGURES, TRAINING_FIGURES
     return check_config(tree, PARTS, arguments.config, *figures, arguments.overrides)
@@ -177,7 +177,8 @@ def find_all(
     splits: dict[str, Split], config: Config, proposals: dict[str, Proposal]
 ) -> list[Finding]:
     """Everything that is wrong, errors first."""
-    from audit import file_findings, label_findings, set_findings
+    from audit import file_findings, set_findings
+    from inspection import label_findings
 
     train, val = splits["train"], splits.get("val")
     findings: list[Finding] = []
@@ -222,13 +223,13 @@ def try_step(
     """What a few steps show; without any, the finding that says why."""
     from typing import cast
 
-    from audit.finding import Finding
     from audit.step import measure_step
     from base.base_trainer import TrainingError
+    from inspection.finding import Finding
     from train import build_training
     from trainer import Trainer
-    from utils.logger import RunFolder, RunLog
     from utils.out_of_memory import is_out_of_memory
+    from utils.runs.logger import RunFolder, RunLog
 
     try:
         parts = build_training(config, device, surveys=False)

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.command_line import Parser
-from utils.launcher import refuse_several
-from utils.plain_text import plain_lines
+from utils.cli.command_line import Parser
+from utils.cli.launcher import refuse_several
+from utils.cli.sanitize import plain_lines
 
 # Only the standard library up here: --help and a mistyped option answer at once.
 if TYPE_CHECKING:
-    from utils.convert.conversion import Legend
-    from utils.convert.splits import Split
+    from conversion.conversion import Legend
+    from conversion.splits import Split
 
 DESCRIPTION = """
 Turn annotations of other programs into masks that hold class ids, and divide pictures into
@@ -191,9 +191,9 @@ def _output_options(parser: argparse.ArgumentParser, what: str, *, required: boo
 
 def convert_coco(arguments: argparse.Namespace) -> int:
     """Masks from COCO instances."""
-    from utils.convert import coco_file, coco_masks
-    from utils.convert.conversion import free_output, read_names, write_masks
-    from utils.pairing import few
+    from conversion import coco_file, coco_masks
+    from conversion.conversion import free_output, read_names, write_masks
+    from utils.samples.pairing import few
 
     coco_masks.coco_masks()  # absent, it is missed now and not once a picture
     coco_file.refuse_folder(arguments.instances, arguments.output)
@@ -225,8 +225,8 @@ def convert_coco(arguments: argparse.Namespace) -> int:
 
 def convert_labelme(arguments: argparse.Namespace) -> int:
     """Masks from labelme's files."""
-    from utils.convert import labelme_masks
-    from utils.convert.conversion import free_output, read_names, write_masks
+    from conversion import labelme_masks
+    from conversion.conversion import free_output, read_names, write_masks
 
     folder = Path(arguments.folder)
     output = free_output(arguments.output, folder)
@@ -243,8 +243,8 @@ def convert_labelme(arguments: argparse.Namespace) -> int:
 
 def convert_colours(arguments: argparse.Namespace) -> int:
     """Masks of ids from masks of colours."""
-    from utils.convert import colour_masks
-    from utils.convert.conversion import free_output, write_masks
+    from conversion import colour_masks
+    from conversion.conversion import free_output, write_masks
 
     folder = Path(arguments.folder)
     if arguments.list:
@@ -266,8 +266,8 @@ def list_colours(masks: dict[str, Path]) -> int:
     """Print the colours of all masks."""
     from tabulate import tabulate
 
-    from utils.convert.colour_masks import colour_table, count_colours
-    from utils.convert.parallel import run_each
+    from conversion.colour_masks import colour_table, count_colours
+    from conversion.parallel import run_each
 
     counts = run_each(count_colours, {str(path): path for path in masks.values()})
     rows, more = colour_table(counts.values())
@@ -281,10 +281,10 @@ def convert_split(arguments: argparse.Namespace) -> int:
     """Lists of train, val and test."""
     import functools
 
-    from utils.convert import split_lists, splits
-    from utils.convert.conversion import free_output
-    from utils.convert.parallel import run_each
-    from utils.name_rules import Affixes
+    from conversion import split_lists, splits
+    from conversion.conversion import free_output
+    from conversion.parallel import run_each
+    from utils.samples.name_rules import Affixes
 
     shares = splits.wanted_shares(arguments.val, arguments.test)
     affixes = Affixes(

@@ -11,15 +11,15 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from utils.command_line import Parser, add_overrides
-from utils.launcher import destroy_group, launched_rank, let_main_speak
-from utils.model_file import find_model
-from utils.plain_text import plain_lines
+from utils.cli.command_line import Parser, add_overrides
+from utils.cli.launcher import destroy_group, launched_rank, let_main_speak
+from utils.cli.sanitize import plain_lines
+from utils.runs.model_file import find_model
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:
     from evaluation.subject import Subject
-    from utils.threshold import Figure
+    from utils.metrics.threshold import Figure
 
 MODES = ("whole", "sliding", "multiscale")
 SPLITS = ("train", "val", "test")
@@ -121,14 +121,14 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     from evaluation.subject import open_subject
     from evaluation.table import text_of
     from inference import DEFAULT_MODE, parse_device
-    from utils.distributed import (
+    from utils.distributed.collectives import (
         PATIENCE_FOR_SHARES,
         is_main,
         join_processes,
         leave_processes,
     )
-    from utils.logger import log_to_console
-    from utils.scores_file import keep_score
+    from utils.runs.logger import log_to_console
+    from utils.runs.scores_file import keep_score
 
     log_to_console(logging.INFO if is_main() else logging.ERROR)
     check_outputs(arguments.json, arguments.report, arguments.model)
@@ -189,7 +189,7 @@ def search_threshold(subject: Subject, figure: Figure, written: list[str]) -> Su
         ValueError: If there is none to find, or it cannot be written.
     """
     from evaluation.threshold import check_searchable, find_threshold, keep_threshold
-    from utils.distributed import is_main
+    from utils.distributed.collectives import is_main
 
     check_searchable(subject)
     best = find_threshold(subject, figure)

@@ -13,20 +13,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.command_line import Parser
-from utils.formats import IMAGE_EXTENSIONS
-from utils.launcher import destroy_group, is_launched, launched_rank, let_main_speak, local_rank
-from utils.model_file import find_model
-from utils.plain_text import plain_lines
+from utils.cli.command_line import Parser
+from utils.cli.extensions import IMAGE_EXTENSIONS
+from utils.cli.launcher import destroy_group, is_launched, launched_rank, let_main_speak, local_rank
+from utils.cli.sanitize import plain_lines
+from utils.runs.model_file import find_model
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from restore import Meta
-    from utils.last_score import LastScore
-    from utils.predictor import Predictor
+    from prediction.load_model import Meta
+    from prediction.predictor import Predictor
+    from utils.runs.last_score import LastScore
 
 MODES = ("multiscale", "sliding", "whole")
 DEFAULT_MODE = "multiscale"
@@ -153,7 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not _is_free_for_folder(output):
         raise InputError(f"--output: {output} is not a folder, or lies in something that is none")
     if is_launched():
-        from utils.distributed import PATIENCE_FOR_SHARES, join_processes
+        from utils.distributed.collectives import PATIENCE_FOR_SHARES, join_processes
 
         join_processes(parse_device(arguments.device).type, PATIENCE_FOR_SHARES)
     extensions = wanted_extensions(arguments.extension)
@@ -167,7 +167,7 @@ def run(arguments: argparse.Namespace) -> int:
     todo = left_to_do(jobs, arguments.overwrite)
     failed, made, scored = 0, "", None
     if todo:
-        from utils.logger import log_to_console
+        from utils.runs.logger import log_to_console
 
         log_to_console(logging.ERROR if launched_rank() else logging.WARNING)
         predictor, meta, scored = load(arguments)
@@ -182,7 +182,7 @@ def run(arguments: argparse.Namespace) -> int:
         failed = predict_all(todo, predictor, meta, arguments.overwrite)
         made = how_made(predictor, len(todo) - failed, time.perf_counter() - started)
     if is_launched():
-        from utils.distributed import leave_processes
+        from utils.distributed.collectives import leave_processes
 
         leave_processes()
     if launched_rank():
@@ -202,14 +202,14 @@ def by_main(find: Callable[[], Any]) -> Any:
     """
     if not is_launched():
         return find()
-    from utils.distributed import found_by_main
+    from utils.distributed.collectives import found_by_main
 
     return found_by_main(find, InputError)
 
 
 def how_made(predictor: "Predictor", written: int, seconds: float) -> str:
     """How masks were made, and how fast, from files to files."""
-    from utils.precision import tf32_text
+    from utils.optim.precision import tf32_text
     from utils.progress import rate_text
 
     parts = [f"mode {predictor.mode}", rate_text(written / seconds, "image")]
@@ -523,13 +523,13 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
     Raises:
         InputError: If the checkpoint, the config or the device is not usable.
     """
-    from restore import restore_from
-    from utils.checkpoint import CheckpointError, load_checkpoint
-    from utils.config_file import ConfigError
-    from utils.last_score import last_score
+    from prediction.load_model import restore_from
+    from prediction.predictor import Predictor
+    from utils.checkpoint.save_load import CheckpointError, load_checkpoint
+    from utils.config.file import ConfigError
+    from utils.metrics.threshold import recorded_search
     from utils.out_of_memory import is_out_of_memory
-    from utils.predictor import Predictor
-    from utils.threshold import recorded_search
+    from utils.runs.last_score import last_score
 
     device = parse_device(arguments.device)
     try:
@@ -606,7 +606,7 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
     Returns:
         How many failed, in all processes.
     """
-    from utils.distributed import data_from_all, is_main, rank, world_size
+    from utils.distributed.collectives import data_from_all, is_main, rank, world_size
     from utils.files.file_notes import FileNote, collect_notes, count_notes
     from utils.progress import Progress, complain
 
@@ -639,8 +639,8 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
 
 def try_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool) -> str | None:
     """Write the files of one picture; if that fails, why."""
+    from prediction.predictor import no_room
     from utils.out_of_memory import is_out_of_memory
-    from utils.predictor import no_room
 
     try:
         predict_one(job, predictor, meta, overwrite)
@@ -699,8 +699,8 @@ def predict_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool)
         ValueError: If the picture cannot be read or predicted.
         OSError: If a file cannot be written.
     """
-    from utils.overlay import draw_overlay
-    from utils.palette import save_mask, save_picture
+    from utils.drawing.overlay import draw_overlay
+    from utils.drawing.palette import save_mask, save_picture
 
     image = read_picture(job.picture, meta)
     if meta.exif is None:

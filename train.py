@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from utils.command_line import Parser, add_overrides
-from utils.formats import IMAGE_EXTENSIONS
-from utils.launcher import destroy_group, launched_rank, let_main_speak
-from utils.plain_text import plain_lines
-from utils.run_lock import RunLock
-from utils.signals import EXIT_CODES, StopSignals, leave
+from utils.cli.command_line import Parser, add_overrides
+from utils.cli.extensions import IMAGE_EXTENSIONS
+from utils.cli.launcher import destroy_group, launched_rank, let_main_speak
+from utils.cli.sanitize import plain_lines
+from utils.cli.signals import EXIT_CODES, StopSignals, leave
+from utils.runs.run_lock import RunLock
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from base.base_dataloader import BaseDataLoader
     from base.base_model import BaseModel
     from base.base_trainer import RunResult
-    from utils.config import Config, LossTerm
-    from utils.image_sets import ImageSets
-    from utils.schedule import Schedule
+    from utils.config.check import Config, LossTerm
+    from utils.optim.schedule_driver import Schedule
+    from utils.runs.image_sets import ImageSets
 
 DEFAULT_CONFIG = "config.json"
 
@@ -133,19 +133,19 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 
 def read_inputs(arguments: argparse.Namespace) -> Inputs:
     """The config's tree and, to resume, the checkpoint and its run folder."""
-    from utils.config_file import (
-        ConfigError,
-        apply_overrides,
-        include_pipelines,
-        parse_config,
-    )
-    from utils.resume import (
+    from utils.checkpoint.resume import (
         changes_classes,
         differences,
         find_latest,
         load_last,
         named_checkpoint,
         stamp_of,
+    )
+    from utils.config.file import (
+        ConfigError,
+        apply_overrides,
+        include_pipelines,
+        parse_config,
     )
 
     if arguments.resume in (None, "auto"):
@@ -160,7 +160,7 @@ def read_inputs(arguments: argparse.Namespace) -> Inputs:
         path = named_checkpoint(Path(arguments.resume))
     if not launched_rank():
         print(f"resuming {path}")
-    from utils.checkpoint_content import check_content
+    from utils.checkpoint.content import check_content
 
     stamp = stamp_of(path)
     checkpoint = load_last(path)
@@ -187,7 +187,7 @@ def read_inputs(arguments: argparse.Namespace) -> Inputs:
 
 def how_to_begin(arguments: argparse.Namespace, checkpoint: Path) -> str:
     """What to write and to type where a run cannot go on with other classes."""
-    from utils.resume import new_run_from
+    from utils.checkpoint.resume import new_run_from
 
     return new_run_from(checkpoint, arguments.config, arguments.device, arguments.overrides)
 
@@ -211,22 +211,22 @@ def run_training(
 
     from base.base_trainer import Stopped, TrainingError
     from base.loader_stream import WorkerError
-    from lr_finder import find_rate
-    from parts import PARTS
+    from builders.sections import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
-    from utils.checkpoint import bytes_of, check_room, remove_leftovers
-    from utils.config import check_config, with_defaults
-    from utils.distributed import (
+    from training.lr_finder import find_rate
+    from utils.checkpoint.resume import OtherClassesError, differences, put_back_previous
+    from utils.checkpoint.save_load import bytes_of, check_room, remove_leftovers
+    from utils.cli.launcher import is_launched, launch
+    from utils.config.check import check_config, with_defaults
+    from utils.distributed.collectives import (
         found_by_main,
         is_main,
         join_processes,
         leave_processes,
         lost_another,
     )
-    from utils.launcher import is_launched, launch
-    from utils.logger import RunFolder, RunLog, log_to_console
-    from utils.param_groups import state_size
-    from utils.resume import OtherClassesError, differences, put_back_previous
+    from utils.optim.param_groups import state_size
+    from utils.runs.logger import RunFolder, RunLog, log_to_console
 
     tree, checkpoint, run, *_ = inputs
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
@@ -347,8 +347,8 @@ def hold_run(inputs: Inputs, lock: RunLock) -> bool:
     Raises:
         ValueError: On every process, if another program is using the folder.
     """
-    from utils.distributed import data_from_all, found_by_main
-    from utils.resume import stamp_of
+    from utils.checkpoint.resume import stamp_of
+    from utils.distributed.collectives import data_from_all, found_by_main
 
     run, source = inputs.run, inputs.source
     if run is None or source is None:
@@ -375,7 +375,7 @@ def make_run_folder(config: Config, lock: RunLock) -> str:
     Raises:
         ValueError: If that cannot be done.
     """
-    from utils.logger import RunFolder
+    from utils.runs.logger import RunFolder
 
     settings = config.trainer
     folder = RunFolder.create(settings.save_dir, settings.log_dir, config.name)
@@ -407,18 +407,24 @@ def build_training(
     import torch
 
     import models
-    from audit.survey import survey
     from base.base_model import BaseModel
     from base.base_trainer import check_resumable
-    from init_from import init_from, load_start
-    from parts import arch_for, build_loader, build_losses, build_optimizer, with_channels
-    from rehearsal import check_settings, check_splits, rehearse
-    from utils.config import build
-    from utils.distributed import rank, world_size
+    from builders.init_from import init_from, load_start
+    from builders.preflight import check_settings, check_splits, rehearse
+    from builders.sections import (
+        arch_for,
+        build_loader,
+        build_losses,
+        build_optimizer,
+        with_channels,
+    )
+    from inspection.survey import survey
+    from utils.checkpoint.resume import check_classes
+    from utils.config.check import build
+    from utils.distributed.collectives import rank, world_size
+    from utils.distributed.sync_batch_norm import synchronise
+    from utils.optim.schedule_from_config import build_schedule
     from utils.random_state import seed_everything
-    from utils.resume import check_classes
-    from utils.schedule_section import build_schedule
-    from utils.sync_batch_norm import synchronise
 
     train_loader = build_loader(
         config,
@@ -475,8 +481,8 @@ def describe_training(
     """A checkpoint's `meta`: what a prediction needs, and what was worked out from the data."""
     from base.base_trainer import versions
     from base.label_counts import count_labels
-    from parts import describe_dataset, wants_class_weights
-    from utils.class_weights import class_weights
+    from builders.sections import describe_dataset, wants_class_weights
+    from utils.samples.class_weights import class_weights
 
     stored = (checkpoint or {}).get("meta") or {}
     meta = {
@@ -510,7 +516,7 @@ def load_state(trainer: Any, checkpoint: dict[str, Any], steps_per_epoch: int, r
 
 def images_of(train_loader: BaseDataLoader, val_loader: BaseDataLoader | None) -> ImageSets:
     """The images that a run trains with and is validated on, without opening one."""
-    from utils.image_sets import ImageSets, fingerprints
+    from utils.runs.image_sets import ImageSets, fingerprints
 
     sets = []
     for loader in (train_loader, val_loader):
@@ -522,7 +528,7 @@ def images_of(train_loader: BaseDataLoader, val_loader: BaseDataLoader | None) -
 
 def write_config(config: Config, path: Path) -> None:
     """Keep the config beside the checkpoints; nobody ever finds half of it."""
-    from utils.files.new_file import write_text
+    from utils.files.atomic_write import write_text
 
     write_text(path, json.dumps(config.tree, indent=4) + "\n", overwrite=True)
 
@@ -548,7 +554,7 @@ def choose_device(config: Config, wanted: str | None) -> tuple[torch.device, int
     """
     import torch
 
-    from utils.launcher import is_launched, local_rank
+    from utils.cli.launcher import is_launched, local_rank
 
     if wanted is not None and not wanted.strip():
         raise ValueError("--device: names no device; expected cpu, cuda, or numbers of GPUs")
@@ -588,9 +594,9 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
     Raises:
         ConfigError: If it cannot be built.
     """
-    from parts import build_loader
-    from utils.config_file import ConfigError
-    from utils.distributed import rank, world_size
+    from builders.sections import build_loader
+    from utils.config.file import ConfigError
+    from utils.distributed.collectives import rank, world_size
 
     if config.val_loader is not None and config.val_loader.args.get("val_split") is not None:
         raise ConfigError(
@@ -612,8 +618,8 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
 
 def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -> None:
     """What is about to run."""
-    from utils.headings import data_folder, describe_arch, heading
-    from utils.param_groups import describe_groups
+    from utils.optim.param_groups import describe_groups
+    from utils.runs.headings import data_folder, describe_arch, heading
 
     model = describe_arch(type(trainer.model), config.arch.args)
     folder_of_data = data_folder(config.train_loader.args)
@@ -644,8 +650,8 @@ def finish(
     config: Config, result: RunResult, loader: BaseDataLoader, labelled_classes: int | None = None
 ) -> None:
     """Where the model is, how good it is, and what to do with it."""
-    from utils.metrics import name_of
-    from utils.pairing import masks_within
+    from utils.metrics.confusion import name_of
+    from utils.samples.pairing import masks_within
 
     if result.checkpoint is None:
         return

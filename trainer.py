@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import logging
 import math
 import sys
@@ -20,11 +19,12 @@ from base.base_dataloader import BaseDataLoader
 from base.base_trainer import BaseTrainer, Stopped, TrainingError
 from base.batches import Batch
 from base.label_counts import absent_classes
+from base.micro_batches import OnItsWay, own_share, parts_of
 from utils.activation_checkpointing import recompute_activations
-from utils.coarse_logits import MIN_CLASSES, CoarseLogits, Logits, heads_of
-from utils.config import LossTerm
-from utils.decision import decide, probability_of_second
-from utils.distributed import (
+from utils.checkpoint.resume import load_last
+from utils.cli.signals import SIGNALS, first_signal
+from utils.config.check import LossTerm
+from utils.distributed.collectives import (
     add_up,
     batch_rows,
     data_from_all,
@@ -34,20 +34,20 @@ from utils.distributed import (
     whole_batch,
     world_size,
 )
-from utils.ema import averaged_copy
+from utils.distributed.sync_batch_norm import standing_in
+from utils.drawing.visualize import Comparison, comparison_grid
 from utils.files.file_notes import FileNote
-from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
-from utils.normalize import normalize
+from utils.logits.coarse_logits import MIN_CLASSES, CoarseLogits, Logits, heads_of
+from utils.logits.to_labels import decide, probability_of_second
+from utils.metrics.confusion import SCALAR_FIGURES, SegmentationMetrics, figures_of
+from utils.metrics.threshold import BestThreshold, ThresholdSearch, search_record
+from utils.optim.ema import averaged_copy
+from utils.optim.precision import MixedPrecision
 from utils.out_of_memory import is_out_of_memory, unless_out_of_memory
-from utils.precision import MixedPrecision
 from utils.progress import Progress, track
 from utils.random_state import seed_step
-from utils.resume import load_last
-from utils.signals import SIGNALS, first_signal
-from utils.sync_batch_norm import standing_in
-from utils.threshold import BestThreshold, ThresholdSearch, search_record
-from utils.undo import Undo
-from utils.visualize import Comparison, comparison_grid
+from utils.samples.normalize import normalize
+from utils.snapshot import Undo
 
 logger = logging.getLogger(__name__)
 
@@ -320,7 +320,7 @@ class Trainer(BaseTrainer):
             if abs(value - mean) > 1e-3 * abs(mean) + 1e-6:
                 raise ValueError(
                     f"loss: {name} differs from process to process; form its sums with "
-                    "pixel_mean(), class_mean() or utils.distributed.batch_sum()"
+                    "pixel_mean(), class_mean() or utils.distributed.collectives.batch_sum()"
                 )
         self.compared = True
 
@@ -806,29 +806,6 @@ class Scores(NamedTuple):
     labels: Tensor
 
 
-class OnItsWay:
-    """Numbers that leave the device while it goes on working.
-
-    Args:
-        tensor: (N,) of any type.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._event = None
-        self._numbers = tensor
-        if tensor.device.type == "cuda":
-            self._numbers = torch.empty_like(tensor, device="cpu", pin_memory=True)
-            self._numbers.copy_(tensor, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-
-    def read(self) -> list[Any]:
-        """The numbers; waits for no more than what the device had to do before."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._numbers.tolist()
-
-
 def unite_bad(loader: BaseDataLoader) -> None:
     """Let every process know, and the main one name, what any of them could not use.
 
@@ -851,25 +828,6 @@ def count_images(group: Batch | list[Batch]) -> int:
     """The images of a group of batches, in all processes: each of them has about as many."""
     assert isinstance(group, list)
     return world_size() * sum(len(batch.images) for batch in group)
-
-
-def own_share(part: slice) -> slice:
-    """Of a part of the whole batch, what this process has: every n-th picture is its own."""
-    first, last = (-(-(place - rank()) // world_size()) for place in (part.start, part.stop))
-    return slice(first, last)
-
-
-def parts_of(batch_size: int, part_size: int) -> list[slice]:
-    """A batch in as few parts as can be, of as nearly one size, none larger than `part_size`.
-
-    Only where a part of one picture would be left, on which BatchNorm may fail, a part is larger
-    by one.
-    """
-    count = -(-batch_size // part_size)
-    if part_size > 1:
-        count = max(1, min(count, batch_size // 2))
-    bounds = [batch_size * place // count for place in range(count + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
 class _TimedIterator(Iterator[T]):

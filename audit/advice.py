@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import dataloaders
-from audit.label_maps import Proposal, label_under
-from audit.split import BandStatistics, Split
 from base.base_dataset import BaseDataset
+from inspection.label_maps import Proposal, label_under
+from inspection.split import BandStatistics, Split
 from utils import losses
-from utils.class_weights import class_weights
-from utils.config import Component, Config, signature_of
+from utils.config.check import Component, Config, signature_of
+from utils.samples.class_weights import class_weights
 
 
 def keeps_imagenet(config: Config, dataset: BaseDataset) -> bool:
@@ -29,7 +29,7 @@ def lines_to_paste(
 
     Mean and std are the training's in every section, as the model sees all pictures normalised by
     them; they are left out where pretrained weights expect ImageNet's. Weights are ENet's, see
-    `utils/class_weights.py`; they wait until the masks are clear.
+    `utils/samples/class_weights.py`; they wait until the masks are clear.
 
     Args:
         config: The checked config.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable, Iterator
 
-from audit.facts import ImageFacts, SampleFacts
-from audit.finding import Finding, count
-from audit.split import Split
-from utils.config import signature_of
+from inspection.facts import ImageFacts, SampleFacts
+from inspection.finding import Finding, count
+from inspection.split import Split
+from utils.config.check import signature_of
 from utils.files.jpeg_end import mending_command
 
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from audit.finding import Finding
 from audit.report import PROGRAM
 from audit.sheet import PAGE, PICTURE, make_sheet
 from audit.sheet_html import MARK
-from audit.split import Split
-from utils.config import Config
-from utils.files import new_file
+from inspection.finding import Finding
+from inspection.split import Split
+from utils.config.check import Config
+from utils.files import atomic_write as new_file
 
 
 def check_outputs(json_file: str | None, sheet: Path | None) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from audit.scan import scan
-from audit.split import Split
 from base.base_dataloader import share_of
-from parts import build_source
-from utils.config import Config
-from utils.config_file import ConfigError
-from utils.files.band_rule import StatisticsMissing
+from builders.sections import build_source
+from inspection.split import Split
+from utils.config.check import Config
+from utils.config.file import ConfigError
+from utils.samples.band_rule import StatisticsMissing
 
 
 def read_splits(config: Config, workers: int | None, cache_folder: str | Path) -> dict[str, Split]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from audit.finding import Finding, count
-from audit.split import Split
 from audit.step import StepReport
+from inspection.finding import Finding, count
+from inspection.split import Split
 
 PROGRAM = "check.py"
 FORMAT = 1  # of the JSON: counts up when a key goes away or changes its meaning

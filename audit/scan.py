@@ -17,12 +17,12 @@ from pathlib import Path
 import cv2
 import msgspec
 
-from audit.facts import FORMAT, SampleFacts, examine, names_of
 from base.base_dataset import BaseDataset
 from base.samples import Samples
-from utils.augmentation import Augmentation
-from utils.pairing import Sample
+from inspection.facts import FORMAT, SampleFacts, examine, names_of
 from utils.progress import Progress
+from utils.samples.pairing import Sample
+from utils.transforms.augmentation import Augmentation
 
 logger = logging.getLogger(__name__)
 

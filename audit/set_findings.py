@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from audit.advice import keeps_imagenet
-from audit.finding import Finding, count
-from audit.split import BandStatistics, Split
-from rehearsal import check_same
-from utils.albumentations_pipeline import AlbumentationsPipeline
-from utils.augmentation import Augmentation
-from utils.config import Config
+from builders.preflight import check_same
+from inspection.finding import Finding, count
+from inspection.split import BandStatistics, Split
+from utils.config.check import Config
 from utils.files.data_file import DataError
-from utils.transforms import SCALE_RANGE, sample_geometry
+from utils.transforms.albumentations_pipeline import AlbumentationsPipeline
+from utils.transforms.augmentation import Augmentation
+from utils.transforms.geometry import SCALE_RANGE, sample_geometry
 
 MAX_PADDING = 1 / 3  # share of a crop
 MIN_SEEN = 0.05  # share of a picture that a crop shows

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from audit.facts import SampleFacts
-from audit.finding import Finding
 from audit.sheet_html import write_html
 from audit.sheet_png import write_png
-from audit.split import Split
 from audit.tiles import IGNORED, IGNORED_COLOUR, Entry, make_tile
-from utils.config import Config
+from inspection.facts import SampleFacts
+from inspection.finding import Finding
+from inspection.split import Split
+from utils.config.check import Config
 
 FOR_EACH_FINDING = 3
 MIN_TILES = 12

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from audit.finding import Finding
 from audit.tiles import Entry, Tile
-from utils.files.new_file import write_text
+from inspection.finding import Finding
+from utils.files.atomic_write import write_text
 
 MARK = '<meta name="generator" content="check.py">'
 

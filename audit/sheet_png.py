@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from audit.tiles import Tile
-from utils.fonts import drawable, length
-from utils.legend import (
+from utils.drawing.fonts import drawable, length
+from utils.drawing.legend import (
     FAINT,
     FONT_SIZE,
     INK,
@@ -23,7 +23,7 @@ from utils.legend import (
     shown_share,
     write,
 )
-from utils.palette import save_picture
+from utils.drawing.palette import save_picture
 
 COLUMNS = 2
 CELL = 332  # pixels; a tile has two cells, the picture and its labels

@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from base.base_dataset import BaseDataset, DataError
-from utils.fonts import font_for
-from utils.labels import LabelMap
-from utils.legend import FONT_SIZE, Colour, Entry, entry_name
-from utils.overlay import lay_over
-from utils.palette import IGNORED_COLOUR
+from utils.drawing.fonts import font_for
+from utils.drawing.legend import FONT_SIZE, Colour, Entry, entry_name
+from utils.drawing.overlay import lay_over
+from utils.drawing.palette import IGNORED_COLOUR
+from utils.samples.labels import LabelMap
 
 MAX_SIDE = 480  # pixels of a picture on the sheet
 OPACITY = 0.55

@@ -18,11 +18,11 @@ from base.base_dataset import BaseDataset, DataError, Sample
 from base.batches import Batch, CollateBySize, EpochBatches, MixedSizesError, collate
 from base.loader_stream import LoaderStream
 from base.samples import SampleArrays, Samples
-from utils.augmentation import Augmentation
-from utils.config import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from utils.cli.signals import leave_to_main
+from utils.config.check import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from utils.files.file_notes import FileNote, count_notes
-from utils.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
-from utils.signals import leave_to_main
+from utils.samples.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
+from utils.transforms.augmentation import Augmentation
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.drawing.visualize import to_rgb
 from utils.files.data_file import DataError
 from utils.files.image_head import ExifRule, ImageHead, read_head, turn_upright
 from utils.files.image_io import read_image, read_mask
-from utils.files.mask_colours import read_colours, read_ids_or_colours
 from utils.files.raster_io import BandRule, read_bands
-from utils.pairing import Pairing, Sample
-from utils.visualize import to_rgb
+from utils.samples.mask_colours import read_colours, read_ids_or_colours
+from utils.samples.pairing import Pairing, Sample
 
 __all__ = ["BaseDataSet", "BaseDataset", "DataError", "Pair", "Picture", "Sample"]
 
@@ -69,8 +69,8 @@ class BaseDataset:
             weigh regions.
 
     Args:
-        samples: The pictures, or what `utils/pairing.py` found: with what is wrong with lists and
-            folders (training refuses it), and what is odd about them.
+        samples: The pictures, or what `utils/samples/pairing.py` found: with what is wrong with
+            lists and folders (training refuses it), and what is odd about them.
 
     Raises:
         DataError: If there is no picture.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from utils.name_map import NameMap
+from utils.checkpoint.name_map import NameMap
 
 if TYPE_CHECKING:
     from typing_extensions import Self

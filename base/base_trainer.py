@@ -14,17 +14,17 @@ import torch
 from torch.optim import Optimizer
 
 from base.base_model import BaseModel
-from utils.checkpoint import describe_misfit, file_size, save_checkpoint, why_unwritten
-from utils.config import Config
-from utils.distributed import add_up, is_main
-from utils.image_sets import ImageSets, describe_change, digest
-from utils.logger import RunFolder, RunLog
-from utils.metrics import name_of
-from utils.param_groups import check_state
+from utils.checkpoint.resume import OtherClassesError
+from utils.checkpoint.save_load import describe_misfit, file_size, save_checkpoint, why_unwritten
+from utils.cli.signals import SIGNALS, StopSignals, first_signal
+from utils.config.check import Config
+from utils.distributed.collectives import add_up, is_main
+from utils.metrics.confusion import name_of
+from utils.optim.param_groups import check_state
+from utils.optim.schedule_driver import Schedule
 from utils.random_state import get_random_state, set_random_state
-from utils.resume import OtherClassesError
-from utils.schedule import Schedule
-from utils.signals import SIGNALS, StopSignals, first_signal
+from utils.runs.image_sets import ImageSets, describe_change, digest
+from utils.runs.logger import RunFolder, RunLog
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from base.base_dataloader import BaseDataLoader
 from base.loader_stream import LoaderStream
 from base.samples import SampleError, Samples
-from utils.pairing import few
 from utils.progress import track
+from utils.samples.pairing import few
 
 
 class _PictureCounts(Dataset["np.ndarray | SampleError"]):

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader
 
-from utils.signals import held_back
+from utils.cli.signals import held_back
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from base.base_dataset import BaseDataset, DataError, Pair
-from utils.augmentation import Augmentation
 from utils.files.file_notes import FileNote, collect_notes
-from utils.labels import LabelMap
-from utils.pair_cache import PairCache
+from utils.samples.labels import LabelMap
+from utils.samples.pair_cache import PairCache
+from utils.transforms.augmentation import Augmentation
 
 SAMPLE_STREAM = 1  # first word of a sample's random seed; the order of an epoch has another
 SUBSTITUTE_STREAM = 4

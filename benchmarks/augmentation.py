@@ -25,9 +25,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from utils.augmentation import Augmentation
 from utils.files.image_io import read_image, read_mask
-from utils.transforms import SCALE_RANGE
+from utils.transforms.augmentation import Augmentation
+from utils.transforms.geometry import SCALE_RANGE
 
 try:
     import albumentations

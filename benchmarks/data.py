@@ -28,10 +28,10 @@ from tabulate import tabulate
 from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.samples import Samples
 from dataloaders import Folder
-from utils.augmentation import Augmentation
 from utils.files.image_io import read_image, read_mask
-from utils.normalize import normalize
-from utils.transforms import MAX_ANGLE, SCALE_RANGE
+from utils.samples.normalize import normalize
+from utils.transforms.augmentation import Augmentation
+from utils.transforms.geometry import MAX_ANGLE, SCALE_RANGE
 
 HEIGHT, WIDTH, NUM_CLASSES, IGNORE_INDEX = 1024, 2048, 19, 255
 BASE_SIZE, CROP_SIZE, BATCH_SIZE = 2048, 768, 4

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from dataloaders import CamVid, CarParts
 from evaluation.label_errors import LabelErrors, Regions, find_regions
-from restore import restore
-from utils.predictor import Predictor
+from prediction.load_model import restore
+from prediction.predictor import Predictor
 
 FIRST = (20, 50, 100, 200)
 PARTS = {"even": (0, 2), "odd": (1, 2), "all": (0, 1)}  # first picture, step

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.peak_memory import peak_memory
-from utils.coarse_logits import CoarseLogits
+from utils.logits.coarse_logits import CoarseLogits
 from utils.losses import CrossEntropyLoss2d
 
 

@@ -23,11 +23,11 @@ import torch.nn.functional as F
 import models
 from base.base_model import BaseModel
 from base.batches import Batch
-from parts import PARTS, build_loader, build_losses, build_optimizer
+from builders.sections import PARTS, build_loader, build_losses, build_optimizer
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
-from utils.config import build, check_config
-from utils.logger import RunFolder, RunLog
-from utils.schedule import Schedule
+from utils.config.check import build, check_config
+from utils.optim.schedule_driver import Schedule
+from utils.runs.logger import RunFolder, RunLog
 
 MODELS = {
     "UNet": {"type": "UNet", "args": {"base_channels": 16}},

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from base.base_dataset import BaseDataset, DataError
-from utils.config_file import suggest
-from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.pairing import Sample, by_stem, nearest, pair
+from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
+from utils.config.file import suggest
+from utils.samples.pairing import Sample, by_stem, nearest, pair
 
 Split = Literal["training", "validation", "testing"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from base.base_dataset import BaseDataset
-from utils.config_file import suggest
-from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.pairing import Pairing, by_stem, few, pair, read_lines
+from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
+from utils.config.file import suggest
+from utils.samples.pairing import Pairing, by_stem, few, pair, read_lines
 
 Split = Literal["train", "val", "test"]
 

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from base.base_dataset import BaseDataset, DataError, Sample
+from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
 from utils.files.image_io import read_mask
-from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.pairing import by_stem, keep_existing, pair
+from utils.samples.pairing import by_stem, keep_existing, pair
 
 IGNORED = 255
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from base.base_dataset import BaseDataset, DataError
-from utils.config_file import suggest
-from utils.formats import IMAGE_EXTENSIONS
-from utils.pairing import Pairing, Sample, by_stem, nearest, pair
+from utils.cli.extensions import IMAGE_EXTENSIONS
+from utils.config.file import suggest
+from utils.samples.pairing import Pairing, Sample, by_stem, nearest, pair
 
 Mode = Literal["fine", "coarse"]
 Split = Literal["train", "val", "test", "train_extra"]

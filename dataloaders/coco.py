@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from base.base_dataset import BaseDataset, DataError, Sample
+from utils.cli.extensions import IMAGE_EXTENSIONS
 from utils.files.mat_io import import_scipy, mat_shapes, read_mat
 from utils.files.paths import Root
-from utils.formats import IMAGE_EXTENSIONS
-from utils.pairing import Pairing, by_stem, keep_existing, nearest, pair, read_lines
+from utils.samples.pairing import Pairing, by_stem, keep_existing, nearest, pair, read_lines
 
 Partition = Literal["CocoStuff164k", "CocoStuff10k"]
 Split = Literal["train2017", "val2017", "train", "test", "all"]

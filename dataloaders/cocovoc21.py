@@ -15,16 +15,16 @@ import msgspec
 import numpy as np
 
 from base.base_dataset import BaseDataset, DataError, Sample
+from conversion.coco_file import Instances, Picture, read_instances
+from conversion.coco_masks import Region, coco_masks, encode
 from dataloaders.voc import VOC
-from utils.config import NonNegativeInt
-from utils.convert.coco_file import Instances, Picture, read_instances
-from utils.convert.coco_masks import Region, coco_masks, encode
+from utils.config.check import NonNegativeInt
+from utils.files.atomic_write import new_file
 from utils.files.data_file import MAX_PIXELS, check_pixels
-from utils.files.new_file import new_file
 from utils.files.paths import Root
-from utils.pair_cache import CACHE_FOLDER
-from utils.pairing import Pairing, keep_existing, nearest
 from utils.progress import track
+from utils.samples.pair_cache import CACHE_FOLDER
+from utils.samples.pairing import Pairing, keep_existing, nearest
 
 logger = logging.getLogger(__name__)
 

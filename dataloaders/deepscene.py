@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from base.base_dataset import BaseDataset, DataError
-from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.pairing import by_stem, nearest, pair
+from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
+from utils.samples.pairing import by_stem, nearest, pair
 
 FOLDERS = {"training": "train", "validation": "test"}
 

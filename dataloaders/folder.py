@@ -10,17 +10,17 @@ from typing import Annotated
 import msgspec
 
 from base.base_dataset import BaseDataset, check_classes
-from utils.config import PositiveFloat, PositiveInt
-from utils.file_patterns import mark_of_masks
-from utils.files.band_files import pair_sources
-from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
+from utils.config.check import PositiveFloat, PositiveInt
+from utils.drawing.palette import voc_palette
 from utils.files.image_head import ExifRule
-from utils.name_rules import Affixes
-from utils.palette import voc_palette
+from utils.samples.band_files import pair_sources
+from utils.samples.band_rule import choose_preview, choose_rule, choose_statistics
+from utils.samples.file_patterns import mark_of_masks
+from utils.samples.name_rules import Affixes
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Colour = tuple[Channel, Channel, Channel]
-MaskId = Annotated[int, msgspec.Meta(ge=-32768, le=65535)]  # what utils/labels.py looks up
+MaskId = Annotated[int, msgspec.Meta(ge=-32768, le=65535)]  # what utils/samples/labels.py looks up
 Limits = tuple[float, float]
 
 

@@ -9,11 +9,11 @@ from typing import Literal, get_args
 import numpy as np
 
 from base.base_dataset import BaseDataset, DataError
-from utils.config import PositiveFloat, PositiveInt
-from utils.config_file import suggest
-from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
-from utils.files.mask_colours import read_colours
-from utils.pairing import Pairing, by_stem, nearest, pair
+from utils.config.check import PositiveFloat, PositiveInt
+from utils.config.file import suggest
+from utils.samples.band_rule import choose_preview, choose_rule, choose_statistics
+from utils.samples.mask_colours import read_colours
+from utils.samples.pairing import Pairing, by_stem, nearest, pair
 
 Split = Literal["train", "valid", "all"]
 

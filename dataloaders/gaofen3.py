@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from base.base_dataset import BaseDataset, DataError
-from utils.config import PositiveFloat
-from utils.config_file import suggest
-from utils.files.band_files import pair_bands
-from utils.files.band_rule import choose_preview, choose_rule, choose_statistics
-from utils.pairing import Pairing, by_stem, nearest
-from utils.sources import find_source
+from utils.config.check import PositiveFloat
+from utils.config.file import suggest
+from utils.samples.band_files import pair_bands
+from utils.samples.band_rule import choose_preview, choose_rule, choose_statistics
+from utils.samples.pairing import Pairing, by_stem, nearest
+from utils.samples.sources import find_source
 
 Split = Literal["train", "val", "all"]
 Polarisation = Literal["HH", "HV", "VH", "VV"]

@@ -10,11 +10,11 @@ import numpy as np
 
 from base.base_dataset import BaseDataset, DataError, Sample
 from dataloaders.voc_download import fetch_sbd, fetch_sbd_list, fetch_voc
-from utils.config_file import suggest
+from utils.config.file import suggest
+from utils.drawing.palette import voc_palette
 from utils.files.mat_io import import_scipy, read_mat
 from utils.files.paths import Root
-from utils.pairing import Pairing, keep_existing, nearest, read_lines
-from utils.palette import voc_palette
+from utils.samples.pairing import Pairing, keep_existing, nearest, read_lines
 
 Split = Literal[
     "train", "val", "trainval", "test", "train_aug", "val_aug", "trainval_aug", "test_aug",

@@ -9,16 +9,16 @@ from typing import Any
 
 from base.base_dataloader import BaseDataLoader
 from base.base_dataset import BaseDataset, DataError
-from parts import PARTS, build_source
-from rehearsal import describe_pictures
-from restore import Meta
-from utils.config import Config, check_config, names_by_path
-from utils.config_file import ConfigError, apply_overrides, parse_config, suggest
-from utils.config_keys import one_of, places
-from utils.distributed import rank, world_size
-from utils.foreign_config import refuse_foreign
-from utils.headings import data_folder
-from utils.text_values import value_of
+from builders.preflight import describe_pictures
+from builders.sections import PARTS, build_source
+from prediction.load_model import Meta
+from utils.config.check import Config, check_config, names_by_path
+from utils.config.file import ConfigError, apply_overrides, parse_config, suggest
+from utils.config.foreign import refuse_foreign
+from utils.config.keys import one_of, places
+from utils.config.text_values import value_of
+from utils.distributed.collectives import rank, world_size
+from utils.runs.headings import data_folder
 
 logger = logging.getLogger(__name__)
 

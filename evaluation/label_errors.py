@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evaluation.result import LabelIssue
-from utils.distributed import add_up, data_from_all
+from utils.distributed.collectives import add_up, data_from_all
 
 KEPT = 4096  # regions: many times what anybody looks at, a few megabytes
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from base.label_counts import absent_classes
+from builders.preflight import ignored_class
 from evaluation.scores import Results
 from evaluation.subject import Subject
 from evaluation.table import OVERALL
-from rehearsal import ignored_class
-from utils.predictor import IN_TILES
-from utils.threshold import digest_of
+from prediction.predictor import IN_TILES
+from utils.metrics.threshold import digest_of
 
 FEW = 10  # pictures
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from audit.output import check_json, check_page, refusing
 from evaluation.result import Evaluation, Look
-from utils.bootstrap import Interval
-from utils.config_file import name_problem
-from utils.files.new_file import write_text
+from utils.config.file import name_problem
+from utils.files.atomic_write import write_text
+from utils.metrics.bootstrap import Interval
 
 FORMAT = 1
 PROGRAM = "evaluate.py"

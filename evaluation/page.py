@@ -12,7 +12,7 @@ from evaluation import page_cases, page_charts, page_figures
 from evaluation.page_figures import hexadecimal
 from evaluation.page_pictures import ERROR_COLOURS, IGNORED, MAX_SIDE, WRONG
 from evaluation.result import Evaluation, Look
-from utils.files.new_file import write_text
+from utils.files.atomic_write import write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
 SCRIPTS = ("tables.js", "confusion.js", "heat.js", "lightbox.js", "zoom.js")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evaluation.result import Evaluation
-from utils.plain_text import one_line
+from utils.cli.sanitize import one_line
 
 NUM_PAIRS = 12  # in each of the two lists
 NOTHING = "–"

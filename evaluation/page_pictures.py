@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from utils.palette import colorize
+from utils.drawing.palette import colorize
 
 MAX_SIDE = 900  # pixels of an embedded picture
 JPEG_QUALITY = 85

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.calibration import CalibrationBin
-from utils.headings import heading
+from utils.metrics.calibration import CalibrationBin
+from utils.runs.headings import heading
 
 __all__ = ["CalibrationBin", "Evaluation", "ImageScore", "LabelIssue", "Look", "Skipped"]
 

@@ -20,11 +20,11 @@ from evaluation.notes import notes_of
 from evaluation.result import Evaluation, Look, Skipped
 from evaluation.scores import Scores
 from evaluation.subject import Subject
-from utils.decision import decide
-from utils.distributed import data_from_all, world_size
+from prediction.predictor import Predictor, check_finite, no_room
+from utils.distributed.collectives import data_from_all, world_size
 from utils.files.file_notes import FileNote
+from utils.logits.to_labels import decide
 from utils.out_of_memory import in_either_memory, is_out_of_memory
-from utils.predictor import Predictor, check_finite, no_room
 from utils.progress import Progress
 
 logger = logging.getLogger(__name__)

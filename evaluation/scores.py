@@ -12,12 +12,12 @@ from torch import Tensor
 from base.base_dataset import BaseDataset
 from evaluation.label_errors import LabelErrors
 from evaluation.result import CalibrationBin, ImageScore, LabelIssue
-from utils.bootstrap import bootstrap_intervals
-from utils.boundary import BoundaryMetrics
-from utils.calibration import CalibrationMetrics
-from utils.distributed import add_up, rows_from_all, world_size
-from utils.image_scores import class_counts, image_mean_ious, mean_image_iou
-from utils.metrics import SegmentationMetrics, figures_of
+from utils.distributed.collectives import add_up, rows_from_all, world_size
+from utils.metrics.bootstrap import bootstrap_intervals
+from utils.metrics.boundary import BoundaryMetrics
+from utils.metrics.calibration import CalibrationMetrics
+from utils.metrics.confusion import SegmentationMetrics, figures_of
+from utils.metrics.image_scores import class_counts, image_mean_ious, mean_image_iou
 
 LABEL_ISSUES = 100  # more than anybody looks at
 NO_PICTURE = "no picture could be scored; each is named above with the reason"

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from evaluation.data import Data, check_dataset, open_data, read_tree
-from restore import Meta, restore_from
-from utils.checkpoint import load_checkpoint
-from utils.checkpoint_content import check_content
-from utils.headings import describe_arch
-from utils.pairing import Sample
-from utils.predictor import Predictor
-from utils.resume import stamp_of
-from utils.threshold import recorded_search
+from prediction.load_model import Meta, restore_from
+from prediction.predictor import Predictor
+from utils.checkpoint.content import check_content
+from utils.checkpoint.resume import stamp_of
+from utils.checkpoint.save_load import load_checkpoint
+from utils.metrics.threshold import recorded_search
+from utils.runs.headings import describe_arch
+from utils.samples.pairing import Sample
 
 
 @dataclasses.dataclass(frozen=True)

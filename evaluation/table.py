@@ -9,9 +9,9 @@ import numpy as np
 from tabulate import tabulate
 
 from evaluation.result import Evaluation
-from utils.metrics import name_of
-from utils.pairing import few
-from utils.plain_text import one_line
+from utils.cli.sanitize import one_line
+from utils.metrics.confusion import name_of
+from utils.samples.pairing import few
 
 SHOWN = 3  # pairs, pictures
 NAME_WIDTH = 24

@@ -13,13 +13,13 @@ from typing import Any
 from evaluation.run import predictions
 from evaluation.scores import NO_PICTURE
 from evaluation.subject import Subject
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.decision import probability_of_second
-from utils.distributed import add_up, found_by_main
+from utils.checkpoint.resume import stamp_of
+from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
+from utils.distributed.collectives import add_up, found_by_main
+from utils.logits.to_labels import probability_of_second
+from utils.metrics.threshold import BestThreshold, Figure, ThresholdSearch, search_record
 from utils.out_of_memory import in_either_memory
-from utils.resume import stamp_of
-from utils.run_lock import RunLock
-from utils.threshold import BestThreshold, Figure, ThresholdSearch, search_record
+from utils.runs.run_lock import RunLock
 
 
 def check_searchable(subject: Subject) -> None:

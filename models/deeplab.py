@@ -14,8 +14,8 @@ from models.mobilenetv2 import MobileNetV2
 from models.resnet import RESNET, RESNETS, ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
 from models.xception import Xception
-from utils.coarse_logits import Logits
-from utils.config import Choices, PositiveInt
+from utils.config.check import Choices, PositiveInt
+from utils.logits.coarse_logits import Logits
 
 BACKBONES = Choices(
     (*RESNETS, "xception", "mobilenet_v2", "drn"),

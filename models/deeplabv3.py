@@ -10,9 +10,9 @@ from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone
 from models.fcn import fcn_head
 from models.layout import upsample_logits
 from models.timm_backbone import TimmBackbone
-from utils.coarse_logits import Logits
-from utils.config import PositiveInt
-from utils.name_map import NameMap
+from utils.checkpoint.name_map import NameMap
+from utils.config.check import PositiveInt
+from utils.logits.coarse_logits import Logits
 
 
 class DeepLabV3(BaseModel):

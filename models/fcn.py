@@ -9,9 +9,9 @@ from models.aspp import conv_bn_relu
 from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone
 from models.layout import upsample_logits
 from models.timm_backbone import TimmBackbone
-from utils.coarse_logits import Logits
-from utils.config import PositiveInt
-from utils.name_map import NameMap
+from utils.checkpoint.name_map import NameMap
+from utils.config.check import PositiveInt
+from utils.logits.coarse_logits import Logits
 
 
 def fcn_head(in_channels: int, classifier: nn.Conv2d) -> nn.Sequential:

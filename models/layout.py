@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.coarse_logits import CoarseLogits, Logits
+from utils.logits.coarse_logits import CoarseLogits, Logits
 
 if TYPE_CHECKING:
     from base.base_model import BaseModel

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from utils.weights_file import WeightsFileError, read_safetensors, read_weights_file
+from utils.checkpoint.weights_file import WeightsFileError, read_safetensors, read_weights_file
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from base.base_model import BaseModel
 from models.layout import upsample_logits
 from models.pretrained import load_pretrained
 from models.pspnet import PyramidPooling
-from utils.coarse_logits import Logits
-from utils.config import Choices, PositiveInt
+from utils.config.check import Choices, PositiveInt
+from utils.logits.coarse_logits import Logits
 
 BACKBONES = Choices(("densenet121", "densenet169", "densenet201", "densenet161"))
 

@@ -12,8 +12,8 @@ from models.pooling import AveragePool
 from models.pretrained import load_pretrained
 from models.resnet import ResNet
 from models.timm_backbone import PREFIX, TimmBackbone
-from utils.coarse_logits import Logits
-from utils.config import PositiveInt
+from utils.config.check import PositiveInt
+from utils.logits.coarse_logits import Logits
 
 
 class PyramidPooling(nn.Module):

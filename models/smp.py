@@ -24,10 +24,10 @@ from models.timm_backbone import (
     timm_weights,
     weights_overlay,
 )
-from utils.coarse_logits import CoarseLogits, Logits
-from utils.config import Choices, PositiveInt
-from utils.config_file import suggest
-from utils.name_map import NameMap
+from utils.checkpoint.name_map import NameMap
+from utils.config.check import Choices, PositiveInt
+from utils.config.file import suggest
+from utils.logits.coarse_logits import CoarseLogits, Logits
 
 ARCHITECTURES = Choices(
     (

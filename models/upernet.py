@@ -13,8 +13,8 @@ from models.layout import resize_like, upsample_logits
 from models.pspnet import PyramidPooling
 from models.resnet import ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
-from utils.coarse_logits import Logits
-from utils.config import PositiveInt
+from utils.config.check import PositiveInt
+from utils.logits.coarse_logits import Logits
 
 
 class FeaturePyramid(nn.Module):

@@ -10,12 +10,12 @@ from PIL import Image
 
 from base.base_dataset import BaseDataset
 from base.samples import Samples
-from parts import PARTS, build_loader
+from builders.sections import PARTS, build_loader
 from tests.conftest import ROOT
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-from utils.augmentation import Augmentation
-from utils.config import check_config
-from utils.config_file import parse_config
+from utils.config.check import check_config
+from utils.config.file import parse_config
+from utils.transforms.augmentation import Augmentation
 
 
 def save(path: Path, array: np.ndarray, palette: list[int] | None = None) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint.save_load import save_checkpoint
 
 WEIGHTS = {"w": torch.ones(2)}
 MODULE = "poplib"  # of the standard library; nothing else here imports it

@@ -6,7 +6,7 @@ import socket
 import torch
 import torch.multiprocessing
 
-from utils.distributed import join_processes, leave_processes
+from utils.distributed.collectives import join_processes, leave_processes
 
 
 def on_processes(world_size, function, *args, folder):

@@ -9,7 +9,7 @@ import numpy as np
 
 from dataloaders.shapes import Shapes
 from evaluation.result import CalibrationBin, Evaluation, ImageScore, LabelIssue, Look, Skipped
-from utils.palette import voc_palette
+from utils.drawing.palette import voc_palette
 
 IGNORE = 255
 HOSTILE = (

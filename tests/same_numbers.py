@@ -217,7 +217,7 @@ def check_tree(check_config: Any, tree: dict[str, Any]) -> Any:
     try:
         return check_config(tree, "same_numbers")
     except TypeError:
-        from parts import PARTS
+        from builders.sections import PARTS
         from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
 
         return check_config(tree, PARTS, "same_numbers", VALIDATION_FIGURES, TRAINING_FIGURES)

@@ -12,7 +12,7 @@ from tests.test_models import CASES, build, total_of
 from tests.test_processes import ROOT, config, steps_of, under_torchrun
 from tests.training_runs import assert_same, assert_same_end, run
 from utils.activation_checkpointing import recompute_activations
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint.save_load import load_checkpoint
 
 
 def one_step(model, images):

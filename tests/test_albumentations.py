@@ -17,11 +17,11 @@ from tests.test_transforms import away_from_edges, make_image, make_label
 from tests.training_runs import assert_same, small_config
 from tests.training_runs import run as train_run
 from trainer import Trainer
-from utils.albumentations_pipeline import REFUSED, AlbumentationsPipeline
-from utils.augmentation import Augmentation
-from utils.checkpoint import load_checkpoint
-from utils.config_file import ConfigError, include_pipelines
+from utils.checkpoint.save_load import load_checkpoint
+from utils.config.file import ConfigError, include_pipelines
 from utils.files.data_file import DataError
+from utils.transforms.albumentations_pipeline import REFUSED, AlbumentationsPipeline
+from utils.transforms.augmentation import Augmentation
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 A = pytest.importorskip("albumentations")
@@ -153,7 +153,9 @@ class TestLabels:
     @pytest.mark.parametrize("ignore_index", [255, -1])
     def test_exception_an_invented_label(self, monkeypatch, ignore_index):
         """The net: what averages labels has passed the constructor."""
-        monkeypatch.setattr("utils.albumentations_pipeline._Builder._check", lambda *_: None)
+        monkeypatch.setattr(
+            "utils.transforms.albumentations_pipeline._Builder._check", lambda *_: None
+        )
         label = np.where(make_label(60, 80, classes=2, block=7) == 0, 3, 9)
         label[:2] = ignore_index
         label = label.astype(np.uint8 if ignore_index == 255 else np.int16)
@@ -182,7 +184,7 @@ class TestSeeding:
     def test_feature_another_process(self):
         code = (
             "import hashlib, json, sys, numpy as np\n"
-            "from utils.albumentations_pipeline import AlbumentationsPipeline\n"
+            "from utils.transforms.albumentations_pipeline import AlbumentationsPipeline\n"
             "made = AlbumentationsPipeline(json.loads(sys.argv[1]))\n"
             "image = np.arange(60 * 80 * 3, dtype=np.uint8).reshape(60, 80, 3)\n"
             "pair = made(image, image[..., 0] % 7, np.random.default_rng(3), ignore_index=255)\n"
@@ -395,7 +397,7 @@ def test_feature_files_become_part_of_the_tree(tmp_path):
 
 
 def test_feature_the_library_is_imported_only_where_it_is_needed():
-    code = "import sys, utils.augmentation; print('albumentations' in sys.modules)"
+    code = "import sys, utils.transforms.augmentation; print('albumentations' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.strip() == "False", result.stderr
 

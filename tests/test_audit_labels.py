@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from audit.advice import class_weights, lines_to_paste
-from audit.facts import ImageFacts, SampleFacts, describe_mask
-from audit.label_findings import find, find_undecided_white
-from audit.label_maps import propose
-from audit.split import Split
 from base.base_dataloader import LoaderOptions
 from base.base_dataset import BaseDataset, Sample
-from utils.augmentation import Augmentation
-from utils.palette import voc_palette
+from inspection.facts import ImageFacts, SampleFacts, describe_mask
+from inspection.label_findings import find, find_undecided_white
+from inspection.label_maps import propose
+from inspection.split import Split
+from utils.drawing.palette import voc_palette
+from utils.transforms.augmentation import Augmentation
 
 VOC_COLOURS = np.array(voc_palette(256), np.uint8)
 
@@ -94,8 +94,8 @@ def test_feature_the_map_gives_back_the_classes(name):
 
 
 def pasted_weights(split):
-    from parts import PARTS
-    from utils.config import check_config
+    from builders.sections import PARTS
+    from utils.config.check import check_config
 
     config = check_config(
         {"name": "n", "arch": {"type": "UNet"}, "optimizer": {"type": "SGD"},

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from audit import counts, facts, scan
-from audit.counts import band_totals
-from audit.facts import MaskFacts, describe_mask
+from audit import scan
 from base.base_dataloader import LoaderOptions
 from base.base_dataset import Picture, Sample
 from dataloaders import Folder, Shapes
+from inspection import counts, facts
+from inspection.counts import band_totals
+from inspection.facts import MaskFacts, describe_mask
 from tests import audit_sets
-from utils.augmentation import Augmentation
-from utils.labels import LabelMap
+from utils.samples.labels import LabelMap
+from utils.transforms.augmentation import Augmentation
 
 
 @pytest.fixture

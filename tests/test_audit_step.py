@@ -12,7 +12,7 @@ import train
 from audit.step import MAX_SECONDS
 from tests import audit_sets
 from tests.conftest import ROOT
-from utils.config_file import parse_config
+from utils.config.file import parse_config
 
 
 @pytest.fixture

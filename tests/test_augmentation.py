@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 import dataloaders
 from tests.conftest import ROOT
 from tests.test_transforms import FILL, away_from_edges, difference, make_image, make_label
-from utils.augmentation import Augmentation, class_numbers
-from utils.config import split_args
-from utils.config_file import parse_config
+from utils.config.check import split_args
+from utils.config.file import parse_config
 from utils.files.data_file import DataError
-from utils.transforms import Geometry, blur, sample_geometry, warp
+from utils.transforms.augmentation import Augmentation, class_numbers
+from utils.transforms.geometry import Geometry, blur, sample_geometry, warp
 
 TRAINING = {
     "augment": True,
@@ -124,7 +124,7 @@ class TestHardRule:
         for which, args in (("without", {}), ("with", NEW[name])):
             seen = drawn.setdefault(which, [])
             monkeypatch.setattr(
-                "utils.augmentation.sample_sigma",
+                "utils.transforms.augmentation.sample_sigma",
                 lambda rng, seen=seen: seen.append(rng.random()) or 0.9,
             )
 
@@ -134,7 +134,7 @@ class TestHardRule:
                     seen.append((geometry.scaled_height, geometry.angle, geometry.flip))
                 return geometry
 
-            monkeypatch.setattr("utils.augmentation.sample_geometry", spy)
+            monkeypatch.setattr("utils.transforms.augmentation.sample_geometry", spy)
             for seed in range(10):
                 run({**TRAINING, **args}, seed)
         assert len(drawn["with"]) == 20 and drawn["with"] == drawn["without"]
@@ -151,7 +151,7 @@ class TestHardRule:
     )
     def test_feature_new_operations_keep_their_draws(self, function, args, other, monkeypatch):
         """Switching one on moves no draw of another."""
-        from utils import augmentation as module
+        from utils.transforms import augmentation as module
 
         real = getattr(module, function)
 

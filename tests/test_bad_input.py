@@ -11,9 +11,9 @@ from base.base_dataloader import BaseDataLoader, LoaderOptions
 from dataloaders import VOC, Folder
 from tests.bad_files import FEW_IDS, HEIGHT, IDS, KINDS, PHOTO, WIDTH, Kind, encode, png
 from tests.conftest import ROOT
-from utils.augmentation import Augmentation
 from utils.files.data_file import DataError
 from utils.files.image_io import read_image, read_mask
+from utils.transforms.augmentation import Augmentation
 
 NUM_CLASSES = 4
 GOOD = 21  # one bad picture among 22 is within the limit of one in 20, two are not

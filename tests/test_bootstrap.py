@@ -1,11 +1,11 @@
-"""utils/bootstrap.py against scipy.stats.bootstrap and loops over its resamples."""
+"""utils/metrics/bootstrap.py against scipy.stats.bootstrap and loops over its resamples."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from utils import bootstrap
-from utils.bootstrap import bootstrap_intervals, bootstrap_mean_iou
+from utils.metrics import bootstrap
+from utils.metrics.bootstrap import bootstrap_intervals, bootstrap_mean_iou
 
 
 def some_counts(seed=0, size=12, num_classes=4):

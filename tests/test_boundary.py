@@ -1,4 +1,4 @@
-"""utils/boundary.py against scipy.ndimage, class by class, and against hand-made cases."""
+"""utils/metrics/boundary.py against scipy.ndimage, class by class, and against hand-made cases."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from utils.boundary import BoundaryMetrics
+from utils.metrics.boundary import BoundaryMetrics
 
 CROSS = ndimage.generate_binary_structure(2, 1)
 

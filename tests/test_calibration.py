@@ -1,4 +1,4 @@
-"""utils/calibration.py against torchmetrics and a naive loop."""
+"""utils/metrics/calibration.py against torchmetrics and a naive loop."""
 
 import dataclasses
 import math
@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.calibration import CalibrationMetrics
-from utils.metrics import SegmentationMetrics
+from utils.metrics.calibration import CalibrationMetrics
+from utils.metrics.confusion import SegmentationMetrics
 
 
 def logits_and_labels():

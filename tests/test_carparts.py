@@ -18,7 +18,7 @@ from tests.dataset_trees import (
     save,
 )
 from tests.training_runs import run, small_config
-from utils.augmentation import Augmentation
+from utils.transforms.augmentation import Augmentation
 
 
 @pytest.fixture

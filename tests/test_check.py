@@ -249,12 +249,12 @@ def test_feature_pretrained_weights_keep_imagenets_statistics(dataset):
 
 def test_feature_a_picture_of_another_number_of_bands_is_found():
     """Independent of any reader: facts as a dataset of rasters would give them."""
-    from audit.facts import ImageFacts, SampleFacts
     from audit.file_findings import find
-    from audit.split import Split
     from base.base_dataloader import LoaderOptions
     from dataloaders import Shapes
-    from utils.augmentation import Augmentation
+    from inspection.facts import ImageFacts, SampleFacts
+    from inspection.split import Split
+    from utils.transforms.augmentation import Augmentation
 
     facts = [SampleFacts(str(n), [str(n)], ImageFacts(channels=n, width=1, height=1))
              for n in (3, 3, 4)]  # fmt: skip
@@ -455,13 +455,13 @@ def test_feature_bands_without_statistics_are_measured(dataset):
 
 def test_feature_masks_of_one_file_are_named_with_their_pictures():
     """As where one JSON file holds the outlines of all pictures."""
-    from audit.facts import ImageFacts, MaskFacts, SampleFacts
     from audit.file_findings import find
     from audit.sheet import choose
-    from audit.split import Split
     from base.base_dataloader import LoaderOptions
     from dataloaders import Shapes
-    from utils.augmentation import Augmentation
+    from inspection.facts import ImageFacts, MaskFacts, SampleFacts
+    from inspection.split import Split
+    from utils.transforms.augmentation import Augmentation
 
     image = ImageFacts(channels=3, width=9, height=9)
     good = MaskFacts(width=9, height=9, labels={0: 81})
@@ -482,13 +482,13 @@ def test_feature_masks_of_one_file_are_named_with_their_pictures():
 
 def test_feature_the_mask_is_named_where_more_files_are_read():
     """As where a second mask says what is in front: the last file is not the mask."""
-    from audit.facts import ImageFacts, MaskFacts, SampleFacts
-    from audit.label_findings import find
-    from audit.label_maps import propose
-    from audit.split import Split
     from base.base_dataloader import LoaderOptions
     from dataloaders import Shapes
-    from utils.augmentation import Augmentation
+    from inspection.facts import ImageFacts, MaskFacts, SampleFacts
+    from inspection.label_findings import find
+    from inspection.label_maps import propose
+    from inspection.split import Split
+    from utils.transforms.augmentation import Augmentation
 
     mask = MaskFacts(width=9, height=9, values={"0": 80, "77": 1}, unknown=["77"], labels={0: 80})
     image = ImageFacts(channels=3, width=9, height=9)

@@ -1,4 +1,4 @@
-"""utils/checkpoint.py: atomic save, verified load."""
+"""utils/checkpoint/save_load.py: atomic save, verified load."""
 
 import os
 import pickle
@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, without_prefix
+from utils.checkpoint.save_load import (
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+    without_prefix,
+)
 
 
 def example() -> dict:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from tests.test_transforms import make_image, make_label
-from utils.class_crops import CropRule, choose_crop, greatest_ratio, pixels_of
-from utils.transforms import Geometry, sample_geometry, warp
+from utils.transforms.class_crops import CropRule, choose_crop, greatest_ratio, pixels_of
+from utils.transforms.geometry import Geometry, sample_geometry, warp
 
 
 def crop_of(label, geometry, ignore_index=255):

@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_leaves
 import trainer
 from tests import training_runs
 from tests.test_models import CASES, build
-from utils import coarse_logits
-from utils.coarse_logits import CoarseLogits, heads_of
-from utils.config import LossTerm
+from utils.config.check import LossTerm
+from utils.logits import coarse_logits
+from utils.logits.coarse_logits import CoarseLogits, heads_of
 from utils.losses import CrossEntropyLoss2d, DiceLoss
 
 # Coarse size, canvas and size of a picture: whole and other factors, cut, equal, smaller, one pixel

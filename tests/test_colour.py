@@ -6,9 +6,9 @@ import torch
 from torchvision.transforms.v2 import ColorJitter
 from torchvision.transforms.v2 import functional as tv
 
-from utils import colour
-from utils.colour import OPERATIONS, ColourJitter, jitter, sample_jitter
 from utils.files.data_file import DataError
+from utils.transforms import colour
+from utils.transforms.colour import OPERATIONS, ColourJitter, jitter, sample_jitter
 
 
 def pictures():

@@ -1,4 +1,4 @@
-"""utils/config_file.py and utils/config.py: parsing, checking, building."""
+"""utils/config/file.py and utils/config/check.py: parsing, checking, building."""
 
 import json
 import re
@@ -14,11 +14,11 @@ import check as check_program
 import models
 import train
 from base.base_model import BaseModel
+from builders.sections import PARTS, build_optimizer
 from evaluation.data import choose_section, read_tree
-from parts import PARTS, build_optimizer
 from tests.conftest import ROOT
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-from utils.config import (
+from utils.config.check import (
     Component,
     build,
     check_config,
@@ -26,7 +26,7 @@ from utils.config import (
     split_args,
     with_defaults,
 )
-from utils.config_file import ConfigError, apply_overrides, parse_config, suggest
+from utils.config.file import ConfigError, apply_overrides, parse_config, suggest
 
 
 def minimal() -> dict[str, Any]:
@@ -502,8 +502,8 @@ def test_exception_build():
 def test_feature_loader_arguments_have_one_owner():
     # A name that two owners share would reach both.
     from base.base_dataloader import LoaderOptions
-    from utils.augmentation import Augmentation
-    from utils.config import signature_of
+    from utils.config.check import signature_of
+    from utils.transforms.augmentation import Augmentation
 
     for name in PARTS["train_loader"].names():
         owners = [getattr(PARTS["train_loader"].namespace, name), Augmentation, LoaderOptions]

@@ -11,21 +11,21 @@ import pytest
 from PIL import Image
 
 import check
-from audit.facts import ImageFacts, MaskFacts, SampleFacts
-from audit.finding import Finding
 from audit.sheet import MIN_TILES, choose
 from audit.sheet_html import write_html
 from audit.sheet_png import WIDTH, write_png
-from audit.split import Split
 from audit.tiles import UNKNOWN, UNKNOWN_COLOUR, Tile, make_tile
 from base.base_dataloader import LoaderOptions
 from base.base_dataset import BaseDataset, Picture, Sample
+from inspection.facts import ImageFacts, MaskFacts, SampleFacts
+from inspection.finding import Finding
+from inspection.split import Split
 from tests import audit_sets
-from utils.augmentation import Augmentation
-from utils.labels import LabelMap
-from utils.legend import Entry
-from utils.overlay import outline_colours
-from utils.palette import IGNORED_COLOUR, voc_palette
+from utils.drawing.legend import Entry
+from utils.drawing.overlay import outline_colours
+from utils.drawing.palette import IGNORED_COLOUR, voc_palette
+from utils.samples.labels import LabelMap
+from utils.transforms.augmentation import Augmentation
 
 
 class Flat(BaseDataset):
@@ -127,7 +127,7 @@ def test_feature_a_mask_of_another_size_keeps_its_shape():
 
 
 def test_feature_names_beyond_a_font_are_replaced():
-    from utils.fonts import drawable, font_for, fonts
+    from utils.drawing.fonts import drawable, font_for, fonts
 
     assert drawable("road", 13, "3") == "road"
     assert drawable("\ue123\ue124", 13, "3") == "3"  # private characters: no font has them

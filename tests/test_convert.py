@@ -20,15 +20,15 @@ from PIL import Image, ImageDraw
 
 import convert
 from base.samples import Samples
+from conversion.conversion import Legend, MaskJob, write_masks
+from conversion.labelme_masks import Shape, SizedShapes, draw_shapes
+from conversion.parallel import run_each
+from conversion.split_lists import count_values
+from conversion.splits import make_split
+from conversion.stratify import Units, deal
 from dataloaders import Folder
 from tests.conftest import ROOT
-from utils.augmentation import Augmentation
-from utils.convert.conversion import Legend, MaskJob, write_masks
-from utils.convert.labelme_masks import Shape, SizedShapes, draw_shapes
-from utils.convert.parallel import run_each
-from utils.convert.split_lists import count_values
-from utils.convert.splits import make_split
-from utils.convert.stratify import Units, deal
+from utils.transforms.augmentation import Augmentation
 
 coco = pytest.importorskip("pycocotools.coco")
 
@@ -1037,7 +1037,7 @@ def test_feature_split_is_the_same_in_another_process(hash_seed):
     groups = {name: f"g{int(name[1:]) // 2}" for name in counts}
     shares = {"train": 0.7, "val": 0.3}
     code = (
-        "from utils.convert.splits import make_split\n"
+        "from conversion.splits import make_split\n"
         f"print(make_split({counts}, {shares}, groups={groups}, stratify=True).members)"
     )
     result = subprocess.run(

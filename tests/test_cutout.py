@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from utils.cutout import cut_out, sample_rectangles
+from utils.transforms.cutout import cut_out, sample_rectangles
 
 
 class TestSampleRectangles:

@@ -15,7 +15,7 @@ from base.base_dataset import BaseDataset, DataError, Sample
 from base.batches import EpochBatches
 from base.loader_stream import WorkerError
 from dataloaders import Folder, Shapes
-from utils.augmentation import Augmentation
+from utils.transforms.augmentation import Augmentation
 
 
 def loader(

@@ -10,7 +10,7 @@ from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import BaseDataSet, BaseDataset, DataError
 from base.samples import Samples
 from dataloaders import Folder
-from utils.augmentation import Augmentation
+from utils.transforms.augmentation import Augmentation
 
 
 def save(path, array, palette=None):

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from tests.loss_cases import CLASS_WEIGHTS, OTHER_VALUES, case, make
 from tests.processes import on_processes
 from utils import losses
-from utils.distributed import (
+from utils.distributed.collectives import (
     add_up,
     batch_rows,
     batch_sum,
@@ -24,7 +24,7 @@ from utils.distributed import (
     whole_batch,
     world_size,
 )
-from utils.meeting import fresh_place
+from utils.distributed.rendezvous import fresh_place
 
 # Five pictures on two or three processes; on four, one of which has none where the batch is three.
 BATCHES = [(2, 5), (3, 5), (4, 3)]

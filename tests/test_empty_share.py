@@ -5,8 +5,8 @@ import torch
 
 from tests.processes import on_processes
 from tests.test_models import as_tuple, build, total_of
-from utils.distributed import add_up, rank, world_size
-from utils.sync_batch_norm import standing_in, synchronise
+from utils.distributed.collectives import add_up, rank, world_size
+from utils.distributed.sync_batch_norm import standing_in, synchronise
 
 # One of each way to build a network; attention only libraries have.
 KINDS = (

@@ -17,8 +17,8 @@ import inference
 import train
 from dataloaders import Shapes
 from tests.conftest import ROOT
-from utils.checkpoint import load_checkpoint
-from utils.config_file import parse_config
+from utils.checkpoint.save_load import load_checkpoint
+from utils.config.file import parse_config
 
 
 def best_model(text: str) -> str:

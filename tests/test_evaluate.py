@@ -25,19 +25,19 @@ import models
 import train
 from base.base_dataloader import BaseDataLoader
 from base.loader_stream import WorkerError
+from builders.sections import describe_dataset
 from dataloaders import CamVid, Shapes
 from evaluation.data import SPLITS
 from evaluation.table import headline, text_of
-from parts import describe_dataset
-from restore import restore
+from prediction import predictor
+from prediction.load_model import restore
+from prediction.predictor import IN_TILES, SLOWER, Predictor
 from tests.conftest import ROOT
 from tests.test_run_lock import holder
-from utils import predictor
-from utils.calibration import CalibrationMetrics
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.decision import decide
-from utils.predictor import IN_TILES, SLOWER, Predictor
-from utils.threshold import Figure
+from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
+from utils.logits.to_labels import decide
+from utils.metrics.calibration import CalibrationMetrics
+from utils.metrics.threshold import Figure
 
 CLASSES = list(Shapes.classes)
 SIZES = ((48, 40), (40, 56))  # width, height

@@ -10,9 +10,9 @@ from PIL import Image, ImageOps
 
 import train
 from base.base_dataset import DataError
+from builders.sections import describe_dataset
 from dataloaders import Folder
-from parts import describe_dataset
-from restore import Meta
+from prediction.load_model import Meta
 from tests.test_inference import folder, model_file, run  # noqa: F401  # fixtures
 from utils.files.image_head import read_head, turn_upright
 
@@ -204,7 +204,7 @@ def test_feature_a_doubt_is_said_once_with_the_first_file(tmp_path, capsys, orie
     code, error = start(tmp_path, capsys, exif="apply")
     assert (code, error) == (0, "")
     path = max((tmp_path / "saved").rglob("best_model.pth"), key=lambda p: p.stat().st_mtime_ns)
-    from restore import restore
+    from prediction.load_model import restore
 
     assert restore(path, "cpu")[1].exif == "apply"
 

@@ -10,8 +10,8 @@ import convert
 from base.base_dataset import DataError
 from dataloaders import Folder
 from tests.test_list_files import pairs, touch
-from utils.file_patterns import files_of_pattern, fixed_text, is_pattern
 from utils.files.paths import STORES
+from utils.samples.file_patterns import files_of_pattern, fixed_text, is_pattern
 
 
 def keys(pattern, root):

@@ -10,7 +10,7 @@ from dataloaders import Folder
 from tests.bad_files import PHOTO, png
 from utils.files.data_file import DataError
 from utils.files.image_io import read_mask
-from utils.labels import LabelMap
+from utils.samples.labels import LabelMap
 
 IDS = np.array([[0, 1, 2], [3, 200, 7], [7, 7, -1], [0, 70000, 0]])
 

@@ -9,9 +9,9 @@ from base.base_dataset import BaseDataset, DataError
 from base.samples import Samples
 from dataloaders import Folder
 from tests.raster_files import nodata_tag, raw_tiff, save, values
-from utils.augmentation import Augmentation
-from utils.files.band_rule import StatisticsMissing, measure
 from utils.files.raster_io import BandRule, is_plain_picture
+from utils.samples.band_rule import StatisticsMissing, measure
+from utils.transforms.augmentation import Augmentation
 
 
 @pytest.fixture

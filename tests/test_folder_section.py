@@ -1,4 +1,4 @@
-"""utils/folder_section.py: a loader of somebody's own gets the section of `Folder` to paste."""
+"""utils/config/folder_section.py: a loader of somebody's own gets a `Folder` section to paste."""
 
 import json
 import re
@@ -6,10 +6,10 @@ import re
 import pytest
 from PIL import Image
 
+from builders.sections import PARTS
 from dataloaders import Folder
-from parts import PARTS
 from tests.test_config import check, minimal, problems_of
-from utils.folder_section import folder_args
+from utils.config.folder_section import folder_args
 
 
 def with_loader(name, **args):

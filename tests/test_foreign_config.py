@@ -1,4 +1,4 @@
-"""utils/foreign_config.py: a config of another program, and where its values belong here."""
+"""utils/config/foreign.py: a config of another program, and where its values belong here."""
 
 import json
 
@@ -10,8 +10,8 @@ import inference
 import train
 from models.smp import ARCHITECTURES
 from tests.test_config import check, minimal, parse_text, problems_of
-from utils.config_file import ConfigError, parse_config
-from utils.foreign_config import SMP_ARCHITECTURES, refuse_foreign
+from utils.config.file import ConfigError, parse_config
+from utils.config.foreign import SMP_ARCHITECTURES, refuse_foreign
 
 SMP_YAML = """
 dataset:

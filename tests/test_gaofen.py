@@ -10,8 +10,8 @@ from base.base_dataset import DataError
 from base.samples import Samples
 from dataloaders import Gaofen2, Gaofen3
 from tests.raster_files import raw_tiff, save, values
-from utils.augmentation import Augmentation
-from utils.files.band_rule import StatisticsMissing
+from utils.samples.band_rule import StatisticsMissing
+from utils.transforms.augmentation import Augmentation
 
 POLARISATIONS = ("HH", "HV", "VH", "VV")
 

@@ -4,7 +4,7 @@ import pytest
 
 import models
 from dataloaders import Folder
-from utils.headings import data_folder, describe_arch, heading
+from utils.runs.headings import data_folder, describe_arch, heading
 
 
 @pytest.mark.parametrize(

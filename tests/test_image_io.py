@@ -1,4 +1,4 @@
-"""utils/files/image_io.py and utils/labels.py against Pillow and naive loops."""
+"""utils/files/image_io.py and utils/samples/labels.py against Pillow and naive loops."""
 
 import io
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
 from utils.files import image_io
 from utils.files.data_file import DataError
 from utils.files.image_io import list_images, read_image, read_mask
-from utils.formats import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.labels import LabelMap
+from utils.samples.labels import LabelMap
 
 
 def photo(height=40, width=60, channels=3, seed=0):

@@ -11,10 +11,10 @@ from PIL import Image
 import dataloaders
 import inference
 import models
-from utils import predictor
-from utils.last_score import last_score
-from utils.overlay import draw_overlay
-from utils.palette import colorize, voc_palette
+from prediction import predictor
+from utils.drawing.overlay import draw_overlay
+from utils.drawing.palette import colorize, voc_palette
+from utils.runs.last_score import last_score
 
 torch.set_num_threads(1)
 
@@ -103,7 +103,7 @@ class TestSmoke:
         assert written(Path("out")) == ["a.png"]
 
     def test_feature_mask_is_the_prediction(self, model_file, folder):
-        from restore import restore
+        from prediction.load_model import restore
 
         source = write_picture(folder / "a.png")
         assert run(model_file, "-i", folder, "--overlay") == 0

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 
 import models
 import train
-from init_from import init_from, load_start
+from builders.init_from import init_from, load_start
 from tests.test_models import CASES, K, build
 from tests.training_runs import run, small_config
-from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from utils.class_rows import match_classes
+from utils.checkpoint.class_rows import match_classes
+from utils.checkpoint.save_load import CheckpointError, load_checkpoint, save_checkpoint
 
 OWN_CASES = [case for case in CASES if not case.startswith("SMP/")]
 

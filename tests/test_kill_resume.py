@@ -22,8 +22,8 @@ import train
 from base.base_model import BaseModel
 from tests.training_runs import assert_same_end, newest, run, small_config
 from trainer import Trainer
-from utils.checkpoint import load_checkpoint
-from utils.signals import REQUEUE, StopSignals, held_back, leave, leave_to_main
+from utils.checkpoint.save_load import load_checkpoint
+from utils.cli.signals import REQUEUE, StopSignals, held_back, leave, leave_to_main
 
 pytestmark = pytest.mark.faults
 

@@ -17,13 +17,13 @@ import inference
 import train
 from tests.test_processes import ROOT, config, steps_of, under_torchrun
 from tests.training_runs import newest, run, small_config
-from utils.checkpoint import load_checkpoint
-from utils.signals import EXIT_CODES, REQUEUE
+from utils.checkpoint.save_load import load_checkpoint
+from utils.cli.signals import EXIT_CODES, REQUEUE
 
 PROGRAM = """
 import sys
 sys.path.insert(0, {root!r})
-from utils.launcher import launch
+from utils.cli.launcher import launch
 sys.exit(launch(2, {train!r}, sys.argv[1:]))
 """
 
@@ -139,7 +139,9 @@ def test_feature_the_handlers_are_put_back(tmp_path):
 def test_feature_a_mistake_leaves_the_process_group(program, tmp_path, monkeypatch, capsys):
     """Its threads would abort the end of the interpreter, and the exit code would be another."""
     left = []
-    monkeypatch.setattr("utils.distributed.leave_processes", lambda: left.append(program))
+    monkeypatch.setattr(
+        "utils.distributed.collectives.leave_processes", lambda: left.append(program)
+    )
     words = {
         train: ["--config", str(tmp_path / "none.json")],
         evaluate: ["--model", str(tmp_path / "none.pth")],

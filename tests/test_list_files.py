@@ -12,7 +12,7 @@ from PIL import Image
 import convert
 from base.base_dataset import DataError
 from dataloaders import Folder
-from utils.list_files import Listings, read_list_file
+from utils.samples.list_files import Listings, read_list_file
 
 BUFFER = io.BytesIO()
 Image.new("L", (4, 4)).save(BUFFER, "PNG")

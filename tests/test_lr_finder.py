@@ -1,4 +1,4 @@
-"""lr_finder.py: the sweep, what it says, and the program."""
+"""training/lr_finder.py: the sweep, what it says, and the program."""
 
 import json
 
@@ -10,10 +10,10 @@ import torch
 import train
 from base.base_trainer import TrainingError
 from base.loader_stream import WorkerError
-from lr_finder import HIGHEST, LOWEST, RisingRates, judge, line_to_paste, smooth
 from tests.test_config import check
 from tests.test_trainer import small_config
-from utils.schedule import Schedule
+from training.lr_finder import HIGHEST, LOWEST, RisingRates, judge, line_to_paste, smooth
+from utils.optim.schedule_driver import Schedule
 
 pytest.importorskip("matplotlib")
 
@@ -144,7 +144,7 @@ def test_smoke_the_program_draws_and_suggests(tmp_path, capsys, monkeypatch):
 
 def test_feature_the_sweep_takes_the_steps_of_the_training(tmp_path, monkeypatch):
     """The first loss is the training's, and the weights after two steps are a plain loop's."""
-    import lr_finder
+    from training import lr_finder
 
     seen = []
     original = lr_finder.RateSweep.train_step

@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as library
 
-from parts import PARTS
+from builders.sections import PARTS
+from docs import draw_schedules
 from tests.conftest import ROOT
 from tests.test_config import check, minimal, problems_of
-from utils import draw_schedules, lr_scheduler
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.config import ScheduleSection, TrainerSection, with_defaults
-from utils.config_file import ConfigError
-from utils.schedule import Schedule, WarmUp
-from utils.schedule_section import default_interval, schedule_of
+from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
+from utils.config.check import ScheduleSection, TrainerSection, with_defaults
+from utils.config.file import ConfigError
+from utils.optim import lr_scheduler
+from utils.optim.schedule_driver import Schedule, WarmUp
+from utils.optim.schedule_from_config import default_interval, schedule_of
 
 ARGS = {"Step": {"step_size": 1}}  # what has no default
 LIBRARY_ARGS = {

@@ -7,8 +7,8 @@ from PIL import Image
 from base.base_dataset import DataError
 from dataloaders import Folder, Gaofen2, Gaofen3
 from tests.dataset_trees import ids, image, label_of, save
-from utils.files.mask_colours import read_colours
-from utils.palette import voc_palette
+from utils.drawing.palette import voc_palette
+from utils.samples.mask_colours import read_colours
 
 # Not in the order of VOC, nor of any program.
 PALETTE = [(0, 0, 255), (0, 0, 0), (128, 0, 0), (255, 255, 255)]

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import inference
-from restore import restore
+from prediction.load_model import restore
 from tests.training_runs import run, small_config
 from train import finish
-from utils.pairing import Sample, masks_within
+from utils.samples.pairing import Sample, masks_within
 
 
 def picture(path, mode="RGB"):

@@ -1,4 +1,4 @@
-"""utils/metrics.py and utils/image_scores.py against scikit-learn, torchmetrics, SMP and loops."""
+"""The confusion matrix and image scores against scikit-learn, torchmetrics, SMP and loops."""
 
 import doctest
 import importlib
@@ -23,8 +23,8 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from utils.image_scores import class_counts, image_mean_ious, mean_image_iou
-from utils.metrics import SCALAR_FIGURES, SegmentationMetrics, figures_of
+from utils.metrics.confusion import SCALAR_FIGURES, SegmentationMetrics, figures_of
+from utils.metrics.image_scores import class_counts, image_mean_ious, mean_image_iou
 
 
 def random_case(seed, num_classes=5, ignore_index=255):

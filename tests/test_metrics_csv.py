@@ -8,8 +8,8 @@ import os
 import pytest
 
 from tests.training_runs import run, small_config
-from utils.metrics import SCALAR_FIGURES
-from utils.metrics_csv import MetricsCsv, column_name
+from utils.metrics.confusion import SCALAR_FIGURES
+from utils.runs.metrics_csv import MetricsCsv, column_name
 
 
 def rows_of(path):

@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from tests.test_transforms import make_image, make_label
 from utils.files.data_file import DataError
-from utils.mixing import (
+from utils.transforms.mixing import (
     PARTNER_DRAWS,
     assemble,
     draw_partner,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.model_file import find_model, latest_below
-from utils.resume import named_checkpoint
+from utils.checkpoint.resume import named_checkpoint
+from utils.runs.model_file import find_model, latest_below
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.test_models import CASES, build, class_of
-from utils.name_map import NameMap
+from utils.checkpoint.name_map import NameMap
 
 NAMES = NameMap([("a.", "b.0."), ("c.", "a.")], optional=("a.",))
 

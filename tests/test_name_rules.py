@@ -10,9 +10,9 @@ from PIL import Image
 
 from base.base_dataset import DataError
 from dataloaders import Folder
-from utils.files.band_files import pair_sources
 from utils.files.same_files import SameFiles
-from utils.name_rules import (
+from utils.samples.band_files import pair_sources
+from utils.samples.name_rules import (
     Affixes,
     cut,
     find_affixes,

@@ -1,4 +1,4 @@
-"""utils/near_misses.py, utils/config_keys.py: a mistyped command line gets the words to type."""
+"""utils/cli/near_misses.py, utils/config/keys.py: mistyped commands get the words to type."""
 
 import argparse
 import json
@@ -12,12 +12,12 @@ import convert
 import evaluate
 import inference
 import train
-from parts import PARTS
+from builders.sections import PARTS
 from tests.conftest import ROOT
 from tests.test_config import minimal
-from utils.command_line import Parser, add_overrides
-from utils.config import light_names, names_by_path
-from utils.config_keys import OTHER_NAMES, USUAL_PLACES, WORDS, names_in, places
+from utils.cli.command_line import Parser, add_overrides
+from utils.config.check import light_names, names_by_path
+from utils.config.keys import OTHER_NAMES, USUAL_PLACES, WORDS, names_in, places
 
 PROGRAMS = {
     "train.py": train.parse_arguments,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.normalize import normalize
+from utils.samples.normalize import normalize
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 

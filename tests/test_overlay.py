@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from utils.fonts import length
-from utils.legend import MAX_ENTRIES, Entry, draw_legend, draw_swatch, entry_name, shorten
-from utils.overlay import OPACITY, draw_overlay, is_background, lay_over, outline_colours
-from utils.palette import voc_palette
+from utils.drawing.fonts import length
+from utils.drawing.legend import MAX_ENTRIES, Entry, draw_legend, draw_swatch, entry_name, shorten
+from utils.drawing.overlay import OPACITY, draw_overlay, is_background, lay_over, outline_colours
+from utils.drawing.palette import voc_palette
 
 PALETTE = [(0, 0, 0), (250, 10, 10), (20, 20, 240)]
 CLASSES = ["background", "road", "tree"]

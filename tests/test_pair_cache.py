@@ -1,4 +1,4 @@
-"""utils/pair_cache.py: what comes out is what went in, or nothing."""
+"""utils/samples/pair_cache.py: what comes out is what went in, or nothing."""
 
 import errno
 import multiprocessing
@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 
-from utils import pair_cache
-from utils.pair_cache import DiskCache, RamCache
+from utils.samples import pair_cache
+from utils.samples.pair_cache import DiskCache, RamCache
 
 
 def arrays(seed, dtype=np.uint8, size=(5, 7, 3), label_type=np.uint8):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.palette import (
+from utils.drawing.palette import (
     IGNORED_COLOUR,
     blend,
     colorize,

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 import models
-from parts import PARTS, build_optimizer
+from builders.sections import PARTS, build_optimizer
 from tests.test_config import check, minimal, problems_of
 from tests.test_models import CASES
-from utils.config_file import ConfigError
-from utils.param_groups import (
+from utils.config.file import ConfigError
+from utils.optim.param_groups import (
     backbone_layers,
     check_state,
     decays,
@@ -20,7 +20,7 @@ from utils.param_groups import (
     parameter_groups,
     state_size,
 )
-from utils.schedule_section import build_schedule
+from utils.optim.schedule_from_config import build_schedule
 
 # The smallest case of each class, and those that order their layers in ways of their own.
 NAMES = ["SMP/DPT", "SMP/Segformer", "SMP/UPerNet", "UperNet/timm", *models.__all__]

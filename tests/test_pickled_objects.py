@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from init_from import load_start
-from utils.checkpoint import CheckpointError
-from utils.pickled_objects import how_to_save_weights_alone
+from builders.init_from import load_start
+from utils.checkpoint.pickled_objects import how_to_save_weights_alone
+from utils.checkpoint.save_load import CheckpointError
 
 WEIGHTS = nn.Linear(2, 2).state_dict()
 ARGS = argparse.Namespace(lr=0.1)

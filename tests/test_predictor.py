@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-import utils.predictor
+import prediction.predictor
+from prediction.predictor import IN_TILES, MODES, SCALES, SLOWER, Predictor, tile_layout
 from utils.out_of_memory import is_out_of_memory
-from utils.predictor import IN_TILES, MODES, SCALES, SLOWER, Predictor, tile_layout
 
 torch.set_num_threads(1)
 
@@ -206,7 +206,7 @@ class TestSliding:
 def test_feature_large_sums_leave_the_device(model, mode, monkeypatch):
     image = picture(20, 30)
     expected = predictor(model, mode).predict_logits(image)
-    monkeypatch.setattr(utils.predictor, "_MAX_BYTES_ON_DEVICE", 0)
+    monkeypatch.setattr(prediction.predictor, "_MAX_BYTES_ON_DEVICE", 0)
     assert torch.equal(predictor(model, mode).predict_logits(image), expected)
 
 

@@ -16,7 +16,7 @@ from tests.test_loader_faults import PATIENCE, assert_all_gone, is_there, worker
 from tests.test_processes import ROOT, config, steps_of, under_torchrun
 from tests.test_run_lock import holder
 from tests.training_runs import assert_same_end, newest, run
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint.save_load import load_checkpoint
 
 pytestmark = pytest.mark.faults
 
@@ -89,7 +89,7 @@ def test_feature_a_signal_in_validation_for_one_process(tmp_path, rank):
 import signal, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 import train, trainer
-from utils.launcher import launched_rank
+from utils.cli.launcher import launched_rank
 score = trainer.Trainer._score_rows
 def slow(self, *args):
     if launched_rank() == {rank}:
@@ -119,7 +119,7 @@ sys.path.insert(0, {str(ROOT)!r})
 import train
 from base.base_dataset import DataError
 from dataloaders import Shapes
-from utils.launcher import launched_rank
+from utils.cli.launcher import launched_rank
 load = Shapes.load
 def broken(self, index):
     if launched_rank() == 1 and self.reads > 12:

@@ -11,7 +11,7 @@ import torch
 
 import train
 from tests.training_runs import newest, run, small_config
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint.save_load import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,13 +9,13 @@ import torch
 
 import utils.progress
 from audit.scan import scan
-from audit.survey import look
 from base.label_counts import count_labels
-from lr_finder import RateSweep
+from conversion.parallel import run_each
+from inspection.survey import look
+from prediction.predictor import MODES, Predictor
 from tests.test_predictor import Net, picture, predictor
 from tests.training_runs import Constant, make_trainer
-from utils.convert.parallel import run_each
-from utils.predictor import MODES, Predictor
+from training.lr_finder import RateSweep
 from utils.progress import Progress, complain, duration_text, rate_text, track
 
 

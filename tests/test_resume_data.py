@@ -15,10 +15,10 @@ import train
 from dataloaders import Shapes
 from tests.test_trainer import Scripted
 from tests.training_runs import run, small_config
-from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from utils.checkpoint_content import check_content
-from utils.image_sets import ImageSets, describe_change, digest, fingerprints
-from utils.pairing import Sample
+from utils.checkpoint.content import check_content
+from utils.checkpoint.save_load import CheckpointError, load_checkpoint, save_checkpoint
+from utils.runs.image_sets import ImageSets, describe_change, digest, fingerprints
+from utils.samples.pairing import Sample
 
 
 def samples(folder, names):

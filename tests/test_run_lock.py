@@ -13,9 +13,9 @@ import pytest
 import train
 from tests.training_runs import newest, run, small_config
 from trainer import Trainer
-from utils import run_lock
-from utils.checkpoint import copy_of, load_checkpoint
-from utils.run_lock import LOCK_FILE, RunLock
+from utils.checkpoint.save_load import copy_of, load_checkpoint
+from utils.runs import run_lock
+from utils.runs.run_lock import LOCK_FILE, RunLock
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import pytest
 
 from tests import same_numbers
 
-GOLDEN = Path(__file__).parent / "golden" / "samples.json"
+GOLDEN = Path(__file__).parent / "golden" / "augmentation" / "samples.json"
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,14 @@ import torch
 import base.base_trainer
 from tests.training_runs import assert_same_end, run, small_config
 from trainer import Trainer
-from utils.checkpoint import CheckpointError, load_checkpoint, remove_leftovers, save_checkpoint
-from utils.logger import RunLog
-from utils.resume import load_last, put_back_previous
+from utils.checkpoint.resume import load_last, put_back_previous
+from utils.checkpoint.save_load import (
+    CheckpointError,
+    load_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+)
+from utils.runs.logger import RunLog
 
 # What a save does to the disk, one after the other.
 OPERATIONS = [

@@ -9,8 +9,8 @@ import evaluate
 import inference
 from tests.test_exif import noise, save
 from tests.test_survey import make, start
-from utils.last_score import last_score
-from utils.scores_file import SCORES, keep_score, last_kept
+from utils.runs.last_score import last_score
+from utils.runs.scores_file import SCORES, keep_score, last_kept
 
 
 @pytest.fixture

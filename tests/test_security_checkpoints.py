@@ -21,9 +21,9 @@ from tests.hostile_files import (
     torchscript,
     with_extra_parts,
 )
-from utils import weights_file
-from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from utils.checkpoint_content import check_content
+from utils.checkpoint import weights_file
+from utils.checkpoint.content import check_content
+from utils.checkpoint.save_load import CheckpointError, load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 # The only module that opens files of torch.
-READER = "utils/weights_file.py"
+READER = "utils/checkpoint/weights_file.py"
 # What makes payloads, to see them refused.
 HOSTILE = {
     "tests/hostile_files.py",

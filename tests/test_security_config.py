@@ -14,19 +14,19 @@ import pytest
 import ruamel.yaml
 
 import train
-from parts import PARTS
+from builders.sections import PARTS
 from tests.conftest import ROOT
 from tests.test_config import minimal
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-from utils.config import Component, build, check_config
-from utils.config_file import (
+from utils.checkpoint.resume import find_latest
+from utils.config.check import Component, build, check_config
+from utils.config.file import (
     MAX_BYTES,
     ConfigError,
     apply_overrides,
     include_pipelines,
     parse_config,
 )
-from utils.resume import find_latest
 
 SECONDS = 2.0  # of the processor, for any text
 JSON = (ROOT / "config.json").read_bytes()

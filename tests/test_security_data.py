@@ -15,7 +15,7 @@ from pycocotools import mask
 import convert
 from dataloaders import COCOVOC21, VOC, Folder
 from tests.test_security_config import mutated
-from utils.checkpoint import CheckpointError, load_checkpoint
+from utils.checkpoint.save_load import CheckpointError, load_checkpoint
 from utils.files.data_file import DataError
 
 SECONDS = 5.0

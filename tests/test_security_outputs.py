@@ -18,13 +18,13 @@ import inference
 import train
 from dataloaders import cocovoc21
 from tests.test_security_programs import LOADER, good, tree
-from utils import pair_cache
-from utils.checkpoint import save_checkpoint
-from utils.draw_rate_curve import draw_rate_curve
-from utils.files import new_file
-from utils.files.new_file import write_text
-from utils.logger import RunFolder
-from utils.palette import save_mask, save_picture
+from training.lr_curve import draw_rate_curve
+from utils.checkpoint.save_load import save_checkpoint
+from utils.drawing.palette import save_mask, save_picture
+from utils.files import atomic_write as new_file
+from utils.files.atomic_write import write_text
+from utils.runs.logger import RunFolder
+from utils.samples import pair_cache
 
 FOREIGN = b"somebody's own"
 
@@ -170,9 +170,9 @@ def test_feature_a_run_follows_no_link_in_its_folder(folder, victim, name):
     run.mkdir()
     (run / name).symlink_to(victim)
     (run / ".config.json.tmp").symlink_to(victim)
-    from parts import PARTS
+    from builders.sections import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-    from utils.config import check_config
+    from utils.config.check import check_config
 
     config = check_config(tree(), PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
     train.write_config(config, run / "config.json")

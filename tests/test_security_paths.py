@@ -13,7 +13,7 @@ from dataloaders import COCO, COCOVOC21, VOC, CamVid, Folder
 from utils.files.data_file import DataError
 from utils.files.paths import STORES, Root
 from utils.files.raster_io import band_siblings
-from utils.pairing import read_list
+from utils.samples.pairing import read_list
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 MASK = np.zeros((8, 8), np.uint8)

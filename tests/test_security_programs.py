@@ -16,8 +16,8 @@ import evaluate
 import inference
 import models
 import train
+from builders.sections import describe_dataset
 from dataloaders import Shapes
-from parts import describe_dataset
 from tests.hostile_files import CALLS, FORMATS, PLACES, torchscript
 from utils.random_state import get_random_state
 

@@ -22,9 +22,9 @@ import evaluation.run
 import inference
 import models
 from dataloaders import Shapes
+from prediction.predictor import IN_TILES
 from tests.conftest import ROOT
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.predictor import IN_TILES
+from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 
 SIZES = ((48, 40), (40, 56))  # width, height
 CLASSES = ["ground", "shape"]
@@ -147,7 +147,7 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
     late = (
         "program.Job.is_done = lambda job: False\n"
         "program.find_pictures = None\n"
-        "import utils.predictor as used\n"
+        "import prediction.predictor as used\n"
         "predict = used.Predictor.predict\n"
         "used.Predictor.predict = lambda *args: args[0].note(used.IN_TILES) or predict(*args)"
     )
@@ -188,12 +188,12 @@ def test_feature_an_interrupted_run_leaves_whole_masks(made, data, tmp_path, cap
     assert predict(capsys, *words, tmp_path / "whole")[0] == 0
     expected = contents(tmp_path / "whole")
     slow = (
-        "import utils.predictor\n"
-        "whole = utils.predictor.Predictor.predict\n"
+        "import prediction.predictor\n"
+        "whole = prediction.predictor.Predictor.predict\n"
         "def predict(*args):\n"
         "    time.sleep(1.5)\n"
         "    return whole(*args)\n"
-        "utils.predictor.Predictor.predict = predict"
+        "prediction.predictor.Predictor.predict = predict"
     )
     out = tmp_path / "out"
     process = start("inference", 2, *words, out, patch=slow, folder=tmp_path)
@@ -213,10 +213,10 @@ def test_feature_an_interrupted_run_leaves_whole_masks(made, data, tmp_path, cap
 @pytest.mark.slow
 def test_exception_a_process_that_fails_ends_all(made, data, tmp_path):
     broken = (
-        "import utils.predictor\n"
+        "import prediction.predictor\n"
         "def predict(*_):\n"
         "    raise SystemError('process 1 is broken')\n"
-        "utils.predictor.Predictor.predict = predict"
+        "prediction.predictor.Predictor.predict = predict"
     )
     words = ["--model", made / "model.pth", "--images", data / "images", "-o", tmp_path / "out"]
     code, out, err = under_torchrun("inference", 2, *words, patch=broken, folder=tmp_path)

@@ -13,7 +13,7 @@ from models import UNet
 from tests.test_processes import ROOT, under_torchrun
 from tests.training_runs import assert_same, assert_same_end, run, small_config
 from trainer import MOST_BAD_LOSSES, Trainer
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint.save_load import load_checkpoint
 
 PARTS_OF_A_RUN = ("state_dict", "optimizer", "ema", "losses", "scaler")
 
@@ -189,7 +189,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {root!r})
 import torch, train, trainer
-from utils.distributed import rank
+from utils.distributed.collectives import rank
 
 forward = trainer.Trainer.to_device
 def loading(self, batch):

@@ -1,4 +1,4 @@
-"""audit/survey.py: what a training is told of its data in the first seconds."""
+"""inspection/survey.py: what a training is told of its data in the first seconds."""
 
 import json
 import re
@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 import train
-from audit import survey
 from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import DataError
 from base.batches import MixedSizesError
 from dataloaders import Folder
+from inspection import survey
 from tests.test_exif import config, noise, save
-from utils.augmentation import Augmentation
+from utils.transforms.augmentation import Augmentation
 
 RAMP = [level for value in range(256) for level in (value, value, value)]
 
@@ -363,7 +363,7 @@ def test_feature_late_sizes_name_their_files():
 
 
 def test_exception_classes_in_another_order_are_shown():
-    from rehearsal import check_same
+    from builders.preflight import check_same
     from tests.test_audit_labels import Masks
 
     masks = [np.zeros((2, 2), np.uint8)]

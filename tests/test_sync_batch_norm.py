@@ -1,4 +1,4 @@
-"""utils/sync_batch_norm.py against torch's BatchNorm over the whole batch, in double precision."""
+"""SyncBatchNorm on the CPU against torch's BatchNorm over the whole batch, in float64."""
 
 import pytest
 import timm.layers
@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from tests.processes import on_processes
-from utils.distributed import add_up, rank, world_size
-from utils.sync_batch_norm import CpuSyncBatchNorm, synchronise
+from utils.distributed.collectives import add_up, rank, world_size
+from utils.distributed.sync_batch_norm import CpuSyncBatchNorm, synchronise
 
 CPU = torch.device("cpu")
 LAYERS = {

@@ -9,9 +9,9 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
-from utils.decision import decide, probability_of_second
-from utils.pairing import Sample
-from utils.threshold import ThresholdSearch, digest_of, recorded_search, search_record
+from utils.logits.to_labels import decide, probability_of_second
+from utils.metrics.threshold import ThresholdSearch, digest_of, recorded_search, search_record
+from utils.samples.pairing import Sample
 
 
 def make_case(seed=0, size=4000):

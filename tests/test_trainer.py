@@ -19,11 +19,11 @@ from torch import nn
 import models
 import train
 import trainer as trainer_module
-import utils.visualize
+import utils.drawing.visualize
 from base.base_trainer import BaseTrainer, TrainingError
+from builders.preflight import rehearse
+from builders.sections import PARTS
 from dataloaders import Shapes
-from parts import PARTS
-from rehearsal import rehearse
 from tests.training_runs import (
     Constant,
     assert_same,
@@ -33,11 +33,11 @@ from tests.training_runs import (
     small_config,
 )
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
-from utils.checkpoint import load_checkpoint
-from utils.config import LossTerm, check_config
-from utils.logger import RunFolder, RunLog
+from utils.checkpoint.save_load import load_checkpoint
+from utils.config.check import LossTerm, check_config
 from utils.losses import CrossEntropyLoss2d
 from utils.random_state import get_random_state, seed_everything, set_random_state
+from utils.runs.logger import RunFolder, RunLog
 
 
 class Killed(Exception):
@@ -220,7 +220,7 @@ def test_feature_tensorboard_shows_the_grid_with_names_and_classes(tmp_path, mon
     grids = []
 
     def kept(*arguments):
-        grids.append((arguments, utils.visualize.comparison_grid(*arguments)))
+        grids.append((arguments, utils.drawing.visualize.comparison_grid(*arguments)))
         return grids[-1][1]
 
     monkeypatch.setattr(trainer_module, "comparison_grid", kept)
@@ -397,7 +397,7 @@ def test_exception_what_does_not_fit_is_found_before_a_folder(tmp_path, capsys, 
 
 
 def test_feature_the_rehearsal_leaves_everything_as_it_was():
-    from parts import build_loader
+    from builders.sections import build_loader
 
     tree = small_config(Path("unused"))
     tree["arch"] = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": False}}

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 import train
-from restore import restore
+from base.micro_batches import parts_of
+from prediction.load_model import restore
+from prediction.predictor import Predictor
 from tests.training_runs import Constant, assert_same, make_trainer, run, small_config
-from trainer import parts_of
-from utils.checkpoint import evaluated_weights, load_checkpoint
-from utils.ema import averaged_copy
+from utils.checkpoint.save_load import evaluated_weights, load_checkpoint
+from utils.drawing.palette import save_mask, save_picture
 from utils.files.image_io import read_image
 from utils.losses.base import SegmentationLoss
-from utils.palette import save_mask, save_picture
-from utils.precision import MixedPrecision, tf32_text
-from utils.predictor import Predictor
+from utils.optim.ema import averaged_copy
+from utils.optim.precision import MixedPrecision, tf32_text
 
 CPU = torch.device("cpu")
 
@@ -141,11 +141,11 @@ def test_feature_average_is_validated_saved_and_predicts(tmp_path):
 
 
 def validated(folder, tree, weights):
-    from parts import PARTS
+    from builders.sections import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-    from utils.config import check_config
+    from utils.config.check import check_config
     from utils.losses import CrossEntropyLoss2d
-    from utils.normalize import normalize
+    from utils.samples.normalize import normalize
 
     config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
     parts = train.build_training(config, CPU)
@@ -333,10 +333,10 @@ def test_feature_one_channel_for_two_classes(tmp_path, threshold):
         assert meta.threshold == threshold
     # Predictions are those that the figure of the training was counted on.
     predictor = Predictor(model, meta.mean, meta.std, "cpu", mode="whole", threshold=meta.threshold)
-    from parts import PARTS
+    from builders.sections import PARTS
     from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-    from utils.config import check_config
-    from utils.metrics import SegmentationMetrics
+    from utils.config.check import check_config
+    from utils.metrics.confusion import SegmentationMetrics
 
     config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
     loader = train.build_val_loader(config)
@@ -360,7 +360,7 @@ def test_exception_binary_of_six_classes(tmp_path, capsys):
 
 
 def test_feature_state_moves_with_the_first_output_in_training_only(tmp_path):
-    from utils.config import LossTerm
+    from utils.config.check import LossTerm
 
     class Watched(SegmentationLoss):
         def value(self, logits, labels, valid):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.augmentation import Augmentation
-from utils.transforms import (
+from utils.transforms.augmentation import Augmentation
+from utils.transforms.geometry import (
     Geometry,
     blur,
     centre_geometry,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from utils.palette import IGNORED_COLOUR, voc_palette
-from utils.visualize import GAP, MARGIN, MAX_CLASSES_LISTED, Comparison, comparison_grid
+from utils.drawing.palette import IGNORED_COLOUR, voc_palette
+from utils.drawing.visualize import GAP, MARGIN, MAX_CLASSES_LISTED, Comparison, comparison_grid
 
 PALETTE = [(9, 9, 9), (250, 10, 10), (20, 20, 240)]
 CLASSES = ["ground", "road", "tree"]

@@ -12,12 +12,12 @@ from torch import nn
 
 import train
 from base.base_model import BaseModel
-from parts import PARTS, build_loader
+from builders.sections import PARTS, build_loader
 from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
-from utils.checkpoint import load_checkpoint
-from utils.config import LossTerm, check_config
-from utils.logger import RunFolder, RunLog
+from utils.checkpoint.save_load import load_checkpoint
+from utils.config.check import LossTerm, check_config
 from utils.losses import CrossEntropyLoss2d
+from utils.runs.logger import RunFolder, RunLog
 
 
 def small_config(tmp_path: Path, **trainer: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from utils.launcher import launched_rank
-from utils.plain_text import one_line, plain_lines
+from utils.cli.launcher import launched_rank
+from utils.cli.sanitize import one_line, plain_lines
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from utils.cli.extensions import IMAGE_EXTENSIONS
 from utils.files.data_file import DataError, check_pixels, check_stored, read_bytes
 from utils.files.file_facts import file_facts
 from utils.files.file_notes import add_note
@@ -39,7 +40,6 @@ from utils.files.png_file import (
     read_png_header,
 )
 from utils.files.tiff_io import TIFF_STARTS, is_plain_tiff, read_plain_tiff, read_tiff
-from utils.formats import IMAGE_EXTENSIONS
 
 # What Pillow is asked to read; others hide damage, or start other programs.
 _PILLOW_FORMATS = ("BMP", "GIF", "TIFF", "WEBP")

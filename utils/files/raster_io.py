@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple, get_args
 import cv2
 import numpy as np
 
+from utils.cli.extensions import IMAGE_EXTENSIONS
 from utils.files.data_file import DataError, open_file, read_bytes
 from utils.files.file_facts import file_facts
 from utils.files.image_io import check_png, read_image
 from utils.files.npy_file import NPY_START, read_npy
 from utils.files.png_file import needed_chunks
 from utils.files.tiff_io import TIFF_STARTS, holds_bands, is_plain_tiff, read_tiff
-from utils.formats import IMAGE_EXTENSIONS
 
 PixelType = Literal["uint8", "uint16", "int16", "float32"]
 

@@ -8,9 +8,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from utils.coarse_logits import CoarseLogits, Logits
-from utils.config import NonNegativeFloat
-from utils.distributed import batch_sum
+from utils.config.check import NonNegativeFloat
+from utils.distributed.collectives import batch_sum
+from utils.logits.coarse_logits import CoarseLogits, Logits
 
 ClassWeights = Annotated[list[NonNegativeFloat], msgspec.Meta(min_length=1)] | Literal["auto"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.distributed import batch_sum
+from utils.distributed.collectives import batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss, safe_ratio
 
 

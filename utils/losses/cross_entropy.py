@@ -8,7 +8,7 @@ import msgspec
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.coarse_logits import CoarseLogits, Logits
+from utils.logits.coarse_logits import CoarseLogits, Logits
 from utils.losses.base import ClassWeights, SegmentationLoss, batch_ratio, picked
 
 Smoothing = Annotated[float, msgspec.Meta(ge=0, le=1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.distributed import batch_rows
+from utils.distributed.collectives import batch_rows
 from utils.losses.base import ClassWeights, SegmentationLoss
 from utils.losses.overlap import Classes, one_hot, participants
 

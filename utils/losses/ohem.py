@@ -9,8 +9,8 @@ import msgspec
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.config import Fraction
-from utils.distributed import batch_rows, batch_sum
+from utils.config.check import Fraction
+from utils.distributed.collectives import batch_rows, batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss, picked
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]

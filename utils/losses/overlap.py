@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from utils.config import NonNegativeFloat
-from utils.distributed import batch_sum
+from utils.config.check import NonNegativeFloat
+from utils.distributed.collectives import batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss
 
 Classes = Literal["present", "all"]

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.config import NonNegativeFloat, PositiveFloat
-from utils.distributed import batch_sum
+from utils.config.check import NonNegativeFloat, PositiveFloat
+from utils.distributed.collectives import batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss, picked
 
 

@@ -1,0 +1,1 @@
+"""From config sections to objects."""

@@ -1,0 +1,289 @@
+"""Start a training from the weights of another."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tabulate
+import torch
+from torch import Tensor, nn
+
+from base.base_model import BaseModel
+from models.pretrained import adapt_first_layer
+from utils.checkpoint.class_rows import class_axes, differ_in_classes, match_classes, take_rows
+from utils.checkpoint.save_load import (
+    CheckpointError,
+    describe_misfit,
+    evaluated_weights,
+    load_checkpoint,
+)
+from utils.samples.pairing import few
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Part:
+    """What became of one part of a model: a row of the table."""
+
+    name: str
+    tensors: int = 0
+    loaded: int = 0
+    values: int = 0
+    note: str = ""
+
+
+@dataclasses.dataclass
+class Rows:
+    """Where the rows of a classifier come from.
+
+    Attributes:
+        as_they_are: All from the file, in its order.
+        places: Else, for each class its place in the file, or None for a new row; nothing where
+            all are new.
+        note: For the table.
+        lines: Which classes these are.
+        warning: What the user may not have meant.
+    """
+
+    as_they_are: bool = False
+    places: list[int | None] = dataclasses.field(default_factory=list)
+    note: str = ""
+    lines: list[str] = dataclasses.field(default_factory=list)
+    warning: str = ""
+
+    @property
+    def taken(self) -> bool:
+        """Whether some, or all in another order, are from the file."""
+        return bool(self.places)
+
+
+def load_start(path: str | Path) -> dict[str, Any]:
+    """Read the checkpoint to start from.
+
+    Args:
+        path: A checkpoint of this program or of the ancestor, a bare state dict, or a file of
+            another program.
+
+    Raises:
+        CheckpointError: If the file cannot be read.
+    """
+    try:
+        return load_checkpoint(Path(path).expanduser())
+    except CheckpointError as error:
+        raise CheckpointError(f"init_from: {error}") from error
+
+
+def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence[str] = ()) -> str:
+    """Fill a model with the weights of a checkpoint, whatever classes that was trained on.
+
+    The classifier's rows go by the names of the classes, whatever their number and order; those of
+    a class that the checkpoint does not have stay as they were. Where names are not known, it is
+    loaded as it is, or left out if the checkpoint has another number of classes. The first layer is
+    adapted if it has another number of channels. Everything else has to fit.
+
+    Args:
+        model: The model to fill, as its constructor made it.
+        checkpoint: What `load_start()` returned; its weights may have the names of a program that
+            `model.foreign_names` knows.
+        classes: The names of the model's classes; a model of one output channel has two.
+
+    Returns:
+        A table: for each part of the model how many of its tensors were loaded, and why not all;
+        and a line on the classes where they are not the same ones in the same order.
+
+    Raises:
+        CheckpointError: If the weights are of another model.
+    """
+    weights, optional = model.own_names(evaluated_weights(checkpoint))
+    own = model.state_dict()
+    classifier = _classifier_of(model)
+    keys = {key for key in own if key.startswith(tuple(f"{name}." for name in classifier))}
+    expected = {key for key in keys if key in weights or not key.startswith(optional)}
+    count = _classes_in_file(model, own, weights, expected)
+    rows = _match(model.num_classes, count, classes, _classes_of(checkpoint))
+    replaced: set[str] = set()
+    if rows.taken and count is not None:
+        axes = class_axes(classifier, model.modules_over_classes())
+        for key in keys & axes.keys() & weights.keys():
+            if differ_in_classes(own[key], weights[key], axes[key], model.num_classes, count):
+                weights[key] = take_rows(own[key], weights[key], axes[key], rows.places, count)
+    elif count is not None and not rows.as_they_are:
+        replaced = keys
+    adapted = _adapt_input(own, weights)
+    wanted = {key: value for key, value in own.items() if key not in replaced}
+    offered = {key: value for key, value in weights.items() if key not in replaced}
+    misfit = describe_misfit(wanted, offered, optional)
+    if misfit:
+        name = type(model).__name__
+        stored = checkpoint.get("config")
+        arch = stored.get("arch") if isinstance(stored, dict) else None
+        other = arch.get("type") if isinstance(arch, dict) else None
+        hint = f", but of the model {other}" if other not in (None, name) else ""
+        raise CheckpointError(f"init_from: the weights are not of this {name}{hint}: {misfit}")
+    _check_shared(own, offered)
+    model.load_state_dict(offered, strict=False)
+    if rows.warning:
+        logger.warning(rows.warning)
+    notes = dict.fromkeys(keys & offered.keys(), rows.note)
+    if replaced:
+        text = f"the classifier is new: {model.num_classes} classes, {count} in the file"
+        if count == model.num_classes:
+            text = "the classifier is new: other classes"
+        notes = dict.fromkeys(replaced, text)
+    if adapted:
+        notes[adapted] = f"first layer adapted to {own[adapted].shape[1]} channels"
+    return "\n".join([_table(own, offered, keys if rows.note else replaced, notes), *rows.lines])
+
+
+def _check_shared(own: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> None:
+    """Refuse two different weights for one place, of which the first would be lost."""
+    places: dict[int, str] = {}
+    for key in (key for key in own if key in offered and own[key].numel()):
+        first = places.setdefault(own[key].data_ptr(), key)
+        if not torch.equal(offered[first], offered[key]):
+            raise CheckpointError(
+                f"init_from: {first} and {key} are one weight in this model and two in the file; "
+                "leave out the legacy argument in arch.args"
+            )
+
+
+def _classifier_of(model: BaseModel) -> dict[str, nn.Module]:
+    """The modules that depend on the classes, by name."""
+    inside = {id(module) for module in model.classifier_modules()}
+    return {name: module for name, module in model.named_modules() if id(module) in inside}
+
+
+def _classes_of(checkpoint: Mapping[str, Any]) -> list[str]:
+    """The names of a checkpoint's classes; none where it does not tell."""
+    meta = checkpoint.get("meta")
+    known = meta.get("classes") if isinstance(meta, dict) else None
+    if not isinstance(known, (list, tuple)) or not all(isinstance(name, str) for name in known):
+        return []
+    return list(known)
+
+
+def _match(
+    channels: int, other_channels: int | None, classes: Sequence[str], others: Sequence[str]
+) -> Rows:
+    """Which rows of the file's classifier are for which class of the model.
+
+    Args:
+        channels: Output channels of the model.
+        other_channels: Of the file; None if more than the classes differ.
+        classes: Names of the model's classes; of two there may be one channel.
+        others: Names of the file's.
+    """
+    same_number = channels == other_channels
+    if not classes or other_channels is None:  # nobody asks, or it will be refused
+        return Rows(as_they_are=same_number)
+    is_known = _are_names(classes, channels) and _are_names(others, other_channels)
+    if list(classes) == list(others) and same_number:
+        return Rows(as_they_are=True)
+    if not is_known:
+        line = "The names of the file's classes are not known: its classifier was loaded as it is"
+        return Rows(as_they_are=same_number, lines=[line] if same_number else [])
+    if 1 in (channels, other_channels):
+        # One row says how much more it is the second class than the first.
+        pair = ", ".join(others)
+        return Rows(
+            warning=f"init_from: the file's classes ({pair}) are not those of this model with one "
+            "output channel in the same order; the classifier is new"
+            if same_number
+            else ""
+        )
+    places = match_classes(classes, others)
+    if places == list(range(other_channels)):
+        return Rows(as_they_are=True)
+    new = [name for name, place in zip(classes, places, strict=True) if place is None]
+    left = [name for place, name in enumerate(others) if place not in places]
+    if len(new) == len(classes):
+        return Rows(
+            warning=f"init_from: no class has a namesake in the file, which has {few(left)}; the "
+            "classifier is new"
+        )
+    taken = [name for name, place in zip(classes, places, strict=True) if place is not None]
+    lines = [f"Rows of the classifier from the file: {', '.join(taken)}"]
+    lines += [f"new rows: {', '.join(new)}"] if new else []
+    lines += [f"classes of the file without a row here: {', '.join(left)}"] if left else []
+    note = f"rows of {len(taken)} of {len(classes)} classes, by name"
+    return Rows(places=places, note=note, lines=["; ".join(lines)])
+
+
+def _are_names(classes: Sequence[str], channels: int) -> bool:
+    """Whether the names are those of so many channels, and more than their numbers."""
+    numbered = [f"class {number}" for number in range(len(classes))]
+    return len(classes) == (2 if channels == 1 else channels) and list(classes) != numbered
+
+
+def _adapt_input(own: Mapping[str, Tensor], weights: dict[str, Tensor]) -> str:
+    """Give the first convolution the wanted number of channels, in place; returns its name."""
+    for key, value in own.items():
+        if value.dim() != 4:
+            continue
+        other = weights.get(key)
+        if other is None or other.dim() != 4 or other.shape[1] == value.shape[1]:
+            return ""
+        if other.shape[0] != value.shape[0] or other.shape[2:] != value.shape[2:]:
+            return ""
+        weights[key] = adapt_first_layer(other, value.shape[1])
+        return key
+    return ""
+
+
+def _table(
+    own: Mapping[str, Tensor],
+    loaded: Mapping[str, Tensor],
+    classifier: set[str],
+    notes: Mapping[str, str],
+) -> str:
+    """A row a part; each module of a classifier that is not the file's has its own."""
+    parts: dict[str, Part] = {}
+    for key, value in own.items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        name = ".".join(key.split(".")[: 2 if key.startswith("network.") else 1])
+        if key in classifier:
+            name = key.rpartition(".")[0]
+        part = parts.setdefault(name, Part(name))
+        part.tensors += 1
+        part.values += value.numel()
+        part.loaded += key in loaded
+        part.note = notes.get(key, "") or part.note
+        if key not in loaded:
+            part.note = part.note or "not in the file"
+    rows = [(p.name, p.tensors, p.loaded, f"{p.values:,}", p.note) for p in parts.values()]
+    return tabulate.tabulate(
+        rows,
+        headers=["part", "tensors", "loaded", "values", ""],
+        colalign=("left", "right", "right", "right", "left"),
+    )
+
+
+def _classes_in_file(
+    model: BaseModel, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], keys: set[str]
+) -> int | None:
+    """How many classes the file's classifier has; None if more than their number differs.
+
+    Some heads have several channels for each class, so sizes count as multiples.
+    """
+    found = set()
+    for key in keys:
+        if key not in weights:
+            if key.endswith("num_batches_tracked"):
+                continue
+            return None
+        ours, theirs = own[key].shape, weights[key].shape
+        if len(ours) != len(theirs):
+            return None
+        for mine, other in zip(ours, theirs, strict=True):
+            if mine != other:
+                found.add(other * model.num_classes / mine if mine % model.num_classes == 0 else 0)
+    if not found:
+        return model.num_classes
+    count = found.pop()
+    return int(count) if not found and count >= 1 and count == int(count) else None

@@ -1,0 +1,191 @@
+"""What does not fit together, before training begins."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from base.base_dataloader import BaseDataLoader
+from base.base_dataset import BaseDataset
+from base.base_model import BaseModel
+from base.micro_batches import parts_of
+from utils import losses
+from utils.config.check import Config
+from utils.config.file import ConfigError
+from utils.distributed.collectives import world_size
+from utils.distributed.sync_batch_norm import is_synchronised
+from utils.files.raster_io import BandRule
+from utils.out_of_memory import is_out_of_memory
+from utils.samples.normalize import normalize
+from utils.samples.pairing import few
+from utils.snapshot import Undo
+
+logger = logging.getLogger(__name__)
+
+
+def rehearse(
+    model: BaseModel,
+    loss_modules: list[nn.Module],
+    loader: BaseDataLoader,
+    device: torch.device,
+    accumulation_steps: int = 1,
+) -> bool:
+    """One forward pass in training mode, after which everything is as it was.
+
+    What model, pictures and losses cannot agree on is found here, before a folder is made.
+
+    Returns:
+        Where several processes train: whether some parameters get no gradient. Else False.
+
+    Raises:
+        ValueError: If they do not fit together.
+    """
+    sample = loader.first_sample()
+    part = loader.batches.batch_size // accumulation_steps
+    count = min(part if is_synchronised(model) else part // world_size(), 2)
+    images = torch.from_numpy(sample.image).to(device).expand(count, -1, -1, -1)
+    labels = torch.from_numpy(sample.label).to(device).long().expand(count, -1, -1)
+    channels = images.shape[-1]
+    if model.in_channels != channels:
+        raise ValueError(
+            f"arch.args.in_channels: {model.in_channels}, but the pictures have {channels} "
+            "channels; leave it out to take it from them"
+        )
+    for loss in loss_modules:
+        loss.to(device)
+    undo = Undo(model, loss_modules)
+    devices = [device] if device.type == "cuda" else []
+    several = world_size() > 1
+    with torch.set_grad_enabled(several), torch.random.fork_rng(devices=devices):
+        try:
+            outputs = model.train()(normalize(images, loader.source.mean, loader.source.std))
+        except ValueError as error:
+            fewer = "; or fewer trainer.accumulation_steps" * (accumulation_steps > 1)
+            raise ValueError(f"{error}{fewer}") from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"memory does not suffice for {count} pictures; use a smaller crop_size or model"
+            ) from None
+        logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
+        for place, loss in enumerate(loss_modules):
+            try:
+                loss.train()(logits.detach(), labels)
+            except ValueError as error:
+                where = f"loss.{place}" if len(loss_modules) > 1 else "loss"
+                raise ValueError(f"{where}.args.{error}") from error
+        undo.restore()
+        return several and _leaves_out(model, outputs)
+
+
+def _leaves_out(model: BaseModel, outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> bool:
+    """Whether a parameter that trains has no part in the outputs."""
+    heads = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    torch.stack([logits.sum() for logits in heads]).sum().backward()
+    found = any(p.requires_grad and p.grad is None for p in model.parameters())
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def check_settings(config: Config, loader: BaseDataLoader) -> None:
+    """Settings that only the training pictures can be held against.
+
+    Raises:
+        ConfigError: If they do not fit.
+    """
+    classes, problems = len(loader.source.classes), []
+    for name in ("binary", "threshold"):
+        if getattr(config, name) and classes != 2:
+            problems.append(f"{name}: is for two classes, the training has {classes}; remove it")
+    if config.threshold == "search" and not config.trainer.val:
+        problems.append('threshold: "search" needs a validation; give a number, or set trainer.val')
+    batch, steps = loader.batches.batch_size, config.trainer.accumulation_steps
+    if batch % steps:
+        fits = ", ".join(str(n) for n in range(2, batch + 1) if batch % n == 0)
+        problems.append(
+            f"trainer.accumulation_steps: a batch of {batch} cannot be dealt into {steps} equal "
+            f"parts; {'use ' + fits if fits else 'remove it'}"
+        )
+    elif not config.use_synch_bn:
+        sizes = {loader.batches.size_of(0), loader.batches.size_of(len(loader) - 1)}
+        parts = [part for size in sizes for part in parts_of(size, batch // steps)]
+        least = min(part.stop - part.start for part in parts)
+        if least < world_size():
+            problems.append(
+                f"use_synch_bn: {least} pictures cannot be normalised by {world_size()} processes "
+                "each on its own; set it to true, or use fewer accumulation_steps, or drop_last"
+            )
+    if problems:
+        raise ConfigError("config", problems)
+    weighs = any(getattr(losses, term.type).weighs_foreground for term in config.loss)
+    if loader.source.has_foreground and not weighs:
+        logger.warning("train_loader: its foreground is read, but no loss looks at it")
+    for term in config.loss:
+        if "background_weight" in term.args and not loader.source.has_foreground:
+            logger.warning(
+                "loss.args.background_weight: has no effect, as the dataset has no foreground"
+            )
+
+
+def check_splits(
+    train_loader: BaseDataLoader, val_loader: BaseDataLoader | None, ignore_index: int
+) -> None:
+    """Training and validation have to speak of the same classes and see the same kind of pictures.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    names = train_loader.source.classes
+    ignored = ignored_class(names, ignore_index)
+    if ignored is not None:
+        logger.warning(ignored)
+    if val_loader is None:
+        return
+    train, val = train_loader.source, val_loader.source
+    check_same(train, val)
+    if (list(train.mean), list(train.std)) != (list(val.mean), list(val.std)):
+        logger.warning(
+            "val_loader: its pictures are normalised as in training, not by its own mean and std"
+        )
+
+
+def ignored_class(names: Sequence[str], ignore_index: int) -> str | None:
+    """What has to be said where the ignored label is a class of the dataset."""
+    if not 0 <= ignore_index < len(names):
+        return None
+    name = names[ignore_index]
+    return f"ignore_index: {ignore_index} is the class {name!r}, whose pixels do not count"
+
+
+def check_same(train: BaseDataset, val: BaseDataset) -> None:
+    """The classes and the kind of pictures have to be those of the training.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if list(train.classes) != list(val.classes):
+        raise ValueError(
+            f"train_loader has {len(train.classes)} classes and val_loader {len(val.classes)}, or "
+            f"their names or order differ: {few(train.classes)} and {few(val.classes)}; both have "
+            "to be the same"
+        )
+    expected, found = describe_pictures(train.band_rule), describe_pictures(val.band_rule)
+    if expected != found:
+        raise ValueError(
+            f"train_loader has pictures of {expected} and val_loader of {found}; "
+            "both have to be the same"
+        )
+
+
+def describe_pictures(rule: BandRule | None) -> str:
+    """What pictures are, as far as a model has to care."""
+    if rule is None:
+        return "8-bit RGB"
+    words = [f"{rule.channels} bands of type {rule.dtype}"]
+    words += [f"bands {list(rule.bands)}"] if rule.bands else []
+    words += [f"clipped to {[list(pair) for pair in rule.clip]}"] if rule.clip else []
+    return ", ".join(words)

@@ -1,0 +1,1 @@
+"""From other programs' files to masks and lists: the work of `convert.py`."""

@@ -1,0 +1,242 @@
+"""From masks that paint classes in colours to masks that hold ids."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from conversion.conversion import Legend, MaskJob, mask_path, read_json, refuse_twice
+from utils.cli.extensions import MASK_EXTENSIONS
+from utils.files.data_file import DataError
+from utils.files.image_io import list_images, read_image, read_mask
+from utils.files.paths import Root
+from utils.samples.labels import LabelMap
+from utils.samples.pairing import by_stem, few
+
+IGNORED_NAME = "__ignore__"
+# Masks too, or pictures beside masks of their stem; `read_mask` refuses what is lossy.
+ALSO_PICTURES: tuple[str, ...] = (".jpg", ".jpeg", ".gif", ".webp")
+ROWS = 256  # of a table of colours
+SMOOTHED_FROM = 8  # unknown colours in one mask; a forgotten class or two are fewer
+
+Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Colour = tuple[Channel, Channel, Channel]
+Palette = dict[str, Colour]
+
+
+def read_palette(values: Sequence[str]) -> Palette:
+    """Name -> colour of each class, in the order of their ids.
+
+    Args:
+        values: A JSON file (`{"road": [128, 64, 128]}`, or a list of colours), or one
+            `"road=128,64,128"` a class. The name `__ignore__` stands for what does not count.
+
+    Raises:
+        DataError: If the file cannot be used.
+        ValueError: If a colour is none, or a name or colour stands twice.
+    """
+    if len(values) == 1 and "=" not in values[0]:
+        palette = _read_file(Path(values[0]))
+    else:
+        names = [value.rpartition("=")[0] for value in values]
+        refuse_twice("--palette", names)
+        palette = {name: _parse_colour(value) for name, value in zip(names, values, strict=True)}
+    refuse_twice("--palette", [str(colour) for colour in palette.values()])
+    if not set(palette) - {IGNORED_NAME}:
+        raise ValueError("--palette: names no class")
+    return palette
+
+
+def _read_file(path: Path) -> Palette:
+    expected = 'expected names and colours, as in {"road": [128, 64, 128]}'
+    found: Palette | list[Colour] = read_json(path, Palette | list[Colour], expected)
+    if isinstance(found, list):
+        return {f"class {i}": colour for i, colour in enumerate(found)}
+    return found
+
+
+def _parse_colour(value: str) -> Colour:
+    name, _, text = value.rpartition("=")
+    try:
+        return msgspec.convert([int(word) for word in text.split(",")], Colour)
+    except ValueError:
+        name = name or "road"
+        raise ValueError(
+            f"--palette: expected a name and a colour, as in {name}=128,64,128, not {value!r}"
+        ) from None
+
+
+def legend_of(palette: Mapping[str, Colour]) -> Legend:
+    """The classes of a palette."""
+    classes = {name: colour for name, colour in palette.items() if name != IGNORED_NAME}
+    return Legend(tuple(classes), tuple(classes.values()))
+
+
+def find_masks(source: Path, suffix: str = "") -> dict[str, Path]:
+    """The masks of a folder or list, by stem below it.
+
+    Args:
+        source: A folder, searched with its sub-folders, or a list.
+        suffix: What the stems end with; files of other stems are left out, and it is cut off.
+
+    Raises:
+        DataError: If there is none, or two share a stem.
+    """
+    every = (*MASK_EXTENSIONS, *ALSO_PICTURES)
+    # The later one of two that share a stem is kept.
+    kinds = [kind for kind in (ALSO_PICTURES, MASK_EXTENSIONS) if list_images(source, kind)]
+    found: dict[str, Path] = {}
+    for kind in kinds or (every,):
+        found |= by_stem(source, kind, suffix=suffix)
+    if not found:
+        names = [path.name for path in list_images(source, every)]
+        raise DataError(
+            f"{source}: holds no mask whose stem ends with '{suffix}'; there is: {few(names)}"
+        )
+    return dict(sorted(found.items()))
+
+
+def plan_colours(
+    masks: Mapping[str, Path], palette: Mapping[str, Colour], output: Path
+) -> list[MaskJob]:
+    """A mask of ids for each mask of colours.
+
+    Args:
+        masks: Name below the folder -> file.
+        palette: Name -> colour, in the order of the ids.
+        output: The folder of the new masks.
+    """
+    named, root = tuple(palette.items()), Root(output, "--output")
+    return [
+        # The extension is replaced: a stem may have a dot in it.
+        MaskJob(str(path), mask_path(root, f"{name}.png"), functools.partial(ids_of, path, named))
+        for name, path in masks.items()
+    ]
+
+
+def read_colours(path: Path) -> np.ndarray:
+    """The colours of a mask, also where it is a palette or grey picture.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: If it cannot be read, or is a JPEG.
+    """
+    mask = read_mask(path)
+    return mask if mask.ndim == 3 else read_image(path)
+
+
+def count_colours(path: Path) -> dict[Colour, int]:
+    """The colours of a mask and their pixels, the most frequent first.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    return _count(read_colours(path))
+
+
+def colour_table(found: Iterable[Mapping[Colour, int]]) -> tuple[list[list[str]], int]:
+    """The colours of many masks, the most frequent first.
+
+    Args:
+        found: Colour -> pixels, of each mask.
+
+    Returns:
+        A row each: colour, pixels, share of all pixels, files; and how many more colours there are.
+    """
+    pixels: Counter[Colour] = Counter()
+    files: Counter[Colour] = Counter()
+    for counts in found:
+        pixels.update(counts)
+        files.update(counts.keys())
+    rows = [
+        [
+            ",".join(map(str, colour)),
+            str(count),
+            f"{100 * count / pixels.total():.3f} %",
+            str(files[colour]),
+        ]
+        for colour, count in sorted(pixels.items(), key=lambda item: (-item[1], item[0]))[:ROWS]
+    ]
+    return rows, len(pixels) - len(rows)
+
+
+def _count(colours: np.ndarray) -> dict[Colour, int]:
+    wide = colours.astype(np.int32)
+    keys, counts = np.unique(
+        wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], return_counts=True
+    )
+    order = np.argsort(-counts, kind="stable")
+    return {
+        (int(key) >> 16, int(key) >> 8 & 255, int(key) & 255): int(count)
+        for key, count in zip(keys[order], counts[order], strict=True)
+    }
+
+
+def ids_of(path: Path, palette: tuple[tuple[str, Colour], ...]) -> np.ndarray:
+    """The ids of a mask of colours.
+
+    Args:
+        path: The mask.
+        palette: Name and colour of each class, in the order of their ids.
+
+    Returns:
+        (H, W) ids.
+
+    Raises:
+        DataError: If it cannot be read, or holds a colour that the palette lacks.
+    """
+    colours = read_colours(path)
+    try:
+        return _label_map(palette)(colours, str(path))
+    except DataError:
+        raise DataError(f"{path}: {explain_unknown(_count(colours), dict(palette))}") from None
+
+
+@functools.lru_cache(maxsize=1)
+def _label_map(palette: tuple[tuple[str, Colour], ...]) -> LabelMap:
+    legend = legend_of(dict(palette))
+    colours = {
+        colour: -1 if name == IGNORED_NAME else legend.names.index(name) for name, colour in palette
+    }
+    return LabelMap(len(legend.names), legend.ignore_index, colours=colours)
+
+
+def explain_unknown(counts: Mapping[Colour, int], palette: Mapping[str, Colour]) -> str:
+    """What is wrong with a mask that holds colours outside the palette.
+
+    Args:
+        counts: Colour -> pixels, the most frequent first.
+        palette: Name -> colour.
+    """
+    known = set(palette.values())
+    unknown = {colour: count for colour, count in counts.items() if colour not in known}
+    shown = ", ".join(
+        f"{colour} on {count} pixels (nearest: {_nearest(colour, palette)})"
+        for colour, count in list(unknown.items())[:3]
+    )
+    share = 100 * sum(unknown.values()) / sum(counts.values())
+    text = f"{len(unknown)} colours that --palette lacks, on {share:.2g} % of the pixels: {shown}"
+    if len(unknown) == 1:
+        text = f"a colour that --palette lacks: {shown}"
+    if len(unknown) < SMOOTHED_FROM:
+        return f"{text}; add it to --palette ({IGNORED_NAME}=r,g,b for what does not count)"
+    return (
+        f"{text}, ...; so many are smoothed edges: draw or export without anti-aliasing, resize "
+        "with nearest neighbour, and keep no JPEG on the way"
+    )
+
+
+def _nearest(colour: Colour, palette: Mapping[str, Colour]) -> str:
+    def distance(name: str) -> int:
+        return sum((a - b) ** 2 for a, b in zip(colour, palette[name], strict=True))
+
+    name = min(palette, key=distance)
+    return f"{name} {palette[name]}"

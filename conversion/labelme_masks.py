@@ -1,0 +1,278 @@
+"""Masks from labelme's JSON files, https://github.com/wkentaro/labelme."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from PIL import Image, ImageDraw
+
+from conversion.conversion import (
+    BACKGROUND,
+    MAX_COORDINATE,
+    Legend,
+    MaskJob,
+    mask_path,
+    read_json,
+    refuse_unknown,
+)
+from conversion.foreign_json import advice, kind_of, refuse_others
+from conversion.parallel import run_each
+from utils.config.file import suggest
+from utils.files.data_file import DataError, check_pixels
+from utils.files.image_io import decode_png_mask, list_images
+from utils.files.paths import Root
+from utils.files.png_file import read_png_header
+
+IGNORED_LABEL, BACKGROUND_LABEL = "__ignore__", "_background_"
+SIZED = ("JPEG", "PNG", "BMP", "GIF", "TIFF")  # others would have Pillow start other programs
+LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels; labelme's own
+
+# Shape type -> the fewest and the most points.
+POINTS = {
+    "polygon": (3, math.inf),
+    "oriented_rectangle": (4, 4),
+    "rotation": (4, 4),  # what X-AnyLabeling calls it
+    "rectangle": (2, 2),
+    "circle": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, math.inf),
+    "point": (1, 1),
+    "points": (1, math.inf),
+    "mask": (2, 2),
+}
+
+
+class Shape(msgspec.Struct):
+    """A region: its label, what it is, and its points (x, y)."""
+
+    label: str
+    points: list[tuple[float, float]]
+    shape_type: str | None = None
+    mask: str | None = None
+
+    def __post_init__(self) -> None:
+        # "cat " would be a class beside "cat".
+        self.label = self.label.strip()
+
+
+class Drawing(msgspec.Struct, rename="camel"):
+    """A labelme file; the picture in it stays as it is."""
+
+    shapes: list[Shape]
+    image_height: int | None = None
+    image_width: int | None = None
+    image_data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class SizedShapes(msgspec.Struct):
+    """What is drawn of a labelme file."""
+
+    height: int
+    width: int
+    shapes: list[Shape]
+
+
+def read_drawings(
+    folder: Path,
+    *,
+    image_data: bool = False,
+    processes: int | None = None,
+    output: str | Path = "masks",
+) -> tuple[dict[Path, SizedShapes], int]:
+    """Read every JSON file below a folder; a broken one is named and skipped.
+
+    Args:
+        folder: Searched with its sub-folders.
+        image_data: Decode the picture in the file where the file does not say its size.
+        processes: How many; None: all cores, where that pays.
+        output: Where the masks are to go, for a message.
+
+    Returns:
+        File -> shapes, and how many were skipped.
+
+    Raises:
+        DataError: If the folder is none, holds no JSON file, or those of another program only.
+    """
+    if folder.is_file():
+        kind = kind_of(folder)
+        known = f"; {advice(kind, folder, output)}" if kind is not None else ""
+        raise DataError(f"{folder}: is a file, not a folder{known}")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is no folder")
+    paths = list_images(folder, (".json",))
+    others = paths or list_images(folder, (".xml",)) or list_images(folder, (".txt",))
+    problem = refuse_others(folder, others, output)
+    if problem:  # said once, not of each
+        raise DataError(problem)
+    if not paths:
+        raise DataError(f"{folder}: holds no JSON file")
+    read = functools.partial(read_drawing, image_data=image_data)
+    found = run_each(read, {str(path): path for path in paths}, processes=processes)
+    return {Path(name): drawing for name, drawing in found.items()}, len(paths) - len(found)
+
+
+def read_drawing(path: Path, *, image_data: bool = False) -> SizedShapes:
+    """Read one labelme file, of any version.
+
+    Raises:
+        DataError: If it cannot be read, is none, or does not say how large the picture is.
+    """
+    drawing: Drawing = read_json(path, Drawing, "is no labelme file")
+    height, width = drawing.image_height, drawing.image_width
+    if (height is None or width is None) and image_data:
+        height, width = _size_of_data(path, drawing.image_data)
+    if height is None or width is None:
+        raise DataError(
+            f"{path}: has no imageHeight and imageWidth; --image-data takes the size from the "
+            "picture in the file"
+        )
+    check_pixels(path, width, height)
+    return SizedShapes(height, width, drawing.shapes)
+
+
+def _size_of_data(path: Path, data: msgspec.Raw) -> tuple[int, int]:
+    try:
+        text = msgspec.json.decode(data, type=str)
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=SIZED) as picture:
+            return picture.height, picture.width
+    except (ValueError, OSError, SyntaxError, RecursionError, Image.DecompressionBombError):
+        raise DataError(f"{path}: holds no picture in imageData either") from None
+
+
+def choose_classes(
+    drawings: Mapping[Path, SizedShapes], names: Sequence[str] | None = None
+) -> tuple[Legend, dict[str, int]]:
+    """Classes for the labels.
+
+    Class 0 is the background, `_background_`; `__ignore__` does not count. The others are `names`
+    in that order, or every label found, sorted.
+
+    Args:
+        drawings: All files.
+        names: The classes. The two special names may stand among them.
+
+    Returns:
+        The classes, and label -> id in the mask.
+
+    Raises:
+        ValueError: If a label is not among `names`, or there is none at all.
+    """
+    special = {IGNORED_LABEL, BACKGROUND_LABEL, BACKGROUND}
+    counts = Counter(shape.label for drawing in drawings.values() for shape in drawing.shapes)
+    found = sorted(set(counts) - special)
+    chosen = found if names is None else [name for name in names if name not in special]
+    if not chosen:
+        raise ValueError("no shape has a label; name the classes with --classes")
+    try:
+        refuse_unknown("label", found, chosen)
+    except ValueError as error:
+        shown = ", ".join(f"{label} ({count})" for label, count in sorted(counts.items()))
+        raise ValueError(f"{error}; labels found (shapes): {shown}") from None
+    legend = Legend((BACKGROUND, *chosen))
+    values = {name: i for i, name in enumerate(legend.names)}
+    return legend, values | {BACKGROUND_LABEL: 0, IGNORED_LABEL: legend.ignore_index}
+
+
+def plan_labelme(
+    drawings: Mapping[Path, SizedShapes], folder: Path, values: Mapping[str, int], output: Path
+) -> list[MaskJob]:
+    """A mask for each file, called like it and as deep below `output` as it is below `folder`."""
+    root = Root(output, "--output")
+    return [
+        MaskJob(
+            str(path),
+            mask_path(root, path.relative_to(folder).as_posix()),
+            functools.partial(draw_shapes, drawing, values),
+        )
+        for path, drawing in drawings.items()
+    ]
+
+
+def draw_shapes(drawing: SizedShapes, values: Mapping[str, int]) -> np.ndarray:
+    """Draw shapes over each other in the order of the file, as labelme itself does.
+
+    Args:
+        drawing: The shapes and the size.
+        values: Label -> id in the mask.
+
+    Returns:
+        (H, W) ids; 0 where there is no shape.
+
+    Raises:
+        DataError: If a shape is broken.
+    """
+    canvas = Image.new("I", (drawing.width, drawing.height))
+    for number, shape in enumerate(drawing.shapes):
+        try:
+            _draw(canvas, shape, values[shape.label])
+        except ValueError as error:
+            raise DataError(f"shape {number} ({shape.label}): {error}") from None
+    return np.asarray(canvas)
+
+
+def _draw(canvas: Image.Image, shape: Shape, value: int) -> None:
+    """Draw one shape; Pillow draws labelme's masks too, so that the edges are the same."""
+    kind = shape.shape_type or "polygon"  # files of labelme 3 have none
+    if kind == "rectangle" and len(shape.points) == 4:  # X-AnyLabeling's have all four corners
+        kind = "polygon"
+    _check_points(kind, shape.points)
+    pen = ImageDraw.Draw(canvas)
+    (x, y), (to_x, to_y) = shape.points[0], shape.points[-1]
+    if kind == "mask":
+        _paste(canvas, shape, value)
+    elif kind == "rectangle":
+        box = (min(x, to_x), min(y, to_y), max(x, to_x), max(y, to_y))
+        pen.rectangle(box, fill=value, outline=value)
+    elif kind == "circle":
+        _disc(pen, (x, y), math.hypot(to_x - x, to_y - y), value)
+    elif kind in ("line", "linestrip"):
+        pen.line(shape.points, fill=value, width=LINE_WIDTH)
+    elif kind in ("point", "points"):
+        for point in shape.points:
+            _disc(pen, point, POINT_RADIUS, value)
+    else:
+        pen.polygon(shape.points, fill=value, outline=value)
+
+
+def _check_points(kind: str, points: Sequence[tuple[float, float]]) -> None:
+    if kind not in POINTS:
+        raise ValueError(f"shape_type {kind!r} is unknown{suggest(kind, POINTS, listing=True)}")
+    fewest, most = POINTS[kind]
+    if not fewest <= len(points) <= most:
+        expected = f"{fewest}" if fewest == most else f"{fewest} or more"
+        raise ValueError(f"a {kind} has {expected} points, not {len(points)}")
+    far = max(abs(value) for point in points for value in point)
+    if far > MAX_COORDINATE:
+        raise ValueError(f"has a point at {far:g}, far outside the picture")
+
+
+def _disc(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, value: int) -> None:
+    x, y = centre
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=value, outline=value)
+
+
+def _paste(canvas: Image.Image, shape: Shape, value: int) -> None:
+    """Draw a bitmap into its box, of which both corners are inside."""
+    (left, top), (right, bottom) = ((int(x), int(y)) for x, y in shape.points)
+    size = (right - left + 1, bottom - top + 1)
+    try:
+        data = base64.b64decode(shape.mask or "")
+        header = read_png_header("its mask", data)
+        fits = (header.width, header.height) == size
+        bitmap = decode_png_mask("its mask", data) if fits else None
+    except ValueError as error:
+        raise ValueError(f"its mask is no picture that can be read ({error})") from None
+    if bitmap is None:
+        raise ValueError(
+            f"its mask is {header.width}x{header.height} in a box of {size[0]}x{size[1]}"
+        )
+    inside = bitmap != 0 if bitmap.ndim == 2 else (bitmap != 0).any(axis=2)
+    canvas.paste(value, (left, top), Image.fromarray(inside))

@@ -1,0 +1,293 @@
+"""What a split is made of, and the list files that it becomes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from conversion.conversion import refuse_existing, to_json
+from conversion.splits import SPLITS, Split
+from utils.files.atomic_write import new_file
+from utils.files.data_file import DataError
+from utils.files.image_io import read_mask
+from utils.samples.band_files import NO_AFFIXES, pair_sources
+from utils.samples.file_patterns import affixes_of
+from utils.samples.list_files import read_list_file
+from utils.samples.name_rules import Affixes, cut
+from utils.samples.pairing import Sample, few, read_lines
+
+MAX_VALUES = 256  # colours in one mask
+
+
+def find_pairs(
+    data: str,
+    images: str | None,
+    masks: str | None,
+    affixes: Affixes = NO_AFFIXES,
+    band_suffixes: Sequence[str] | None = None,
+) -> tuple[list[Sample], list[str]]:
+    """Pictures with their masks, paired as `Folder` does it.
+
+    Args:
+        data: The folder that the others start from, or a list of pictures.
+        images: Folder, list or pattern of the pictures; None: `images`.
+        masks: Folder, list or pattern of the masks; None: `masks`, or the list of the pictures
+            where that names them too.
+        affixes: What the stems have before and behind the name that they share.
+        band_suffixes: What the stems end with where each band is a file of its own.
+
+    Returns:
+        The pairs, and what is odd about the rest.
+
+    Raises:
+        DataError: If a picture has no mask, or nothing is found.
+        ValueError: If the arguments contradict each other.
+    """
+    if Path(data).is_file():
+        alone = masks is None and read_list_file(Path(data)).masks is None
+        if images is not None or alone:
+            raise ValueError(f"{data} is a list of pictures: --masks goes with it, not --images")
+        image_source, mask_source = Path(data), Path(data if masks is None else masks)
+    else:
+        image_source, mask_source = Path(data, images or "images"), Path(data, masks or "masks")
+    found = pair_sources(image_source, mask_source, affixes=affixes, band_suffixes=band_suffixes)
+    if found.problems:
+        raise DataError(found.problems[0])
+    return found.samples, [*found.guesses, *found.notes]
+
+
+def names_to_cut(
+    samples: Sequence[Sample],
+    images: str | None,
+    masks: str | None,
+    affixes: Affixes,
+    band_suffixes: Sequence[str] | None,
+) -> Affixes | None:
+    """What `Folder` has to cut off so that two lists of these samples pair again by name.
+
+    Args:
+        samples: What `find_pairs()` found.
+        images: As for `find_pairs()`.
+        masks: Likewise.
+        affixes: Likewise.
+        band_suffixes: Likewise.
+
+    Returns:
+        None where names do not say it, and one list has to name both.
+    """
+    if band_suffixes:
+        return affixes
+    rule = affixes_of(Path(images or ""), Path(masks or ""), affixes)
+    names = [(Path(sample.image).stem, Path(sample.label or "").stem) for sample in samples]
+    cores = [
+        (
+            cut(image, rule.image_prefix, rule.image_suffix),
+            cut(mask, rule.mask_prefix, rule.mask_suffix),
+        )
+        for image, mask in names
+    ]
+    return rule if all(one == other and one is not None for one, other in cores) else None
+
+
+def count_values(path: str, void: Sequence[int] = (255,)) -> dict[str, int]:
+    """The values of a mask and their pixels, the ignored ones left out.
+
+    Returns:
+        `"3"` or `"128,64,0"` -> pixels.
+
+    Raises:
+        DataError: If it cannot be read, or holds too many colours to be classes.
+    """
+    mask = read_mask(path)
+    if mask.ndim == 3:
+        keys, counts = np.unique(mask.reshape(-1, 3), axis=0, return_counts=True)
+        if len(keys) > MAX_VALUES:
+            raise DataError(
+                f"{path}: holds {len(keys)} colours; make ids of them first: convert.py colours"
+            )
+        names = [",".join(map(str, key)) for key in keys.tolist()]
+        return dict(zip(names, counts.tolist(), strict=True))
+    keys, counts = np.unique(mask, return_counts=True)
+    pairs = zip(keys.tolist(), counts.tolist(), strict=True)
+    return {str(key): count for key, count in pairs if key not in void}
+
+
+def decide_white(counts: Collection[dict[str, int]]) -> bool:
+    """Decide whether 255 is a class: where the masks hold nothing but 0 and 255, it is.
+
+    Args:
+        counts: The values of each mask; loses 255 where it is no class.
+    """
+    values = set().union(*counts)
+    if "255" in values and values <= {"0", "255"}:
+        return True
+    for of_mask in counts:
+        of_mask.pop("255", None)
+    return False
+
+
+def find_groups(samples: Sequence[Sample], groups: str) -> dict[str, str]:
+    """Picture -> group, from a file if there is one of that name, else by a regular expression.
+
+    Raises:
+        ValueError: If it is neither, or a picture has no group.
+    """
+    if Path(groups).is_file():
+        return _groups_by_file(samples, Path(groups))
+    return _groups_by_pattern(samples, groups)
+
+
+def _groups_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[str, str]:
+    """Picture -> group: what a regular expression finds in its name, its first group if it has one.
+
+    Raises:
+        ValueError: If the expression is none, or finds nothing in a name.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"--groups: '{pattern}' is neither a file nor a regular expression ({error})"
+        ) from None
+    groups = {}
+    for sample in samples:
+        match = compiled.search(sample.name)
+        if not match or not match[1 if compiled.groups else 0]:
+            raise ValueError(f"--groups: '{pattern}' finds nothing in '{sample.name}'")
+        groups[sample.name] = match[1 if compiled.groups else 0]
+    return groups
+
+
+def _groups_by_file(samples: Sequence[Sample], path: Path) -> dict[str, str]:
+    """Picture -> group, from lines `picture,group`; the picture with or without its extension.
+
+    Raises:
+        DataError: If the file cannot be used, or lacks a picture.
+    """
+    table: dict[str, str] = {}
+    for row in csv.reader(read_lines(path)):
+        if len(row) != 2:
+            raise DataError(f"{path}: expected 'picture,group' on a line, not {','.join(row)!r}")
+        name, group = (word.strip() for word in row)
+        if table.setdefault(name, group) != group:
+            raise DataError(f"{path}: puts {name} into the groups {table[name]} and {group}")
+    groups = {}
+    for sample in samples:
+        keys = (sample.name, sample.name + Path(sample.image).suffix)
+        found = [table[key] for key in keys if key in table]
+        if not found:
+            raise DataError(f"{path}: has no group for {sample.name}")
+        groups[sample.name] = found[0]
+    return groups
+
+
+def check_lists(output: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Find out before the work whether the lists may be written.
+
+    Raises:
+        DataError: If a list exists that may not be replaced, or that would not fit to the others.
+    """
+    stale = [
+        str(path)
+        for name in set(SPLITS) - set(names)
+        for path in list_paths(output, name)
+        if path.exists()
+    ]
+    if stale:
+        raise DataError(
+            f"{few(sorted(stale))} would stay from an earlier split and share pictures with the "
+            "new one; remove it"
+        )
+    refuse_existing([path for name in names for path in list_paths(output, name)], overwrite)
+
+
+def write_lists(
+    split: Split,
+    samples: Mapping[str, Sample],
+    output: Path,
+    *,
+    overwrite: bool = False,
+    together: bool = False,
+) -> None:
+    """Write `train.txt` and `train_masks.txt` and so on, with paths relative to the list's folder.
+
+    Args:
+        split: Which samples go where.
+        samples: Name -> sample.
+        output: The folder of the lists.
+        overwrite: Replace lists that exist.
+        together: Write one list, with picture and mask in a line, separated by a tab.
+
+    Raises:
+        DataError: If a name cannot stand in a list; nothing is written then.
+        OSError: If one cannot be written.
+    """
+    texts = {}
+    for name, members in zip(split.names, split.members, strict=True):
+        chosen = [samples[member] for member in members]
+        images, masks = list_paths(output, name)
+        if together:
+            texts[images] = _lines(((s.image, s.label or "") for s in chosen), output)
+            continue
+        texts[images] = _lines(((file,) for s in chosen for file in s.bands or (s.image,)), output)
+        texts[masks] = _lines(((sample.label or "",) for sample in chosen), output)
+    output.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        with new_file(path, overwrite=overwrite) as file:
+            file.write(text)
+
+
+def _lines(rows: Iterable[Sequence[str]], folder: Path) -> bytes:
+    def relative(file: str) -> str:
+        return Path(os.path.relpath(file, folder)).as_posix()
+
+    lines = ["\t".join(map(relative, files)) + "\n" for files in rows]
+    try:
+        return "".join(lines).encode()
+    except UnicodeEncodeError as error:
+        line = lines[error.object.count("\n", 0, error.start)].strip()
+        raise DataError(
+            f"{line!r}: a name that is not UTF-8 cannot stand in a list; rename the file"
+        ) from None
+
+
+def list_paths(output: Path, name: str) -> tuple[Path, Path]:
+    """The two lists of a split: pictures and masks."""
+    return output / f"{name}.txt", output / f"{name}_masks.txt"
+
+
+def common_folder(output: Path, samples: Iterable[Sample]) -> Path:
+    """The folder that holds the lists and all that they name; relative if `output` is."""
+    files = (os.path.abspath(file) for sample in samples for file in sample.files)
+    common = os.path.commonpath([os.path.abspath(output), *map(os.path.dirname, files)])
+    return Path(common if output.is_absolute() else os.path.relpath(common))
+
+
+def config_lines(
+    output: Path,
+    name: str,
+    root: Path,
+    affixes: Affixes | None = NO_AFFIXES,
+    band_suffixes: Sequence[str] | None = None,
+) -> str:
+    """The arguments that `Folder` takes for a split, as lines of a config.
+
+    Args:
+        output: The folder of the lists.
+        name: The split.
+        root: What `common_folder` gives.
+        affixes: As for `Folder`; None: the list names pictures and masks.
+        band_suffixes: Likewise.
+    """
+    images, masks = (Path(os.path.relpath(path, root)) for path in list_paths(output, name))
+    arguments: dict[str, object] = {"data_dir": str(root), "images": images.as_posix()}
+    if affixes is not None:
+        arguments |= {"masks": masks.as_posix(), **affixes.given}
+    if band_suffixes:
+        arguments["band_suffixes"] = band_suffixes
+    return ", ".join(f'"{key}": {to_json(v)}' for key, v in arguments.items())

@@ -1,0 +1,1 @@
+"""What the files of a dataset hold, and what would go wrong in training with them."""

@@ -1,0 +1,229 @@
+"""What is in the files of one sample: everything that the audit knows, without the pixels."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from base.base_dataset import BaseDataset, DataError, Picture
+from inspection.counts import BandTotals, band_totals, count_values, label_values, places_of
+from utils.files.file_facts import FileFacts, file_facts
+from utils.files.file_notes import collect_notes
+from utils.samples.labels import LabelMap
+from utils.samples.pairing import Sample
+
+T = TypeVar("T")
+
+FORMAT = 3  # of these structures in a cache: count up when one of them changes
+
+# Of a mask with more values (a photograph, or colours that were smoothed) the most frequent are
+# kept.
+MAX_VALUES = 1024
+
+
+class ImageFacts(msgspec.Struct, frozen=True):
+    """A picture.
+
+    Args:
+        files: Of each file that it is read from, where there are files.
+        error: Why it cannot be used; the rest is empty then.
+        width: In pixels.
+        height: In pixels.
+        channels: As the model sees it.
+        dtype: The type of its values.
+        sha256: Of the decoded pixels, so that another file of the same picture is found.
+        bands: Sums of each channel.
+        missing: Pixels without data.
+        not_finite: Values that are NaN or infinite and not marked as missing.
+        notes: What is odd about a file that was read all the same, by file.
+    """
+
+    files: list[FileFacts] = []
+    error: str = ""
+    width: int = 0
+    height: int = 0
+    channels: int = 0
+    dtype: str = ""
+    sha256: str = ""
+    bands: list[BandTotals] = []
+    missing: int = 0
+    not_finite: int = 0
+    notes: dict[str, str] = {}
+
+
+class MaskFacts(msgspec.Struct, frozen=True):
+    """A mask.
+
+    Args:
+        file: What it is read from, where that is a picture file.
+        error: Why it cannot be used; the rest is empty then.
+        width: In pixels.
+        height: In pixels.
+        values: Id ("7") or colour ("128,0,64") -> pixels, of the most frequent `MAX_VALUES`.
+        num_values: Different ids or colours.
+        unknown: Those of `values` that are neither class nor ignored.
+        labels: Class or the ignored label -> pixels, without the unknown values; pixels where the
+            picture holds no data count as ignored.
+    """
+
+    file: FileFacts | None = None
+    error: str = ""
+    width: int = 0
+    height: int = 0
+    values: dict[str, int] = {}
+    num_values: int = 0
+    unknown: list[str] = []
+    labels: dict[int, int] = {}
+
+    @property
+    def holds_colours(self) -> bool:
+        """Whether the values are colours."""
+        return any("," in value for value in self.values)
+
+
+class SampleFacts(msgspec.Struct, frozen=True):
+    """One sample of a dataset.
+
+    Args:
+        name: What messages call it.
+        files: Every file that it is read from; its picture's first.
+        image: The picture.
+        mask: None where it has no labels.
+        label: The file that the mask is read from.
+    """
+
+    name: str
+    files: list[str]
+    image: ImageFacts
+    mask: MaskFacts | None = None
+    label: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether training can load it."""
+        mask = self.mask
+        return not self.image.error and not (
+            mask and (mask.error or mask.unknown or self.sizes_differ)
+        )
+
+    @property
+    def sizes_differ(self) -> bool:
+        """Whether picture and mask can be read and have different sizes."""
+        image, mask = self.image, self.mask
+        if mask is None or mask.error or image.error:
+            return False
+        return (image.width, image.height) != (mask.width, mask.height)
+
+
+def examine(dataset: BaseDataset, index: int, labels: LabelMap) -> SampleFacts:
+    """Read one sample and write down what is in it.
+
+    Args:
+        dataset: Where it is from.
+        index: Its place there.
+        labels: From mask values to labels.
+    """
+    sample = dataset.samples[index]
+    with collect_notes() as notes:
+        picture, error = _attempt(lambda: dataset.load_image(index))
+    image = ImageFacts(files=_facts_of(sample.bands or (sample.image,)), error=error)
+    if picture is not None:
+        image = _describe_picture(picture, image.files)
+        image = msgspec.structs.replace(image, notes={n.path: n.what for n in notes})
+    mask = None
+    if sample.label is not None:
+        stored, error = _attempt(lambda: dataset.load_mask(index))
+        file = next(iter(_facts_of([sample.label])), None)
+        mask = MaskFacts(file=file, error=error)
+        if stored is not None:
+            mask = describe_mask(stored, None if picture is None else picture.missing, labels, file)
+    return SampleFacts(image=image, mask=mask, **names_of(sample))
+
+
+def names_of(sample: Sample) -> dict[str, Any]:
+    """What facts say of a sample without having read it."""
+    return {"name": sample.name, "files": list(sample.files), "label": sample.label or ""}
+
+
+def _attempt(load: Callable[[], T]) -> tuple[T | None, str]:
+    """What `load` returns, or why it cannot."""
+    try:
+        return load(), ""
+    except DataError as error:
+        return None, str(error)
+
+
+def _facts_of(paths: Sequence[str]) -> list[FileFacts]:
+    """Of the files that are pictures; scenes that a program draws have none."""
+    found = []
+    for path in paths:
+        if os.path.isfile(path):
+            facts, _ = _attempt(functools.partial(file_facts, path))
+            found += [] if facts is None else [facts]
+    return found
+
+
+def _describe_picture(picture: Picture, files: list[FileFacts]) -> ImageFacts:
+    pixels, missing = np.ascontiguousarray(picture.pixels), picture.missing
+    height, width, channels = pixels.shape
+    finite = np.ones((height, width), bool)
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(pixels).all(axis=2)
+    present = finite if missing is None else finite & ~missing
+    digest = hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode())
+    digest.update(pixels.data)
+    return ImageFacts(
+        files=files,
+        width=width,
+        height=height,
+        channels=channels,
+        dtype=str(pixels.dtype),
+        sha256=digest.hexdigest(),
+        bands=band_totals(pixels, None if present.all() else present),
+        missing=0 if missing is None else int(missing.sum()),
+        not_finite=int((~finite if missing is None else ~finite & ~missing).sum()),
+    )
+
+
+def describe_mask(
+    mask: np.ndarray, missing: np.ndarray | None, labels: LabelMap, file: FileFacts | None = None
+) -> MaskFacts:
+    """Count what a mask holds.
+
+    Args:
+        mask: Ids (H, W) or colours (H, W, 3).
+        missing: (H, W) bool, where the picture has no data; None for nowhere.
+        labels: From mask values to labels.
+        file: What it was read from.
+    """
+    height, width = mask.shape[:2]
+    values, counts = count_values(mask)
+    ids, unknown = label_values(values, labels)
+    counted = counts
+    if missing is not None and missing.shape == mask.shape[:2] and missing.any():
+        there, rest = count_values(mask[~missing][None])
+        counted = np.zeros_like(counts)
+        counted[places_of(there, values)] = rest
+    totals: dict[int, int] = {}
+    for label, count in zip(ids[~unknown].tolist(), counted[~unknown].tolist(), strict=True):
+        totals[label] = totals.get(label, 0) + count
+    without = int(counts.sum() - counted.sum())
+    if without:
+        totals[labels.ignore_index] = totals.get(labels.ignore_index, 0) + without
+    order = np.argsort(-counts, kind="stable")[:MAX_VALUES].tolist()
+    names = {i: ",".join(map(str, np.atleast_1d(values[i]).tolist())) for i in order}
+    return MaskFacts(
+        file=file,
+        width=width,
+        height=height,
+        values={names[i]: int(counts[i]) for i in order},
+        num_values=len(values),
+        unknown=[names[i] for i in order if unknown[i]],
+        labels={label: count for label, count in sorted(totals.items()) if count},
+    )

@@ -1,0 +1,45 @@
+"""One thing that would go wrong, and how to put it right."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+from utils.samples.pairing import few
+
+MOST_FILES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that would go wrong.
+
+    Args:
+        severity: An error ends a training or spoils its figures; a warning is for a person to
+            judge.
+        kind: The same word for the same thing, for programs.
+        split: Where: `"train"`, `"val"`, `"test"`, or `""` for the config as a whole.
+        message: What is wrong.
+        fix: What to do.
+        files: Every file that it is about -> what is wrong with it, or nothing.
+    """
+
+    severity: Literal["error", "warning"]
+    kind: str
+    split: str
+    message: str
+    fix: str
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        where = f" {self.split}:" if self.split else ""
+        details = [f"{file} ({what})" if what else file for file, what in self.files.items()]
+        files = f": {few(details, MOST_FILES)}" if details else ""
+        return f"[{self.kind}]{where} {self.message}{files}"
+
+
+def count(number: int, noun: str) -> str:
+    """`"1 mask"`, `"2 masks"`, `"3 classes"`."""
+    ending = "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{number} {noun}{ending * (number != 1)}"

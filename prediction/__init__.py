@@ -1,0 +1,1 @@
+"""From images to predictions: the work of `inference.py`."""

@@ -1,0 +1,285 @@
+"""A trained model, from its checkpoint alone."""
+
+import dataclasses
+import inspect
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+import dataloaders
+import models
+from base.base_model import BaseModel
+from builders.sections import PARTS, arch_for, build_dataset, describe_dataset
+from utils.checkpoint.content import check_content
+from utils.checkpoint.save_load import (
+    CheckpointError,
+    describe_misfit,
+    evaluated_weights,
+    load_checkpoint,
+)
+from utils.config.check import Component, build, check_component, split_args
+from utils.config.file import parse_config, suggest
+from utils.config.foreign import refuse_foreign
+from utils.drawing.palette import voc_palette
+from utils.drawing.visualize import to_rgb
+from utils.files.image_head import ExifRule
+from utils.files.raster_io import BandRule
+
+logger = logging.getLogger(__name__)
+
+MAX_CLASSES = 65535  # what a mask can hold
+OF_TRAINING = ("ignore_index", "binary", "threshold")  # fields of `Meta` that no dataset knows
+
+
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a model's outputs stand for, and what its inputs have to look like.
+
+    Args:
+        classes: The names of the K classes.
+        palette: A colour (red, green, blue) for each.
+        mean: Of each channel, as for `normalize()`.
+        std: Likewise.
+        channels: C of the images.
+        ignore_index: The label that did not count in training.
+        band_rule: How pictures are read; None: as 8-bit RGB.
+        preview_bands: The channels that show red, green and blue, or one to show in grey; none
+            stands for the first ones.
+        mask_prefix: What the stems of the training's masks begin with, and those of its pictures
+            do not; "" for nothing.
+        mask_suffix: What they end with, likewise.
+        binary: Whether the model has one output channel for two classes.
+        threshold: Of two classes, the second is predicted where its probability is at least this;
+            None: where it is the more probable one.
+        exif: Whether the EXIF orientation of images is applied; None: it is not, as nobody has
+            said so.
+
+    Raises:
+        ValueError: If the lengths contradict each other or a value is out of range.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int = 3
+    ignore_index: int = 255
+    band_rule: BandRule | None = None
+    preview_bands: tuple[int, ...] = ()
+    mask_prefix: str = ""
+    mask_suffix: str = ""
+    binary: bool = False
+    threshold: float | None = None
+    exif: ExifRule | None = None
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ValueError("there are no classes")
+        if len(self.palette) < len(self.classes):
+            raise ValueError(f"{len(self.palette)} colours for {len(self.classes)} classes")
+        if not all(0 <= value <= 255 for colour in self.palette for value in colour):
+            raise ValueError("a colour of the palette is not in 0..255")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(
+                f"{len(self.mean)} means and {len(self.std)} standard deviations for "
+                f"{self.channels} channels"
+            )
+        if min(self.std) <= 0:
+            raise ValueError("a standard deviation is not positive")
+        if len(self.preview_bands) not in (0, 1, 3) or not all(
+            0 <= band < self.channels for band in self.preview_bands
+        ):
+            raise ValueError(f"{self.preview_bands} are not channels that can show a picture")
+        if len(self.classes) != 2 and (self.binary or self.threshold is not None):
+            raise ValueError(f"a binary output or threshold for {len(self.classes)} classes")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"the threshold {self.threshold} is no probability")
+
+    @property
+    def outputs(self) -> int:
+        """The number of the model's output channels."""
+        return 1 if self.binary else len(self.classes)
+
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        """A picture (H, W, C) as one to look at: (H, W, 3) uint8 RGB."""
+        bands = self.preview_bands or ((0, 1, 2) if self.channels >= 3 else (0,))
+        return to_rgb(image, bands, self.mean, self.std)
+
+
+def restore(
+    path: str | Path, device: torch.device | str, config_path: str | Path | None = None
+) -> tuple[BaseModel, Meta]:
+    """Build the model that a checkpoint is of, with its weights, ready to predict.
+
+    Args:
+        path: A checkpoint of this program or of the ancestor, or a bare state dict.
+        device: Where the model goes.
+        config_path: The config of the training, for what the checkpoint itself does not say: its
+            `arch` if the checkpoint has none, and its `train_loader` if the checkpoint has no
+            `meta` with the classes.
+
+    Returns:
+        The model in evaluation mode, and what belongs to it.
+
+    Raises:
+        CheckpointError: If the file cannot be read, does not say enough, or its weights do not fit
+            the model that it names.
+        ConfigError: If the file at `config_path` cannot be read.
+    """
+    return restore_from(load_checkpoint(path), path, device, config_path)
+
+
+def restore_from(
+    checkpoint: Mapping[str, Any],
+    path: str | Path,
+    device: torch.device | str,
+    config_path: str | Path | None = None,
+) -> tuple[BaseModel, Meta]:
+    """As `restore()`, of a checkpoint that is read already; `path` names it in messages."""
+    check_content(checkpoint, path)
+    config: dict[str, Any] = checkpoint.get("config") or {}
+    if config_path is not None:
+        given = parse_config(config_path)
+        refuse_foreign(given, str(config_path))
+        config = _merge(config, given, path, config_path)
+    if "arch" not in config:
+        raise CheckpointError(
+            f"{path} holds weights but not the model they are for: add --config with the config "
+            "that it was trained with"
+        )
+    meta = _read_meta(checkpoint, config, path)
+    weights = evaluated_weights(checkpoint)
+    model = _build_model(config["arch"], meta, weights, path)
+    _load_weights(model, weights, path)
+    return model.to(device).eval(), meta
+
+
+def _merge(
+    stored: dict[str, Any], given: dict[str, Any], path: str | Path, config_path: str | Path
+) -> dict[str, Any]:
+    """The checkpoint's own config, filled up from the file that the user gave."""
+    if "arch" in stored and stored["arch"] != given.get("arch", stored["arch"]):
+        # The weights fit nothing else, whatever the file says.
+        logger.warning(f"the model is the one that {path} names; arch of {config_path} is not used")
+    # Not so the dataset: naming another is how a checkpoint of an unknown one is opened.
+    loader = {"train_loader": given["train_loader"]} if "train_loader" in given else {}
+    return {**given, **stored, **loader}
+
+
+def _component(section: object, name: str, path: str | Path) -> Component:
+    """`{"type": ..., "args": {...}}`, which nobody has checked yet if it is of a checkpoint."""
+    try:
+        return msgspec.convert(section, Component)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{path}: the section {name} of its config: {error}") from None
+
+
+def _read_meta(checkpoint: Mapping[str, Any], config: Mapping[str, Any], path: str | Path) -> Meta:
+    plain = checkpoint.get("meta")
+    if plain is None:
+        plain = {**_meta_of_dataset(config, path), "binary": config.get("binary", False)}
+    try:
+        return msgspec.convert(plain, Meta)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"{path}: what it says of its classes is wrong: {error}") from None
+
+
+def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """What a checkpoint without `meta` means.
+
+    The dataset itself says it, where its files are there; else its constants and `args`.
+    """
+    if "train_loader" not in config:
+        raise CheckpointError(
+            f"{path} does not say which classes it knows: add --config with the config that it "
+            "was trained with"
+        )
+    loader = _component(config["train_loader"], "train_loader", path)
+    if loader.type not in dataloaders.__all__:
+        known = suggest(loader.type, dataloaders.__all__, listing=True)
+        raise CheckpointError(f"{path} was trained on {loader.type!r}, which is unknown{known}")
+    ignore_index = config.get("ignore_index", 255)
+    dataset = getattr(dataloaders, loader.type)
+    # Nothing is fetched because a checkpoint says so.
+    (own,) = split_args({**loader.args, "download": False}, dataset)
+    part = dataclasses.replace(PARTS["train_loader"], shares=())
+    try:
+        here = check_component(Component(loader.type, own), part, "train_loader")
+        return describe_dataset(build_dataset(here, "train_loader"), ignore_index)
+    except (ValueError, TypeError) as error:
+        logger.info("%s: its dataset cannot be read (%s)", path, error)
+    plain = {
+        field.name: loader.args.get(field.name) or getattr(dataset, field.name, None)
+        for field in dataclasses.fields(Meta)
+        if field.name not in OF_TRAINING
+    }
+    if isinstance(plain["classes"], int) and plain["classes"] <= MAX_CLASSES:
+        plain["classes"] = [f"class {class_id}" for class_id in range(plain["classes"])]
+    if not plain["classes"] or not isinstance(plain["classes"], (list, tuple)):
+        raise CheckpointError(
+            f"{path} was trained on {loader.type}, which has no classes of its own: add --config "
+            'with "classes" in train_loader.args'
+        )
+    plain["palette"] = plain["palette"] or voc_palette(len(plain["classes"]))
+    return {**plain, "ignore_index": ignore_index}
+
+
+def _build_model(
+    section: object, meta: Meta, weights: Mapping[str, Tensor], path: str | Path
+) -> BaseModel:
+    arch = _component(section, "arch", path)
+    if arch.type not in models.__all__:
+        known = suggest(arch.type, models.__all__, listing=True)
+        raise CheckpointError(f"{path} is of the model {arch.type!r}, which is unknown{known}")
+    accepted = inspect.signature(getattr(models, arch.type)).parameters
+    # The ancestor's models swallowed what they did not know, so its configs may carry anything.
+    # Should it matter after all, the weights will not fit.
+    strange = sorted(arch.args.keys() - accepted.keys() - {"pretrained"})
+    if strange:
+        logger.warning(f"{path}: {arch.type} takes no {', '.join(strange)}: ignored")
+    args = {name: value for name, value in arch.args.items() if name in accepted}
+    args.pop("num_classes", None)  # the classes say it
+    if "in_channels" in accepted:
+        args.setdefault("in_channels", meta.channels)
+    try:
+        return build(
+            models,
+            arch_for(check_component(Component(arch.type, args), PARTS["arch"], "arch"), weights),
+            BaseModel,
+            "arch",
+            num_classes=meta.outputs,
+        )
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its model cannot be built: {error}") from error
+
+
+def _load_weights(model: BaseModel, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    own = model.state_dict()
+    weights, optional = model.own_names(weights)
+    misfit = describe_misfit(own, weights, optional)
+    if not misfit:
+        model.load_state_dict(weights, strict=False)
+        return
+    different = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    raise CheckpointError(
+        f"{path}: {_class_hint(model, weights, different)}its weights do not fit "
+        f"{type(model).__name__} with {model.num_classes} classes: {misfit}"
+    )
+
+
+def _class_hint(model: BaseModel, weights: Mapping[str, Tensor], different: list[str]) -> str:
+    """Says so if nothing but the number of classes is wrong."""
+    own = model.state_dict()
+    firsts = {(*own[key].shape[:1], *weights[key].shape[:1]) for key in different}
+    if len(firsts) != 1:
+        return ""
+    ours, *theirs = firsts.pop()
+    if ours != model.num_classes or not theirs:
+        return ""
+    return f"it is of {theirs[0]} classes, but the dataset has {ours}. So "

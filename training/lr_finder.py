@@ -1,0 +1,304 @@
+"""Which learning rate to train with: the loss of a few steps while the rate rises."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from base.base_trainer import TrainingError
+from base.batches import Batch
+from base.loader_stream import WorkerError
+from trainer import Trainer
+from training.lr_curve import draw_rate_curve
+from utils.config.check import Config
+from utils.files.atomic_write import write_text
+from utils.optim.lr_scheduler import ClosedForm
+from utils.optim.schedule_driver import Schedule
+from utils.progress import Progress
+from utils.runs.logger import RunFolder, RunLog
+
+logger = logging.getLogger("train")
+
+LOWEST, HIGHEST = 1e-6, 10.0
+APART = 3  # suggestions that differ by more contradict each other
+DIVERGED = 4.0  # times the lowest loss so far: it will not come back
+FEWEST_POINTS = 10
+SMOOTHED = 1 / 40  # of the curve: the standard deviation of the kernel
+MOMENTUM = 0.9  # of the mean that decides where to stop
+LEAST_CHANGE = 0.02  # of the loss at the beginning; less is neither a descent nor a rise
+# Standard deviations of the noise that smoothing leaves. A rise is looked for at every point, so
+# that chance has more ways to look like one.
+DESCENT, RISE = 4, 6
+
+
+@dataclasses.dataclass(frozen=True)
+class RateCurve:
+    """The loss of each step of a sweep, and what it says.
+
+    Args:
+        rates: (N,) of the config, rising by one factor from step to step.
+        losses: (N,) before the step.
+        smoothed: (N,) the losses without their noise, for the eye and for the slope.
+        steepest: The rate where the loss falls fastest before it turns up; None if it does not
+            fall.
+        tenth: A tenth of the rate with the lowest loss before it turns up; None if it does not
+            fall.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    steepest: float | None
+    tenth: float | None
+
+    def marks(self) -> dict[str, float]:
+        """The rates to point at, by what they are."""
+        named = {"steepest descent": self.steepest, "a tenth of the lowest": self.tenth}
+        return {name: rate for name, rate in named.items() if rate is not None}
+
+
+class RisingRates(ClosedForm):
+    """Every group's rate rises by one factor from step to step.
+
+    rate(t) = base * (lowest / lr) * (highest / lowest) ** (t / (T - 1)) at step t of T, where lr is
+    the rate of the config, so that groups keep their ratio.
+
+    Paper: Cyclical Learning Rates, https://arxiv.org/abs/1506.01186 (section 3.3).
+    Differs from the paper: rises by a factor, not by a sum, as in
+    https://sgugger.github.io/how-do-you-find-a-good-learning-rate.html.
+
+    Args:
+        optimizer: Whose rates are set.
+        steps: T.
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int) -> None:
+        self.lr = optimizer.defaults["lr"]
+        super().__init__(optimizer, num_epochs=1, iters_per_epoch=steps)
+
+    def rate(self) -> float:
+        """The rate of the config at this step."""
+        share = self.last_epoch / max(1, self.total_steps - 1)
+        return float(LOWEST * (HIGHEST / LOWEST) ** share)
+
+    def factor(self) -> float:
+        """What the rate of every group is multiplied by at this step."""
+        return self.rate() / self.lr
+
+
+class _SweepOverError(Exception):
+    """The last step is done, or the loss has left for good."""
+
+
+class RateSweep(Trainer):
+    """Takes the steps of a training while the rate rises; the model is of no use afterwards.
+
+    Args:
+        steps: How many.
+        rest: What `Trainer` takes, without a schedule.
+    """
+
+    def __init__(self, *, steps: int, optimizer: Optimizer, **rest: Any) -> None:
+        self.rising = RisingRates(optimizer, steps)
+        super().__init__(optimizer=optimizer, lr_scheduler=Schedule(self.rising), **rest)
+        self.settings = dataclasses.replace(self.settings, on_bad_loss="raise")
+        self.points: list[tuple[float, float]] = []
+        self.loss_mean, self.lowest_mean = 0.0, float("inf")
+
+    def sweep(self) -> RateCurve:
+        """Take the steps, over as many epochs as they need.
+
+        Raises:
+            DataError: If a file cannot be used.
+        """
+        try:
+            for epoch in itertools.count(1):
+                self.batch = 0
+                self.train_epoch(epoch)
+        except (_SweepOverError, TrainingError):
+            # The trainer itself stops at a loss that is not finite.
+            return judge(*np.array(self.points, dtype=float).reshape(-1, 2).T)
+        raise AssertionError("a sweep ends with an exception")
+
+    def epoch_progress(self, epoch: int) -> Progress:
+        """How far the sweep is, which may end within an epoch or go over several."""
+        return Progress(
+            total=self.rising.total_steps,
+            unit="step",
+            label="rate search",
+            initial=len(self.points),
+            leave=False,
+        )
+
+    def validates(self, epoch: int) -> bool:
+        """Never."""
+        return False
+
+    def train_step(
+        self, images: Tensor, labels: Tensor, batch: Batch
+    ) -> tuple[Tensor, Tensor | None]:
+        """One step of the training, of which the loss is kept."""
+        rate = self.rising.rate()
+        result = super().train_step(images, labels, batch)
+        loss = result[0].item()
+        self.points.append((rate, loss))
+        count = len(self.points)
+        self.loss_mean = MOMENTUM * self.loss_mean + (1 - MOMENTUM) * loss
+        mean = self.loss_mean / (1 - MOMENTUM**count)  # of the first few it would be too low
+        self.lowest_mean = min(self.lowest_mean, mean)
+        if count == self.rising.total_steps or mean > DIVERGED * self.lowest_mean > 0:
+            raise _SweepOverError
+        return result
+
+
+def judge(rates: np.ndarray, losses: np.ndarray) -> RateCurve:
+    """What a curve says.
+
+    Args:
+        rates: (N,) rising by one factor.
+        losses: (N,) finite.
+    """
+    count = len(losses)
+    if count < FEWEST_POINTS:
+        return RateCurve(rates, losses, losses, None, None)
+    width = max(1.0, count * SMOOTHED)
+    first = count // FEWEST_POINTS
+    # What has left for good must not lift the points before it.
+    limit = max(losses[:first].max(), np.median(losses))
+    smoothed = smooth(losses.clip(max=limit), width)
+    # Here it has to show, within bounds.
+    leaving = losses.clip(max=limit + (DIVERGED - 1) * (limit - losses.min()))
+    # By differences, which no descent widens; of the first half, as the second may be chaos.
+    noise = np.std(np.diff(leaving[: count // 2])) / np.sqrt(2)
+    # The kernel leaves this much of it.
+    rest = noise / np.sqrt(2 * np.sqrt(np.pi) * width)
+    least = LEAST_CHANGE * abs(smoothed[:first].mean())
+    risen = turn(smooth(leaving, width), max(least, RISE * rest))
+    low = int(smoothed[:risen].argmin())
+    start = smoothed[: min(first, low + 1)].mean()
+    if start - smoothed[low] <= max(least, DESCENT * rest):
+        return RateCurve(rates, losses, smoothed, None, None)
+    slope = np.gradient(smoothed, np.log10(rates))[: low + 1]
+    return RateCurve(rates, losses, smoothed, float(rates[slope.argmin()]), float(rates[low] / 10))
+
+
+def turn(values: np.ndarray, rise: float) -> int:
+    """How many values come before one that is higher by a rise than the lowest so far.
+
+    Args:
+        values: (N,), at least one.
+        rise: What is no noise any more.
+    """
+    risen = values > np.minimum.accumulate(values) + rise
+    return int(risen.argmax()) if risen.any() else len(values)
+
+
+def smooth(values: np.ndarray, width: float) -> np.ndarray:
+    """The mean around each value, weighted by a normal curve of so many places.
+
+    Args:
+        values: (N,).
+        width: The curve's standard deviation.
+    """
+    places = np.arange(len(values))
+    weights = np.exp(-0.5 * ((places[:, None] - places) / width) ** 2)
+    return (weights @ values) / weights.sum(1)
+
+
+def find_rate(
+    config: Config, parts: Mapping[str, Any], device: torch.device, n_gpu: int, steps: int
+) -> bool:
+    """Sweep, draw the curve, and say what it suggests.
+
+    Args:
+        config: The checked config.
+        parts: What a `Trainer` takes, built without a schedule.
+        device: Where the model is.
+        n_gpu: How many GPUs share a batch.
+        steps: Of the sweep.
+
+    Returns:
+        Whether there is a rate to suggest.
+
+    Raises:
+        ValueError: If a file cannot be used, or the rate of the config is 0.
+    """
+    if not parts["optimizer"].defaults["lr"] > 0:
+        raise ValueError(
+            "optimizer.args.lr: is 0, and the rates of the groups keep their ratio to it while "
+            "they rise; give any rate above 0"
+        )
+    settings = config.trainer
+    # A name of its own: nothing here can be resumed.
+    folder = RunFolder.create(settings.save_dir, settings.log_dir, f"{config.name}-find-lr")
+    with RunLog(folder, tensorboard=settings.tensorboard) as log:
+        logger.info(
+            "The rate rises from %g to %g in %d steps; nothing is saved but the curve.",
+            LOWEST,
+            HIGHEST,
+            steps,
+        )
+        write_text(folder.path / "config.json", json.dumps(config.tree, indent=4) + "\n")
+        given = {name: part for name, part in parts.items() if name != "lr_scheduler"}
+        sweep = RateSweep(
+            **given, steps=steps, device=device, n_gpu=n_gpu, config=config, folder=folder, log=log
+        )
+        logger.info("precision: %s", sweep.precision.describe())
+        try:
+            curve = sweep.sweep()
+        except WorkerError as error:
+            logger.error("%s", error)
+            return False
+        picture = folder.path / "lr_finder.png"
+        title = f"{config.name}: {config.arch.type}, {config.optimizer.type}"
+        points = (curve.rates, curve.losses, curve.smoothed)
+        log.image("find_lr/curve", draw_rate_curve(*points, curve.marks(), title, picture), 0)
+        names = ("find_lr/rate", "find_lr/loss", "find_lr/smoothed_loss")
+        for step, values in enumerate(zip(*points, strict=True)):
+            log.scalars(dict(zip(names, map(float, values), strict=True)), step)
+        _report(curve, steps, config.tree)
+        logger.info("Curve: %s", picture)
+    return curve.steepest is not None
+
+
+def _report(curve: RateCurve, steps: int, tree: Mapping[str, Any]) -> None:
+    if curve.steepest is None or curve.tenth is None:
+        seen = f"{curve.rates[-1]:.2g}" if len(curve.rates) else f"{LOWEST:g}"
+        logger.warning(
+            "the loss does not fall anywhere up to a rate of %s (%d steps), so no rate is "
+            "suggested; look at data and loss with check.py, or take more steps: --find-lr %d",
+            seen,
+            len(curve.rates),
+            3 * steps,
+        )
+        return
+    logger.info("Suggested rate: %.2g, where the loss falls fastest.", curve.steepest)
+    logger.info("A tenth of the rate with the lowest loss: %.2g.", curve.tenth)
+    low, high = sorted((curve.steepest, curve.tenth))
+    if high > APART * low:
+        logger.info("They are more than %d times apart: take the smaller, or more steps.", APART)
+    logger.info("  -o %s", line_to_paste(curve.steepest, curve.tenth, tree))
+
+
+def line_to_paste(steepest: float, tenth: float, tree: Mapping[str, Any]) -> str:
+    """The override that sets the suggested rate; the smaller one where they contradict each other.
+
+    Args:
+        steepest: Where the loss falls fastest.
+        tenth: A tenth of the rate with the lowest loss.
+        tree: The config.
+    """
+    apart = max(steepest, tenth) > APART * min(steepest, tenth)
+    rate = min(steepest, tenth) if apart else steepest
+    # A schedule with a highest rate of its own does not look at the optimizer's.
+    own = ((tree.get("lr_scheduler") or {}).get("args") or {}).get("max_lr") is not None
+    return f"{'lr_scheduler.args.max_lr' if own else 'optimizer.args.lr'}={rate:.2g}"

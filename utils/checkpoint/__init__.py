@@ -1,0 +1,1 @@
+"""Checkpoints and files of weights: saved whole, read without running anything."""

@@ -1,0 +1,1 @@
+"""What every program's command line shares; nothing here imports torch."""

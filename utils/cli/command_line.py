@@ -1,0 +1,67 @@
+"""Options that several programs share; light, for `--help` answers before anything is imported."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from utils.cli.launcher import let_main_speak
+
+
+class Parser(argparse.ArgumentParser):
+    """As argparse has it; of several processes, all of which find a mistake, the main one says it.
+
+    Help and messages keep the line breaks that they are written with. Options are written out: what
+    is short for one today would be short for two tomorrow. A word that is not known gets the words
+    to type instead, see `utils/cli/near_misses.py`.
+
+    Attributes:
+        sections: What `-o` may set, where that is not the whole config; see `add_overrides`.
+    """
+
+    sections: tuple[str, ...] | None = None
+
+    def __init__(self, description: str = "", epilog: str = "", **settings: Any) -> None:
+        settings = {"formatter_class": argparse.RawDescriptionHelpFormatter, **settings}
+        super().__init__(
+            description=description, epilog=epilog, **{**settings, "allow_abbrev": False}
+        )
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, once every word is known; a command's own parser comes here, too."""
+        words = sys.argv[1:] if args is None else list(args)
+        if not {"-h", "--help"} & set(words):
+            from utils.cli.near_misses import explain  # it reads configs: not for a --help
+
+            problems = explain(words, self, self.prog.split()[0])
+            if problems:
+                self.error("\n  ".join(["", *problems] if len(problems) > 1 else problems))
+        return super().parse_known_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end."""
+        let_main_speak()
+        super().error(message)
+
+
+def add_overrides(parser: argparse.ArgumentParser, sections: Sequence[str] | None = None) -> None:
+    """`-o KEY.PATH=VALUE`, as a list in `overrides`; see `utils.config.file.apply_overrides`.
+
+    Args:
+        parser: Where it goes.
+        sections: The top-level keys that the program reads; None: all.
+    """
+    if isinstance(parser, Parser) and sections is not None:
+        parser.sections = tuple(sections)
+    parser.add_argument(
+        "-o",
+        metavar="KEY.PATH=VALUE",
+        dest="overrides",
+        action="append",
+        default=[],
+        help="set one key of the config, as in -o trainer.epochs=2; repeatable",
+    )

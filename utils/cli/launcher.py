@@ -1,0 +1,120 @@
+"""How a process came to be: alone, or as one of several. Imports torch only to start others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+
+from utils.cli.signals import EXIT_CODES, SIGNALS
+
+SPEAKING_SECONDS = 15
+LOOK_SECONDS = 1.0
+
+
+def is_launched() -> bool:
+    """Whether torchrun, or `launch()`, has started this process as one of several."""
+    return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+
+
+def launched_rank() -> int:
+    """The number of this process among all, from 0 on; known before they have met."""
+    return int(os.environ["RANK"]) if is_launched() else 0
+
+
+def local_rank() -> int:
+    """The number of this process on its machine, which is the number of its GPU."""
+    return int(os.environ["LOCAL_RANK"]) if is_launched() else 0
+
+
+def end_with_launcher() -> None:
+    """Where torchrun is gone (killed, or by a signal that it does not hand on), end as by SIGTERM.
+
+    Else its processes would go on, beside those of the next start.
+    """
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def let_main_speak() -> None:
+    """Wait a moment before a complaint that the main process may have, too.
+
+    Who started the processes ends them all when one has failed, so the user reads it once.
+    """
+    if launched_rank():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(SPEAKING_SECONDS)
+
+
+def destroy_group() -> None:
+    """Part from the other processes, if they have met, before the program ends with a mistake.
+
+    The threads of a process group that is still there can abort the end of the interpreter, and
+    with it the exit code.
+    """
+    distributed = sys.modules.get(
+        "utils.distributed.collectives"
+    )  # imports torch; else they have not met
+    if distributed is not None:
+        distributed.leave_processes()
+
+
+def refuse_several() -> None:
+    """For a program that has no work to share.
+
+    Raises:
+        ValueError: If it runs as several processes.
+    """
+    if is_launched() and int(os.environ["WORLD_SIZE"]) > 1:
+        let_main_speak()
+        raise ValueError("this program runs in one process; leave out torchrun")
+
+
+def launch(count: int, program: str, words: Sequence[str]) -> int:
+    """Run a program as several processes of this machine, with torch's own elastic launcher.
+
+    Args:
+        count: How many.
+        program: A Python file.
+        words: Its command line.
+
+    Returns:
+        The exit code: that of the process that failed first, or 0.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        signals_to_handle=",".join(signal.Signals(number).name for number in SIGNALS),
+    )
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    # The processes say themselves what is wrong; the launcher would add a page for each.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        elastic_launch(config, sys.executable)(program, *words)
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        return code if code >= 0 else 128 - code
+    except SignalException as error:  # which it has handed on
+        return EXIT_CODES[error.sigval]
+    return 0

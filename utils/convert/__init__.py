@@ -1,1 +1,0 @@
-"""From other programs to masks and lists."""

@@ -1,0 +1,225 @@
+"""The few calls that differ on one or many processes.
+
+One process is the usual case: then nothing here needs torch.distributed, and every call returns at
+once. Processes exchange tensors only, never pickled objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from utils.cli.launcher import end_with_launcher, is_launched, launched_rank
+from utils.distributed.rendezvous import fresh_place
+
+# A process that has died is noticed at once; this is for one that has come to a standstill.
+PATIENCE = datetime.timedelta(minutes=30)
+# Until all have come; the first may be minutes ahead where files are far away.
+MEETING_TIME = datetime.timedelta(minutes=10)
+# Where each process works on its share alone, one may be done long before another.
+PATIENCE_FOR_SHARES = datetime.timedelta(days=7)
+
+_whole_batch = False
+
+
+def join_processes(device_type: str, patience: datetime.timedelta = PATIENCE) -> None:
+    """Meet the other processes, if there are any; to be called once.
+
+    Args:
+        device_type: `"cuda"` or `"cpu"`, where the tensors are that will be exchanged.
+        patience: How long to wait for another one that lives.
+    """
+    if is_launched() and not dist.is_initialized():
+        # Tensors on the CPU are exchanged beside those on GPUs: what a file says, for one.
+        backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
+        store, own_rank, size = next(dist.rendezvous("env://", timeout=MEETING_TIME))
+        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+            store = fresh_place(store, own_rank, size, MEETING_TIME)
+        end_with_launcher()
+        dist.init_process_group(
+            backend, store=store, rank=own_rank, world_size=size, timeout=patience
+        )
+
+
+def leave_processes() -> None:
+    """Part from the others; to be called at the end, by all of them."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether an error says that another process has ended in the middle of an exchange."""
+    kinds = (dist.DistBackendError, dist.DistNetworkError)
+    return world_size() > 1 and (isinstance(error, kinds) or "/gloo/" in str(error))
+
+
+def rank() -> int:
+    """The number of this process, from 0 on."""
+    return dist.get_rank() if dist.is_initialized() else launched_rank()
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and speaks to the user."""
+    return rank() == 0
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over the processes, in place; every process gets the same bits."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def from_all(text: str) -> list[str]:
+    """What each process says, in the order of their numbers."""
+    if world_size() == 1:
+        return [text]
+    words = text.encode(errors="surrogatepass")  # a file's name may be no text
+    data = torch.frombuffer(bytearray(words), dtype=torch.uint8) if words else torch.empty(0).byte()
+    rows, counts = _gather(data)
+    return [part.numpy().tobytes().decode(errors="surrogatepass") for part in rows.split(counts)]
+
+
+def from_main(text: str) -> str:
+    """What the main process says; the others' own words do not matter."""
+    return from_all(text if is_main() else "")[0]
+
+
+def data_from_all(data: Any) -> list[Any]:
+    """Plain data of each process, in the order of their numbers; floats keep every bit.
+
+    Args:
+        data: What JSON knows: dicts with text as keys, lists, text, numbers. Tuples become lists.
+    """
+    return [json.loads(text) for text in from_all(json.dumps(data))]
+
+
+def found_by_main(find: Callable[[], Any], fault: type[ValueError]) -> Any:
+    """What the main process finds, on every process; the others do not look themselves.
+
+    Args:
+        find: Returns plain data, as for `data_from_all()`.
+        fault: What it may raise; every process raises it then.
+    """
+    if world_size() == 1:
+        return find()
+    answer = {}
+    if is_main():
+        try:
+            answer["found"] = find()
+        except fault as error:
+            answer["fault"] = str(error)
+    answer = json.loads(from_main(json.dumps(answer)))
+    if "fault" in answer:
+        raise fault(answer["fault"])
+    return answer["found"]
+
+
+def rows_from_all(tensor: Tensor) -> Tensor:
+    """The rows (N, ...) of all processes, one process after the other; without gradients.
+
+    The processes may have different numbers of rows.
+    """
+    return _gather(tensor)[0] if world_size() > 1 else tensor
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the main one's buffers, such as the statistics of BatchNorm."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+
+
+@contextlib.contextmanager
+def whole_batch() -> Iterator[None]:
+    """Let `batch_sum()` and `batch_rows()` speak of the batch of all processes.
+
+    Every process has to do the same inside, or they wait for each other forever.
+    """
+    global _whole_batch
+    before, _whole_batch = _whole_batch, world_size() > 1
+    try:
+        yield
+    finally:
+        _whole_batch = before
+
+
+def batch_sum(tensor: Tensor) -> Tensor:
+    """A sum over this process's part of a batch becomes one over the whole batch.
+
+    The value is the same on every process. The gradient is that of this process's part; summed over
+    the processes, as the gradients of the weights are, it is that of the whole.
+    """
+    return _Sum.apply(tensor) if _whole_batch else tensor
+
+
+def batch_rows(tensor: Tensor) -> Tensor:
+    """The rows (N, ...) of all processes, one process after the other; gradients as `batch_sum()`.
+
+    The processes may have different numbers of rows.
+    """
+    return _Rows.apply(tensor) if _whole_batch else tensor
+
+
+def sum_of_all(tensor: Tensor) -> Tensor:
+    """A sum that goes on differently in each process: the gradient is the sum of theirs."""
+    return _SumOfAll.apply(tensor)
+
+
+class _Sum(torch.autograd.Function):
+    """All-reduce forward, nothing backward: every process does the same with the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return add_up(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+class _SumOfAll(_Sum):
+    """All-reduce forward and backward."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return add_up(gradients[0].clone())
+
+
+class _Rows(torch.autograd.Function):
+    """All-gather forward, the own rows backward."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        rows, counts = _gather(tensor)
+        ctx.own = slice(sum(counts[: rank()]), sum(counts[: rank() + 1]))
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0][ctx.own]
+
+
+def _gather(tensor: Tensor) -> tuple[Tensor, list[int]]:
+    """The rows (N, ...) of all processes in one tensor, and how many each has."""
+    sizes = torch.zeros(world_size(), dtype=torch.int64, device=tensor.device)
+    sizes[rank()] = len(tensor)
+    counts = add_up(sizes).tolist()
+    # Zeros for what the others have: a sum is the one exchange that takes any sizes.
+    rows = tensor.new_zeros(sum(counts), *tensor.shape[1:])
+    rows[sum(counts[: rank()]) : sum(counts[: rank() + 1])] = tensor
+    whole = rows.to(torch.uint8) if tensor.dtype == torch.bool else rows
+    return add_up(whole).to(tensor.dtype), counts

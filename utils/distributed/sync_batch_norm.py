@@ -1,0 +1,142 @@
+"""Batch normalisation over the batch of all processes, on GPUs and on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from utils.distributed.collectives import sum_of_all, world_size
+
+_standing_in = False
+
+
+@contextlib.contextmanager
+def standing_in(yes: bool) -> Iterator[None]:
+    """What goes through the network here stands in for no picture, and does not count.
+
+    Not every model takes a batch of nothing (attention of libraries does not), but a process
+    without a picture has to take part in what the others exchange, in the forward pass and in the
+    backward pass. So it sends a picture through its network of which nothing is used.
+
+    Args:
+        yes: Whether it is so; else the context does nothing.
+    """
+    global _standing_in
+    former, _standing_in = _standing_in, yes
+    try:
+        yield
+    finally:
+        _standing_in = former
+
+
+class _TakesOver(_BatchNorm):
+    """A layer in the place of another.
+
+    Args:
+        norm: The layer to replace. Its parameters, buffers and, as timm has some with an
+            activation inside, its children become this layer's, under the same names.
+    """
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__(
+            norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+        )
+        for name, parameter in norm.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in norm.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        for name, child in norm.named_children():
+            self.add_module(name, child)
+        self.train(norm.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalised maps (B, C, ...) of the same shape.
+
+        Raises:
+            ValueError: If there is one value for each channel in all processes together.
+        """
+        if _standing_in:
+            # Zeros, which stay finite from one layer to the next whatever the weights are.
+            output = torch.cat([self.normalised(input[:0]), torch.zeros_like(input)])
+        else:
+            output = self.normalised(input)
+        for child in self.children():
+            output = child(output)
+        return output
+
+    def normalised(self, input: Tensor) -> Tensor:
+        """The same without what stands behind it."""
+        return super().forward(input)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected maps (B, C, ...), got {tuple(input.shape)}")
+
+
+class GpuSyncBatchNorm(_TakesOver, nn.SyncBatchNorm):
+    """torch's `SyncBatchNorm`."""
+
+
+class CpuSyncBatchNorm(_TakesOver):
+    """The same numbers for tensors on the CPU, which torch's refuses.
+
+    A process without a picture takes part with nothing.
+    """
+
+    def normalised(self, input: Tensor) -> Tensor:
+        """As batch normalisation of the pictures of all processes together."""
+        if not self.training or world_size() == 1:
+            return super().normalised(input)
+        values = input if input.dtype == torch.float64 else input.float()
+        axes = [0, *range(2, input.ndim)]
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        own = values.new_full((1,), input.numel() / input.shape[1])
+        *sums, count = sum_of_all(torch.cat([values.sum(axes), own])).split([input.shape[1], 1])
+        if count <= 1:
+            raise ValueError(
+                "Expected more than 1 value per channel when training, got one in all processes"
+            )
+        mean = sums[0] / count
+        centred = values - mean.view(shape)
+        variance = sum_of_all(centred.square().sum(axes)) / count
+        self._move_statistics(mean.detach(), variance.detach() * count / (count - 1))
+        output = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            output = output * self.weight.view(shape) + self.bias.view(shape)
+        return output.to(input.dtype)
+
+    @torch.no_grad()
+    def _move_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+
+
+def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with every batch normalisation in it made one over all processes, in place.
+
+    Args:
+        model: Any; parameters, buffers and their names stay.
+        device: Where it will be.
+    """
+    if isinstance(model, _BatchNorm):
+        if isinstance(model, (_TakesOver, nn.SyncBatchNorm)):
+            return model
+        return GpuSyncBatchNorm(model) if device.type == "cuda" else CpuSyncBatchNorm(model)
+    for name, child in model.named_children():
+        setattr(model, name, synchronise(child, device))
+    return model
+
+
+def is_synchronised(model: nn.Module) -> bool:
+    """Whether its batch normalisation, if it has any, sees the batch of all processes."""
+    norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+    return all(isinstance(layer, (_TakesOver, nn.SyncBatchNorm)) for layer in norms)

@@ -1,0 +1,1 @@
+"""Colours of classes, and the images that people look at."""

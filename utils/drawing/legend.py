@@ -1,0 +1,137 @@
+"""A legend of classes: swatches, names and shares in columns."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+
+from utils.cli.sanitize import one_line
+from utils.drawing.fonts import drawable, font_for, length
+
+PAPER, INK, FAINT, BORDER = "#ffffff", "#1d2129", "#6b7280", "#9ca3af"
+FONT_SIZE = 13
+MAX_LETTERS = 200  # of a name from a stranger's file, before it is measured
+MAX_ENTRIES = 200  # of a legend, for the same reason
+WIDEST = 20  # of a column, in font sizes
+
+Colour = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A label in an image.
+
+    Args:
+        name: Of the class.
+        colour: That it is drawn in.
+        share: Of the image, 0..1.
+        number: The class, to be shown where no font has the characters of its name.
+        tinted: Whether the colour is to be seen in the image; else the swatch is empty.
+    """
+
+    name: str
+    colour: Colour
+    share: float
+    number: str = ""
+    tinted: bool = True
+
+
+def draw_legend(
+    entries: Sequence[Entry], width: int, size: int = FONT_SIZE, *, shares: bool = True
+) -> Image.Image:
+    """Draw the entries in as many columns as fit, from top to bottom.
+
+    Args:
+        entries: What to draw; those beyond `MAX_ENTRIES` are counted.
+        width: Of the legend in pixels; it becomes wider where a name needs that.
+        size: Of the font, which everything else follows.
+        shares: Whether to say how much of the image each has.
+
+    Returns:
+        (width, height) RGB, without a margin.
+    """
+    shown = entries[:MAX_ENTRIES]
+    texts = [(entry_name(entry, size), f" {shown_share(entry.share)}" * shares) for entry in shown]
+    gap, line = 1.2 * size, round(1.45 * size)
+    indent = round(1.4 * size)
+    needed = max((indent + length("".join(pair), size) for pair in texts), default=0) + gap
+    wide = min(math.ceil(needed) + 1, WIDEST * size)
+    # Of many entries below a narrow image a single column would be far too long.
+    columns = max(1, int((width + gap) // max(wide, 1)), round(len(shown) ** 0.5 / 2.5))
+    lines = -(-len(shown) // columns)
+    more = len(entries) - len(shown)
+    columns = -(-len(shown) // max(lines, 1))
+    size_of_block = (max(width, int(columns * wide - gap) + 1), (lines + bool(more)) * line)
+    block = Image.new("RGB", size_of_block, PAPER)
+    draw = ImageDraw.Draw(block)
+    for place, (entry, (name, share)) in enumerate(zip(shown, texts, strict=True)):
+        column, row = divmod(place, lines)
+        x, y = round(column * wide), row * line
+        draw_swatch(draw, x, y, entry, size)
+        room = wide - gap - indent - length(share, size)
+        name = shorten(name, room, size)
+        write(draw, (x + indent, y), name, INK, size)
+        write(draw, (x + indent + length(name, size), y), share, FAINT, size)
+    if more:
+        write(draw, (0, lines * line), f"and {more} more", FAINT, size)
+    return block
+
+
+def draw_swatch(
+    draw: ImageDraw.ImageDraw, x: int, y: int, entry: Entry, size: int = FONT_SIZE
+) -> None:
+    """Draw the colour of an entry beside a line of text at (x, y)."""
+    top = y + round(0.15 * size)
+    colour = entry.colour if entry.tinted else PAPER
+    border = max(1, size // 13)
+    draw.rectangle((x, top, x + size - 1, top + size - 1), colour, BORDER, border)
+
+
+def entry_name(entry: Entry, size: int = FONT_SIZE) -> str:
+    """Return the name of an entry in characters that can be drawn, on one line."""
+    return drawable(one_line(entry.name[:MAX_LETTERS]), size, entry.number)
+
+
+def shown_share(share: float) -> str:
+    """Return a share in per cent: `<1 %`, `12 %`."""
+    return "<1 %" if share < 0.01 else f"{100 * share:.0f} %"
+
+
+def shorten(text: str, width: float, size: int = FONT_SIZE, *, keep_end: bool = False) -> str:
+    """Return the text, cut where it is wider than so many pixels.
+
+    Args:
+        text: One line.
+        width: In pixels.
+        size: Of the font.
+        keep_end: Cut at the start: the end of a file's name tells it from others.
+    """
+    if length(text, size) <= width:
+        return text
+
+    def cut(letters: int) -> str:
+        return f"…{text[len(text) - letters :]}" if keep_end else f"{text[:letters]}…"
+
+    fits, too_many = 0, len(text)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if length(cut(middle), size) <= width:
+            fits = middle
+        else:
+            too_many = middle
+    return cut(fits)
+
+
+def write(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    colour: str,
+    size: int = FONT_SIZE,
+    anchor: str | None = None,
+) -> None:
+    """Write a line of text in a font that has its characters."""
+    draw.text(place, text, colour, font_for(text, size), anchor=anchor)

@@ -1,0 +1,126 @@
+"""Classes laid over an image: tints, outlines and a legend below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from utils.drawing.legend import FONT_SIZE, PAPER, Entry, draw_legend
+from utils.drawing.palette import blend, colorize
+
+OPACITY = 0.45
+BRIGHT = 210  # of the largest of red, green and blue of an outline, at least
+# An outline is one pixel wide in an image of this many, and the font has its usual size.
+USUAL_SIDE = 900
+
+# Names of classes that stand for "nothing here": the image shows through untinted. Compared in
+# lower case, without spaces, underscores and hyphens.
+BACKGROUNDS = frozenset(
+    ("background", "bg", "void", "unlabelled", "unlabeled", "none", "nothing", "other", "others",
+     "empty", "unknown", "unclassified", "ignore", "ignored")
+)  # fmt: skip
+
+
+def is_background(name: str) -> bool:
+    """Return whether a class stands for "nothing here", by its name: `_background_`, `Void`."""
+    return name.casefold().translate(str.maketrans("", "", " _-")) in BACKGROUNDS
+
+
+def draw_overlay(
+    image: np.ndarray,
+    ids: np.ndarray,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+) -> np.ndarray:
+    """Draw the classes over an image, and a legend of those that occur below it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        ids: (H, W) integers in 0..K-1.
+        classes: K names.
+        palette: A colour for each.
+
+    Returns:
+        (H + legend, W or, for narrow images, more, 3) uint8 RGB; the image lies at its top left,
+        pixel for pixel.
+    """
+    clear = [number for number, name in enumerate(classes) if is_background(name)]
+    scale = max(1.0, max(image.shape[:2]) / USUAL_SIDE)
+    tinted = lay_over(image, ids, palette, clear=clear, thickness=round(scale))
+    counts = np.bincount(ids.ravel(), minlength=len(classes))
+    occurring = np.flatnonzero(counts)[np.argsort(-counts[counts > 0], kind="stable")].tolist()
+    entries = []
+    for number in occurring:
+        red, green, blue = palette[number]
+        share = float(counts[number]) / ids.size
+        tinted_class = number not in clear
+        entries.append(Entry(classes[number], (red, green, blue), share, str(number), tinted_class))
+    return _with_legend(tinted, entries, round(FONT_SIZE * scale))
+
+
+def lay_over(
+    image: np.ndarray,
+    ids: np.ndarray,
+    palette: Sequence[Sequence[int]],
+    *,
+    clear: Sequence[int] = (),
+    opacity: float = OPACITY,
+    thickness: int = 1,
+) -> np.ndarray:
+    """Tint the regions of an image, and outline them in their full colour on their inner side.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        ids: (H, W) integers in 0..K-1.
+        palette: A colour for each.
+        clear: The ids whose regions are left as they are.
+        opacity: Of the tint, 0..1.
+        thickness: Of an outline on each side of a boundary, in pixels.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    colours = colorize(ids, palette)
+    result = blend(image, colours, opacity)
+    edges: np.ndarray = np.zeros(ids.shape, np.uint8)
+    beside, below = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]
+    edges[:, 1:] |= beside
+    edges[:, :-1] |= beside
+    edges[1:] |= below
+    edges[:-1] |= below
+    if thickness > 1:
+        edges = cv2.dilate(edges, np.ones((2 * thickness - 1,) * 2, np.uint8))
+    cv2.copyTo(colorize(ids, outline_colours(palette)), edges, result)
+    if len(clear):
+        is_clear = np.zeros(len(palette), np.uint8)
+        is_clear[list(clear)] = 1
+        cv2.copyTo(np.ascontiguousarray(image), is_clear[ids], result)
+    return result
+
+
+def outline_colours(palette: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return colours that stand out: dark ones are brighter, of the same hue; black is grey."""
+    colours = []
+    for colour in palette:
+        brightest = max(colour)
+        factor = max(1.0, BRIGHT / brightest) if brightest else 0.0
+        colours.append([round(value * factor) if brightest else BRIGHT for value in colour])
+    return colours
+
+
+def _with_legend(image: np.ndarray, entries: Sequence[Entry], size: int) -> np.ndarray:
+    """Append a legend below an image."""
+    height, width = image.shape[:2]
+    margin = size
+    legend = draw_legend(entries, max(1, width - 2 * margin), size)
+    strip = Image.new(
+        "RGB", (max(width, legend.width + 2 * margin), legend.height + 2 * margin), PAPER
+    )
+    strip.paste(legend, (margin, margin))
+    sheet = np.full((height + strip.height, strip.width, 3), 255, np.uint8)  # PAPER
+    sheet[:height, :width] = image
+    sheet[height:] = np.asarray(strip)
+    return sheet

@@ -1,0 +1,1 @@
+"""The confusion matrix, every metric derived from it, and intervals."""

@@ -1,0 +1,215 @@
+"""From which probability on a pixel is of class 1: exact search over many thresholds at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from utils.metrics.confusion import ExactCounts
+from utils.samples.pairing import Sample
+
+Figure = Literal["Mean_IoU", "IoU", "Dice"]
+
+
+class BestThreshold(NamedTuple):
+    """What a search has found.
+
+    Attributes:
+        threshold: Class 1 is where its probability is at least this, as `decide()` has it; a value
+            that float32 has.
+        score: The figure at this threshold, NaN without a labelled pixel.
+        score_at_half: The figure at 0.5.
+        confusion: Pixel counts (2, 2) int64 at this threshold; rows are labels.
+    """
+
+    threshold: float
+    score: float
+    score_at_half: float
+    confusion: Tensor
+
+
+class ThresholdSearch(ExactCounts):
+    """Counts of pixels by label and probability of class 1, as exact integers on the device.
+
+    confusion(t) = counts of (label, p >= t) for every t in {0, 1/bins, 2/bins, ..., 1}: the bins'
+    edges are the candidates, so that what is found is what predicting with `p >= t` gives, to the
+    pixel. Nothing is read back before `best`, so an update never waits for the device.
+
+    Example:
+        >>> search = ThresholdSearch(ignore_index=255)
+        >>> search.update(torch.tensor([[0.1, 0.3, 0.4]]), torch.tensor([[0, 1, 1]]))
+        >>> best = search.best("Dice")
+        >>> round(best.threshold, 3), best.score
+        (0.3, 1.0)
+
+    Args:
+        ignore_index: The label that does not count.
+        bins: How many steps there are from 0 to 1; an even number, so that 0.5 is one of them.
+        device: Where the counts live.
+
+    Raises:
+        ValueError: If `bins` is not a positive even number.
+    """
+
+    def __init__(
+        self, ignore_index: int, *, bins: int = 1000, device: torch.device | str = "cpu"
+    ) -> None:
+        if bins % 2 or bins < 2:
+            raise ValueError(f"bins: expected a positive even number, got {bins}")
+        # Of each label one cell for every number of edges that a probability can have reached;
+        # then one for ignored pixels, and one for labels that are no class.
+        super().__init__((2 * (bins + 2) + 2,), device)
+        self.ignore_index = ignore_index
+        self.bins = bins
+        # Divided in float64 and rounded once: 1/2 is 0.5 and bins/bins is 1.
+        edges = torch.arange(bins + 1, dtype=torch.float64) / bins
+        self.thresholds = edges.to(device=device, dtype=torch.float32)  # (bins + 1,)
+
+    @torch.no_grad()
+    def update(self, probability: Tensor, labels: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            probability: Of class 1, (B, H, W) float32 in 0..1; see `probability_of_second()`.
+            labels: (B, H, W) integers, 0, 1 or `ignore_index`.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        if probability.shape != labels.shape:
+            raise ValueError(
+                f"probabilities {tuple(probability.shape)} and labels {tuple(labels.shape)} differ "
+                "in shape"
+            )
+        # NaN is no number >= t, but would sort behind all of them.
+        values = probability.reshape(-1).float().nan_to_num(nan=-1.0)
+        reached = torch.bucketize(values, self.thresholds, right=True)  # how many t <= p
+        labels = labels.reshape(-1).long()
+        ignored = 2 * (self.bins + 2)
+        cells = labels * (self.bins + 2) + reached
+        cells = torch.where((labels == 0) | (labels == 1), cells, ignored + 1)
+        cells = torch.where(labels == self.ignore_index, ignored, cells)
+        if cells.device.type == "cpu":
+            self.counts += torch.bincount(cells, minlength=len(self.counts))
+        else:
+            # bincount would wait for the device to learn the size of its output.
+            self.counts.scatter_add_(0, cells, torch.ones_like(cells))
+
+    def labelled(self) -> tuple[int, int]:
+        """How many pixels are labelled as the first and as the second class."""
+        first, second = self.counts[:-2].view(2, self.bins + 2).sum(1).tolist()
+        return first, second
+
+    def confusions(self) -> Tensor:
+        """Pixel counts (bins + 1, 2, 2) int64 on the CPU, for each threshold; rows are labels.
+
+        Raises:
+            ValueError: If labels came that are neither 0, 1 nor `ignore_index`.
+        """
+        counts = self.counts.cpu()
+        if counts[-1]:
+            raise ValueError(
+                f"{int(counts[-1])} labels are neither 0, 1 nor {self.ignore_index}; a threshold "
+                "is for two classes"
+            )
+        by_label = counts[:-2].view(2, self.bins + 2)
+        # A pixel that has reached n edges is of class 0 for thresholds n, n + 1, ...
+        as_zero = by_label.cumsum(1)[:, :-1]
+        as_one = by_label.sum(1, keepdim=True) - as_zero
+        return torch.stack([as_zero, as_one], dim=2).permute(1, 0, 2)
+
+    def curve(self, figure: Figure = "Mean_IoU") -> Tensor:
+        """The figure at each of `thresholds`, (bins + 1,) float64 on the CPU.
+
+        NaN where no pixel is labelled or predicted as what the figure is about.
+
+        Args:
+            figure: `"Mean_IoU"` over both classes, or `"IoU"` or `"Dice"` of class 1. These two
+                always agree on what is best: Dice = 2 IoU / (1 + IoU).
+
+        Raises:
+            ValueError: If there is no such figure, or a label was no class.
+        """
+        if figure not in get_args(Figure):
+            known = ", ".join(get_args(Figure))
+            raise ValueError(f"there is no figure {figure!r} to search by; choose from {known}")
+        confusion = self.confusions().double()
+        right = confusion.diagonal(dim1=1, dim2=2)  # (bins + 1, 2)
+        either = confusion.sum(1) + confusion.sum(2)
+        if figure == "Mean_IoU":
+            return (right / (either - right)).nanmean(1)
+        if figure == "IoU":
+            return (right / (either - right))[:, 1]
+        return (2 * right / either)[:, 1]
+
+    def best(self, figure: Figure = "Mean_IoU") -> BestThreshold:
+        """The threshold that scores best; of several the one nearest to 0.5, then the lower.
+
+        It is 0.5 where the labels have one class only (see `labelled()`): the best would be to
+        predict nothing else, whatever the picture.
+
+        Args:
+            figure: As for `curve`.
+
+        Raises:
+            ValueError: If there is no such figure, or a label was no class.
+        """
+        scores = self.curve(figure)
+        half = self.bins // 2
+        ranked = scores.nan_to_num(nan=-1.0)
+        distance = (torch.arange(self.bins + 1) - half).abs()
+        distance[ranked < ranked.max()] = self.bins  # further than any
+        place = int(distance.argmin()) if all(self.labelled()) else half
+        return BestThreshold(
+            threshold=self.thresholds[place].item(),
+            score=scores[place].item(),
+            score_at_half=scores[half].item(),
+            confusion=self.confusions()[place],
+        )
+
+
+def search_record(
+    best: BestThreshold,
+    figure: Figure,
+    *,
+    samples: Sequence[Sample],
+    dataset: str,
+    split: str,
+    mode: str,
+) -> dict[str, Any]:
+    """Where a threshold comes from: `meta["threshold_search"]` of a checkpoint, plain data.
+
+    Args:
+        best: What the search has found.
+        figure: What it was best for.
+        samples: The pictures of the search.
+        dataset: Name of their data loader.
+        split: `"train"`, `"val"` or `"test"`.
+        mode: Of the predictions, see `Predictor`.
+    """
+    return {
+        "split": split,
+        "dataset": dataset,
+        "pictures": digest_of(samples),
+        "mode": mode,
+        "figure": figure,
+        "score": best.score,
+        "score_at_half": best.score_at_half,
+    }
+
+
+def recorded_search(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What `search_record()` has put into a checkpoint; empty for a threshold that is not found."""
+    meta = checkpoint.get("meta") or {}
+    return (meta.get("threshold_search") or {}) if meta.get("threshold") is not None else {}
+
+
+def digest_of(samples: Sequence[Sample]) -> str:
+    """A word that is the same for the same pictures, also in another place or order."""
+    names = sorted("/".join((one.name, *Path(one.image).parts[-2:])) for one in samples)
+    return hashlib.sha256("\0".join(names).encode(errors="surrogatepass")).hexdigest()

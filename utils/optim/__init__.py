@@ -1,0 +1,1 @@
+"""Learning rates, parameter groups, moving average, precision."""

@@ -1,0 +1,62 @@
+"""In which mode a model was scored last, as its checkpoint and its run folder say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from utils.metrics.threshold import recorded_search
+from utils.runs.scores_file import METRIC, last_kept
+
+TRAINING_MODE = "whole"  # of every validation
+
+
+class LastScore(NamedTuple):
+    """What was measured last, and how.
+
+    Attributes:
+        mode: Of the predictions, see `Predictor`.
+        sentence: As in `the model's Mean_IoU 0.8123 (epoch 12) was measured in mode whole`.
+    """
+
+    mode: str
+    sentence: str
+
+
+def last_score(checkpoint: Mapping[str, Any], path: str | None = None) -> LastScore | None:
+    """What is known of the last time that a model was scored.
+
+    That is what `evaluate.py` has kept in the run's folder, the search of a threshold, or else the
+    validation of its training. A checkpoint that is
+    not the best of its training has no score of its own, but its mode is known.
+
+    Args:
+        checkpoint: What `load_checkpoint` returned, checked by `check_content`.
+        path: Its file, beside which scores may be kept.
+
+    Returns:
+        None if nothing is known: bare weights, or a training without validation.
+    """
+    kept = None if path is None else last_kept(path)
+    if kept is not None:
+        value = f"{METRIC} {kept[METRIC]:.4f} on {kept['split']}"
+        return LastScore(kept["mode"], f"the model's {value} was measured in mode {kept['mode']}")
+    config = checkpoint.get("config") or {}
+    trainer = config.get("trainer")
+    search, epoch = recorded_search(checkpoint), checkpoint.get("epoch")
+    best = epoch is not None and checkpoint.get("best_epoch") == epoch
+    # A training keeps its record of an epoch that may be before this one.
+    if search and (best or config.get("threshold") != "search"):
+        score, mode = search.get("score"), search.get("mode")
+        if isinstance(score, float) and math.isfinite(score) and isinstance(mode, str):
+            figure = search.get("figure")
+            return LastScore(mode, f"the model's {figure} {score:.4f} was measured in mode {mode}")
+    if epoch is None or not isinstance(trainer, Mapping) or not trainer.get("val", True):
+        return None
+    score, figure = checkpoint.get("monitor_best"), str(trainer.get("monitor")).split()[-1]
+    if best and score is not None and math.isfinite(score) and figure != "off":
+        subject = f"the model's {figure} {score:.4f} (epoch {epoch}) was"
+    else:
+        subject = "the figures of the model's training were"
+    return LastScore(TRAINING_MODE, f"{subject} measured in mode {TRAINING_MODE}")

@@ -1,0 +1,285 @@
+"""A run's folder, its log and its TensorBoard curves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import logging
+import math
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+from tqdm import tqdm
+
+from utils.cli.sanitize import plain_lines
+from utils.runs.metrics_csv import MetricsCsv, count_lines, keep_lines
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+STEPS = "steps.jsonl"
+METRICS = "metrics.csv"
+TENSORBOARD = "the TensorBoard file"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its checkpoints and its curves."""
+
+    path: Path
+    tensorboard: Path
+
+    @classmethod
+    def create(cls, save_dir: str, log_dir: str, name: str) -> RunFolder:
+        """A new `<save_dir>/<name>/<time>/`; runs of the same second get a number behind.
+
+        Raises:
+            ValueError: If the folder cannot be made.
+        """
+        time = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        parent = Path(save_dir, name)
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            for attempt in range(1, 1000):
+                path = parent / (time if attempt == 1 else f"{time}_{attempt}")
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                return cls(path, Path(log_dir, name, path.name))
+        except OSError as error:
+            raise ValueError(
+                f"trainer.save_dir: cannot make a folder in {parent} ({error.strerror})"
+            ) from None
+        raise ValueError(f"trainer.save_dir: {parent} has a thousand runs of this second")
+
+    @classmethod
+    def of(cls, path: Path, log_dir: str, name: str) -> RunFolder:
+        """The folder of a run that is there already."""
+        return cls(path, Path(log_dir, name, path.name))
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes past a progress bar without tearing it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
+        tqdm.write(self.format(record), file=stream)
+        stream.flush()
+
+
+class _ConsoleFormatter(logging.Formatter):
+    """Messages as they are; warnings say that they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = plain_lines(super().format(record))
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+def log_to_console(level: int = logging.INFO) -> None:
+    """Show what the program logs from a level on; for scripts, once, at their start."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
+        handler = _ConsoleHandler()
+        handler.setFormatter(_ConsoleFormatter("%(message)s"))
+        root.addHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(True)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that says once that it cannot be written, and is no more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        logging.getLogger().removeHandler(self)
+        _warn(Path(self.baseFilename).name, sys.exc_info()[1])
+
+
+def _warn(what: str, error: BaseException | None) -> None:
+    logger.warning("%s cannot be written any further (%s); the training goes on", what, error)
+
+
+class RunLog:
+    """What a run writes beside its checkpoints: log, losses, metrics, TensorBoard files.
+
+    A file of these that cannot be written is given up with a warning: it must not end a training.
+
+    `steps.jsonl` has a line for each step: `{"step": 1, "epoch": 1, "loss": 2.5, "exact":
+    "0x1.4000000000000p+1"}`, the last being every bit of the loss, for comparing runs.
+    `metrics.csv` has a row for each epoch.
+
+    Args:
+        folder: The run's folder; None writes nothing, as all processes but the main one do.
+        tensorboard: Write TensorBoard files.
+        state: What `state()` said when the checkpoint was written that the run goes on from: what
+            was written after it is taken back, so that no figure is there twice.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        *,
+        tensorboard: bool,
+        state: Mapping[str, int] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._handler: logging.Handler = logging.NullHandler()
+        self._writer: SummaryWriter | None = None
+        self._steps: TextIO | None = None
+        self._metrics: MetricsCsv | None = None
+        self._excepthook = threading.excepthook
+        if folder is None:
+            return
+        if state is not None:
+            self._take_back(state)
+        with self._or_give_up("log.txt"):
+            self._handler = _LogFile(folder.path / "log.txt", encoding="utf-8")
+            self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            logging.getLogger().addHandler(self._handler)
+        with self._or_give_up(STEPS):
+            self._steps = (folder.path / STEPS).open("a", encoding="utf-8")
+        self._metrics = MetricsCsv(folder.path / METRICS)
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # half a second to import
+
+            with self._or_give_up(TENSORBOARD):
+                self._writer = SummaryWriter(str(folder.tensorboard))
+            threading.excepthook = self._on_thread_error
+
+    @contextlib.contextmanager
+    def _or_give_up(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # TensorBoard's thread hands on whatever it met
+            if what == STEPS:
+                self._steps = None
+            elif what == METRICS:
+                self._metrics = None
+            elif what == TENSORBOARD:
+                self._writer = None
+            _warn(what, error)
+
+    def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
+        """What TensorBoard's thread meets it keeps for the next call, which says it."""
+        if not type(error.thread).__module__.startswith("tensorboard."):
+            self._excepthook(error)
+
+    def state(self) -> dict[str, int]:
+        """How many bytes each file has that figures are appended to; after a `flush()`.
+
+        Of `metrics.csv` it is how many lines: its speeds have another length in every run, which
+        would make the checkpoints differ.
+        """
+        state = {path.name: path.stat().st_size for path in self._files()}
+        if self._folder is not None and (lines := count_lines(self._folder.path / METRICS)):
+            state[METRICS] = lines
+        return state
+
+    def _files(self) -> list[Path]:
+        if self._folder is None:
+            return []
+        steps = self._folder.path / STEPS
+        events = self._folder.tensorboard.glob("events.out.*")
+        return [path for path in (*events, steps) if path.is_file()]
+
+    def _take_back(self, state: Mapping[str, int]) -> None:
+        try:
+            if self._folder is not None:
+                keep_lines(self._folder.path / METRICS, state.get(METRICS, 0))
+            for path in self._files():
+                size = state.get(path.name, 0)
+                if size:
+                    os.truncate(path, min(size, path.stat().st_size))
+                else:
+                    path.unlink()
+        except OSError as error:
+            # What was written after the checkpoint would be there twice.
+            raise ValueError(
+                f"{error.filename}: cannot be cut back to the checkpoint ({error.strerror}); make "
+                "it writable, or move it away"
+            ) from None
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        logging.getLogger().removeHandler(self._handler)
+        with contextlib.suppress(OSError):  # of what it could not write
+            self._handler.close()
+        if self._steps is not None:
+            with self._or_give_up(STEPS):
+                self._steps.close()
+        if self._metrics is not None:
+            with self._or_give_up(METRICS):
+                self._metrics.close()
+        if self._writer is not None:
+            with self._or_give_up(TENSORBOARD):
+                self._writer.close()
+        threading.excepthook = self._excepthook
+
+    def steps(self, epoch: int, losses: Iterable[tuple[int, float]]) -> None:
+        """Note the number and the loss of steps of an epoch."""
+        if self._steps is None:
+            return
+        with self._or_give_up(STEPS):
+            for step, loss in losses:
+                number = loss if math.isfinite(loss) else None  # JSON has no others
+                entry = {"step": step, "epoch": epoch, "loss": number, "exact": loss.hex()}
+                self._steps.write(json.dumps(entry) + "\n")
+
+    def metrics(self, values: Mapping[str, float | None]) -> None:
+        """Add the row of an epoch to `metrics.csv`; None is an empty cell."""
+        if self._metrics is not None:
+            with self._or_give_up(METRICS):
+                self._metrics.write(values)
+
+    def scalars(self, values: Mapping[str, Any], step: int) -> None:
+        """Add one point to each named curve; None is left out."""
+        if self._writer is None:
+            return
+        with self._or_give_up(TENSORBOARD):
+            for tag, value in values.items():
+                if value is not None:
+                    self._writer.add_scalar(tag, value, step)
+
+    def image(self, tag: str, image: np.ndarray, step: int) -> None:
+        """Add a picture (H, W, 3) RGB."""
+        if self._writer is not None:
+            with self._or_give_up(TENSORBOARD):
+                self._writer.add_image(tag, image, step, dataformats="HWC")
+
+    def code(self, tag: str, text: str, step: int) -> None:
+        """Add a text that TensorBoard shows as it is, in a fixed-width font."""
+        if self._writer is not None:
+            with self._or_give_up(TENSORBOARD):
+                # Of Markdown, an indented block is the one that nothing in a text can end.
+                block = "".join(f"    {line}\n" for line in text.splitlines())
+                self._writer.add_text(tag, block, step)
+
+    def flush(self) -> None:
+        """Write down what was added; TensorBoard, if it is running, shows it."""
+        if self._steps is not None:
+            with self._or_give_up(STEPS):
+                self._steps.flush()
+        if self._metrics is not None:
+            with self._or_give_up(METRICS):
+                self._metrics.flush()
+        if self._writer is not None:
+            with self._or_give_up(TENSORBOARD):
+                self._writer.flush()

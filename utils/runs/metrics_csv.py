@@ -1,0 +1,94 @@
+"""The metrics of every epoch, one row each, for spreadsheets and data frames."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from utils.cli.sanitize import one_line
+
+# Where a program takes another character than the comma for the end of a cell, this begins one
+# with a formula.
+_FORMULA = re.compile(r"(?<=[;|,])(?=\s*[=+@-])")
+
+
+class MetricsCsv:
+    """A CSV file that rows are appended to.
+
+    The first row fixes the columns. A value is written with all its digits, nothing for None; NaN
+    is a value.
+
+    Args:
+        path: The file; what is there already is kept. It is made for the first row.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._columns: list[str] | None = None
+        self._file: TextIO | None = None
+
+    def write(self, values: Mapping[str, float | None]) -> None:
+        """Append a row; values without a column of the file are left out.
+
+        Raises:
+            OSError: If the file cannot be read or written.
+            ValueError: If what is there is no CSV file.
+        """
+        named = {column_name(name): value for name, value in values.items()}
+        if self._file is None:
+            self._columns = _take_over(self._path)
+            self._file = self._path.open("a", encoding="utf-8", newline="")
+        rows = csv.writer(self._file, lineterminator="\n")
+        if self._columns is None:
+            self._columns = list(named)
+            rows.writerow(self._columns)
+        row = [named.get(name) for name in self._columns]
+        # NumPy's numbers show their type otherwise.
+        rows.writerow(float(value) if isinstance(value, float) else value for value in row)
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Write down what is left, and end."""
+        if self._file is not None:
+            self._file.close()
+
+
+def count_lines(path: Path) -> int:
+    """Return how many whole lines a file has, 0 where there is none."""
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def keep_lines(path: Path, count: int) -> None:
+    """Leave the first lines of a file, and what is behind them take back.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    if path.is_file():
+        content = path.read_bytes()
+        lines = content.split(b"\n")[:count]
+        os.truncate(path, min(len(content), sum(len(line) + 1 for line in lines)))
+
+
+def column_name(name: str) -> str:
+    """Return a name that spreadsheets show as text, whatever a class is called."""
+    text = _FORMULA.sub("'", one_line(name))
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
+
+
+def _take_over(path: Path) -> list[str] | None:
+    """Return the columns of a file, None if it has none; cut off the half of a row at its end."""
+    content = path.read_bytes() if path.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
+    header: Sequence[str] = next(csv.reader(content[:whole].decode().splitlines()[:1]), ())
+    return list(header) or None

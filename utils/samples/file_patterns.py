@@ -1,0 +1,170 @@
+"""Files that a pattern names, such as `photos/*_mask.png`."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+
+from utils.files.data_file import DataError
+from utils.files.paths import Root
+from utils.samples.name_rules import Affixes, cut
+
+MAGIC = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
+
+
+def is_pattern(source: str | os.PathLike[str]) -> bool:
+    """Whether a path has wildcards (`*`, `?`, `[a-z]`), and no file or folder is called like it."""
+    return glob.has_magic(os.fspath(source)) and not os.path.lexists(source)
+
+
+def fixed_folder(pattern: Path) -> Path:
+    """The folder in front of the first part that has a wildcard."""
+    folder = Path()
+    for part in pattern.parts:
+        # A folder may be called `[1]`.
+        if glob.has_magic(part) and not os.path.lexists(folder / part):
+            break
+        folder = folder / part
+    return folder
+
+
+def fixed_text(pattern: PurePath) -> tuple[str, str]:
+    """What stands before the first wildcard and behind the last one in the stems of the files.
+
+    The extension does not belong to a stem: of `img_*_mask.png` and `img_*_mask.*` it is `img_` and
+    `_mask`. Of a name without wildcards, both are empty.
+    """
+    stem = os.path.splitext(pattern.name)[0]
+    found = [match.span() for match in MAGIC.finditer(stem)]
+    return (stem[: found[0][0]], stem[found[-1][1] :]) if found else ("", "")
+
+
+def files_of_pattern(
+    pattern: Path, extensions: Sequence[str], root: Path | None = None
+) -> list[tuple[str, Path]]:
+    """The files that a pattern names, in order, each with what its wildcards stand for.
+
+    `**` stands for any number of folders. Hidden files and folders are left out unless the pattern
+    names them by their point.
+
+    Args:
+        pattern: With a wildcard in at least one part.
+        extensions: What else a name has to end with, lower case, with the dot.
+        root: What no file may leave, links included; None: anything goes.
+
+    Returns:
+        Key and file. A key joins the folders with wildcards and the last part without its extension
+        and its fixed text: `1` for `photos/1_mask.png` of `photos/*_mask.png`, and for
+        `cases/1/mask.png` of `cases/*/mask.png`.
+
+    Raises:
+        DataError: If the pattern goes up behind a wildcard, names no file, or a link leaves `root`.
+    """
+    parts = list(pattern.parts)
+    folder = fixed_folder(pattern)
+    rest = parts[len(folder.parts) :]
+    if os.pardir in rest:
+        raise DataError(
+            f"{pattern}: '..' cannot stand behind a wildcard; write the path without it"
+        )
+    rest = [part for i, part in enumerate(rest) if rest[i : i + 2] != ["**", "**"]]
+    if rest[-1] == "**":
+        rest.append("*")
+    compiled = [None if part == "**" else _matcher(part) for part in rest]
+    prefix, suffix = fixed_text(PurePath(rest[-1]))
+    varies = [glob.has_magic(part) for part in rest]
+    found: dict[Path, str] = {}
+    names = 0
+    for captured, path in _walk(folder, compiled, varies, (), ()):
+        names += 1
+        if not path.name.lower().endswith(tuple(extensions)):
+            continue
+        core = cut(path.stem, prefix, suffix)
+        stem = "" if not varies[-1] else path.stem if core is None else core
+        found.setdefault(path, "/".join(filter(None, (*captured, stem))))
+    if not found:
+        raise DataError(f"{pattern}: {_why_nothing(pattern, folder, names, extensions)}")
+    if root is not None:
+        inside = Root(root, pattern)
+        found = {inside.inside(path, Path()): key for path, key in found.items()}
+    return sorted(((key, path) for path, key in found.items()), key=lambda entry: entry[1])
+
+
+def _walk(
+    folder: Path,
+    matchers: Sequence[re.Pattern[str] | None],
+    varies: Sequence[bool],
+    captured: tuple[str, ...],
+    above: tuple[str, ...],
+) -> Iterator[tuple[tuple[str, ...], Path]]:
+    """The files below a folder whose parts match, each with the names of the varying folders."""
+    try:
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError:
+        return
+    matcher = matchers[0]
+    if matcher is None:
+        real = os.path.realpath(folder)
+        if real in above:  # a link to a folder above would be walked for ever
+            return
+        yield from _walk(folder, matchers[1:], varies[1:], captured, above)
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.is_dir():
+                below = Path(folder, entry.name)
+                yield from _walk(below, matchers, varies, (*captured, entry.name), (*above, real))
+        return
+    last = len(matchers) == 1
+    for entry in entries:
+        if not matcher.match(entry.name) or (entry.is_dir() if last else not entry.is_dir()):
+            continue
+        path = Path(folder, entry.name)
+        if last:
+            yield captured, path
+        else:
+            names = (*captured, entry.name) if varies[0] else captured
+            yield from _walk(path, matchers[1:], varies[1:], names, above)
+
+
+def _matcher(part: str) -> re.Pattern[str]:
+    """What a part of a pattern matches: no hidden names unless it begins with a point itself."""
+    return re.compile(("" if part.startswith(".") else r"(?!\.)") + fnmatch.translate(part))
+
+
+def _why_nothing(pattern: Path, folder: Path, names: int, extensions: Sequence[str]) -> str:
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    if names:
+        return f"matches {names} files, none of them {', '.join(extensions)}"
+    if "{" in str(pattern):
+        return "matches no file; '{a,b}' is not understood, use '*' or '?'"
+    return "matches no file (upper and lower case count)"
+
+
+def affixes_of(images: Path, masks: Path, affixes: Affixes) -> Affixes:
+    """The prefixes and suffixes that the arguments and the fixed text of patterns make together."""
+    sides = []
+    for source, prefix, suffix in (
+        (images, affixes.image_prefix, affixes.image_suffix),
+        (masks, affixes.mask_prefix, affixes.mask_suffix),
+    ):
+        before, behind = fixed_text(source) if is_pattern(source) else ("", "")
+        sides += [before + prefix, suffix + behind]
+    return Affixes(*sides)
+
+
+def mark_of_masks(images: Path, masks: Path, affixes: Affixes) -> tuple[str, str]:
+    """The prefix and suffix by which a mask is told from a picture that lies beside it.
+
+    Returns:
+        Two empty strings where pictures have them too, or masks have none.
+    """
+    all_of = affixes_of(images, masks, affixes)
+    shared = all_of.image_prefix.startswith(all_of.mask_prefix) and all_of.image_suffix.endswith(
+        all_of.mask_suffix
+    )
+    return ("", "") if shared else (all_of.mask_prefix, all_of.mask_suffix)

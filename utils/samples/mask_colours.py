@@ -1,0 +1,107 @@
+"""Masks of which the colours say what they mean."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from utils.drawing.palette import voc_palette
+from utils.files.data_file import DataError, read_bytes
+from utils.files.file_facts import file_facts
+from utils.files.image_io import read_image, read_mask
+from utils.files.npy_file import NPY_START
+from utils.files.png_file import PNG_START, read_png_palette
+
+Colour = tuple[int, int, int]
+
+
+def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read the colours that a mask shows, also where it is a palette or a grey picture.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: If it cannot be used, see `read_mask`, or holds numbers of more than 8 bits.
+    """
+    mask = read_mask(path)
+    if mask.ndim == 3:
+        return mask
+    if mask.dtype != np.uint8:
+        raise DataError(
+            f"{path}: holds numbers of type {mask.dtype} where colours were expected; save it as "
+            "RGB of 8 bits"
+        )
+    if read_bytes(path).startswith(NPY_START):
+        return np.dstack([mask] * 3)
+    return read_image(path)
+
+
+def read_ids_or_colours(
+    path: str | os.PathLike[str],
+    palette: Sequence[Sequence[int]],
+    colours: Mapping[Colour, int],
+    void: Sequence[int] = (),
+) -> np.ndarray:
+    """Read a mask that may hold ids or colours.
+
+    RGB is colours. A palette picture is ids if its palette begins with that of the classes or with
+    the VOC colour map; else, if it uses colours of the classes alone, these, as a program that
+    reduces the colours of a picture orders them as it likes. Everything else is ids.
+
+    Args:
+        path: The file.
+        palette: A colour for each class.
+        colours: Colour -> class, or -1.
+        void: Ids that do not count.
+
+    Returns:
+        Ids (H, W), or colours (H, W, 3) uint8.
+
+    Raises:
+        DataError: If it cannot be used, see `read_mask`, or its shades of grey are colours of the
+            classes and no ids.
+    """
+    mask = read_mask(path)
+    if mask.ndim == 3 or mask.dtype != np.uint8:
+        return mask
+    if read_bytes(path).startswith(NPY_START) or not file_facts(path).mode.endswith("palette"):
+        _check_ids(path, mask, {*range(len(palette)), *void}, colours)
+        return mask
+    if _has_palette_of_classes(path, palette):
+        return mask
+    shown = read_image(path)
+    places = np.unique(mask, return_index=True)[1]
+    used = {tuple(colour) for colour in shown.reshape(-1, 3)[places].tolist()}
+    return shown if used <= set(colours) else mask
+
+
+def _check_ids(
+    path: str | os.PathLike[str], mask: np.ndarray, ids: set[int], colours: Mapping[Colour, int]
+) -> None:
+    """Refuse shades of grey that are colours of the classes."""
+    # Every mask of such a dataset comes by here, and NumPy would take as long as reading it.
+    counts = cv2.calcHist([mask], [0], None, [256], [0, 256])
+    values = np.flatnonzero(counts).tolist()
+    if set(values) <= ids or any((v, v, v) not in colours for v in values):
+        return
+    greys = {str(r): label for (r, g, b), label in sorted(colours.items()) if r == g == b}
+    raise DataError(
+        f"{path}: holds the values {', '.join(map(str, values))}, of which some are no class ids, "
+        "but all are shades of grey in the palette. If they are meant, give the label_map "
+        f"{json.dumps(greys)} instead of the palette"
+    )
+
+
+def _has_palette_of_classes(path: str | os.PathLike[str], palette: Sequence[Sequence[int]]) -> bool:
+    data = read_bytes(path)
+    if not data.startswith(PNG_START):
+        return False
+    count = len(palette)
+    first = read_png_palette(path, data)[:count].tolist()
+    known = (palette, voc_palette(count))
+    return any(first == [list(colour) for colour in colours] for colours in known)

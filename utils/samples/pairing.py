@@ -1,0 +1,277 @@
+"""Which mask belongs to which picture; lists and folders of a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from utils.files.data_file import DataError
+from utils.files.image_io import list_images
+from utils.files.paths import Root
+from utils.samples.name_rules import cut
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One picture of a dataset and, unless it is unlabelled, its mask.
+
+    Args:
+        name: What messages call it.
+        image: Its file; the first, where the picture is spread over several.
+        label: The file that its mask comes from.
+        bands: The files of its bands in their order, where each is a file of its own.
+    """
+
+    name: str
+    image: str
+    label: str | None = None
+    bands: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that the sample is read from."""
+        label = () if self.label is None else (self.label,)
+        return (*(self.bands or (self.image,)), *label)
+
+
+@dataclasses.dataclass
+class Pairing:
+    """The samples of a dataset, and what is wrong with its lists and folders.
+
+    Args:
+        samples: Those that are complete.
+        problems: What training refuses: a picture without a mask, a line that leads nowhere.
+        notes: What it only warns of: a mask without a picture.
+        lost: Pictures that are named and cannot be used.
+        guesses: How images and masks of different names were paired, to be looked at.
+    """
+
+    samples: list[Sample] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    lost: int = 0
+    guesses: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, other: Pairing) -> None:
+        """Take over what another part of the dataset holds."""
+        self.samples += other.samples
+        self.problems += other.problems
+        self.notes += other.notes
+        self.lost += other.lost
+        self.guesses += other.guesses
+
+
+def pair(
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    image_source: str | Path,
+    mask_source: str | Path,
+    hint: str = "",
+) -> Pairing:
+    """Match pictures and masks by their key, as a rule the stem.
+
+    Args:
+        images: Key -> picture.
+        masks: Key -> mask.
+        image_source: Where the pictures come from, for messages.
+        mask_source: Where the masks come from.
+        hint: What else to say of pictures without a mask.
+    """
+    result = Pairing(
+        [Sample(k, str(images[k]), str(masks[k])) for k in sorted(images) if k in masks]
+    )
+    alone = sorted(k for k in images if k not in masks)
+    if alone:
+        result.lost = len(alone)
+        result.problems.append(
+            f"{len(alone)} of {len(images)} pictures in {image_source} have no mask of the same "
+            f"stem in {mask_source}: {few(alone)}{hint}; add the masks or remove the pictures"
+        )
+    spare = sorted(k for k in masks if k not in images)
+    if spare:
+        result.notes.append(
+            f"{len(spare)} of {len(masks)} masks in {mask_source} belong to no picture: "
+            f"{few(spare)}"
+        )
+    return result
+
+
+def keep_existing(samples: Iterable[Sample], source: str | Path) -> Pairing:
+    """Leave out the samples that lack a file, so that none is missed in the middle of an epoch.
+
+    Args:
+        samples: As a list names them.
+        source: The list, for messages.
+    """
+    listings: dict[str, set[str]] = {}
+    result = Pairing()
+    missing: list[str] = []
+    for sample in samples:
+        absent = [path for path in sample.files if not _is_there(path, listings)]
+        missing += absent
+        result.lost += bool(absent)
+        if not absent:
+            result.samples.append(sample)
+    if missing:
+        result.problems.append(
+            f"{source}: {len(missing)} of the files that it names do not exist: {few(missing, 3)}"
+        )
+    return result
+
+
+def _is_there(path: str, listings: dict[str, set[str]]) -> bool:
+    """Whether a file exists; a folder is listed once, which is much faster on a network drive."""
+    folder, name = os.path.split(path)
+    if folder not in listings:
+        try:
+            listings[folder] = set(os.listdir(folder or "."))
+        except OSError:
+            listings[folder] = set()
+    return name in listings[folder]
+
+
+def by_stem(
+    source: Path, extensions: tuple[str, ...], *, suffix: str = "", root: Path | None = None
+) -> dict[str, Path]:
+    """The files of a folder (with its sub-folders) or of a list, by stem below it.
+
+    Args:
+        source: A folder, or a text file with one path a line.
+        extensions: Lower case, with the dot.
+        suffix: What the stems end with; files of other stems are left out, and it is cut off.
+        root: What a list's lines may not leave; None: the list's own folder.
+
+    Raises:
+        DataError: If there is no such folder or list, it is empty, or two files share a stem.
+    """
+    if source.is_dir():
+        paths, top = list_images(source, extensions), source
+    elif source.is_file():
+        paths, top = read_list(source, root)
+    else:
+        raise DataError(f"{source}: no such folder or list file{nearest(source)}")
+    if not paths:
+        raise DataError(f"{source}: holds no picture ({', '.join(extensions)})")
+    stems = ((path.relative_to(top).with_suffix("").as_posix(), path) for path in paths)
+    return by_key(stems, suffix=suffix)
+
+
+def by_key(
+    files: Iterable[tuple[str, Path]], *, prefix: str = "", suffix: str = ""
+) -> dict[str, Path]:
+    """The files by what their stems have between prefix and suffix; others are left out.
+
+    Args:
+        files: Stem, with its folders, and file.
+        prefix: What the last part of a stem begins with.
+        suffix: What a stem ends with.
+
+    Raises:
+        DataError: If two files share a key.
+    """
+    found: dict[str, Path] = {}
+    for stem, path in files:
+        key = cut(stem, prefix, suffix)
+        if key is None:
+            continue
+        if key in found:
+            raise DataError(
+                f"{found[key]} and {path} have the same stem; rename one, so that it is clear "
+                "which belongs to which"
+            )
+        found[key] = path
+    return found
+
+
+def read_lines(source: Path) -> list[str]:
+    """The lines of a list file without blank ones, each once.
+
+    Raises:
+        DataError: If it is missing, no text, or empty.
+    """
+    return list(dict.fromkeys(read_text_lines(source)))
+
+
+def read_text_lines(source: Path) -> list[str]:
+    """All lines of a list file but the blank ones.
+
+    Byte order marks, CRLF and spaces around a line do not count.
+
+    Raises:
+        DataError: If it is missing, no text, or empty.
+    """
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{source}: is not UTF-8 text; save it as UTF-8, with one entry a line"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror})") from None
+    if "\0" in text:
+        raise DataError(f"{source}: holds NUL characters; save it as UTF-8 text")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"{source}: names no file")
+    return lines
+
+
+def read_list(source: Path, root: Path | None = None) -> tuple[list[Path], Path]:
+    """The files that a list names, relative to its folder, and the folder they have in common.
+
+    Args:
+        source: The list.
+        root: What its lines may not leave; None: its own folder.
+
+    Raises:
+        DataError: If the list cannot be used, or a line leaves `root`.
+    """
+    root_folder = Root(source.parent if root is None else root, source)
+    paths = [root_folder.inside(line, source.parent) for line in read_lines(source)]
+    return paths, Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def masks_within(samples: Sequence[Sample], folder: Path) -> list[str]:
+    """Patterns that name the masks in a folder of images, but no image.
+
+    Args:
+        samples: Images, and masks that may stand beside them.
+        folder: Where the images are looked for.
+
+    Returns:
+        Empty if no masks lie there, or no pattern tells them from images.
+    """
+    labels = [Path(sample.label) for sample in samples if sample.label is not None]
+    masks = [path for path in labels if path.is_relative_to(folder)]
+    if not masks:
+        return []
+    images = [Path(sample.image) for sample in samples]
+    folders = {path.relative_to(folder).parts[0] for path in masks if path.parent != folder}
+    names = {path.name for path in masks}
+    kinds = {path.suffix for path in masks}
+    mixed = {path.relative_to(folder).parts[0] for path in images if path.is_relative_to(folder)}
+    if len(folders) == 1 and not folders & mixed and all(path.parent != folder for path in masks):
+        return sorted(folders)
+    if not kinds & {path.suffix for path in images}:
+        return sorted(f"*{kind}" for kind in kinds)
+    # Of samples with a folder each, the masks have one name.
+    return sorted(names) if len(names) == 1 and not names & {path.name for path in images} else []
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first names of many."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
+
+
+def nearest(path: Path) -> str:
+    """Up to where a path exists, and what is there."""
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        return f" ({parent} is a file)"
+    there = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))
+    return f" ({parent} holds: {few(there)})" if there else f" ({parent} is empty)"

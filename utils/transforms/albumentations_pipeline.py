@@ -1,0 +1,332 @@
+"""A pipeline of Albumentations, from plain data.
+
+https://albumentations.ai/docs/2-core-concepts/serialization/ describes the data. The library is
+optional and imported only where a config names a pipeline.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+
+from utils.config.file import ConfigError, parse_config, show, suggest
+from utils.files.data_file import DataError
+from utils.transforms.albumentations_renames import GONE, describe_renamed, renamed
+
+INSTALL = "pip install albumentations==2.0.8"
+
+_PYTHON = "it holds Python code, which is never run from a config"
+_TYPE = "the program does this itself, on the device; remove it"
+_BOXES = "it crops by boxes, and a sample is image and mask"
+_OTHERS = "it needs other pictures, and a sample is image and mask"
+REFUSED = {
+    "Lambda": _PYTHON,
+    "ReplayCompose": "it records what it does, which nobody reads; use Compose",
+    "GridElasticDeform": "it fills the label with class 0; use ElasticTransform",
+    "Morphological": "it moves the outlines in the picture otherwise than in the label",
+    **dict.fromkeys(
+        ("AtLeastOneBBoxRandomCrop", "BBoxSafeRandomCrop", "RandomSizedBBoxSafeCrop"), _BOXES
+    ),
+    **dict.fromkeys(("FDA", "HistogramMatching", "PixelDistributionAdaptation"), _OTHERS),
+    **dict.fromkeys(("Normalize", "ToFloat", "FromFloat", "ToTensorV2", "ToTensor3D"), _TYPE),
+}
+
+# What Compose.to_dict() writes.
+_COMPOSE_KEYS = (
+    "p", "transforms", "bbox_params", "keypoint_params", "additional_targets", "is_check_shapes",
+)  # fmt: skip
+
+
+class AlbumentationsPipeline:
+    """Image and label through a pipeline of Albumentations.
+
+    Labels are only ever copied (nearest interpolation), and every value that the pipeline would
+    fill a label with becomes the ignored one; a label that comes out with a value that it did not
+    hold is an error. So are mistakes at which the library itself would warn and go on with
+    something else.
+
+    Args:
+        source: What `albumentations.to_dict()` gives, or the path of a JSON or YAML file that
+            `albumentations.save()` wrote.
+
+    Raises:
+        ValueError: If the library is missing, or the pipeline names or sets what cannot be used;
+            with every such place.
+    """
+
+    def __init__(self, source: dict[str, Any] | str) -> None:
+        library = _library()
+        tree = parse_config(source) if isinstance(source, str) else source
+        where = source if isinstance(source, str) else "albumentations"
+        if not isinstance(tree.get("transform"), dict):
+            raise ConfigError(
+                where, [f'expected {{"transform": ...}}, as to_dict() gives it, not {show(tree)}']
+            )
+        builder = _Builder(library)
+        pipeline = builder.build(tree["transform"], "transform")
+        if builder.problems:
+            version = str(tree.get("__version__"))
+            if version[:2] in ("0.", "1."):
+                text = f"the file is of version {show(version)}, from which {INSTALL[12:]} differs"
+                builder.problems.insert(0, f"__version__: {text}")
+            raise ConfigError(where, builder.problems)
+        self._compose = library.Compose([pipeline])
+        leaves = list(_leaves(pipeline))
+        movers = [t for t in leaves if not isinstance(t, library.ImageOnlyTransform)]
+        self._movers = ", ".join(dict.fromkeys(type(t).__name__ for t in movers))
+        self._changes_values = any(isinstance(t, library.ImageOnlyTransform) for t in leaves)
+        # None leaves the label as it is.
+        self._fills = [t for t in leaves if getattr(t, "fill_mask", None) is not None]
+
+    def __call__(
+        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator, *, ignore_index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Transform one pair; the arguments stay as they were.
+
+        Args:
+            image: (H, W, C), uint8, or float32.
+            label: (H, W), uint8 or int16.
+            rng: The only source of chance; equal generators give equal samples.
+            ignore_index: Label of the pixels outside the source picture.
+
+        Returns:
+            Image (h, w, C) and label (h, w), of the types they came in.
+
+        Raises:
+            DataError: If the library refuses the picture, changes its type or channels, or invents
+                a label.
+        """
+        self._check_input(image)
+        for transform in self._fills:
+            transform.fill_mask = ignore_index
+        # Not set_random_seed: it would give every transform the same draws.
+        self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        try:
+            # Copies, as some transforms write into what they get.
+            result = self._compose(image=image.copy(), mask=label.copy())
+        except Exception as error:  # of any kind, for what does not suit the picture
+            raise DataError(f"albumentations: {_one_line(error)}") from error
+        new_image, new_label = result["image"], result["mask"]
+        for kind, old, new in (("picture", image, new_image), ("label", label, new_label)):
+            if (new.dtype, new.shape[2:]) != (old.dtype, old.shape[2:]):
+                raise DataError(
+                    f"albumentations: a {kind} came in as {old.shape}, {old.dtype}, and left as "
+                    f"{new.shape}, {new.dtype}; remove what changes its type or channels"
+                )
+        self._check_label(label, new_label, ignore_index)
+        return new_image, new_label
+
+    def _check_label(self, old: np.ndarray, new: np.ndarray, ignore_index: int) -> None:
+        """Refuse a value that the label did not hold: a net below the constructor's checks."""
+        invented = np.setdiff1d(_values(new), [*_values(old), ignore_index])[:5].tolist()
+        if invented:
+            raise DataError(
+                f"albumentations ({self._movers}): the label came out with {invented}, which it "
+                "did not hold; remove the transform that changes labels"
+            )
+
+    def _check_input(self, image: np.ndarray) -> None:
+        """Refuse what the library would clip or scale without a word."""
+        if image.dtype not in (np.uint8, np.float32):
+            raise DataError(
+                f"albumentations: takes pictures of type uint8 or float32, not {image.dtype}; "
+                "use the augmentation of this program"
+            )
+        if image.dtype == np.float32 and self._changes_values:
+            low, high = float(image.min()), float(image.max())
+            if low < 0 or high > 1:
+                raise DataError(
+                    "albumentations: cuts float pictures to 0..1 where it changes values, and "
+                    f"this one goes from {low:g} to {high:g}; leave only transforms of geometry"
+                )
+
+
+class _Builder:
+    """Turns plain data into transforms and collects what is wrong with it.
+
+    Args:
+        library: The module `albumentations`.
+    """
+
+    def __init__(self, library: Any) -> None:
+        self.library = library
+        self.problems: list[str] = []
+
+    def build(self, node: Any, path: str, *, image_only: bool = False) -> Any:
+        """A transform, or None with a problem.
+
+        Args:
+            node: `{"__class_fullname__": ..., "p": ..., ...}`.
+            path: Where it stands, for messages.
+            image_only: Whether a transform here may touch the label.
+        """
+        cls = self._named(node, path)
+        if cls is None:
+            return None
+        path = f"{path} ({cls.__name__})"
+        args = {key: value for key, value in node.items() if key != "__class_fullname__"}
+        if issubclass(cls, self.library.BaseCompose):
+            return self._compose(cls, args, path, image_only)
+        if "p" not in args:
+            self.problems.append(f'{path}: "p" is missing, how often it is applied (0 to 1)')
+            return None
+        transform = self._leaf(cls, args, path)
+        if transform is not None:
+            self._check(transform, path, image_only)
+        return transform
+
+    def _named(self, node: Any, path: str) -> Any:
+        """The class of a node, from the library alone: nothing else can be named."""
+        name = node.get("__class_fullname__") if isinstance(node, dict) else None
+        if not isinstance(name, str):
+            expected = '{"__class_fullname__": ..., "p": ...}'
+            self.problems.append(f"{path}: expected {expected}, not {show(node)}")
+            return None
+        if name.startswith("albumentations."):
+            name = name.rpartition(".")[2]
+        if name in REFUSED:
+            self.problems.append(f"{path}: {name} cannot be used: {REFUSED[name]}")
+            return None
+        library = self.library
+        roots = (library.BasicTransform, library.BaseCompose)
+        bases = (*roots, library.DualTransform, library.ImageOnlyTransform, library.Transform3D)
+        known = {
+            key: value
+            for key, value in vars(library).items()
+            if isinstance(value, type) and issubclass(value, roots) and value not in bases
+        }
+        if name not in known and name in GONE:
+            self.problems.append(f"{path}: Albumentations 2 has no {name}; use {GONE[name]}")
+        elif name not in known:
+            self.problems.append(
+                f"{path}: Albumentations has no transform {name!r}{suggest(name, known)}"
+            )
+        return known.get(name)
+
+    def _compose(self, cls: Any, args: dict[str, Any], path: str, image_only: bool) -> Any:
+        """A composition with all that is in it."""
+        keys = (
+            _COMPOSE_KEYS if cls is self.library.Compose else (*inspect.signature(cls).parameters,)
+        )
+        nodes = args.get("transforms")
+        unknown = [key for key in args if key not in keys]
+        for key in unknown:
+            self.problems.append(f"{path}: takes no {key!r}{suggest(key, keys)}")
+        for key in ("bbox_params", "keypoint_params", "additional_targets"):
+            if args.pop(key, None):
+                self.problems.append(f"{path}: {key} cannot be used; a sample is image and mask")
+        args.pop("is_check_shapes", None)
+        if not isinstance(nodes, list) or not nodes:
+            self.problems.append(f'{path}: "transforms" has to be a list of at least one')
+            return None
+        selective = cls is self.library.SelectiveChannelTransform
+        children = [
+            self.build(child, f"{path}.transforms.{i}", image_only=image_only or selective)
+            for i, child in enumerate(nodes)
+        ]
+        if unknown or any(child is None for child in children):
+            return None
+        return self._construct(cls, {**args, "transforms": children}, path)
+
+    def _leaf(self, cls: Any, args: dict[str, Any], path: str) -> Any:
+        """A transform that is no composition."""
+        keys = inspect.signature(cls).parameters
+        # Without it the library answers some values with a warning and its defaults.
+        owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+        strict = {"strict": True} if "InitSchema" in vars(owner) else {}
+        own = {key: value for key, value in args.items() if key in keys}
+        old = renamed(cls.__name__, args, keys)
+        for names, (new, value) in old.items():
+            self.problems.append(f"{path}: {describe_renamed(names, new, value)}")
+        if old:  # what is missing now has been said
+            new_args = {new: value for new, value in old.values() if new and value is not None}
+            own = {**new_args, **own}
+            args = {key: value for key, value in args.items() if not any(key in o for o in old)}
+        transform = self._construct(cls, {**own, **strict}, path)
+        # to_dict() also writes what some constructors work out and do not take.
+        written = {} if transform is None else transform.to_dict_private()
+        for key in [key for key in args if key not in own]:
+            if key not in written or json.dumps(written[key]) != json.dumps(args[key]):
+                self.problems.append(f"{path}: takes no {key!r}{suggest(key, keys)}")
+        return transform
+
+    def _construct(self, cls: Any, args: dict[str, Any], path: str) -> Any:
+        try:
+            return cls(**args)
+        except Exception as error:  # of any kind: values of any kind come in
+            self.problems.append(f"{path}: {_one_line(error)}")
+            return None
+
+    def _check(self, transform: Any, path: str, image_only: bool) -> None:
+        """Refuse what needs more than a pair, or would separate image and label."""
+        missing = set(transform.targets_as_params) - {"mask"}
+        if missing or isinstance(transform, self.library.Transform3D):
+            needs = ", ".join(sorted(missing)) or "volumes"
+            self.problems.append(f"{path}: needs {needs}; a sample is image and mask")
+        interpolation = getattr(transform, "mask_interpolation", None)
+        if interpolation not in (None, cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
+            self.problems.append(
+                f"{path}: mask_interpolation {interpolation} would invent labels; use 0 (nearest)"
+            )
+        if getattr(transform, "area_for_downscale", None) == "image_mask":
+            self.problems.append(
+                f'{path}: area_for_downscale "image_mask" would average labels; use "image"'
+            )
+        if getattr(transform, "mask_drop_value", None) is not None:
+            self.problems.append(
+                f"{path}: mask_drop_value drops other pixels of the label than of the picture; "
+                "leave it out"
+            )
+        if image_only and not isinstance(transform, self.library.ImageOnlyTransform):
+            self.problems.append(
+                f"{path}: would move a part of the channels and not the label; inside "
+                "SelectiveChannelTransform use transforms of colour only"
+            )
+
+
+def _library() -> Any:
+    """The module `albumentations`."""
+    # It would ask the package registry for its newest version on import.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    try:
+        import albumentations
+    except ImportError:
+        raise ValueError(f"albumentations: is not installed; {INSTALL}") from None
+    if not hasattr(albumentations.Compose, "set_random_state"):
+        raise ValueError(
+            f"albumentations: version {albumentations.__version__} is installed, which cannot be "
+            f"seeded for each sample; {INSTALL}"
+        )
+    return albumentations
+
+
+def _values(label: np.ndarray) -> np.ndarray:
+    """The values that a label holds; faster than `np.unique`."""
+    plain = label.view(f"u{label.itemsize}").ravel()  # a negative one counts from above
+    return np.flatnonzero(np.bincount(plain)).astype(label.dtype)
+
+
+def _leaves(transform: Any) -> Iterator[Any]:
+    """All transforms in a composition that are none themselves."""
+    if not hasattr(transform, "transforms"):
+        yield transform
+        return
+    for child in transform.transforms:
+        yield from _leaves(child)
+
+
+def _one_line(error: Exception) -> str:
+    """What an exception says, in one line; pydantic's as "argument: message"."""
+    details = getattr(error.__cause__, "errors", None)
+    if details is None:
+        return " ".join(str(error).split()) or type(error).__name__
+    return "; ".join(
+        ": ".join([*(str(key) for key in detail["loc"][:1]), detail["msg"]]) for detail in details()
+    )
