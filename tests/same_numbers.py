@@ -145,17 +145,19 @@ def configs(data: Path, saved: Path) -> dict[str, dict[str, Any]]:
 # Digests of the checkout in the working directory
 
 
-def find(name: str) -> Any:
-    """Return a function or class of the checkout by its name, whichever module holds it."""
+def find(*names: str) -> Any:
+    """Return what a checkout defines under one of these names, whichever module holds it."""
     here = Path.cwd()
     for path in sorted(here.rglob("*.py")):
         module = path.relative_to(here).with_suffix("")
         if module.parts[0] in ("tests", "benchmarks", "docs"):
             continue
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
-                return getattr(importlib.import_module(".".join(module.parts)), name)
-    raise SystemExit(f"{here} defines no {name}")
+            targets = getattr(node, "targets", [getattr(node, "target", node)])
+            defined = {getattr(target, "id", getattr(target, "name", None)) for target in targets}
+            if found := defined & set(names):
+                return getattr(importlib.import_module(".".join(module.parts)), found.pop())
+    raise SystemExit(f"{here} defines none of {', '.join(names)}")
 
 
 def digest(value: Any) -> str:
@@ -213,14 +215,14 @@ def augmented(data: Path) -> Iterator[tuple[str, list[tuple[np.ndarray, np.ndarr
 
 
 def check_tree(check_config: Any, tree: dict[str, Any]) -> Any:
-    """Check a config; the registry and the names of the metrics were arguments once."""
-    try:
-        return check_config(tree, "same_numbers")
-    except TypeError:
-        from builders.sections import PARTS
-        from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
-
-        return check_config(tree, PARTS, "same_numbers", VALIDATION_FIGURES, TRAINING_FIGURES)
+    """Check a config, under the names that the registry and the metrics have had."""
+    return check_config(
+        tree,
+        find("SECTIONS", "PARTS"),
+        "same_numbers",
+        find("VALIDATION_METRICS", "VALIDATION_FIGURES"),
+        find("TRAINING_METRICS", "TRAINING_FIGURES"),
+    )
 
 
 def digests(data: Path, work: Path) -> dict[str, str]:

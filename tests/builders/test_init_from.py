@@ -1,0 +1,386 @@
+"""Starting from the weights of another training."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+import models
+import train
+from builders.init_from import init_from, load_start
+from tests.models.test_models import CASES, K, build
+from tests.training_runs import run, small_config
+from utils.checkpoint.class_rows import match_classes
+from utils.checkpoint.save_load import CheckpointError, load_checkpoint, save_checkpoint
+
+OWN_CASES = [case for case in CASES if not case.startswith("SMP/")]
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_seed() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def classifier_keys(model: Any) -> set[str]:
+    inside = {id(module) for module in model.classifier_modules()}
+    prefixes = tuple(f"{key}." for key, m in model.named_modules() if id(m) in inside)
+    return {key for key in model.state_dict() if key.startswith(prefixes)}
+
+
+@pytest.mark.parametrize("case", OWN_CASES)
+def test_feature_other_classes(case: str, tmp_path: Path) -> None:
+    """The truth is the source's own logits: those of a class stay its own, wherever it goes."""
+    source, model = build(case, num_classes=K + 2), build(case)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    table = init_from(model, load_start(tmp_path / "best.pth"))
+    left = classifier_keys(model)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key] if key in left else source.state_dict()[key]), key
+    assert f"the classifier is new: {K} classes, {K + 2} in the file" in table
+
+    # What was the small model is the source now. No weight of its classifier may be forgotten, so
+    # that each gets values that matter.
+    for key, value in model.state_dict().items():
+        if key in left and value.is_floating_point():
+            value.uniform_(0.1, 0.3)
+    names = ("new", "C", "a", "other", "b")
+    first = [module.state_dict() for module in source.classifier_modules()]
+    first = [{key: value.clone() for key, value in state.items()} for state in first]
+    table = init_from(source, start_of(model, tmp_path, ["a", "b", "c"]), names)
+    assert "rows of 3 of 5 classes, by name" in table
+    assert "from the file: C, a, b; new rows: new, other" in table.splitlines()[-1]
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = model.eval()(images)[0], source.eval()(images)[0]
+    torch.testing.assert_close(found[[1, 2, 4]], expected[[2, 0, 1]], rtol=1e-4, atol=1e-5)
+    for module, state in zip(source.classifier_modules(), first, strict=True):
+        if isinstance(module, torch.nn.Conv2d):  # else not the last one before the logits
+            new = torch.tensor([0, 3])
+            assert torch.equal(module.weight[new], state["weight"][new])
+
+
+def start_of(source: Any, folder: Path, classes: Any = None) -> dict[str, Any]:
+    """What `load_start` gives for a checkpoint of a model."""
+    meta = {} if classes is None else {"meta": {"classes": classes}}
+    save_checkpoint({"state_dict": source.state_dict(), **meta}, folder / "best.pth")
+    return load_start(folder / "best.pth")
+
+
+def test_feature_same_classes_load_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, model = build("UNet"), build("UNet")
+    table = init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("a", "b", "c"))
+    assert "classifier" not in table and "by name" not in table and not caplog.records
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key])
+
+
+@pytest.mark.parametrize("case", ["UNet", "GCN/deconv", "FCN8", "ENet"])
+def test_feature_another_order(case: str, tmp_path: Path) -> None:
+    source, model = build(case), build(case)
+    table = init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("b", "c", "a"))
+    assert "rows of 3 of 3 classes, by name" in table
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = source.eval()(images)[0], model.eval()(images)[0]
+    torch.testing.assert_close(found, expected[[1, 2, 0]], rtol=1e-4, atol=1e-5)
+
+
+def test_feature_fewer_classes(tmp_path: Path) -> None:
+    """By hand: the rows of the last convolution."""
+    source, model = build("UNet", num_classes=5), build("UNet", num_classes=2)
+    names = ["sky", "Road ", "car", "tree", "hut"]
+    table = init_from(model, start_of(source, tmp_path, names), ("hut", "road"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight[[4, 1]])
+    assert torch.equal(model.final_conv.bias, source.final_conv.bias[[4, 1]])
+    assert "without a row here: sky, car, tree" in table
+
+
+def test_feature_other_names_begin_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Road's weights are not building's."""
+    source, model = build("UNet"), build("UNet")
+    before = model.final_conv.weight.clone()
+    table = init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("x", "y", "z"))
+    assert torch.equal(model.final_conv.weight, before)
+    assert torch.equal(model.start_conv[0].weight, source.start_conv[0].weight)
+    assert "no class has a namesake in the file" in caplog.text and "a, b, c" in caplog.text
+    assert "the classifier is new: other classes" in table
+
+
+@pytest.mark.parametrize("names", [None, ["class 0", "class 1", "class 2"], ["a", "b"], [1, 2, 3]])
+def test_feature_names_that_are_not_known(names: Any, tmp_path: Path) -> None:
+    source, model = build("UNet"), build("UNet")
+    table = init_from(model, start_of(source, tmp_path, names), ("x", "y", "z"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight)
+    assert "names of the file's classes are not known" in table.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("names", "num_classes", "is_loaded"),
+    [(["bg", "obj"], 1, True), (["obj", "bg"], 1, False), (["a", "b"], 1, False),
+     (["bg", "obj"], 2, False)],
+)  # fmt: skip
+def test_feature_one_channel_for_two_classes(
+    names: list[str], num_classes: int, is_loaded: bool, tmp_path: Path
+) -> None:
+    """Its row is the second class's against the first, and nothing else's."""
+    source, model = build("UNet", num_classes=num_classes), build("UNet", num_classes=1)
+    init_from(model, start_of(source, tmp_path, names), ("bg", "obj"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight[:1]) == is_loaded
+
+
+def test_feature_auxiliary_heads_too(tmp_path: Path) -> None:
+    source, model = (build("PSPNet", num_classes=n) for n in (K, K + 1))
+    init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("c", "x", "b", "a"))
+    heads = list(zip(model.classifier_modules(), source.classifier_modules(), strict=True))
+    assert len(heads) == 2
+    for ours, theirs in heads:
+        assert torch.equal(ours.weight[[0, 2, 3]], theirs.weight[[2, 1, 0]])
+
+
+def test_exception_a_feature_that_grows_with_the_classes(tmp_path: Path) -> None:
+    """Twice the classes and twice the features are another model, whatever the names."""
+    source = build("UNet", num_classes=8, base_channels=8)
+    model = build("UNet", num_classes=4, base_channels=4)
+    with pytest.raises(CheckpointError, match="of another shape"):
+        init_from(model, start_of(source, tmp_path, list("abcdefgh")), tuple("hgfe"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (["a", "b"], ["b", "a"], [1, 0]),
+        (["Car", "car"], ["car", "Car"], [1, 0]),
+        (["CAR"], ["Car", "car"], [None]),
+        (["Car", "CAR"], ["car"], [None, None]),
+        ([" sky"], ["x", "SKY "], [1]),
+        (["a", "a", "b"], ["b", "a", "a"], [1, 2, 0]),
+        (["a", "a"], ["a"], [None, None]),
+    ],
+)
+def test_feature_namesakes(ours: list[str], theirs: list[str], expected: list[int | None]) -> None:
+    assert match_classes(ours, theirs) == expected
+
+
+def test_feature_table(tmp_path: Path) -> None:
+    """Every tensor but the counters of BatchNorm is in one row."""
+    source, model = build("PSPNet", num_classes=5), build("PSPNet")
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    rows = [
+        line.split()
+        for line in init_from(model, load_start(tmp_path / "best.pth")).splitlines()[2:]
+    ]
+    names = [row[0] for row in rows]
+    assert {"initial", "layer4", "master_branch", "master_branch.1", "auxiliary_branch.4"} == (
+        set(names) - {"layer1", "layer2", "layer3", "auxiliary_branch"}
+    )
+    counted = [key for key in model.state_dict() if not key.endswith("num_batches_tracked")]
+    assert sum(int(row[1]) for row in rows) == len(counted)
+    assert sum(int(row[2]) for row in rows) == len(counted) - 4
+    row = rows[names.index("layer1")]
+    assert row[1:3] == ["20", "20"]
+
+
+def test_feature_ancestors_checkpoint(tmp_path: Path) -> None:
+    """The ancestor's files: `module.` in front of every key, 21 classes, no meta."""
+    source, model = build("UNet", num_classes=21), build("UNet")
+    weights = {f"module.{key}": value for key, value in source.state_dict().items()}
+    torch.save({"arch": "DataParallel", "epoch": 3, "state_dict": weights}, tmp_path / "b.pth")
+    init_from(model, load_start(tmp_path / "b.pth"))
+    key = "down2.down_conv.0.weight"
+    assert torch.equal(model.state_dict()[key], source.state_dict()[key])
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_feature_other_channels(channels: int, tmp_path: Path) -> None:
+    source = build("UNet")
+    model = build("UNet", in_channels=channels)
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    table = init_from(model, load_start(tmp_path / "best.pth"))
+    assert f"first layer adapted to {channels} channels" in table
+    grey = torch.randn(1, 1, 20, 20)
+    torch.testing.assert_close(
+        model.start_conv[0](grey.repeat(1, channels, 1, 1)) if channels == 1 else torch.zeros(1),
+        source.start_conv[0](grey.repeat(1, 3, 1, 1)) if channels == 1 else torch.zeros(1),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert torch.equal(model.state_dict()["final_conv.weight"], source.final_conv.weight)
+
+
+def test_exception_another_model(tmp_path: Path) -> None:
+    save_checkpoint({"state_dict": build("PSPNet").state_dict()}, tmp_path / "best.pth")
+    model = build("UNet")
+    before = model.state_dict()["final_conv.weight"].clone()
+    message = "init_from: the weights are not of this UNet: .* missing .*unexpected"
+    with pytest.raises(CheckpointError, match=message):
+        init_from(model, load_start(tmp_path / "best.pth"))
+    wide = build("UNet", base_channels=8)
+    save_checkpoint({"state_dict": wide.state_dict()}, tmp_path / "wide.pth")
+    with pytest.raises(CheckpointError, match=r"of another shape \(start_conv.0.weight is 4x3x3x3"):
+        init_from(model, load_start(tmp_path / "wide.pth"))
+    assert torch.equal(model.state_dict()["final_conv.weight"], before)
+    with pytest.raises(CheckpointError, match="init_from: .*none.pth: no such file"):
+        load_start(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_feature_torchvision(name: str, auxiliary: bool, tmp_path: Path) -> None:
+    """Source: torchvision's network with random weights."""
+    theirs = getattr(torchvision.models.segmentation, name)(
+        weights=None, weights_backbone=None, num_classes=K, aux_loss=auxiliary
+    ).eval()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    cls = models.FCN if name.startswith("fcn") else models.DeepLabV3
+    model = cls(K, pretrained=False).eval()
+    table = init_from(model, load_start(tmp_path / "weights.pth"))
+    assert bool(re.search(r"auxiliary\w* .*not in the file", table)) != auxiliary
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), theirs(images)["out"], rtol=1e-4, atol=1e-5)
+    other = cls(K + 1, pretrained=False)
+    table = init_from(other, load_start(tmp_path / "weights.pth"))
+    assert f"the classifier is new: {K + 1} classes, {K} in the file" in table
+
+
+def test_feature_safetensors_of_smp(tmp_path: Path) -> None:
+    """How the library's `save_pretrained` writes a model."""
+    import segmentation_models_pytorch as library
+
+    theirs = library.Linknet("resnet18", encoder_weights=None, classes=K).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    model = models.SMP(K, architecture="Linknet", encoder_name="resnet18", encoder_weights=None)
+    init_from(model, load_start(tmp_path / "model.safetensors"))
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images), theirs(images), rtol=1e-4, atol=1e-5)
+    (tmp_path / "broken.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="broken.safetensors: cannot be read"):
+        load_start(tmp_path / "broken.safetensors")
+
+
+def test_feature_torchvisions_training_checkpoint(tmp_path: Path) -> None:
+    """torchvision's training script keeps the weights under "model"."""
+    source, model = build("UNet"), build("UNet")
+    torch.save({"model": source.state_dict(), "epoch": 3}, tmp_path / "model_3.pth")
+    init_from(model, load_start(tmp_path / "model_3.pth"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight)
+
+
+def test_exception_another_kernel_is_not_another_number_of_classes(tmp_path: Path) -> None:
+    """GCN's decoder is all classifier, and still has to be the same."""
+    source = build("GCN", num_filters=7)
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    for classes in (K, K + 1):
+        with pytest.raises(CheckpointError, match="of another shape"):
+            init_from(build("GCN", num_classes=classes), load_start(tmp_path / "best.pth"))
+    source = build("GCN/deconv", backbone="resnet50", num_classes=K + 1)
+    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    with pytest.raises(CheckpointError, match="unexpected"):
+        init_from(build("GCN"), load_start(tmp_path / "best.pth"))
+
+
+def test_exception_strange_weights(tmp_path: Path) -> None:
+    weights: dict[str, Any] = build("UNet").state_dict()
+    torch.save({"state_dict": {**weights, "final_conv.weight": 3}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
+        load_start(tmp_path / "a.pth")
+    torch.save({"state_dict": {**weights, "final_conv.bias": torch.zeros(())}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="of another shape"):
+        init_from(build("UNet"), load_start(tmp_path / "a.pth"))
+
+
+def test_exception_two_weights_for_one_place(tmp_path: Path) -> None:
+    """The legacy UperNet has one convolution where the new one has three."""
+    args = {"backbone": "resnet18", "fpn_out": 8, "pretrained": False}
+    new, legacy = (models.UperNet(K, **args, legacy_fpn=flag) for flag in (False, True))
+    save_checkpoint({"state_dict": new.state_dict()}, tmp_path / "new.pth")
+    start = load_start(tmp_path / "new.pth")
+    with pytest.raises(CheckpointError, match="are one weight in this model and two in the file"):
+        init_from(legacy, start)
+    assert models.UperNet.args_for(args, start["state_dict"])["legacy_fpn"] is False
+    old = legacy.state_dict()
+    assert models.UperNet.args_for(args, old)["legacy_fpn"] is True
+    assert models.UperNet.args_for({**args, "legacy_fpn": True}, start["state_dict"])["legacy_fpn"]
+    save_checkpoint({"state_dict": old}, tmp_path / "old.pth")
+    init_from(models.UperNet(K, **args, legacy_fpn=True), load_start(tmp_path / "old.pth"))
+
+
+def test_exception_names_the_other_model(tmp_path: Path) -> None:
+    checkpoint = {"state_dict": build("ENet").state_dict(), "config": {"arch": {"type": "ENet"}}}
+    save_checkpoint(checkpoint, tmp_path / "best.pth")
+    with pytest.raises(CheckpointError, match="not of this UNet, but of the model ENet"):
+        init_from(build("UNet"), load_start(tmp_path / "best.pth"))
+
+
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "module._orig_mod."])
+def test_feature_wrapped_weights(prefix: str, tmp_path: Path) -> None:
+    """Lightning, torch.compile and DataParallel each put a word in front of every name."""
+    source, model = build("UNet"), build("UNet")
+    weights = {f"{prefix}{key}": value for key, value in source.state_dict().items()}
+    torch.save({"state_dict": weights}, tmp_path / "a.pth")
+    init_from(model, load_start(tmp_path / "a.pth"))
+    assert torch.equal(model.final_conv.weight, source.final_conv.weight)
+
+
+def test_feature_nothing_is_said_of_a_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_checkpoint({"state_dict": build("UNet").state_dict()}, tmp_path / "best.pth")
+    with caplog.at_level(logging.WARNING):
+        init_from(build("UNet"), load_start(tmp_path / "best.pth"))
+    assert not caplog.records
+
+
+def test_feature_a_run_starts_from_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rate of 0 shows whose weights a run began with."""
+    tree = small_config(tmp_path, epochs=1)
+    code, first = run(tmp_path, tree)
+    assert code == 0
+    tree["name"] = "second"
+    tree["init_from"] = str(first / "last.pth")
+    tree["optimizer"]["args"]["lr"] = 0.0
+    tree["lr_scheduler"] = None
+    assert run(tmp_path, tree)[0] == 0
+    out = capsys.readouterr().out
+    assert f"Weights of {first / 'last.pth'}:" in out and "final_conv" in out
+    (second,) = (tmp_path / "saved" / "second").glob("*/last.pth")
+    weights = load_checkpoint(first / "last.pth")["state_dict"]
+    result = load_checkpoint(second)
+    for key, value in result["state_dict"].items():
+        if "running" not in key and "num_batches" not in key:
+            assert torch.equal(value, weights[key])
+    assert result["epoch"] == 1  # the epochs, the optimizer and the best score begin anew
+
+    tree["init_from"] = str(tmp_path / "none.pth")
+    tree["name"] = "third"
+    assert run(tmp_path, tree)[0] == 2
+    assert f"init_from: {tmp_path / 'none.pth'}: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "saved" / "third").exists()
+
+
+def test_feature_weights_are_not_fetched_twice(tmp_path: Path) -> None:
+    """To go on with a run, or to start from one, takes nothing but its checkpoint."""
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    tree = small_config(tmp_path, epochs=1)
+    tree["arch"] = {
+        "type": "PSPNet",
+        "args": {"backbone": "resnet18", "pretrained": str(tmp_path / "resnet18.pth")},
+    }
+    tree["train_loader"]["args"]["num_images"] = 4
+    code, folder = run(tmp_path, tree)
+    assert code == 0
+    (tmp_path / "resnet18.pth").unlink()
+    assert run(tmp_path, tree)[0] == 2  # anew it needs the file
+    more = ("--resume", str(folder), "-o", "trainer.epochs=2")
+    assert train.main(["--device", "cpu", *more]) == 0
+    tree["init_from"] = str(folder / "last.pth")
+    tree["name"] = "second"
+    assert run(tmp_path, tree)[0] == 0

@@ -1,0 +1,228 @@
+"""Several processes of which one dies; runs resumed by another number of them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.base.test_loader_faults import PATIENCE, assert_all_gone, is_there, workers_of
+from tests.training_runs import assert_same_end, newest, run
+from tests.utils.distributed.test_processes import ROOT, config, steps_of, under_torchrun
+from tests.utils.runs.test_run_lock import holder
+from utils.checkpoint.save_load import load_checkpoint
+
+pytestmark = pytest.mark.faults
+
+
+def torchrun(tmp_path, tree, *options, arguments=(), where=("--standalone", "--nproc-per-node=2")):
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", *where, *options, str(ROOT / "train.py"),
+        "--config", str(tmp_path / "config.json"), "--device", "cpu", *arguments,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def ranks(process):
+    """The processes that train, in the order of their ranks."""
+    found = {}
+    for pid in workers_of(process):
+        environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        found |= {int(v[5:]): pid for v in environment if v.startswith("RANK=")}
+    return [found[rank] for rank in sorted(found)]
+
+
+def after_epochs(tmp_path, process, count):
+    while True:
+        paths = list(tmp_path.glob("saved/test/*/last.pth"))
+        if paths and load_checkpoint(paths[0])["epoch"] >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_exception_one_process_is_killed(tmp_path, rank):
+    """All end: the others do not wait for it."""
+    process = torchrun(tmp_path, config(tmp_path, epochs=10_000))
+    after_epochs(tmp_path, process, 1)
+    pids = ranks(process)
+    os.kill(pids[rank], signal.SIGKILL)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+    assert "the program failed" not in err  # with a traceback; torchrun has its own
+    if rank:
+        assert "error: another process has ended; go on with: python train.py --resume" in err
+    assert_all_gone(pids)
+    assert load_checkpoint(newest(tmp_path) / "last.pth")["epoch"] >= 1
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGUSR1"])
+def test_feature_without_torchrun_its_processes_end(tmp_path, number):
+    """With a checkpoint; they would write beside those of the next start."""
+    process = torchrun(tmp_path, config(tmp_path, epochs=10_000))
+    after_epochs(tmp_path, process, 1)
+    pids = ranks(process)
+    process.send_signal(getattr(signal, number))
+    process.wait(timeout=PATIENCE)
+    assert_all_gone(pids)
+    folder = newest(tmp_path)
+    assert load_checkpoint(folder / "last.pth")["step"] == len(steps_of(folder))
+    process.communicate()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_feature_a_signal_in_validation_for_one_process(tmp_path, rank):
+    """The other may have done its share already, or still be at work: the epoch is not lost."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import signal, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+import train, trainer
+from utils.cli.launcher import launched_rank
+score = trainer.Trainer._score_rows
+def slow(self, *args):
+    if launched_rank() == {rank}:
+        time.sleep(1)
+        signal.raise_signal(signal.SIGTERM)
+    return score(self, *args)
+if "--resume" not in sys.argv:
+    trainer.Trainer._score_rows = slow
+sys.exit(train.main())
+""")
+    tree = config(tmp_path)
+    done, folder = under_torchrun(tmp_path, tree, 2, program=program)
+    assert done.returncode != 0
+    assert "warning: SIGTERM; go on with" in done.stderr
+    checkpoint = load_checkpoint(folder / "last.pth")
+    assert checkpoint["epoch"] == 0 and checkpoint["batch"] == checkpoint["step"] > 0
+    done, folder = under_torchrun(tmp_path, tree, 2, "--resume", "auto", program=program)
+    assert done.returncode == 0, done.stderr
+
+
+def test_exception_one_process_meets_a_broken_file(tmp_path):
+    """Its own message is on the terminal, and nothing hangs."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import train
+from base.base_dataset import DataError
+from dataloaders import Shapes
+from utils.cli.launcher import launched_rank
+load = Shapes.load
+def broken(self, index):
+    if launched_rank() == 1 and self.reads > 12:
+        raise DataError("x.png: is cut off")
+    self.reads += 1
+    return load(self, index)
+Shapes.reads, Shapes.load = 0, broken
+sys.exit(train.main())
+""")
+    done, _ = under_torchrun(tmp_path, config(tmp_path, epochs=10_000), 2, program=program)
+    assert done.returncode != 0
+    assert done.stderr.count("error: x.png: is cut off") == 1
+
+
+def test_exception_a_run_folder_that_another_process_uses(tmp_path):
+    """The main process is refused it, says so once, and the other does not wait for it."""
+    code, folder = run(tmp_path, config(tmp_path))
+    assert code == 0
+    with holder(folder) as pid:
+        done, _ = under_torchrun(tmp_path, config(tmp_path), 2, "--resume", "auto")
+    assert done.returncode != 0
+    assert done.stderr.count(f"process {pid} ") == 1
+
+
+def test_feature_torchrun_starts_it_again(tmp_path):
+    """With --max-restarts and --resume auto a killed process costs nothing but time."""
+    folders = []
+    for name in ("whole", "killed"):
+        place = tmp_path / name
+        place.mkdir()
+        tree = config(place, epochs=6, tensorboard=True)
+        words = ["--resume", "auto"]
+        process = torchrun(place, tree, "--max-restarts=2", arguments=words)
+        if name == "killed":
+            after_epochs(place, process, 2)
+            pids = ranks(process)
+            os.kill(pids[1], signal.SIGKILL)
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+        folders.append(newest(place))
+    assert_same_end(*folders)
+    assert not any(map(is_there, pids))
+
+
+def test_feature_several_machines(tmp_path):
+    """Two agents, as on two machines; one starts its process again, and so does the other."""
+    folders = []
+    for name in ("whole", "killed"):
+        place = tmp_path / name
+        place.mkdir()
+        tree = config(place, epochs=6)
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        where = [
+            "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--max-restarts=2",
+            f"--rdzv-endpoint=127.0.0.1:{port}",
+        ]  # fmt: skip
+        words = ["--resume", "auto"]
+        agents = [torchrun(place, tree, arguments=words, where=where) for _ in range(2)]
+        if name == "killed":
+            after_epochs(place, agents[0], 2)
+            os.kill(ranks(agents[1])[0], signal.SIGKILL)
+        for agent in agents:
+            _, err = agent.communicate(timeout=PATIENCE)
+            assert agent.returncode == 0, err
+        folders.append(newest(place))
+    assert_same_end(*folders)
+
+
+@pytest.mark.parametrize("first, then", [(1, 2), (2, 1), (3, 2)])
+def test_feature_resumed_by_another_number_of_processes(tmp_path, first, then):
+    """Stopped within an epoch: the same batches, the same losses."""
+    (tmp_path / "whole").mkdir()
+    code, whole = run(tmp_path / "whole", config(tmp_path / "whole"))
+    assert code == 0
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+import train, trainer
+step = trainer.Trainer.train_step
+def stopping(self, *args):
+    if self.step == 3:
+        signal.raise_signal(signal.SIGTERM)
+    return step(self, *args)
+if "--resume" not in sys.argv:
+    trainer.Trainer.train_step = stopping
+sys.exit(train.main())
+""")
+    tree = config(tmp_path)
+    done, folder = under_torchrun(tmp_path, tree, first, program=program)
+    assert done.returncode != 0
+    assert load_checkpoint(folder / "last.pth")["step"] == 4
+    assert load_checkpoint(folder / "last.pth")["batch"] == 1
+    done, folder = under_torchrun(tmp_path, tree, then, "--resume", "auto", program=program)
+    assert done.returncode == 0, done.stderr
+    one, other = steps_of(whole), steps_of(folder)
+    assert [e["step"] for e in one] == [e["step"] for e in other]
+    for a, b in zip(one, other, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+    one, other = (load_checkpoint(path / "last.pth") for path in (whole, folder))
+    for name, tensor in one["state_dict"].items():
+        close = torch.allclose(tensor.float(), other["state_dict"][name].float(), 1e-4, 1e-5)
+        assert close, name
+    assert one["monitor_best"] == pytest.approx(other["monitor_best"], abs=1e-6)

@@ -1,0 +1,154 @@
+"""FCN and DeepLabV3, which torchvision has too."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import segmentation
+
+import models
+from tests.models.test_deeplab import saved, stir
+
+K = 5
+PAIRS = [
+    ("FCN", "fcn_resnet50", "resnet50"),
+    ("FCN", "fcn_resnet101", "resnet101"),
+    ("DeepLabV3", "deeplabv3_resnet50", "resnet50"),
+    ("DeepLabV3", "deeplabv3_resnet101", "resnet101"),
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread_and_seed() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def build(name: str, **args: Any) -> Any:
+    return getattr(models, name)(K, **{"backbone": "resnet18", "pretrained": False, **args})
+
+
+def theirs_of(function: str, aux: bool) -> Any:
+    model = getattr(segmentation, function)(
+        weights=None, weights_backbone=None, num_classes=K, aux_loss=aux
+    )
+    stir(model)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "backbone", "aux"),
+    [(*pair, True) for pair in PAIRS] + [(*pair, False) for pair in PAIRS if "50" in pair[1]],
+)
+def test_feature_from_torchvision(name: str, function: str, backbone: str, aux: bool) -> None:
+    """Source: torchvision's networks, with their weights under our names."""
+    theirs, ours = theirs_of(function, aux), build(name, backbone=backbone)
+    names = ours.foreign_names["torchvision"]
+    weights = names.ours(theirs.state_dict())
+    missing, unexpected = ours.load_state_dict(weights, strict=False)
+    assert not unexpected and bool(missing) != aux
+    assert all(key.startswith(names.optional) for key in missing)
+    images = torch.randn(2, 3, 65, 48, dtype=torch.float64)
+
+    # In training mode, for the auxiliary logits, but with nothing random and fixed statistics
+    for model in (theirs, ours):
+        # In double precision, since random weights let the activations grow with the depth
+        model.double().train()
+        for module in model.modules():
+            if isinstance(module, (nn.BatchNorm2d, nn.Dropout)):
+                module.eval()
+    with torch.no_grad():
+        expected = theirs(images)
+        logits, auxiliary_logits = ours(images)
+    torch.testing.assert_close(logits, expected["out"], rtol=1e-5, atol=1e-5)
+    if aux:
+        torch.testing.assert_close(auxiliary_logits, expected["aux"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "function", "backbone"), PAIRS[::2])
+def test_feature_to_torchvision(name: str, function: str, backbone: str) -> None:
+    """Source: torchvision's networks take our weights under their names, in their order."""
+    ours = build(name, backbone=backbone).eval()
+    stir(ours)
+    for classifier in ours.classifier_modules():
+        nn.init.normal_(classifier.weight)
+    theirs = theirs_of(function, aux=True)
+    weights = ours.foreign_names["torchvision"].theirs(ours.state_dict())
+    assert list(weights) == list(theirs.state_dict())
+    theirs.load_state_dict(weights)
+    images = torch.randn(1, 3, 48, 65, dtype=torch.float64)
+    with torch.no_grad():
+        logits, expected = ours.double()(images), theirs.double()(images)["out"]
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
+def test_feature_torchvision_names(name: str) -> None:
+    """Other weights are not taken for torchvision's."""
+    names = getattr(models, name).foreign_names["torchvision"]
+    assert names.ours(torchvision.models.resnet18().state_dict()) is None
+    assert names.ours(build(name).state_dict()) is None
+    assert names.theirs(build(name, backbone="timm/convnext_atto").state_dict()) is None
+
+
+@pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
+def test_feature_auxiliary_head(name: str) -> None:
+    assert getattr(models, name).aux_weight == 0.5  # torchvision's references/segmentation
+    model = build(name, use_aux=False).train()
+    assert isinstance(model(torch.randn(2, 3, 32, 32)), Tensor)
+    assert not any(p.requires_grad for p in model.auxiliary_head.parameters())
+    build(name).load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
+@pytest.mark.parametrize("backbone", ["resnet34", "timm/convnext_atto"])
+def test_smoke_backbones(name: str, backbone: str) -> None:
+    model = build(name, backbone=backbone, in_channels=4).train()
+    logits, auxiliary_logits = model(torch.randn(2, 4, 33, 40))
+    assert logits.shape == auxiliary_logits.shape == (2, K, 33, 40)
+
+
+@pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
+def test_exception_backbone(name: str) -> None:
+    with pytest.raises(ValueError, match="did you mean 'resnet50'"):
+        build(name, backbone="resnet5")
+
+
+def test_exception_deeplabv3_output_stride() -> None:
+    with pytest.raises(ValueError, match="output_stride must be 8 or 16, got 32"):
+        build("DeepLabV3", output_stride=32)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_feature_deeplabv3_dilations(output_stride: int) -> None:
+    """Source: section 4.1 of the paper: 6, 12 and 18 at a stride of 16, twice that at 8."""
+    model = build("DeepLabV3", output_stride=output_stride)
+    branches = [model.aspp.aspp2, model.aspp.aspp3, model.aspp.aspp4]
+    factor = 16 // output_stride
+    assert [branch[0].dilation[0] for branch in branches] == [6 * factor, 12 * factor, 18 * factor]
+    assert model.backbone(torch.randn(1, 3, 64, 64))[-1].shape[2] == 64 // output_stride
+
+
+def test_exception_batch_of_one() -> None:
+    with pytest.raises(ValueError, match="one value per channel"):
+        build("DeepLabV3").train()(torch.randn(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="one value per channel"):
+        build("FCN").train()(torch.randn(1, 3, 8, 8))
+    build("FCN").train()(torch.randn(1, 3, 8, 9))  # two values are enough
+
+
+@pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_feature_pretrained(
+    name: str, channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = torchvision.models.resnet18().state_dict()
+    model = build(name, pretrained=saved(theirs, tmp_path), in_channels=channels)
+    state = model.state_dict()
+    expected = theirs["conv1.weight"][:, [0, 1, 2, 0][:channels]] * 3 / channels
+    torch.testing.assert_close(state["backbone.layer0.0.weight"], expected)
+    assert torch.equal(state["backbone.layer4.1.conv2.weight"], theirs["layer4.1.conv2.weight"])
+    assert not caplog.records

@@ -1,0 +1,83 @@
+"""The models against the logits of the framework whose checkpoints they load."""
+
+import inspect
+import json
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from base.base_model import BaseModel
+from tests.conftest import ROOT
+
+GOLDEN = ROOT / "tests" / "golden"
+NAMES = sorted(
+    path.stem
+    for path in GOLDEN.glob("*.json")
+    if json.loads(path.read_text())["class"] in models.__all__
+)
+# Arguments that make the model the one that older checkpoints are of.
+EXTRA: dict[str, dict[str, Any]] = {
+    "UperNet": {"legacy_fpn": True},
+}
+
+
+def make_weight(key: str, shape: list[int]) -> np.ndarray:
+    """The recipe that the reference logits were made with."""
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    if key.endswith("num_batches_tracked"):
+        return np.zeros(shape, dtype=np.int64)
+    if key.endswith("running_var"):
+        weight = rng.uniform(0.5, 1.5, shape)
+    elif key.endswith("running_mean"):
+        weight = rng.normal(0, 0.1, shape)
+    elif len(shape) == 4:
+        weight = rng.normal(0, 1, shape) * 0.7 * math.sqrt(1 / math.prod(shape[1:]))
+    elif len(shape) == 1 and key.endswith("weight"):
+        weight = rng.uniform(0.8, 1.2, shape)
+    else:
+        weight = rng.normal(0, 0.05, shape)
+    return weight.astype(np.float32)
+
+
+def build(golden: dict[str, Any]) -> BaseModel:
+    model_class = getattr(models, golden["class"])
+    extra = dict(EXTRA.get(golden["class"], {}))
+    if "pretrained" in inspect.signature(model_class).parameters:
+        extra["pretrained"] = False
+    return model_class(golden["num_classes"], **extra, **golden["args"])
+
+
+def test_cardinality_every_model_has_a_reference() -> None:
+    classes = {json.loads((GOLDEN / f"{name}.json").read_text())["class"] for name in NAMES}
+    assert classes <= set(models.__all__)
+    assert {"PSPNet", "UNet"} <= classes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_feature_reference(name: str) -> None:
+    """Source of the numbers: the reference implementation, run once on weights made by recipe."""
+    torch.set_num_threads(1)
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    model = build(golden).eval()
+
+    # The order matters as well: optimizer states refer to parameters by their position.
+    shapes = [(key, list(value.shape)) for key, value in model.state_dict().items()]
+    assert shapes == list(golden["state_dict"].items())
+    assert model.num_parameters()[0] == golden["params"]
+
+    model.load_state_dict(
+        {k: torch.from_numpy(make_weight(k, shape)) for k, shape in golden["state_dict"].items()}
+    )
+    rng = np.random.default_rng(golden["input_seed"])
+    shape = (1, model.in_channels, *golden["input_hw"])
+    images = torch.from_numpy(rng.normal(0, 1, shape).astype(np.float32))
+    with torch.no_grad():
+        logits = model(images)[:, :, ::8, ::8].numpy()
+    expected = np.load(GOLDEN / f"{name}.npz")["logits"]
+    assert logits.shape == expected.shape
+    assert np.linalg.norm(logits - expected) / np.linalg.norm(expected) < 1e-4

@@ -1,0 +1,171 @@
+"""train.py under torchrun: what comes out does not depend on the number of processes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import train
+from tests.conftest import ROOT
+from tests.training_runs import newest, run, small_config
+from utils.checkpoint.save_load import load_checkpoint
+
+
+def config(tmp_path, **trainer):
+    """Batches of six pictures; the last one of an epoch has two, which is none for a third process.
+
+    Every loss that sums, every option of a step. The rate is small: with a larger one rounding
+    errors grow from step to step, as they do between two GPUs of different kinds.
+    """
+    tree = small_config(
+        tmp_path, accumulation_steps=2, ema_decay=0.9, clip_grad_norm=1.0, **trainer
+    )
+    tree["train_loader"]["args"] |= {"num_images": 14, "batch_size": 6}
+    tree["val_loader"]["args"] |= {"num_images": 7, "batch_size": 1}
+    tree["optimizer"]["args"]["lr"] = 0.005
+    tree["loss"] = [
+        {"type": "CE_DiceLoss", "args": {"class_weights": "auto"}},
+        {"type": "LovaszSoftmax", "weight": 0.5},
+        {"type": "RegionAwareLoss"},
+    ]
+    return tree
+
+
+def under_torchrun(
+    tmp_path, tree, processes, *arguments, program=ROOT / "train.py", timeout=300, **environment
+):
+    """Runs train.py on several processes; returns what subprocess does, and the run folder."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tree))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone",
+        f"--nproc-per-node={processes}", str(program), "--config", str(path),
+        "--device", "cpu", *arguments,
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )  # fmt: skip
+    return done, newest(tmp_path)
+
+
+def steps_of(folder):
+    return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+
+def test_feature_any_number_of_processes_trains_the_same(tmp_path):
+    folders = {}
+    for processes in (1, 2, 3):
+        place = tmp_path / str(processes)
+        place.mkdir()
+        if processes == 1:
+            code, folders[1] = run(place, config(place))
+            assert code == 0
+        else:
+            done, folders[processes] = under_torchrun(place, config(place), processes)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.count("epoch 2/2") == 1  # one of them speaks
+    expected, weights = steps_of(folders[1]), load_checkpoint(folders[1] / "last.pth")
+    assert [entry["step"] for entry in expected] == list(range(1, 7))
+    for processes in (2, 3):
+        found = steps_of(folders[processes])
+        assert [entry["step"] for entry in found] == [entry["step"] for entry in expected]
+        for one, other in zip(expected, found, strict=True):
+            assert other["loss"] == pytest.approx(one["loss"], rel=1e-5), (processes, one["step"])
+        checkpoint = load_checkpoint(folders[processes] / "last.pth")
+        assert checkpoint.keys() == weights.keys()
+        assert checkpoint["monitor_best"] == pytest.approx(weights["monitor_best"], abs=1e-6)
+        for name, tensor in weights["state_dict"].items():
+            other = checkpoint["state_dict"][name]
+            assert torch.allclose(other.float(), tensor.float(), rtol=1e-4, atol=1e-5), name
+        # The confusion of the loss is the whole batch's.
+        one, other = (c["losses"][2]["confusion"] for c in (weights, checkpoint))
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+# train.py in 64 bits.
+IN_DOUBLE = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import torch, train
+def double(module, inputs):
+    return tuple(x.double() if getattr(x, "dtype", None) == torch.float32 else x for x in inputs)
+torch.set_default_dtype(torch.float64)
+torch.nn.modules.module.register_module_forward_pre_hook(double)
+torch.Tensor.float = torch.Tensor.double
+sys.exit(train.main())
+"""
+
+
+@pytest.mark.slow
+def test_feature_what_differs_is_rounding(tmp_path):
+    """AdamW, whose losses drift apart in 32 bits, gives the same in 64, over four epochs."""
+    losses = {}
+    for processes in (1, 3):
+        place = tmp_path / str(processes)
+        place.mkdir()
+        tree = config(place, epochs=4)
+        tree["optimizer"] = {"type": "AdamW", "args": {"lr": 0.005}}
+        program = place / "program.py"
+        program.write_text(IN_DOUBLE)
+        done, folder = under_torchrun(place, tree, processes, program=program)
+        assert done.returncode == 0, done.stderr
+        losses[processes] = [float.fromhex(entry["exact"]) for entry in steps_of(folder)]
+    assert len(losses[1]) == 12
+    assert losses[3] == pytest.approx(losses[1], rel=1e-13)
+
+
+def test_exception_a_mistake_is_said_once(tmp_path):
+    tree = config(tmp_path)
+    tree["train_loader"]["args"]["batch_size"] = 5
+    tree["trainer"]["accumulation_steps"] = 1
+    done, _ = under_torchrun(tmp_path, tree, 2)
+    assert done.returncode != 0
+    assert done.stderr.count("cannot be divided over 2 processes; use 4 or 6") == 1
+    assert not (tmp_path / "saved").exists()
+
+
+def test_feature_find_lr_is_for_one_process(tmp_path, monkeypatch, capsys):
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config(tmp_path)))
+    assert train.main(["--config", str(path), "--device", "cpu", "--find-lr"]) == 2
+    assert "--find-lr runs in one process" in capsys.readouterr().err
+
+
+def test_feature_what_each_process_skips_is_named_once(tmp_path):
+    """Three of sixty pictures, on two processes; a fourth is one too many for both together."""
+    for broken, code in (((3, 10, 30), 0), ((3, 10, 30, 41), 1)):
+        place = tmp_path / str(len(broken))
+        place.mkdir()
+        program = place / "program.py"
+        program.write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import train
+from base.base_dataset import DataError
+from dataloaders import Shapes
+load = Shapes.load
+def lost(self, index):
+    if self.split == "train" and index in {broken}:
+        raise DataError(f"{{self.samples[index].image}}: is cut off")
+    return load(self, index)
+Shapes.load = lost
+sys.exit(train.main())
+""")
+        tree = small_config(place, epochs=1)
+        tree["train_loader"]["args"] |= {"num_images": 60, "on_bad_sample": "skip"}
+        done, _ = under_torchrun(place, tree, 2, program=program)
+        assert done.returncode == code, done.stderr
+        named = [line for line in done.stderr.splitlines() if "warning: skipped: " in line]
+        if code == 0:
+            assert len(named) == len(set(named)) == 3
+            assert "train_loader: 3 of 60 pictures could not be used" in done.stderr
+        else:
+            assert done.stderr.count("error: 4 of 60 pictures cannot be used") == 1
