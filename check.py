@@ -165,12 +165,12 @@ def read_config(arguments: argparse.Namespace) -> Config:
     tree = apply_overrides(parse_config(arguments.config), arguments.overrides)
     if arguments.workers is not None and arguments.workers < 1:
         raise ValueError(f"--workers {arguments.workers}: expected 1 or more")
-    from builders.sections import PARTS
-    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+    from builders.sections import SECTIONS
+    from trainer import TRAINING_METRICS, VALIDATION_METRICS
     from utils.config.check import check_config
 
-    figures = VALIDATION_FIGURES, TRAINING_FIGURES
-    return check_config(tree, PARTS, arguments.config, *figures, arguments.overrides)
+    figures = VALIDATION_METRICS, TRAINING_METRICS
+    return check_config(tree, SECTIONS, arguments.config, *figures, arguments.overrides)
 
 
 def find_all(

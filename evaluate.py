@@ -12,13 +12,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from utils.cli.command_line import Parser, add_overrides
-from utils.cli.launcher import destroy_group, launched_rank, let_main_speak
+from utils.cli.launcher import defer_to_main_process, destroy_group, launched_rank
 from utils.cli.sanitize import plain_lines
 from utils.runs.model_file import find_model
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:
-    from evaluation.subject import Subject
+    from evaluation.subject import EvaluationRun
     from utils.metrics.threshold import Figure
 
 MODES = ("whole", "sliding", "multiscale")
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             return run(arguments, words, written)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
-        let_main_speak()
+        defer_to_main_process()
         print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         destroy_group()
         return 2
@@ -123,9 +123,9 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     from inference import DEFAULT_MODE, parse_device
     from utils.distributed.collectives import (
         PATIENCE_FOR_SHARES,
+        destroy_process_group,
+        init_process_group,
         is_main,
-        join_processes,
-        leave_processes,
     )
     from utils.runs.logger import log_to_console
     from utils.runs.scores_file import keep_score
@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     log_to_console(logging.INFO if is_main() else logging.ERROR)
     check_outputs(arguments.json, arguments.report, arguments.model)
     device = parse_device(arguments.device)
-    join_processes(device.type, PATIENCE_FOR_SHARES)
+    init_process_group(device.type, PATIENCE_FOR_SHARES)
     subject = open_subject(
         model,
         device,
@@ -148,7 +148,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
         evaluation = evaluate(subject, shlex.join(["python", "evaluate.py", *words]))
     except WorkerError as error:
         raise ValueError(str(error)) from None
-    leave_processes()
+    destroy_process_group()
     if not is_main():
         return 0
     keep_score(
@@ -177,7 +177,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     return 1 if len(evaluation.skipped) > allowed else 0
 
 
-def search_threshold(subject: Subject, figure: Figure, written: list[str]) -> Subject:
+def search_threshold(subject: EvaluationRun, figure: Figure, written: list[str]) -> EvaluationRun:
     """Find the best threshold; the main process keeps it in the checkpoint and says what it gains.
 
     Args:

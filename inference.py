@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from utils.cli.command_line import Parser
 from utils.cli.extensions import IMAGE_EXTENSIONS
-from utils.cli.launcher import destroy_group, is_launched, launched_rank, let_main_speak, local_rank
+from utils.cli.launcher import (
+    defer_to_main_process,
+    destroy_group,
+    is_launched,
+    launched_rank,
+    local_rank,
+)
 from utils.cli.sanitize import plain_lines
 from utils.runs.model_file import find_model
 
@@ -75,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except InputError as error:
-        let_main_speak()
+        defer_to_main_process()
         print(f"inference.py: {plain_lines(str(error))}", file=sys.stderr)
         destroy_group()
         return 2
@@ -153,9 +159,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not _is_free_for_folder(output):
         raise InputError(f"--output: {output} is not a folder, or lies in something that is none")
     if is_launched():
-        from utils.distributed.collectives import PATIENCE_FOR_SHARES, join_processes
+        from utils.distributed.collectives import PATIENCE_FOR_SHARES, init_process_group
 
-        join_processes(parse_device(arguments.device).type, PATIENCE_FOR_SHARES)
+        init_process_group(parse_device(arguments.device).type, PATIENCE_FOR_SHARES)
     extensions = wanted_extensions(arguments.extension)
     pairs = by_main(
         lambda: _as_text(
@@ -182,9 +188,9 @@ def run(arguments: argparse.Namespace) -> int:
         failed = predict_all(todo, predictor, meta, arguments.overwrite)
         made = how_made(predictor, len(todo) - failed, time.perf_counter() - started)
     if is_launched():
-        from utils.distributed.collectives import leave_processes
+        from utils.distributed.collectives import destroy_process_group
 
-        leave_processes()
+        destroy_process_group()
     if launched_rank():
         return 0
     written = len(todo) - failed
@@ -202,9 +208,9 @@ def by_main(find: Callable[[], Any]) -> Any:
     """
     if not is_launched():
         return find()
-    from utils.distributed.collectives import found_by_main
+    from utils.distributed.collectives import run_on_main_and_broadcast
 
-    return found_by_main(find, InputError)
+    return run_on_main_and_broadcast(find, InputError)
 
 
 def how_made(predictor: "Predictor", written: int, seconds: float) -> str:
@@ -606,7 +612,7 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
     Returns:
         How many failed, in all processes.
     """
-    from utils.distributed.collectives import data_from_all, is_main, rank, world_size
+    from utils.distributed.collectives import all_gather_json, is_main, rank, world_size
     from utils.files.file_notes import FileNote, collect_notes, count_notes
     from utils.progress import Progress, complain
 
@@ -624,7 +630,7 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
                 if is_main():
                     complain(failed[-1])
     count, odd_files = 0, []
-    found = data_from_all([failed, predictor.notes, odd])
+    found = all_gather_json([failed, predictor.notes, odd])
     for number, (messages, notes, of_files) in enumerate(found):
         odd_files += [FileNote(*note) for note in of_files]
         for note in notes:
@@ -639,14 +645,14 @@ def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overw
 
 def try_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool) -> str | None:
     """Write the files of one picture; if that fails, why."""
-    from prediction.predictor import no_room
+    from prediction.predictor import out_of_memory_advice
     from utils.out_of_memory import is_out_of_memory
 
     try:
         predict_one(job, predictor, meta, overwrite)
     except Exception as error:
         if is_out_of_memory(error):
-            return no_room(predictor.device)
+            return out_of_memory_advice(predictor.device)
         if isinstance(error, (ValueError, RuntimeError, OSError)):
             return first_line(error)
         raise

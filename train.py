@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from utils.cli.command_line import Parser, add_overrides
 from utils.cli.extensions import IMAGE_EXTENSIONS
-from utils.cli.launcher import destroy_group, launched_rank, let_main_speak
+from utils.cli.launcher import defer_to_main_process, destroy_group, launched_rank
 from utils.cli.sanitize import plain_lines
-from utils.cli.signals import EXIT_CODES, StopSignals, leave
+from utils.cli.signals import EXIT_CODES, StopSignals, exit_ignoring_signals
 from utils.runs.run_lock import RunLock
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ DEFAULT_CONFIG = "config.json"
 logger = logging.getLogger("train")
 
 
-class TrainingParts(NamedTuple):
+class TrainingComponents(NamedTuple):
     """What a config's sections have become; the names are those that `Trainer` takes."""
 
     model: BaseModel
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             check_arguments(arguments)
             return run_training(arguments, read_inputs(arguments), stop, lock)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
-        let_main_speak()
+        defer_to_main_process()
         print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         destroy_group()
         return 2
@@ -211,29 +211,29 @@ def run_training(
 
     from base.base_trainer import Stopped, TrainingError
     from base.loader_stream import WorkerError
-    from builders.sections import PARTS
-    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
+    from builders.sections import SECTIONS
+    from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
     from training.lr_finder import find_rate
     from utils.checkpoint.resume import OtherClassesError, differences, put_back_previous
     from utils.checkpoint.save_load import bytes_of, check_room, remove_leftovers
     from utils.cli.launcher import is_launched, launch
     from utils.config.check import check_config, with_defaults
     from utils.distributed.collectives import (
-        found_by_main,
+        destroy_process_group,
+        init_process_group,
         is_main,
-        join_processes,
-        leave_processes,
-        lost_another,
+        is_peer_failure,
+        run_on_main_and_broadcast,
     )
     from utils.optim.param_groups import state_size
     from utils.runs.logger import RunFolder, RunLog, log_to_console
 
     tree, checkpoint, run, *_ = inputs
     source = arguments.config or arguments.resume or DEFAULT_CONFIG
-    figures = VALIDATION_FIGURES, TRAINING_FIGURES
-    config = check_config(tree, PARTS, source, *figures, arguments.overrides)
+    figures = VALIDATION_METRICS, TRAINING_METRICS
+    config = check_config(tree, SECTIONS, source, *figures, arguments.overrides)
     if arguments.print_config:
-        print(json.dumps(with_defaults(config, PARTS), indent=4))
+        print(json.dumps(with_defaults(config, SECTIONS), indent=4))
         return 0
     device, n_gpu = choose_device(config, arguments.device)
     if n_gpu > 1 and config.parallel == "DistributedDataParallel" and arguments.find_lr is None:
@@ -248,7 +248,7 @@ def run_training(
             raise ValueError("--find-lr runs in one process; leave out torchrun")
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        join_processes(device.type)
+        init_process_group(device.type)
     if not hold_run(inputs, lock):
         logger.info("%s has changed since it was read; reading it again", inputs.source)
         return run_training(arguments, read_inputs(arguments), stop, lock)
@@ -274,7 +274,7 @@ def run_training(
         size = weights * (1 + averaged) + state_size(parts.optimizer)
         check_room(run or Path(settings.save_dir), size)
     if run is None:
-        run = Path(found_by_main(lambda: make_run_folder(config, lock), ValueError))
+        run = Path(run_on_main_and_broadcast(lambda: make_run_folder(config, lock), ValueError))
     folder = RunFolder.of(run, settings.log_dir, config.name)
     own_folder = folder if is_main() else None
     if is_main():
@@ -309,11 +309,11 @@ def run_training(
         try:
             result = trainer.train()
         except (TrainingError, WorkerError) as error:
-            let_main_speak()
+            defer_to_main_process()
             logger.error("%s%s", error, how_to_go_on(folder.path))
             return 1
         except ValueError as error:
-            let_main_speak()
+            defer_to_main_process()
             logger.error("%s", error)
             return 2
         except Stopped as stopped:
@@ -321,8 +321,8 @@ def run_training(
             logger.warning("%s%s", signal.Signals(number).name, how_to_go_on(folder.path))
             return EXIT_CODES[number]
         except BaseException as error:
-            if lost_another(error):
-                let_main_speak()
+            if is_peer_failure(error):
+                defer_to_main_process()
                 logger.error("another process has ended%s", how_to_go_on(folder.path))
                 return 1
             logger.exception("the program failed")  # the log keeps the traceback
@@ -331,7 +331,7 @@ def run_training(
             labelled = trainer.meta.get("labelled_classes")
             finish(config, result, train_loader if val_loader is None else val_loader, labelled)
         report_skipped(train_loader, val_loader)
-    leave_processes()
+    destroy_process_group()
     return 0
 
 
@@ -348,7 +348,7 @@ def hold_run(inputs: Inputs, lock: RunLock) -> bool:
         ValueError: On every process, if another program is using the folder.
     """
     from utils.checkpoint.resume import stamp_of
-    from utils.distributed.collectives import data_from_all, found_by_main
+    from utils.distributed.collectives import all_gather_json, run_on_main_and_broadcast
 
     run, source = inputs.run, inputs.source
     if run is None or source is None:
@@ -362,8 +362,8 @@ def hold_run(inputs: Inputs, lock: RunLock) -> bool:
         except ValueError as error:
             raise ValueError(f"{error}, or start a new run without --resume") from None
 
-    found_by_main(take, ValueError)
-    if all(data_from_all(stamp_of(source) == inputs.stamp)):
+    run_on_main_and_broadcast(take, ValueError)
+    if all(all_gather_json(stamp_of(source) == inputs.stamp)):
         return True
     lock.release()
     return False
@@ -392,7 +392,7 @@ def build_training(
     checkpoint: dict[str, Any] | None = None,
     *,
     surveys: bool = True,
-) -> TrainingParts:
+) -> TrainingComponents:
     """Loaders, model, losses, optimizer and schedule, held against each other; writes nothing.
 
     Args:
@@ -472,7 +472,7 @@ def build_training(
     optimizer = build_optimizer(config, model)
     scheduler = build_schedule(config, optimizer, len(train_loader))
     loaders = train_loader, val_loader
-    return TrainingParts(model, losses, optimizer, scheduler, *loaders, meta, unused, surveyed)
+    return TrainingComponents(model, losses, optimizer, scheduler, *loaders, meta, unused, surveyed)
 
 
 def describe_training(
@@ -697,4 +697,4 @@ def report_skipped(*loaders: BaseDataLoader | None) -> None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_ignoring_signals(main())

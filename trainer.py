@@ -19,48 +19,48 @@ from base.base_dataloader import BaseDataLoader
 from base.base_trainer import BaseTrainer, Stopped, TrainingError
 from base.batches import Batch
 from base.label_counts import absent_classes
-from base.micro_batches import OnItsWay, own_share, parts_of
+from base.micro_batches import AsyncHostCopy, micro_batches, rank_slice
 from utils.activation_checkpointing import recompute_activations
 from utils.checkpoint.resume import load_last
 from utils.cli.signals import SIGNALS, first_signal
 from utils.config.check import LossTerm
 from utils.distributed.collectives import (
-    add_up,
+    all_gather_json,
+    all_reduce_sum,
     batch_rows,
-    data_from_all,
+    broadcast_buffers,
     is_main,
     rank,
-    share_buffers,
     whole_batch,
     world_size,
 )
-from utils.distributed.sync_batch_norm import standing_in
+from utils.distributed.sync_batch_norm import dummy_forward
 from utils.drawing.visualize import Comparison, comparison_grid
 from utils.files.file_notes import FileNote
 from utils.logits.coarse_logits import MIN_CLASSES, CoarseLogits, Logits, heads_of
-from utils.logits.to_labels import decide, probability_of_second
-from utils.metrics.confusion import SCALAR_FIGURES, SegmentationMetrics, figures_of
+from utils.logits.to_labels import predict_labels, probability_of_second
+from utils.metrics.confusion import SCALAR_METRICS, SegmentationMetrics, metrics_of
 from utils.metrics.threshold import BestThreshold, ThresholdSearch, search_record
 from utils.optim.ema import averaged_copy
 from utils.optim.precision import MixedPrecision
-from utils.out_of_memory import is_out_of_memory, unless_out_of_memory
+from utils.out_of_memory import is_out_of_memory, none_if_out_of_memory
 from utils.progress import Progress, track
 from utils.random_state import seed_step
 from utils.samples.normalize import normalize
-from utils.snapshot import Undo
+from utils.snapshot import StateSnapshot
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 # What `trainer.monitor` may name, with and without validation.
-VALIDATION_FIGURES = ("val_loss", *SCALAR_FIGURES)
-TRAINING_FIGURES = ("loss", *SCALAR_FIGURES)
+VALIDATION_METRICS = ("val_loss", *SCALAR_METRICS)
+TRAINING_METRICS = ("loss", *SCALAR_METRICS)
 
 VALIDATION_EPOCH = 0  # always the same samples
 PREPARED_STEPS = 4  # this many steps before the end of an epoch validation begins to load
 
-MOST_BAD_LOSSES = 10  # in a row
+MAX_BAD_LOSSES = 10  # in a row
 
 GRID_PICTURES = 15  # as many rows as the ancestor's picture had
 
@@ -104,7 +104,7 @@ class Trainer(BaseTrainer):
             logger.warning("trainer.activation_checkpointing: the model has no blocks")
         self.network: nn.Module = self.model
         # In this context gradients are not exchanged.
-        self.kept_here: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        self.no_sync: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         if world_size() > 1:
             self.network = nn.parallel.DistributedDataParallel(
                 self.model,
@@ -112,7 +112,7 @@ class Trainer(BaseTrainer):
                 gradient_as_bucket_view=True,
                 find_unused_parameters=find_unused_parameters,
             )
-            self.kept_here = self.network.no_sync
+            self.no_sync = self.network.no_sync
         elif n_gpu > 1:
             self.network = nn.DataParallel(self.model, list(range(n_gpu)))
         if self.config.compile:
@@ -122,7 +122,7 @@ class Trainer(BaseTrainer):
         self.overflows = 0  # steps of the epoch that fp16 has left out
         self.left_out = 0  # and those whose loss was not finite
         self.bad_losses = 0  # such steps in a row
-        self.undo = Undo(self.model, [loss for loss, _ in self.losses])
+        self.undo = StateSnapshot(self.model, [loss for loss, _ in self.losses])
         self.most_scored = sys.maxsize  # pictures at once in validation
         self.part_size = train_loader.batches.batch_size // self.settings.accumulation_steps
         dataset = train_loader.source
@@ -199,11 +199,13 @@ class Trainer(BaseTrainer):
         total = torch.zeros((), device=self.device)
         counted = (labels != self.config.ignore_index).flatten(1).sum(1)
         size = batch.whole_size or len(images)
-        parts = [own_share(part) for part in parts_of(size, self.part_size)]
+        parts = [rank_slice(part) for part in micro_batches(size, self.part_size)]
         pixels = torch.stack([counted[part].sum() for part in (slice(None), *parts)])
         signals = pixels.new_tensor([self.stop.received == number for number in SIGNALS])
         # One exchange for both: every process learns of a signal that came before this step.
-        signals, pixels = add_up(torch.cat([signals, pixels])).split([len(signals), len(pixels)])
+        signals, pixels = all_reduce_sum(torch.cat([signals, pixels])).split(
+            [len(signals), len(pixels)]
+        )
         # Without a pixel that counts the loss is 0 whatever it is multiplied by.
         shares = pixels[1:] / pixels[0].clamp_min(1)
         predictions: list[Tensor] = []
@@ -212,8 +214,8 @@ class Trainer(BaseTrainer):
             inside = None if batch.foreground is None else batch.foreground[part]
             last = len(terms) == len(parts) - 1
             own = images[part]
-            exchanged = contextlib.nullcontext() if last else self.kept_here()
-            with exchanged, standing_in(not len(own)):
+            exchanged = contextlib.nullcontext() if last else self.no_sync()
+            with exchanged, dummy_forward(not len(own)):
                 with self.precision.autocast():
                     outputs = self._outputs(own)
                 with whole_batch():
@@ -223,7 +225,7 @@ class Trainer(BaseTrainer):
                 loss = torch.stack(list(terms[-1].values())).sum()
                 total += loss.detach() * share
                 if last:  # a GPU still has the backward pass to do while they are on their way
-                    answers = OnItsWay(torch.cat([signals, total.isfinite().long().view(1)]))
+                    answers = AsyncHostCopy(torch.cat([signals, total.isfinite().long().view(1)]))
                 # The mean of the processes' gradients, which they exchange, is to be their sum.
                 self.precision.backward(loss * share * world_size())
             terms[-1] = {name: value.detach() for name, value in terms[-1].items()}
@@ -231,7 +233,7 @@ class Trainer(BaseTrainer):
             if isinstance(logits, CoarseLogits):
                 predictions.append(logits.argmax())
             else:
-                predictions.append(decide(logits.detach()))
+                predictions.append(predict_labels(logits.detach()))
         return Gradient(total, predictions, terms, answers)
 
     def _outputs(self, images: Tensor) -> tuple[Logits, ...]:
@@ -292,8 +294,8 @@ class Trainer(BaseTrainer):
         self.bad_losses += 1
         if policy == "raise":
             raise TrainingError(f"{what}. A smaller optimizer.args.lr is the usual cure")
-        if self.bad_losses == MOST_BAD_LOSSES:
-            raise TrainingError(f"{what}, and so it was in the {MOST_BAD_LOSSES - 1} steps before")
+        if self.bad_losses == MAX_BAD_LOSSES:
+            raise TrainingError(f"{what}, and so it was in the {MAX_BAD_LOSSES - 1} steps before")
         if policy == "rollback":
             step = self._roll_back()
             logger.warning("%s; back to the weights of step %d", what, step)
@@ -315,7 +317,7 @@ class Trainer(BaseTrainer):
     def _compare_processes(self, terms: Mapping[str, Tensor]) -> None:
         """A loss that sums over its own pictures only would train with another gradient."""
         values = torch.stack(list(terms.values())).detach()
-        means = add_up(values.clone()) / world_size()
+        means = all_reduce_sum(values.clone()) / world_size()
         for name, value, mean in zip(terms, values.tolist(), means.tolist(), strict=True):
             if abs(value - mean) > 1e-3 * abs(mean) + 1e-6:
                 raise ValueError(
@@ -429,7 +431,7 @@ class Trainer(BaseTrainer):
                     raise Stopped(self.stopping)
         self._note(recent, epoch)
         if not self.merged:
-            add_up(self.metrics.counts)
+            all_reduce_sum(self.metrics.counts)
             self.merged = True
         unite_bad(self.train_loader)
         if self.overflows:
@@ -484,7 +486,7 @@ class Trainer(BaseTrainer):
         """What the epoch has added up so far; before it has ended, all processes have to ask."""
         counts = self.metrics.counts.clone()
         return {
-            "counts": (counts if self.merged else add_up(counts)).cpu(),
+            "counts": (counts if self.merged else all_reduce_sum(counts)).cpu(),
             "loss_sum": self.loss_sum.item(),
             "overflows": self.overflows,
             "left_out": self.left_out,
@@ -517,7 +519,7 @@ class Trainer(BaseTrainer):
         """
         assert self.val_loader is not None
         network = self.model if self.ema is None else self.ema.module
-        share_buffers(network)
+        broadcast_buffers(network)
         network.eval()
         metrics = SegmentationMetrics(
             len(self.classes), self.config.ignore_index, device=self.device
@@ -555,9 +557,9 @@ class Trainer(BaseTrainer):
         if number := self.signal_of_any(cut_short_by):
             self.save_last()
             raise Stopped(number)
-        add_up(metrics.counts)
+        all_reduce_sum(metrics.counts)
         unite_bad(self.val_loader)
-        sums = add_up(torch.stack([loss_sum, loss_sum.new_tensor(count)]))
+        sums = all_reduce_sum(torch.stack([loss_sum, loss_sum.new_tensor(count)]))
         figures = {
             "val_loss": (sums[0] / sums[1]).item(),
             **metrics.compute(),
@@ -565,11 +567,11 @@ class Trainer(BaseTrainer):
         }
         self._warn_of_absent_classes("val", metrics)
         if search is not None:
-            add_up(search.counts)
+            all_reduce_sum(search.counts)
             best = search.best("Mean_IoU")
             self.meta["threshold"] = best.threshold
             self.meta["threshold_search"] = self._record_of(best)
-            figures |= figures_of(best.confusion)
+            figures |= metrics_of(best.confusion)
         if shown:
             ignore_index = self.config.ignore_index
             grid = comparison_grid(shown, self.classes, self.palette, ignore_index)
@@ -581,7 +583,7 @@ class Trainer(BaseTrainer):
         first, end = 0, len(batch.images)
         while first < end:
             rows = slice(first, min(first + self.most_scored, end))
-            scores = unless_out_of_memory(self._score_rows, network, batch, rows)
+            scores = none_if_out_of_memory(self._score_rows, network, batch, rows)
             if scores is None:
                 self._score_fewer(batch, rows.stop - first)
             else:
@@ -594,7 +596,7 @@ class Trainer(BaseTrainer):
         images, labels = self.to_device(part)
         logits = network(images)
         loss = torch.stack(list(self.loss_terms(logits, labels, inside).values())).sum()
-        prediction = decide(logits, self.meta.get("threshold"))
+        prediction = predict_labels(logits, self.meta.get("threshold"))
         return Scores(rows.start, loss * len(images), logits, prediction, labels)
 
     def _score_fewer(self, batch: Batch, pictures: int) -> None:
@@ -734,8 +736,8 @@ class Trainer(BaseTrainer):
             "step": self.step,
             "loss": training["loss"],
         }
-        row |= {name: validation.get(name) for name in VALIDATION_FIGURES}
-        row |= {f"train/{name}": training[name] for name in SCALAR_FIGURES}
+        row |= {name: validation.get(name) for name in VALIDATION_METRICS}
+        row |= {f"train/{name}": training[name] for name in SCALAR_METRICS}
         for prefix, figures in (("", validation), ("train/", training)):
             ious = figures.get("Class_IoU", [None] * len(self.classes))
             pairs = zip(self.classes, ious, strict=True)
@@ -785,7 +787,7 @@ class Gradient(NamedTuple):
     loss: Tensor
     predictions: list[Tensor]
     terms: list[dict[str, Tensor]]
-    answers: OnItsWay
+    answers: AsyncHostCopy
 
 
 class Scores(NamedTuple):
@@ -813,9 +815,9 @@ def unite_bad(loader: BaseDataLoader) -> None:
         DataError: If together it is too much.
     """
     if loader.skips and world_size() > 1:
-        for bad in data_from_all(list(loader.bad.items())):
+        for bad in all_gather_json(list(loader.bad.items())):
             loader.count_bad(bad)
-    further = data_from_all(list(loader.notes)) if world_size() > 1 else []
+    further = all_gather_json(list(loader.notes)) if world_size() > 1 else []
     loader.say_notes(*(FileNote(*note) for notes in further for note in notes))
 
 

@@ -33,7 +33,7 @@ LINE = 18
 WIDTH = 2 * MARGIN + COLUMNS * (2 * CELL + 3 * GAP)
 
 ALARM = "#b42318"
-MOST_LINES = 4  # of text below a tile, each for labels and for messages
+MAX_LINES = 4  # of text below a tile, each for labels and for messages
 
 
 def write_png(path: Path, title: str, tiles: Sequence[Tile], legend: Sequence[Entry]) -> None:
@@ -77,7 +77,7 @@ def _tile(tile: Tile) -> Image.Image:
     """Picture and labels side by side, the text below."""
     pictures = [_scaled(image) for image in (tile.picture, tile.overlay) if image is not None]
     height = max([image.height for image in pictures], default=CELL // 3)
-    block = Image.new("RGB", (2 * CELL + GAP, height + (2 * MOST_LINES + 2) * LINE), PAPER)
+    block = Image.new("RGB", (2 * CELL + GAP, height + (2 * MAX_LINES + 2) * LINE), PAPER)
     draw = ImageDraw.Draw(block)
     for place in range(2):
         x = place * (CELL + GAP)
@@ -95,7 +95,7 @@ def _tile(tile: Tile) -> Image.Image:
     write(draw, (0, y), name, INK)
     write(draw, (_length(name), y), suffix, FAINT)
     y = _entries(draw, tile.entries, y + LINE, block.width)
-    for line in _wrapped(tile.messages, block.width)[:MOST_LINES]:
+    for line in _wrapped(tile.messages, block.width)[:MAX_LINES]:
         write(draw, (0, y), line, ALARM)
         y += LINE
     return block.crop((0, 0, block.width, y + GAP))
@@ -123,7 +123,7 @@ def _entries(draw: ImageDraw.ImageDraw, entries: Sequence[Entry], y: int, width:
         needed = 18 + int(_length(text)) + 12
         if x and x + needed > width:
             x, y, lines = 0, y + LINE, lines + 1
-        if lines > MOST_LINES:
+        if lines > MAX_LINES:
             write(draw, (0, y), f"and {len(entries) - place} more", FAINT)
             break
         draw_swatch(draw, x, y, entry)

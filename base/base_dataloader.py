@@ -18,7 +18,7 @@ from base.base_dataset import BaseDataset, DataError, Sample
 from base.batches import Batch, CollateBySize, EpochBatches, MixedSizesError, collate
 from base.loader_stream import LoaderStream
 from base.samples import SampleArrays, Samples
-from utils.cli.signals import leave_to_main
+from utils.cli.signals import ignore_signals_in_worker
 from utils.config.check import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from utils.files.file_notes import FileNote, count_notes
 from utils.samples.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
@@ -337,5 +337,5 @@ def _nothing_left(count: int, val_split: float) -> str:
 
 
 def _init_worker(worker: int) -> None:
-    leave_to_main()
+    ignore_signals_in_worker()
     cv2.setNumThreads(0)  # one core a worker: OpenCV would start a pool of threads in each

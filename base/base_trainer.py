@@ -18,7 +18,7 @@ from utils.checkpoint.resume import OtherClassesError
 from utils.checkpoint.save_load import describe_misfit, file_size, save_checkpoint, why_unwritten
 from utils.cli.signals import SIGNALS, StopSignals, first_signal
 from utils.config.check import Config
-from utils.distributed.collectives import add_up, is_main
+from utils.distributed.collectives import all_reduce_sum, is_main
 from utils.metrics.confusion import name_of
 from utils.optim.param_groups import check_state
 from utils.optim.schedule_driver import Schedule
@@ -187,7 +187,7 @@ class BaseTrainer:
             own: The one that ends this process, or 0.
         """
         came = torch.tensor([own == number for number in SIGNALS])
-        return first_signal(add_up(came.long()).tolist())
+        return first_signal(all_reduce_sum(came.long()).tolist())
 
     def validates(self, epoch: int) -> bool:
         """Whether an epoch is validated; the last one always is: its weights may be the best."""

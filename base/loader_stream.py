@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader
 
-from utils.cli.signals import held_back
+from utils.cli.signals import block_signals
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class LoaderStream(Generic[T]):
     def __init__(self, loader: DataLoader[T]) -> None:
         self._workers: list[BaseProcess] = []
         # torch would end the program wherever it is when a process dies, at its exit, too.
-        with _handler_kept(), held_back(), self._explained():
+        with _handler_kept(), block_signals(), self._explained():
             self._items = iter(loader)
         self._workers = getattr(self._items, "_workers", [])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from utils.distributed.collectives import rank, world_size
 
 
-def parts_of(batch_size: int, part_size: int) -> list[slice]:
+def micro_batches(batch_size: int, part_size: int) -> list[slice]:
     """A batch in as few parts as can be, of as nearly one size, none larger than `part_size`.
 
     Only where a part of one picture would be left, on which BatchNorm may fail, a part is larger
@@ -24,13 +24,13 @@ def parts_of(batch_size: int, part_size: int) -> list[slice]:
     return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
-def own_share(part: slice) -> slice:
+def rank_slice(part: slice) -> slice:
     """Of a part of the whole batch, what this process has: every n-th picture is its own."""
     first, last = (-(-(place - rank()) // world_size()) for place in (part.start, part.stop))
     return slice(first, last)
 
 
-class OnItsWay:
+class AsyncHostCopy:
     """Numbers that leave the device while it goes on working.
 
     Args:

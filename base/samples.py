@@ -18,7 +18,7 @@ from utils.transforms.augmentation import Augmentation
 SAMPLE_STREAM = 1  # first word of a sample's random seed; the order of an epoch has another
 SUBSTITUTE_STREAM = 4
 
-MOST_SUBSTITUTES = 10
+MAX_SUBSTITUTES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Samples(Dataset["SampleArrays | SampleError"]):
         """The first usable one of a few samples that (seed, epoch, index) chooses."""
         rng = np.random.default_rng((SUBSTITUTE_STREAM, self.seed, epoch, index))
         skipped = [(error.index, str(error))]
-        for position in rng.integers(len(self.partners), size=MOST_SUBSTITUTES):
+        for position in rng.integers(len(self.partners), size=MAX_SUBSTITUTES):
             try:
                 sample = self.sample(epoch, int(self.partners.indices[position]))
             except SampleError as further:
@@ -217,7 +217,7 @@ class Samples(Dataset["SampleArrays | SampleError"]):
             else:
                 return dataclasses.replace(sample, skipped=tuple(skipped))
         return SampleError(
-            f"{MOST_SUBSTITUTES} pictures that were drawn to stand in for another cannot be used "
+            f"{MAX_SUBSTITUTES} pictures that were drawn to stand in for another cannot be used "
             f"either; the first of them: {error}",
             index,
         )

@@ -38,7 +38,7 @@ BASE_SIZE, CROP_SIZE, BATCH_SIZE = 2048, 768, 4
 
 PEER = "in sequence, Pillow"
 
-PARTS = ("samples", "workers", "epochs")
+SECTIONS = ("samples", "workers", "epochs")
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pictures", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--part", choices=PARTS, action="append", help="default: all")
+    parser.add_argument("--part", choices=SECTIONS, action="append", help="default: all")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     cv2.setNumThreads(1)
@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_pictures(root, arguments.pictures)
-        for part in arguments.part or PARTS:
+        for part in arguments.part or SECTIONS:
             {"samples": samples, "workers": workers, "epochs": epochs}[part](root, arguments.rounds)
 
 

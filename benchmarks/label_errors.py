@@ -30,7 +30,7 @@ from prediction.load_model import restore
 from prediction.predictor import Predictor
 
 FIRST = (20, 50, 100, 200)
-PARTS = {"even": (0, 2), "odd": (1, 2), "all": (0, 1)}  # first picture, step
+SECTIONS = {"even": (0, 2), "odd": (1, 2), "all": (0, 1)}  # first picture, step
 IGNORED = {"carparts": 255, "camvid": 11}
 DRAWN = 3  # errors in a picture of CamVid
 PIXELS = (150, 8000)  # of an object to make one of
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="checkpoint of a model of these classes")
     parser.add_argument("--data", required=True, help="the folder with camvid and carparts in it")
     parser.add_argument("--set", required=True, choices=IGNORED)
-    parser.add_argument("--part", choices=PARTS, default="all", help="of the pictures to rank")
+    parser.add_argument("--part", choices=SECTIONS, default="all", help="of the pictures to rank")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     model, meta = restore(arguments.model, "cpu")
@@ -50,7 +50,7 @@ def main() -> None:
     folder = Path(arguments.data, arguments.set)
     pictures = car_parts(folder) if arguments.set == "carparts" else cam_vid(folder)
     errors = LabelErrors(len(meta.classes), IGNORED[arguments.set])
-    first, step = PARTS[arguments.part]
+    first, step = SECTIONS[arguments.part]
     found: list[tuple[Regions, np.ndarray]] = []
     for index, (image, labels, truth) in enumerate(tqdm(pictures, disable=None, leave=False)):
         probabilities = predictor.predict_logits(image).softmax(0)

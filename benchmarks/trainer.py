@@ -23,8 +23,8 @@ import torch.nn.functional as F
 import models
 from base.base_model import BaseModel
 from base.batches import Batch
-from builders.sections import PARTS, build_loader, build_losses, build_optimizer
-from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
+from builders.sections import SECTIONS, build_loader, build_losses, build_optimizer
+from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.config.check import build, check_config
 from utils.optim.schedule_driver import Schedule
 from utils.runs.logger import RunFolder, RunLog
@@ -79,7 +79,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], l
         "trainer": {"epochs": 1000, "val": False, "monitor": "off", "save_dir": str(folder),
                     "log_dir": str(folder / "runs")},
     }  # fmt: skip
-    config = check_config(tree, PARTS, "benchmark", VALIDATION_FIGURES, TRAINING_FIGURES)
+    config = check_config(tree, SECTIONS, "benchmark", VALIDATION_METRICS, TRAINING_METRICS)
     loader = build_loader(config, "train_loader", training=True)
     # Drawn once: the drawing is the same for both and would only thin out the difference.
     pairs = [loader.source.load(i) for i in range(len(loader.source))]

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
-class Part:
+class SectionSpec:
     """What became of one part of a model: a row of the table."""
 
     name: str
@@ -242,14 +242,14 @@ def _table(
     notes: Mapping[str, str],
 ) -> str:
     """A row a part; each module of a classifier that is not the file's has its own."""
-    parts: dict[str, Part] = {}
+    parts: dict[str, SectionSpec] = {}
     for key, value in own.items():
         if key.endswith("num_batches_tracked"):
             continue
         name = ".".join(key.split(".")[: 2 if key.startswith("network.") else 1])
         if key in classifier:
             name = key.rpartition(".")[0]
-        part = parts.setdefault(name, Part(name))
+        part = parts.setdefault(name, SectionSpec(name))
         part.tensors += 1
         part.values += value.numel()
         part.loaded += key in loaded

@@ -11,7 +11,7 @@ from torch import nn
 from base.base_dataloader import BaseDataLoader
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
-from base.micro_batches import parts_of
+from base.micro_batches import micro_batches
 from utils import losses
 from utils.config.check import Config
 from utils.config.file import ConfigError
@@ -21,7 +21,7 @@ from utils.files.raster_io import BandRule
 from utils.out_of_memory import is_out_of_memory
 from utils.samples.normalize import normalize
 from utils.samples.pairing import few
-from utils.snapshot import Undo
+from utils.snapshot import StateSnapshot
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def rehearse(
         )
     for loss in loss_modules:
         loss.to(device)
-    undo = Undo(model, loss_modules)
+    undo = StateSnapshot(model, loss_modules)
     devices = [device] if device.type == "cuda" else []
     several = world_size() > 1
     with torch.set_grad_enabled(several), torch.random.fork_rng(devices=devices):
@@ -112,7 +112,7 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
         )
     elif not config.use_synch_bn:
         sizes = {loader.batches.size_of(0), loader.batches.size_of(len(loader) - 1)}
-        parts = [part for size in sizes for part in parts_of(size, batch // steps)]
+        parts = [part for size in sizes for part in micro_batches(size, batch // steps)]
         least = min(part.stop - part.start for part in parts)
         if least < world_size():
             problems.append(

@@ -23,7 +23,7 @@ from utils.config.check import (
     Config,
     LossTerm,
     OptimizerSection,
-    Part,
+    SectionSpec,
     build,
     converts,
     signature_of,
@@ -108,7 +108,7 @@ def _own_class(folder: str, names: Sequence[str]) -> str:
     )
 
 
-_LOADER = Part(
+_LOADER = SectionSpec(
     "data loader",
     dataloaders,
     BaseDataset,
@@ -116,8 +116,10 @@ _LOADER = Part(
     given=frozenset({"class_names", "channels"}),
     advice=_advise_loader,
 )
-_MODEL = Part("model", models, BaseModel, given=frozenset({"num_classes"}), advice=_advise_model)
-_LOSS = Part(
+_MODEL = SectionSpec(
+    "model", models, BaseModel, given=frozenset({"num_classes"}), advice=_advise_model
+)
+_LOSS = SectionSpec(
     "loss",
     losses,
     nn.Module,
@@ -126,12 +128,12 @@ _LOSS = Part(
     advice=_advise_loss,
 )
 
-PARTS: dict[str, Part] = {
+SECTIONS: dict[str, SectionSpec] = {
     "arch": _MODEL,
     "train_loader": _LOADER,
     "val_loader": _LOADER,
     "test_loader": _LOADER,
-    "optimizer": Part(
+    "optimizer": SectionSpec(
         "optimizer",
         torch.optim,
         torch.optim.Optimizer,
@@ -145,7 +147,7 @@ PARTS: dict[str, Part] = {
         fits=_optimizer_problems,
     ),
     "loss": _LOSS,
-    "lr_scheduler": Part(
+    "lr_scheduler": SectionSpec(
         "learning-rate schedule",
         lr_scheduler,
         torch.optim.lr_scheduler.LRScheduler,

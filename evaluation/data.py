@@ -10,7 +10,7 @@ from typing import Any
 from base.base_dataloader import BaseDataLoader
 from base.base_dataset import BaseDataset, DataError
 from builders.preflight import describe_pictures
-from builders.sections import PARTS, build_source
+from builders.sections import SECTIONS, build_source
 from prediction.load_model import Meta
 from utils.config.check import Config, check_config, names_by_path
 from utils.config.file import ConfigError, apply_overrides, parse_config, suggest
@@ -101,7 +101,7 @@ def read_tree(
         refuse_foreign(tree, config_path)
     idle = [text for text in overrides if text.partition("=")[0].split(".")[0] not in READ]
     if idle:
-        names = names_by_path(tree, {key: part for key, part in PARTS.items() if key in READ})
+        names = names_by_path(tree, {key: part for key, part in SECTIONS.items() if key in READ})
         raise ConfigError("-o", [_idle(text, names) for text in idle])
     return apply_overrides(tree, overrides), config_path or path
 
@@ -155,7 +155,7 @@ def check_section(tree: Mapping[str, Any], section: str, source: str) -> Config:
         "trainer": {"epochs": 1, "val": False, "monitor": "off"},
     }
     own = {key: tree[key] for key in (section, "ignore_index") if key in tree}
-    config = check_config({**stand_ins, **own}, PARTS, source, (), ())
+    config = check_config({**stand_ins, **own}, SECTIONS, source, (), ())
     component = getattr(config, section)
     if section != "train_loader" and component.args.get("val_split") is not None:
         raise ConfigError(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evaluation.result import LabelIssue
-from utils.distributed.collectives import add_up, data_from_all
+from utils.distributed.collectives import all_gather_json, all_reduce_sum
 
 KEPT = 4096  # regions: many times what anybody looks at, a few megabytes
 
@@ -22,7 +22,7 @@ _DEPTH = 0.01
 # What a region scores whose segments have almost nothing else in common, against a perfect fit.
 _NO_FIT = 1 / 6
 # A class that the model never believes is ranked low, but still by the rest of the score.
-_LEAST_KNOWN = 0.01
+_MIN_KNOWN = 0.01
 # Sums of probabilities are kept as whole numbers of this unit, rounded down: the order of the
 # pictures does not change their last bits, and a mean never exceeds what all its terms are.
 _UNIT = 2.0**-20
@@ -91,7 +91,7 @@ class LabelErrors:
     @property
     def knowledge(self) -> np.ndarray:
         """The last factor of the score for each class as a label, (K,)."""
-        return np.sqrt(np.maximum(self.thresholds, _LEAST_KNOWN))
+        return np.sqrt(np.maximum(self.thresholds, _MIN_KNOWN))
 
     def update(
         self,
@@ -140,9 +140,9 @@ class LabelErrors:
 
     def exchange(self) -> None:
         """Take over what the other processes have seen: every one knows of all pictures then."""
-        add_up(torch.from_numpy(self._sums))
-        add_up(torch.from_numpy(self._counts))
-        found = itertools.chain.from_iterable(data_from_all(self._candidates))
+        all_reduce_sum(torch.from_numpy(self._sums))
+        all_reduce_sum(torch.from_numpy(self._counts))
+        found = itertools.chain.from_iterable(all_gather_json(self._candidates))
         candidates = [
             _Candidate(score, LabelIssue(*issue)._replace(box=tuple(issue[-1])), p_suggested)
             for score, issue, p_suggested in found

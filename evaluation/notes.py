@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from base.label_counts import absent_classes
 from builders.preflight import ignored_class
 from evaluation.scores import Results
-from evaluation.subject import Subject
+from evaluation.subject import EvaluationRun
 from evaluation.table import OVERALL
 from prediction.predictor import IN_TILES
 from utils.metrics.threshold import digest_of
@@ -15,7 +15,7 @@ from utils.metrics.threshold import digest_of
 FEW = 10  # pictures
 
 
-def notes_of(subject: Subject, results: Results) -> Iterator[str]:
+def notes_of(subject: EvaluationRun, results: Results) -> Iterator[str]:
     """Every sentence that belongs to the figures."""
     yield from _optimistic(subject)
     yield from _other_mode(subject)
@@ -24,7 +24,7 @@ def notes_of(subject: Subject, results: Results) -> Iterator[str]:
     yield from _uncertain(results)
 
 
-def _optimistic(subject: Subject) -> Iterator[str]:
+def _optimistic(subject: EvaluationRun) -> Iterator[str]:
     """What was learnt or chosen on the very pictures that are scored."""
     split = subject.data.split
     was = "was" if subject.as_trained else "may have been"
@@ -37,7 +37,7 @@ def _optimistic(subject: Subject) -> Iterator[str]:
         yield f"The threshold {subject.threshold:.4g} was chosen on these pictures, {so}"
 
 
-def _other_mode(subject: Subject) -> Iterator[str]:
+def _other_mode(subject: EvaluationRun) -> Iterator[str]:
     """Where the figures are not those of the training or of the threshold's search."""
     mode = subject.predictor.mode
     if mode != "whole":
@@ -55,7 +55,7 @@ def _other_mode(subject: Subject) -> Iterator[str]:
         )
 
 
-def _left_out(subject: Subject) -> Iterator[str]:
+def _left_out(subject: EvaluationRun) -> Iterator[str]:
     """What could count and does not."""
     dataset = subject.data.loader.source
     ignored = ignored_class(dataset.classes, subject.data.ignore_index)
@@ -69,7 +69,7 @@ def _left_out(subject: Subject) -> Iterator[str]:
         )
 
 
-def _unlabelled(subject: Subject, results: Results) -> Iterator[str]:
+def _unlabelled(subject: EvaluationRun, results: Results) -> Iterator[str]:
     """Name classes without a labelled pixel: their IoU is 0 or missing, whatever the model does."""
     labelled = results.confusion.sum(1).tolist()
     absent = [name for name, n in zip(subject.meta.classes, labelled, strict=True) if not n]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from audit.output import check_json, check_page, refusing
-from evaluation.result import Evaluation, Look
+from evaluation.result import Evaluation, PredictedImage
 from utils.config.file import name_problem
 from utils.files.atomic_write import write_text
 from utils.metrics.bootstrap import Interval
@@ -134,7 +134,9 @@ def write_json(path: str, evaluation: Evaluation) -> None:
         write_text(path, text, overwrite=True)  # `check_outputs` has seen what is there
 
 
-def write_report(folder: str, evaluation: Evaluation, look: Callable[[int], Look]) -> Path:
+def write_report(
+    folder: str, evaluation: Evaluation, look: Callable[[int], PredictedImage]
+) -> Path:
     """Write the page.
 
     Raises:

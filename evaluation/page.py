@@ -11,7 +11,7 @@ from typing import Any
 from evaluation import page_cases, page_charts, page_figures
 from evaluation.page_figures import hexadecimal
 from evaluation.page_pictures import ERROR_COLOURS, IGNORED, MAX_SIDE, WRONG
-from evaluation.result import Evaluation, Look
+from evaluation.result import Evaluation, PredictedImage
 from utils.files.atomic_write import write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -19,7 +19,7 @@ SCRIPTS = ("tables.js", "confusion.js", "heat.js", "lightbox.js", "zoom.js")
 STYLES = ("page.css", "charts.css", "cases.css")
 
 
-def write_page(evaluation: Evaluation, look: Callable[[int], Look], folder: Path) -> Path:
+def write_page(evaluation: Evaluation, look: Callable[[int], PredictedImage], folder: Path) -> Path:
     """Write `index.html`; a page that is there is replaced.
 
     Args:
@@ -41,7 +41,7 @@ def write_page(evaluation: Evaluation, look: Callable[[int], Look], folder: Path
     return page
 
 
-def render(evaluation: Evaluation, look: Callable[[int], Look]) -> str:
+def render(evaluation: Evaluation, look: Callable[[int], PredictedImage]) -> str:
     """The page as text; the same for the same evaluation."""
     import jinja2
 
@@ -64,7 +64,7 @@ def render(evaluation: Evaluation, look: Callable[[int], Look]) -> str:
     )
 
 
-def _content(evaluation: Evaluation, look: Callable[[int], Look]) -> dict[str, Any]:
+def _content(evaluation: Evaluation, look: Callable[[int], PredictedImage]) -> dict[str, Any]:
     cases = page_cases.make_cases(evaluation, look)
     colours = page_figures.colours(evaluation)
     scale = page_charts.colour_scale()

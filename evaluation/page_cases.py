@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from evaluation.page_figures import colours, percent
-from evaluation.page_pictures import MAX_SIDE, Shot, View, encode, fitting, outline, shrink
-from evaluation.result import Evaluation, ImageScore, LabelIssue, Look
+from evaluation.page_pictures import MAX_SIDE, Thumbnail, View, encode, fitting, outline, shrink
+from evaluation.result import Evaluation, ImageScore, LabelIssue, PredictedImage
 from utils.progress import track
 
 NUM_IMAGES = 8  # worst, and as many best
@@ -20,7 +20,7 @@ PER_PAIR = 3  # issues of one pair of classes, before others come
 NUM_CHIPS = 8
 CROP_SIDE = 520  # pixels of an embedded part of a picture
 CONTEXT = 0.6  # of a region's sides, shown around it
-LEAST_CONTEXT = 40  # pixels
+MIN_CONTEXT = 40  # pixels
 BUDGET = 13_000_000  # bytes of all pictures together, as text
 
 Box = tuple[int, int, int, int]
@@ -118,7 +118,7 @@ def choose_issues(issues: Sequence[LabelIssue]) -> tuple[list[LabelIssue], list[
     return ordered[:NUM_ISSUES], ordered[NUM_ISSUES:]
 
 
-def make_cases(evaluation: Evaluation, look: Callable[[int], Look]) -> Cases:
+def make_cases(evaluation: Evaluation, look: Callable[[int], PredictedImage]) -> Cases:
     """Look at every picture that the page shows, once."""
     worst, best = choose(evaluation.images)
     shown, hidden = choose_issues(evaluation.issues)
@@ -127,7 +127,7 @@ def make_cases(evaluation: Evaluation, look: Callable[[int], Look]) -> Cases:
         *_image_plans("best", best),
         *_issue_plans(shown, evaluation.classes),
     ]
-    cases = _encode_all(plans, _shoot_all(plans, look), evaluation)
+    cases = _encode_all(plans, _make_thumbnails(plans, look), evaluation)
     first, last = len(worst), len(worst) + len(best)
     more = Counter((issue.given, issue.suggested) for issue in hidden).most_common()
     return Cases(cases[:first], cases[first:last], cases[last:], more)
@@ -146,11 +146,13 @@ def _issue_plans(issues: Sequence[LabelIssue], classes: Sequence[str]) -> Iterat
 
 
 class _Taken(NamedTuple):
-    shot: Shot
+    shot: Thumbnail
     full: tuple[int, int]
 
 
-def _shoot_all(plans: Sequence[_Plan], look: Callable[[int], Look]) -> dict[str, _Taken]:
+def _make_thumbnails(
+    plans: Sequence[_Plan], look: Callable[[int], PredictedImage]
+) -> dict[str, _Taken]:
     by_index = defaultdict(list)
     for plan in plans:
         by_index[plan.place].append(plan)
@@ -163,29 +165,31 @@ def _shoot_all(plans: Sequence[_Plan], look: Callable[[int], Look]) -> dict[str,
     return taken
 
 
-def _shoot(seen: Look, issue: LabelIssue | None) -> _Taken:
+def _shoot(seen: PredictedImage, issue: LabelIssue | None) -> _Taken:
     if issue is None:
-        shot = Shot(seen.picture, seen.label, seen.prediction)
+        shot = Thumbnail(seen.picture, seen.label, seen.prediction)
         height, width = seen.label.shape
         return _Taken(shrink(shot, MAX_SIDE), (width, height))
     region = region_of(seen, issue)
     left, top, right, bottom = around(issue.box, seen.label.shape)
     part = np.s_[top:bottom, left:right]
     # Copies, so that the whole picture need not be kept for them.
-    shot = Shot(seen.picture[part].copy(), seen.label[part].copy(), seen.prediction[part].copy(),
-                outline(region[part]))  # fmt: skip
+    shot = Thumbnail(
+        seen.picture[part].copy(), seen.label[part].copy(), seen.prediction[part].copy(),
+        outline(region[part]),
+    )  # fmt: skip
     return _Taken(shrink(shot, CROP_SIDE), (right - left, bottom - top))
 
 
 def around(box: Box, shape: tuple[int, ...]) -> Box:
     """A box with its surroundings, inside the picture."""
     left, top, right, bottom = box
-    x = max(LEAST_CONTEXT, round(CONTEXT * (right - left)))
-    y = max(LEAST_CONTEXT, round(CONTEXT * (bottom - top)))
+    x = max(MIN_CONTEXT, round(CONTEXT * (right - left)))
+    y = max(MIN_CONTEXT, round(CONTEXT * (bottom - top)))
     return max(0, left - x), max(0, top - y), min(shape[1], right + x), min(shape[0], bottom + y)
 
 
-def region_of(seen: Look, issue: LabelIssue) -> np.ndarray:
+def region_of(seen: PredictedImage, issue: LabelIssue) -> np.ndarray:
     """The region (H, W) bool that an issue speaks of.
 
     In its box that is the connected part of its pair of classes whose size comes nearest.
@@ -225,7 +229,7 @@ def _case(plan: _Plan, taken: _Taken, evaluation: Evaluation, side: int) -> Case
                 max(0, len(chips) - NUM_CHIPS), shot.outline, plan.issue)  # fmt: skip
 
 
-def _chips(shot: Shot, evaluation: Evaluation) -> list[Chip]:
+def _chips(shot: Thumbnail, evaluation: Evaluation) -> list[Chip]:
     counts = np.bincount(
         np.concatenate([
             shot.label[shot.label != evaluation.ignore_index], shot.prediction.ravel()

@@ -25,7 +25,7 @@ RIGHT, WRONG, IGNORED = range(3)
 Sides = tuple[int, int]
 
 
-class Shot(NamedTuple):
+class Thumbnail(NamedTuple):
     """A picture, or a part of one, with its ids; small enough to be kept.
 
     Attributes:
@@ -55,7 +55,7 @@ def fitting(height: int, width: int, max_side: int) -> Sides:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def shrink(shot: Shot, max_side: int) -> Shot:
+def shrink(shot: Thumbnail, max_side: int) -> Thumbnail:
     """The shot at the size at which it is embedded; ids are picked, never mixed."""
     height, width = shot.label.shape
     size = fitting(height, width, max_side)
@@ -64,11 +64,13 @@ def shrink(shot: Shot, max_side: int) -> Shot:
     picture = cv2.resize(shot.picture, size, interpolation=cv2.INTER_AREA)
     rows = ((np.arange(size[1]) + 0.5) * height / size[1]).astype(int)[:, None]
     columns = ((np.arange(size[0]) + 0.5) * width / size[0]).astype(int)
-    return Shot(picture, shot.label[rows, columns], shot.prediction[rows, columns], shot.outline)
+    return Thumbnail(
+        picture, shot.label[rows, columns], shot.prediction[rows, columns], shot.outline
+    )
 
 
 def encode(
-    shot: Shot, palette: Sequence[Sequence[int]], ignore_index: int, max_side: int
+    shot: Thumbnail, palette: Sequence[Sequence[int]], ignore_index: int, max_side: int
 ) -> list[View]:
     """Picture, label, prediction and errors as data addresses.
 

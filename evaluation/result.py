@@ -10,7 +10,7 @@ import numpy as np
 from utils.metrics.calibration import CalibrationBin
 from utils.runs.headings import heading
 
-__all__ = ["CalibrationBin", "Evaluation", "ImageScore", "LabelIssue", "Look", "Skipped"]
+__all__ = ["CalibrationBin", "Evaluation", "ImageScore", "LabelIssue", "PredictedImage", "Skipped"]
 
 
 class ImageScore(NamedTuple):
@@ -69,7 +69,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class Look(NamedTuple):
+class PredictedImage(NamedTuple):
     """A picture to look at.
 
     Attributes:

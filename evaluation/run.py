@@ -17,14 +17,14 @@ from torch import Tensor
 
 from base.batches import Batch
 from evaluation.notes import notes_of
-from evaluation.result import Evaluation, Look, Skipped
+from evaluation.result import Evaluation, PredictedImage, Skipped
 from evaluation.scores import Scores
-from evaluation.subject import Subject
-from prediction.predictor import Predictor, check_finite, no_room
-from utils.distributed.collectives import data_from_all, world_size
+from evaluation.subject import EvaluationRun
+from prediction.predictor import Predictor, check_finite, out_of_memory_advice
+from utils.distributed.collectives import all_gather_json, world_size
 from utils.files.file_notes import FileNote
-from utils.logits.to_labels import decide
-from utils.out_of_memory import in_either_memory, is_out_of_memory
+from utils.logits.to_labels import predict_labels
+from utils.out_of_memory import is_out_of_memory, with_cpu_fallback
 from utils.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Prediction:
     labels: Tensor
 
 
-def evaluate(subject: Subject, command: str = "") -> Evaluation:
+def evaluate(subject: EvaluationRun, command: str = "") -> Evaluation:
     """Score a model on every picture of its split; several processes share the pictures.
 
     Args:
@@ -66,7 +66,7 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
     failed: dict[int, str] = {}
     for prediction in predictions(subject, failed):
         count = functools.partial(_count, scores, subject.threshold, prediction)
-        in_either_memory(count, prediction.logits)
+        with_cpu_fallback(count, prediction.logits)
     scores.exchange()
     results = scores.results()
     samples = subject.data.loader.source.samples
@@ -102,20 +102,24 @@ def evaluate(subject: Subject, command: str = "") -> Evaluation:
 
 def _count(scores: Scores, threshold: float | None, prediction: Prediction, logits: Tensor) -> None:
     """Count a picture; `logits` are the prediction's, in any memory."""
-    ids = decide(logits[None], threshold)[0]
+    ids = predict_labels(logits[None], threshold)[0]
     scores.update(prediction.index, logits.softmax(0), ids.cpu(), prediction.labels)
 
 
-def look_at(subject: Subject, index: int) -> Look:
+def look_at(subject: EvaluationRun, index: int) -> PredictedImage:
     """A picture with its label and what the model says, predicted anew."""
     dataset = subject.data.loader.source
     image, label = subject.data.loader.samples.pair(index)
     logits = subject.predictor.predict_logits(image)
-    ids = in_either_memory(lambda part: decide(part[None], subject.threshold)[0].cpu(), logits)
-    return Look(dataset.preview(image), label, ids.numpy(), label.shape[0], label.shape[1])
+    ids = with_cpu_fallback(
+        lambda part: predict_labels(part[None], subject.threshold)[0].cpu(), logits
+    )
+    return PredictedImage(
+        dataset.preview(image), label, ids.numpy(), label.shape[0], label.shape[1]
+    )
 
 
-def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction]:
+def predictions(subject: EvaluationRun, failed: dict[int, str]) -> Iterator[Prediction]:
     """The model's logits for every picture of this process, with `Progress`.
 
     Args:
@@ -147,7 +151,7 @@ def predictions(subject: Subject, failed: dict[int, str]) -> Iterator[Prediction
                         _count_failed(failed, index, reason)
     notes = subject.predictor.notes
     own = [list(loader.bad.items()), list(failed.items()), notes, list(loader.notes)]
-    for bad, others, noted, odd in data_from_all(own):
+    for bad, others, noted, odd in all_gather_json(own):
         loader.count_bad(bad)
         loader.notes.update((FileNote(*note), None) for note in odd)
         for text in noted:
@@ -178,7 +182,7 @@ def logits_of(predictor: Predictor, batch: Batch) -> Iterator[Tensor | str]:
             check_finite(one)
         except (ValueError, RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
-                yield no_room(predictor.device)
+                yield out_of_memory_advice(predictor.device)
             else:
                 yield str(error).strip().partition("\n")[0] or type(error).__name__
         else:

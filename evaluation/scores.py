@@ -12,11 +12,11 @@ from torch import Tensor
 from base.base_dataset import BaseDataset
 from evaluation.label_errors import LabelErrors
 from evaluation.result import CalibrationBin, ImageScore, LabelIssue
-from utils.distributed.collectives import add_up, rows_from_all, world_size
+from utils.distributed.collectives import all_gather_rows, all_reduce_sum, world_size
 from utils.metrics.bootstrap import bootstrap_intervals
 from utils.metrics.boundary import BoundaryMetrics
 from utils.metrics.calibration import CalibrationMetrics
-from utils.metrics.confusion import SegmentationMetrics, figures_of
+from utils.metrics.confusion import SegmentationMetrics, metrics_of
 from utils.metrics.image_scores import class_counts, image_mean_ious, mean_image_iou
 
 LABEL_ISSUES = 100  # more than anybody looks at
@@ -88,14 +88,14 @@ class Scores:
         if world_size() == 1:
             return
         for counts in (self._confusion, self._boundary.counts, self._calibration.counts):
-            add_up(counts)
+            all_reduce_sum(counts)
         shape = (3, len(self._confusion))
         rows = [
             np.concatenate([[index, *self._sizes[index]], counts.ravel()])
             for index, counts in self._counts.items()
         ]
         table = torch.from_numpy(np.array(rows, np.int64).reshape(len(rows), 3 + math.prod(shape)))
-        for index, height, width, *numbers in rows_from_all(table).tolist():
+        for index, height, width, *numbers in all_gather_rows(table).tolist():
             self._sizes[index] = (height, width)
             self._counts[index] = np.array(numbers, np.int64).reshape(shape)
         self._errors.exchange()
@@ -118,7 +118,7 @@ class Scores:
         calibration = self._calibration.compute()
         boundary = self._boundary.compute()
         figures = {
-            **figures_of(self._confusion),
+            **metrics_of(self._confusion),
             "Mean_Image_IoU": mean_image_iou(counts),
             **boundary,
             **{name: calibration[name] for name in ("ECE", "MCE", "Mean_Confidence")},

@@ -21,7 +21,7 @@ from utils.samples.pairing import Sample
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class EvaluationRun:
     """A model, and the pictures that it is scored on.
 
     Args:
@@ -74,7 +74,7 @@ def open_subject(
     mode: str = "whole",
     config_path: str | None = None,
     overrides: Sequence[str] = (),
-) -> Subject:
+) -> EvaluationRun:
     """A checkpoint and the pictures of a split, held against each other.
 
     Args:
@@ -98,7 +98,7 @@ def open_subject(
     check_dataset(meta, data.loader.source, path, data.section)
     trained = {**tree, **(checkpoint.get("config") or {})}  # what the training itself says wins
     run, arch = trained.get("name"), trained.get("arch")
-    return Subject(
+    return EvaluationRun(
         checkpoint=path,
         arch=type(model).__name__,
         predictor=Predictor(model, meta.mean, meta.std, device, mode=mode),

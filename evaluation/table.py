@@ -15,7 +15,7 @@ from utils.samples.pairing import few
 
 SHOWN = 3  # pairs, pictures
 NAME_WIDTH = 24
-MOST_NAMES = 10
+MAX_NAMES = 10
 WIDTH = 100
 NOTHING = "-"
 
@@ -81,7 +81,7 @@ def class_table(evaluation: Evaluation) -> str:
     absent = [_cut(name) for name, iou in pairs if iou is None]
     if absent:
         more = "class" if len(absent) == 1 else "classes"
-        text = f"{len(absent)} more {more} in no label or prediction: {few(absent, MOST_NAMES)}"
+        text = f"{len(absent)} more {more} in no label or prediction: {few(absent, MAX_NAMES)}"
         table += f"\n{textwrap.fill(text, WIDTH)}"
     return table
 

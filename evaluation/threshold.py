@@ -12,17 +12,17 @@ from typing import Any
 
 from evaluation.run import predictions
 from evaluation.scores import NO_PICTURE
-from evaluation.subject import Subject
+from evaluation.subject import EvaluationRun
 from utils.checkpoint.resume import stamp_of
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
-from utils.distributed.collectives import add_up, found_by_main
+from utils.distributed.collectives import all_reduce_sum, run_on_main_and_broadcast
 from utils.logits.to_labels import probability_of_second
 from utils.metrics.threshold import BestThreshold, Figure, ThresholdSearch, search_record
-from utils.out_of_memory import in_either_memory
+from utils.out_of_memory import with_cpu_fallback
 from utils.runs.run_lock import RunLock
 
 
-def check_searchable(subject: Subject) -> None:
+def check_searchable(subject: EvaluationRun) -> None:
     """Find out before the work whether a threshold has a meaning and a place.
 
     Raises:
@@ -40,10 +40,10 @@ def check_searchable(subject: Subject) -> None:
         )
     if not os.access(path.resolve().parent, os.W_OK):
         raise ValueError(f"--find-threshold: {path} cannot be replaced, its folder is read-only")
-    found_by_main(lambda: _check_alone(path.resolve()), ValueError)
+    run_on_main_and_broadcast(lambda: _check_alone(path.resolve()), ValueError)
 
 
-def find_threshold(subject: Subject, figure: Figure) -> BestThreshold:
+def find_threshold(subject: EvaluationRun, figure: Figure) -> BestThreshold:
     """The threshold that is best for a figure over every picture of the split.
 
     Several processes share the pictures; all find the same.
@@ -54,11 +54,11 @@ def find_threshold(subject: Subject, figure: Figure) -> BestThreshold:
     """
     search = ThresholdSearch(subject.data.ignore_index)
     for prediction in predictions(subject, {}):
-        probability = in_either_memory(
+        probability = with_cpu_fallback(
             lambda logits: probability_of_second(logits[None]).cpu(), prediction.logits
         )
         search.update(probability, prediction.labels[None])
-    if not add_up(search.counts).any():  # not even an ignored pixel
+    if not all_reduce_sum(search.counts).any():  # not even an ignored pixel
         raise ValueError(f"--find-threshold: {NO_PICTURE}")
     labelled = search.labelled()
     if not all(labelled):
@@ -70,7 +70,7 @@ def find_threshold(subject: Subject, figure: Figure) -> BestThreshold:
     return search.best(figure)
 
 
-def keep_threshold(subject: Subject, figure: Figure, best: BestThreshold) -> Subject:
+def keep_threshold(subject: EvaluationRun, figure: Figure, best: BestThreshold) -> EvaluationRun:
     """Write a threshold into the checkpoint; nothing else in it changes.
 
     Returns:
@@ -88,7 +88,9 @@ def keep_threshold(subject: Subject, figure: Figure, best: BestThreshold) -> Sub
         mode=subject.predictor.mode,
     )
     found = {"threshold": best.threshold, "threshold_search": record}
-    found_by_main(lambda: _write_meta(Path(subject.checkpoint), found, subject.stamp), ValueError)
+    run_on_main_and_broadcast(
+        lambda: _write_meta(Path(subject.checkpoint), found, subject.stamp), ValueError
+    )
     return dataclasses.replace(subject, threshold=best.threshold, searched=record)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from utils.samples.pairing import few
 
-MOST_FILES = 3
+MAX_FILES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Finding:
     def __str__(self) -> str:
         where = f" {self.split}:" if self.split else ""
         details = [f"{file} ({what})" if what else file for file, what in self.files.items()]
-        files = f": {few(details, MOST_FILES)}" if details else ""
+        files = f": {few(details, MAX_FILES)}" if details else ""
         return f"[{self.kind}]{where} {self.message}{files}"
 
 

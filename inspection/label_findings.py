@@ -13,7 +13,7 @@ from utils.config.check import signature_of
 from utils.samples.pairing import few
 
 RARE = 1e-4  # share of the pixels that count
-MOST_SHOWN = 24  # values of a map to fill in
+MAX_SHOWN = 24  # values of a map to fill in
 
 
 def find(split: Split, proposal: Proposal) -> Iterator[Finding]:
@@ -189,7 +189,7 @@ def _map_fix(split: Split, proposal: Proposal, unknown: Mapping[str, int]) -> st
         label_map = ignoring(split, proposal.label_map, unknown)
         return f', or ignore them with "label_map": {_short(label_map)}'
     lines = [f'"{value}": ? ({count(n, "pixel")})' for value, n in unknown.items()]
-    return f', or name their classes in "label_map" (-1 ignores): {few(lines, MOST_SHOWN)}'
+    return f', or name their classes in "label_map" (-1 ignores): {few(lines, MAX_SHOWN)}'
 
 
 def _short(label_map: Mapping[str, int]) -> str:

@@ -21,7 +21,7 @@ from utils.transforms.augmentation import Augmentation
 
 Key = TypeVar("Key")
 
-MOST_STRAY_VALUES = 16
+MAX_STRAY_VALUES = 16
 LOWEST_ID, HIGHEST_ID = -32768, 65535  # that a label map can name
 
 
@@ -118,7 +118,7 @@ class Split:
 
     def is_blended(self, mask: MaskFacts) -> bool:
         """Whether a mask holds more odd values than labels could be, as smoothing makes them."""
-        return len(mask.unknown) > max(MOST_STRAY_VALUES, len(self.dataset.classes))
+        return len(mask.unknown) > max(MAX_STRAY_VALUES, len(self.dataset.classes))
 
     @functools.cached_property
     def usable(self) -> list[SampleFacts]:

@@ -26,7 +26,7 @@ from inspection.finding import Finding
 from inspection.label_maps import BINARY, propose
 from inspection.split import Split
 from utils.config.check import signature_of
-from utils.distributed.collectives import found_by_main, world_size
+from utils.distributed.collectives import run_on_main_and_broadcast, world_size
 from utils.files.atomic_write import new_file
 from utils.files.image_head import ImageHead, read_head
 from utils.files.image_io import read_mask
@@ -107,7 +107,7 @@ def survey(
     loaders = {"train": ("train_loader", train_loader)}
     if val_loader is not None:
         loaders["val"] = ("train_loader" if held_out else "val_loader", val_loader)
-    return found_by_main(lambda: _survey(loaders), DataError)
+    return run_on_main_and_broadcast(lambda: _survey(loaders), DataError)
 
 
 def _survey(loaders: dict[str, tuple[str, BaseDataLoader]]) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 import dataloaders
 import models
 from base.base_model import BaseModel
-from builders.sections import PARTS, arch_for, build_dataset, describe_dataset
+from builders.sections import SECTIONS, arch_for, build_dataset, describe_dataset
 from utils.checkpoint.content import check_content
 from utils.checkpoint.save_load import (
     CheckpointError,
@@ -208,7 +208,7 @@ def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, A
     dataset = getattr(dataloaders, loader.type)
     # Nothing is fetched because a checkpoint says so.
     (own,) = split_args({**loader.args, "download": False}, dataset)
-    part = dataclasses.replace(PARTS["train_loader"], shares=())
+    part = dataclasses.replace(SECTIONS["train_loader"], shares=())
     try:
         here = check_component(Component(loader.type, own), part, "train_loader")
         return describe_dataset(build_dataset(here, "train_loader"), ignore_index)
@@ -250,7 +250,9 @@ def _build_model(
     try:
         return build(
             models,
-            arch_for(check_component(Component(arch.type, args), PARTS["arch"], "arch"), weights),
+            arch_for(
+                check_component(Component(arch.type, args), SECTIONS["arch"], "arch"), weights
+            ),
             BaseModel,
             "arch",
             num_classes=meta.outputs,

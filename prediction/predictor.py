@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.logits.to_labels import all_channels, decide
-from utils.out_of_memory import in_either_memory, unless_out_of_memory
+from utils.logits.to_labels import all_channels, predict_labels
+from utils.out_of_memory import none_if_out_of_memory, with_cpu_fallback
 from utils.samples.normalize import normalize
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ class Predictor:
         logits = self.predict_logits(image)
         check_finite(logits)
         dtype = np.uint8 if logits.shape[0] <= 256 else np.uint16
-        ids = in_either_memory(lambda part: decide(part[None], self.threshold)[0], logits)
+        ids = with_cpu_fallback(lambda part: predict_labels(part[None], self.threshold)[0], logits)
         return ids.cpu().numpy().astype(dtype)
 
     @torch.inference_mode()
@@ -247,7 +247,7 @@ class Predictor:
 
         size, before = pixels[..., 0].numel(), dataclasses.replace(self._limits)
         if self.device.type != "cpu" and size < self._limits.picture:
-            logits = unless_out_of_memory(predict_on, self.device)
+            logits = none_if_out_of_memory(predict_on, self.device)
             if logits is not None:
                 return logits
             self._limits.picture = size
@@ -285,7 +285,7 @@ class Predictor:
             if at_once == 1 and not can_be_cut:
                 logits = self._pass(views, 1)
             else:
-                logits = unless_out_of_memory(self._pass, views, at_once)
+                logits = none_if_out_of_memory(self._pass, views, at_once)
             if logits is not None:
                 self._count_pass(pixels)
                 return logits
@@ -358,7 +358,7 @@ class Predictor:
         return torch.zeros(1, num_classes, height, width, device="cpu" if large else logits.device)
 
 
-def no_room(device: torch.device) -> str:
+def out_of_memory_advice(device: torch.device) -> str:
     """What to say of a picture that cannot be predicted, as it does not fit into memory."""
     advice = "" if device.type == "cpu" else "; try --device cpu"
     return f"does not fit into the memory of {device}, not even in small tiles{advice}"

@@ -10,9 +10,9 @@ from PIL import Image
 
 from base.base_dataset import BaseDataset
 from base.samples import Samples
-from builders.sections import PARTS, build_loader
+from builders.sections import SECTIONS, build_loader
 from tests.conftest import ROOT
-from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+from trainer import TRAINING_METRICS, VALIDATION_METRICS
 from utils.config.check import check_config
 from utils.config.file import parse_config
 from utils.transforms.augmentation import Augmentation
@@ -62,7 +62,7 @@ def loaders_of_the_ancestor(
         tree[section]["type"] = name
         tree[section]["args"] |= {"data_dir": str(data_dir), "split": split, **arguments}
         tree[section]["args"] |= {"batch_size": 2, "num_workers": 0, "return_id": False}
-    config = check_config(tree, PARTS, "config.json", VALIDATION_FIGURES, TRAINING_FIGURES)
+    config = check_config(tree, SECTIONS, "config.json", VALIDATION_METRICS, TRAINING_METRICS)
     return [
         build_loader(config, "train_loader", training=True),
         build_loader(config, "val_loader"),

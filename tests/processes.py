@@ -6,7 +6,7 @@ import socket
 import torch
 import torch.multiprocessing
 
-from utils.distributed.collectives import join_processes, leave_processes
+from utils.distributed.collectives import destroy_process_group, init_process_group
 
 
 def on_processes(world_size, function, *args, folder):
@@ -38,6 +38,6 @@ def _run(rank, world_size, port, function, args, folder):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    join_processes("cpu")
+    init_process_group("cpu")
     torch.save(function(*args), f"{folder}/result{rank}.pth")
-    leave_processes()
+    destroy_process_group()

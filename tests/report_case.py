@@ -8,7 +8,14 @@ import cv2
 import numpy as np
 
 from dataloaders.shapes import Shapes
-from evaluation.result import CalibrationBin, Evaluation, ImageScore, LabelIssue, Look, Skipped
+from evaluation.result import (
+    CalibrationBin,
+    Evaluation,
+    ImageScore,
+    LabelIssue,
+    PredictedImage,
+    Skipped,
+)
 from utils.drawing.palette import voc_palette
 
 IGNORE = 255
@@ -55,7 +62,7 @@ class Case:
         self.files = [*names, *files[len(names) :]][:num_images]
         self.looks = [self.make(index) for index in range(num_images)]
 
-    def make(self, index: int) -> Look:
+    def make(self, index: int) -> PredictedImage:
         """A scene with labels spread over all classes, and a prediction of it."""
         rng = np.random.default_rng(index)
         wide = [self.dataset.load(2 * index + half) for half in range(1 + index % 2)]
@@ -69,9 +76,9 @@ class Case:
             x, y = rng.integers(0, picture.shape[1]), rng.integers(0, picture.shape[0])
             blob = cv2.circle(np.zeros(label.shape, np.uint8), (int(x), int(y)), 12, 1, -1) > 0
             prediction[blob] = rng.integers(0, self.used)
-        return Look(picture, label, prediction, *picture.shape[:2])
+        return PredictedImage(picture, label, prediction, *picture.shape[:2])
 
-    def look(self, index: int) -> Look:
+    def look(self, index: int) -> PredictedImage:
         """What the report shows."""
         return self.looks[index]
 
@@ -79,10 +86,10 @@ class Case:
         """The figures, by plain counting."""
         confusions = [self.count(look) for look in self.looks]
         confusion = np.sum(confusions, 0)
-        figures = figures_of(confusion)
+        figures = metrics_of(confusion)
         images = []
         for index, (counts, look) in enumerate(zip(confusions, self.looks, strict=True)):
-            scores = figures_of(counts)
+            scores = metrics_of(counts)
             images.append(
                 ImageScore(self.files[index], f"images/{self.files[index]}",
                            f"masks/{self.files[index]}", index, look.height, look.width,
@@ -103,7 +110,7 @@ class Case:
             command="python evaluate.py --model best_model.pth --report report",
         )  # fmt: skip
 
-    def count(self, look: Look) -> np.ndarray:
+    def count(self, look: PredictedImage) -> np.ndarray:
         """Counts (K, K), pixel by pixel."""
         counts = np.zeros((len(self.classes),) * 2, np.int64)
         valid = look.label != IGNORE_FAR
@@ -140,7 +147,7 @@ CALIBRATION = [
 ]  # fmt: skip
 
 
-def figures_of(confusion: np.ndarray) -> dict:
+def metrics_of(confusion: np.ndarray) -> dict:
     """Figures of counts, each by its definition."""
     hits, labels, predictions = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
 
@@ -184,7 +191,7 @@ def intervals_of(figures: dict) -> dict:
     }  # fmt: skip
 
 
-def make(**options: object) -> tuple[Evaluation, Callable[[int], Look]]:
+def make(**options: object) -> tuple[Evaluation, Callable[[int], PredictedImage]]:
     """The evaluation of a `Case` and its look."""
     case = Case(**options)  # type: ignore[arg-type]
     return case.evaluation(), case.look

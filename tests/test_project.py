@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from builders.sections import PARTS
+from builders.sections import SECTIONS
 from tests.conftest import ROOT
 
 # Import name -> what pip calls it, where they differ.
@@ -108,21 +108,21 @@ def test_feature_readme_links_lead_somewhere():
 
 
 def test_feature_readme_config_is_valid(tmp_path):
-    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+    from trainer import TRAINING_METRICS, VALIDATION_METRICS
     from utils.config.check import check_config
     from utils.config.file import parse_config
 
     block = re.search(r"```javascript\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (tmp_path / "c.json").write_text(block[1])
     tree = parse_config(tmp_path / "c.json")
-    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
     assert config.warnings == ()
 
 
-@pytest.mark.parametrize("section", PARTS)
+@pytest.mark.parametrize("section", SECTIONS)
 def test_feature_configurable_classes_say_what_they_take(section):
     """The signature is the schema, so it hides nothing, and the docstring explains it."""
-    part = PARTS[section]
+    part = SECTIONS[section]
     ours = [name for name in part.names() if not part.find(name).__module__.startswith("torch")]
     for name in ours:
         cls = part.find(name)

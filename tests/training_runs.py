@@ -12,8 +12,8 @@ from torch import nn
 
 import train
 from base.base_model import BaseModel
-from builders.sections import PARTS, build_loader
-from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
+from builders.sections import SECTIONS, build_loader
+from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.check import LossTerm, check_config
 from utils.losses import CrossEntropyLoss2d
@@ -117,7 +117,7 @@ class Constant(BaseModel):
 
 def make_trainer(tmp_path, model, losses=None, **trainer) -> Trainer:
     tree = small_config(tmp_path, **trainer)
-    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
     folder = RunFolder.create(config.trainer.save_dir, config.trainer.log_dir, config.name)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return Trainer(

@@ -31,10 +31,10 @@ logger = logging.getLogger("train")
 LOWEST, HIGHEST = 1e-6, 10.0
 APART = 3  # suggestions that differ by more contradict each other
 DIVERGED = 4.0  # times the lowest loss so far: it will not come back
-FEWEST_POINTS = 10
+MIN_POINTS = 10
 SMOOTHED = 1 / 40  # of the curve: the standard deviation of the kernel
 MOMENTUM = 0.9  # of the mean that decides where to stop
-LEAST_CHANGE = 0.02  # of the loss at the beginning; less is neither a descent nor a rise
+MIN_CHANGE = 0.02  # of the loss at the beginning; less is neither a descent nor a rise
 # Standard deviations of the noise that smoothing leaves. A rise is looked for at every point, so
 # that chance has more ways to look like one.
 DESCENT, RISE = 4, 6
@@ -168,10 +168,10 @@ def judge(rates: np.ndarray, losses: np.ndarray) -> RateCurve:
         losses: (N,) finite.
     """
     count = len(losses)
-    if count < FEWEST_POINTS:
+    if count < MIN_POINTS:
         return RateCurve(rates, losses, losses, None, None)
     width = max(1.0, count * SMOOTHED)
-    first = count // FEWEST_POINTS
+    first = count // MIN_POINTS
     # What has left for good must not lift the points before it.
     limit = max(losses[:first].max(), np.median(losses))
     smoothed = smooth(losses.clip(max=limit), width)
@@ -181,7 +181,7 @@ def judge(rates: np.ndarray, losses: np.ndarray) -> RateCurve:
     noise = np.std(np.diff(leaving[: count // 2])) / np.sqrt(2)
     # The kernel leaves this much of it.
     rest = noise / np.sqrt(2 * np.sqrt(np.pi) * width)
-    least = LEAST_CHANGE * abs(smoothed[:first].mean())
+    least = MIN_CHANGE * abs(smoothed[:first].mean())
     risen = turn(smooth(leaving, width), max(least, RISE * rest))
     low = int(smoothed[:risen].argmin())
     start = smoothed[: min(first, low + 1)].mean()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from utils.snapshot import Undo
+from utils.snapshot import StateSnapshot
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 
@@ -46,7 +46,7 @@ class _Recomputed:
 
     def __init__(self, block: nn.Module) -> None:
         self.forward = block.forward
-        self.undo = Undo(block, [])
+        self.undo = StateSnapshot(block, [])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():

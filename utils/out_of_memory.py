@@ -48,7 +48,7 @@ def free_unused() -> None:
         torch.cuda.empty_cache()
 
 
-def unless_out_of_memory(work: Callable[..., T], *args: object) -> T | None:
+def none_if_out_of_memory(work: Callable[..., T], *args: object) -> T | None:
     """What `work(*args)` returns; None where memory was too small, all of which is free again."""
     try:
         return work(*args)
@@ -59,7 +59,7 @@ def unless_out_of_memory(work: Callable[..., T], *args: object) -> T | None:
     return None
 
 
-def in_either_memory(work: Callable[[Tensor], T], tensor: Tensor) -> T:
+def with_cpu_fallback(work: Callable[[Tensor], T], tensor: Tensor) -> T:
     """What `work` makes of a tensor; in the machine's memory if the device's is too small."""
     if tensor.device.type == "cpu":
         return work(tensor)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Undo:
+class StateSnapshot:
     """Remembers what a forward pass changes beside gradients, and puts it back.
 
     That is the statistics of BatchNorm and whatever else is a buffer of the model, and the state of

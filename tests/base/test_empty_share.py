@@ -5,8 +5,8 @@ import torch
 
 from tests.models.test_models import as_tuple, build, total_of
 from tests.processes import on_processes
-from utils.distributed.collectives import add_up, rank, world_size
-from utils.distributed.sync_batch_norm import standing_in, synchronise
+from utils.distributed.collectives import all_reduce_sum, rank, world_size
+from utils.distributed.sync_batch_norm import dummy_forward, synchronise
 
 # One of each way to build a network; attention only libraries have.
 KINDS = (
@@ -27,11 +27,11 @@ def trained(cases):
             synchronise(model, torch.device("cpu"))
         size = max(64, model.min_size)
         images = torch.rand(2, 3, size, size, dtype=torch.float64)
-        with standing_in(rank() == 1):
+        with dummy_forward(rank() == 1):
             outputs = as_tuple(model(images if rank() == 0 else images[:1]))
             total_of(tuple(logits[: 2 - 2 * rank()] for logits in outputs)).backward()
         found[case] = {
-            name: add_up(torch.zeros_like(p) if p.grad is None else p.grad.clone())
+            name: all_reduce_sum(torch.zeros_like(p) if p.grad is None else p.grad.clone())
             for name, p in model.named_parameters()
         } | {name: b.clone() for name, b in model.named_buffers()}
     return found

@@ -35,7 +35,7 @@ from prediction.predictor import IN_TILES, SLOWER, Predictor
 from tests.conftest import ROOT
 from tests.utils.runs.test_run_lock import holder
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
-from utils.logits.to_labels import decide
+from utils.logits.to_labels import predict_labels
 from utils.metrics.calibration import CalibrationMetrics
 from utils.metrics.threshold import Figure
 
@@ -148,7 +148,7 @@ def collected(made, split, mode="whole", model=None, threshold=None):
     for path in sorted((made[0] / "images" / split).iterdir()):
         label = np.array(Image.open(made[0] / "masks" / split / path.name))
         logits = one.predict_logits(np.array(Image.open(path)))
-        pairs.append((label, decide(logits[None], threshold)[0].numpy()))
+        pairs.append((label, predict_labels(logits[None], threshold)[0].numpy()))
     return pairs
 
 
@@ -383,7 +383,7 @@ def test_feature_a_batch_that_fails_is_tried_picture_by_picture(model, monkeypat
     _, expected = run(model)
     whole = Predictor.predict_logits
 
-    def no_room(self, images):
+    def out_of_memory_advice(self, images):
         raise torch.OutOfMemoryError("no room")
 
     def one_fails(self, image):
@@ -391,7 +391,7 @@ def test_feature_a_batch_that_fails_is_tried_picture_by_picture(model, monkeypat
             raise RuntimeError("a picture like this\nwith advice")
         return whole(self, image)
 
-    monkeypatch.setattr(Predictor, "predict_batch", no_room)
+    monkeypatch.setattr(Predictor, "predict_batch", out_of_memory_advice)
     code, report = run(model)
     assert (code, report["confusion"]) == (0, expected["confusion"])
     monkeypatch.setattr(Predictor, "predict_logits", one_fails)
@@ -402,7 +402,7 @@ def test_feature_a_batch_that_fails_is_tried_picture_by_picture(model, monkeypat
     assert "val1.png: a picture like this\n" in capsys.readouterr().err
     # What the config allows is what cannot be read, not what the model cannot take.
     assert run(model, "-oval_loader.args.on_bad_sample=skip")[0] == 1
-    monkeypatch.setattr(Predictor, "predict_logits", no_room)
+    monkeypatch.setattr(Predictor, "predict_logits", out_of_memory_advice)
     message = refused(capsys, model)
     assert message == "no picture could be scored; each is named above with the reason"
 
@@ -453,17 +453,17 @@ def test_feature_what_scoring_does_not_fit_is_done_in_the_machines_memory(model,
     _, expected = run(model)
     tries = []
 
-    def in_either_memory(work, tensor):
+    def with_cpu_fallback(work, tensor):
         with pytest.raises(torch.OutOfMemoryError), monkeypatch.context() as patch:
-            patch.setattr(CalibrationMetrics, "update_probabilities", no_room)
+            patch.setattr(CalibrationMetrics, "update_probabilities", out_of_memory_advice)
             work(tensor)
         tries.append(tensor)
         return work(tensor)
 
-    def no_room(*_):
+    def out_of_memory_advice(*_):
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(evaluation.run, "in_either_memory", in_either_memory)
+    monkeypatch.setattr(evaluation.run, "with_cpu_fallback", with_cpu_fallback)
     _, report = run(model)
     assert len(tries) == 7
     for name in ("confusion", "figures", "images", "issues", "calibration"):

@@ -15,7 +15,7 @@ from PIL import Image
 from evaluation import page_cases, page_charts, page_figures, page_pictures
 from evaluation.page import render, write_page
 from evaluation.page_pictures import outline
-from evaluation.result import CalibrationBin, LabelIssue, Look
+from evaluation.result import CalibrationBin, LabelIssue, PredictedImage
 from tests.browser import Browser, find_browser
 from tests.report_case import HOSTILE, IGNORE_FAR, Case, make
 
@@ -195,7 +195,9 @@ def test_feature_large_pictures_are_scaled_down_and_stay_within_the_budget(monke
     evaluation, _ = make(num_images=1)
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 6, (1000, 2000))
-    look = Look(rng.integers(0, 256, (1000, 2000, 3), dtype=np.uint8), ids, ids, 1000, 2000)
+    look = PredictedImage(
+        rng.integers(0, 256, (1000, 2000, 3), dtype=np.uint8), ids, ids, 1000, 2000
+    )
     (case,) = page_cases.make_cases(evaluation, lambda index: look).worst
     assert case.size == (900, 450) and case.full == (2000, 1000)
     assert {decode(view.address).shape[:2] for view in case.views} == {(450, 900)}
@@ -211,7 +213,7 @@ def test_feature_more_than_256_classes_in_one_picture_keep_their_colours():
         evaluation, classes=tuple(map(str, range(400))), palette=palette, issues=[]
     )
     ids = np.arange(400).reshape(20, 20)
-    look = Look(np.zeros((20, 20, 3), np.uint8), ids, ids, 20, 20)
+    look = PredictedImage(np.zeros((20, 20, 3), np.uint8), ids, ids, 20, 20)
     (case,) = page_cases.make_cases(evaluation, lambda index: look).worst
     np.testing.assert_array_equal(decode(case.views[1].address)[..., :3], np.array(palette)[ids])
     assert len(case.chips) == 8 and case.more == 392
@@ -236,7 +238,7 @@ def test_feature_a_label_error_is_outlined_where_it_is():
     label, prediction = np.zeros((60, 80), int), np.zeros((60, 80), int)
     prediction[20:30, 30:50] = 1
     prediction[22:24, 52:54] = 1
-    look = Look(np.zeros((60, 80, 3), np.uint8), label, prediction, 60, 80)
+    look = PredictedImage(np.zeros((60, 80, 3), np.uint8), label, prediction, 60, 80)
     issue = LabelIssue(0, "a", 0, 1, 0.5, 200, (30, 20, 54, 30))
     region = page_cases.region_of(look, issue)
     expected = np.zeros((60, 80), bool)
@@ -251,7 +253,7 @@ def test_feature_a_label_error_is_outlined_where_it_is():
 
 def test_feature_a_label_error_that_is_predicted_otherwise_now_shows_its_box():
     flat = np.zeros((60, 80), int)
-    look = Look(np.zeros((60, 80, 3), np.uint8), flat, flat, 60, 80)
+    look = PredictedImage(np.zeros((60, 80, 3), np.uint8), flat, flat, 60, 80)
     region = page_cases.region_of(look, LabelIssue(0, "a", 0, 1, 0.5, 9, (10, 20, 13, 23)))
     assert region.sum() == 9 and region[20:23, 10:13].all()
 

@@ -23,7 +23,13 @@ from base.base_model import BaseModel
 from tests.training_runs import assert_same_end, newest, run, small_config
 from trainer import Trainer
 from utils.checkpoint.save_load import load_checkpoint
-from utils.cli.signals import REQUEUE, StopSignals, held_back, leave, leave_to_main
+from utils.cli.signals import (
+    REQUEUE,
+    StopSignals,
+    block_signals,
+    exit_ignoring_signals,
+    ignore_signals_in_worker,
+)
 
 pytestmark = pytest.mark.faults
 
@@ -95,7 +101,7 @@ def run_child(output, words):
             code = train.main(words)
         except SystemExit as ending:  # as an interpreter does it: its frames are gone from here on
             code = ending.code
-        leave(code)
+        exit_ignoring_signals(code)
 
 
 def ended(child, seconds=60):
@@ -311,7 +317,7 @@ def test_feature_signals_of_a_process_that_loads_are_its_own():
             stop.remember()
             loading = os.fork()
             if not loading:
-                leave_to_main()
+                ignore_signals_in_worker()
                 signal.raise_signal(signal.SIGTERM)
                 os._exit(0)
             os.waitpid(loading, 0)
@@ -328,7 +334,7 @@ def test_feature_a_signal_that_another_thread_gets_is_held_back_too():
     if not program:
         with contextlib.suppress(BaseException), StopSignals(said=False):
             threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-            with held_back():
+            with block_signals():
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(0.3)
                 os.write(theirs, b"whole")

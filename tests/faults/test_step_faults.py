@@ -12,7 +12,7 @@ import torch
 from models import UNet
 from tests.training_runs import assert_same, assert_same_end, run, small_config
 from tests.utils.distributed.test_processes import ROOT, under_torchrun
-from trainer import MOST_BAD_LOSSES, Trainer
+from trainer import MAX_BAD_LOSSES, Trainer
 from utils.checkpoint.save_load import load_checkpoint
 
 PARTS_OF_A_RUN = ("state_dict", "optimizer", "ema", "losses", "scaler")
@@ -154,13 +154,13 @@ def test_exception_many_bad_losses_in_a_row(tmp_path, monkeypatch, capsys, polic
     tree = config(tmp_path, on_bad_loss=policy)
     tree["trainer"]["epochs"] = 6
     with monkeypatch.context() as patched:
-        poison(patched, *range(first, first + MOST_BAD_LOSSES - 1))
+        poison(patched, *range(first, first + MAX_BAD_LOSSES - 1))
         assert run(tmp_path, tree)[0] == 0
     poison(monkeypatch, *range(first, 99))
     assert run(tmp_path, tree)[0] == 1
     said = capsys.readouterr().err
-    assert f"step {first + MOST_BAD_LOSSES - 1} (" in said
-    assert f", and so it was in the {MOST_BAD_LOSSES - 1} steps before" in said
+    assert f"step {first + MAX_BAD_LOSSES - 1} (" in said
+    assert f", and so it was in the {MAX_BAD_LOSSES - 1} steps before" in said
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])

@@ -94,7 +94,7 @@ def test_feature_the_map_gives_back_the_classes(name):
 
 
 def pasted_weights(split):
-    from builders.sections import PARTS
+    from builders.sections import SECTIONS
     from utils.config.check import check_config
 
     config = check_config(
@@ -102,7 +102,7 @@ def pasted_weights(split):
          "train_loader": {"type": "Shapes", "args": {"batch_size": 1, "split": "train"}},
          "loss": {"type": "CrossEntropyLoss2d"},
          "trainer": {"epochs": 1, "val": False, "monitor": "off"}},
-        PARTS, "test", (), ())  # fmt: skip
+        SECTIONS, "test", (), ())  # fmt: skip
     paste = lines_to_paste(config, {"train": split}, propose([split]))
     return paste.get("loss.args", {}).get("class_weights")
 

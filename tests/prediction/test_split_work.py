@@ -295,7 +295,7 @@ def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, ca
     def run(bad, failed):
         (tmp_path / "out.json").unlink(missing_ok=True)
         monkeypatch.setattr(
-            evaluation.run, "data_from_all", lambda own: [own, [bad, failed, [IN_TILES], []]]
+            evaluation.run, "all_gather_json", lambda own: [own, [bad, failed, [IN_TILES], []]]
         )
         return evaluate.main(words), capsys.readouterr().err
 

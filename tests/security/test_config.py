@@ -14,10 +14,10 @@ import pytest
 import ruamel.yaml
 
 import train
-from builders.sections import PARTS
+from builders.sections import SECTIONS
 from tests.conftest import ROOT
 from tests.utils.config.test_check_config import minimal
-from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+from trainer import TRAINING_METRICS, VALIDATION_METRICS
 from utils.checkpoint.resume import find_latest
 from utils.config.check import Component, build, check_config
 from utils.config.file import (
@@ -114,7 +114,7 @@ def changed(rng: random.Random, good: dict) -> dict:
 
 
 def check(tree, overrides=()):
-    return check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES, overrides)
+    return check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS, overrides)
 
 
 def outcome(run, what):
@@ -283,12 +283,12 @@ NAMES = [
     " UNet", "Optimizer", "LRScheduler", "lr_scheduler", "BaseLoss", "pretrained", "read_weights",
     "load_pretrained", "downloaded", "poplib", "VOC_download", "voc_download",
 ]  # fmt: skip
-SECTIONS = ("arch", "train_loader", "val_loader", "optimizer", "loss", "lr_scheduler")
+KEYS = ("arch", "train_loader", "val_loader", "optimizer", "loss", "lr_scheduler")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exception_only_listed_names_are_found(name):
-    for section in SECTIONS:
+    for section in KEYS:
         tree = minimal()
         args = {"args": copy.deepcopy(tree["train_loader"]["args"])} if "loader" in section else {}
         tree[section] = {"type": name, **args}
@@ -297,7 +297,7 @@ def test_exception_only_listed_names_are_found(name):
             check(tree)
         assert set(sys.modules) == loaded
         assert re.escape(repr(name)) or caught
-        part = PARTS[section]
+        part = SECTIONS[section]
         with pytest.raises(ConfigError, match="there is no"):
             build(part.namespace, Component(name, {}), part.base, section)
         assert set(sys.modules) == loaded
@@ -305,7 +305,7 @@ def test_exception_only_listed_names_are_found(name):
 
 def test_feature_every_name_that_can_be_built_is_listed():
     """What a section can name is a class in `__all__`, of the kind that the section takes."""
-    for part in PARTS.values():
+    for part in SECTIONS.values():
         listed = {*part.namespace.__all__, *(part.library.__all__ if part.library else ())}
         for name in part.names():
             assert name in listed and name.isidentifier() and not name.startswith("_")
@@ -314,7 +314,7 @@ def test_feature_every_name_that_can_be_built_is_listed():
 
 @pytest.mark.parametrize("key", ["__class__", "__init__", "self", "cls", "forward", "state_dict"])
 def test_exception_arguments_that_no_signature_has(key):
-    for section in SECTIONS:
+    for section in KEYS:
         tree = minimal()
         tree.setdefault(section, {"type": "Poly"})
         if isinstance(tree[section], str):

@@ -22,7 +22,7 @@ import trainer as trainer_module
 import utils.drawing.visualize
 from base.base_trainer import BaseTrainer, TrainingError
 from builders.preflight import rehearse
-from builders.sections import PARTS
+from builders.sections import SECTIONS
 from dataloaders import Shapes
 from tests.training_runs import (
     Constant,
@@ -32,7 +32,7 @@ from tests.training_runs import (
     run,
     small_config,
 )
-from trainer import TRAINING_FIGURES, VALIDATION_FIGURES, Trainer
+from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.check import LossTerm, check_config
 from utils.losses import CrossEntropyLoss2d
@@ -52,7 +52,7 @@ class Scripted(BaseTrainer):
 
     def __init__(self, tmp_path, values, images=None, **trainer):
         tree = small_config(tmp_path, epochs=len(values), **trainer)
-        config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+        config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
         model = nn.Linear(1, 1)
         folder = RunFolder.create(config.trainer.save_dir, config.trainer.log_dir, config.name)
         super().__init__(
@@ -401,7 +401,7 @@ def test_feature_the_rehearsal_leaves_everything_as_it_was():
 
     tree = small_config(Path("unused"))
     tree["arch"] = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": False}}
-    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
     model = models.PSPNet(6, backbone="resnet18", pretrained=False)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     state = torch.get_rng_state()

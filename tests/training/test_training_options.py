@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import train
-from base.micro_batches import parts_of
+from base.micro_batches import micro_batches
 from prediction.load_model import restore
 from prediction.predictor import Predictor
 from tests.training_runs import Constant, assert_same, make_trainer, run, small_config
@@ -33,12 +33,12 @@ def first_batch(trainer):
 
 
 def test_feature_parts_of_a_batch():
-    assert parts_of(8, 2) == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
-    assert parts_of(5, 2) == [slice(0, 2), slice(2, 5)]
-    assert parts_of(7, 4) == [slice(0, 3), slice(3, 7)]
-    assert parts_of(15, 8) == [slice(0, 7), slice(7, 15)]
-    assert parts_of(1, 2) == [slice(0, 1)]
-    assert parts_of(3, 1) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert micro_batches(8, 2) == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
+    assert micro_batches(5, 2) == [slice(0, 2), slice(2, 5)]
+    assert micro_batches(7, 4) == [slice(0, 3), slice(3, 7)]
+    assert micro_batches(15, 8) == [slice(0, 7), slice(7, 15)]
+    assert micro_batches(1, 2) == [slice(0, 1)]
+    assert micro_batches(3, 1) == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 
 def test_feature_accumulated_gradient_is_that_of_the_batch(tmp_path):
@@ -141,13 +141,13 @@ def test_feature_average_is_validated_saved_and_predicts(tmp_path):
 
 
 def validated(folder, tree, weights):
-    from builders.sections import PARTS
-    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+    from builders.sections import SECTIONS
+    from trainer import TRAINING_METRICS, VALIDATION_METRICS
     from utils.config.check import check_config
     from utils.losses import CrossEntropyLoss2d
     from utils.samples.normalize import normalize
 
-    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
     parts = train.build_training(config, CPU)
     parts.model.load_state_dict(weights)
     parts.model.eval()
@@ -333,12 +333,12 @@ def test_feature_one_channel_for_two_classes(tmp_path, threshold):
         assert meta.threshold == threshold
     # Predictions are those that the figure of the training was counted on.
     predictor = Predictor(model, meta.mean, meta.std, "cpu", mode="whole", threshold=meta.threshold)
-    from builders.sections import PARTS
-    from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+    from builders.sections import SECTIONS
+    from trainer import TRAINING_METRICS, VALIDATION_METRICS
     from utils.config.check import check_config
     from utils.metrics.confusion import SegmentationMetrics
 
-    config = check_config(tree, PARTS, "c", VALIDATION_FIGURES, TRAINING_FIGURES)
+    config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
     loader = train.build_val_loader(config)
     metrics = SegmentationMetrics(2, 255)
     for index in loader.batches.indices.tolist():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.out_of_memory import in_either_memory, is_out_of_memory, unless_out_of_memory
+from utils.out_of_memory import is_out_of_memory, none_if_out_of_memory, with_cpu_fallback
 
 MUCH = 2**46  # more than any address space has
 
@@ -72,11 +72,11 @@ def test_feature_what_has_no_room_is_none_and_frees_its_tensors():
         held.append(weakref.ref(tensor))
         return torch.empty(size) * tensor
 
-    assert unless_out_of_memory(work, MUCH) is None
+    assert none_if_out_of_memory(work, MUCH) is None
     assert held[0]() is None
-    assert unless_out_of_memory(work, 4).shape == (4,)
+    assert none_if_out_of_memory(work, 4).shape == (4,)
     with pytest.raises(RuntimeError, match="size"):
-        unless_out_of_memory(work, 5)
+        none_if_out_of_memory(work, 5)
 
 
 def test_feature_the_machines_memory_is_the_second_choice():
@@ -88,10 +88,10 @@ def test_feature_the_machines_memory_is_the_second_choice():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return tensor + 1
 
-    assert in_either_memory(work, far).tolist() == [2, 2]
-    assert in_either_memory(lambda tensor: "there", far) == "there"
+    assert with_cpu_fallback(work, far).tolist() == [2, 2]
+    assert with_cpu_fallback(lambda tensor: "there", far) == "there"
     with pytest.raises(ZeroDivisionError):
-        in_either_memory(lambda tensor: 1 / 0, far)
+        with_cpu_fallback(lambda tensor: 1 / 0, far)
 
 
 @pytest.mark.gpu
@@ -101,9 +101,9 @@ def test_feature_what_a_gpu_has_no_room_for_is_done_in_the_machines_memory():
             torch.empty(MUCH, device=tensor.device)
         return tensor + 1
 
-    assert in_either_memory(work, torch.ones(2, device="cuda")).device.type == "cpu"
+    assert with_cpu_fallback(work, torch.ones(2, device="cuda")).device.type == "cpu"
     with pytest.raises(TypeError):
-        in_either_memory(lambda tensor: tensor + "a", torch.ones(2, device="cuda"))
+        with_cpu_fallback(lambda tensor: tensor + "a", torch.ones(2, device="cuda"))
 
 
 @pytest.mark.gpu

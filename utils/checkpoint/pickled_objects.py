@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-_MOST_BYTES = 1 << 24  # of instructions; those of a large model take one in a hundred of it
+_MAX_BYTES = 1 << 24  # of instructions; those of a large model take one in a hundred of it
 # Before version 1.6, torch wrote three small pickles ahead of the content, the first a number.
 _LEGACY_MAGIC, _LEGACY_PICKLES = 0x1950A86A20F9469CFC6C, 3
 
@@ -104,12 +104,12 @@ def _instructions(path: str) -> Iterator[tuple[str, Any]]:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-                if archive.getinfo(name).file_size > _MOST_BYTES:
+                if archive.getinfo(name).file_size > _MAX_BYTES:
                     return
                 data = archive.read(name)
         else:
             file.seek(0)
-            data = file.read(_MOST_BYTES)
+            data = file.read(_MAX_BYTES)
     stream = io.BytesIO(data)
     first = [(code.name, argument) for code, argument, _ in pickletools.genops(stream)]
     if (_LEGACY_MAGIC in (argument for _, argument in first)) and len(first) < 9:

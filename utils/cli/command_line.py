@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from utils.cli.launcher import let_main_speak
+from utils.cli.launcher import defer_to_main_process
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, and end."""
-        let_main_speak()
+        defer_to_main_process()
         super().error(message)
 
 

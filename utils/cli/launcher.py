@@ -48,7 +48,7 @@ def end_with_launcher() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def let_main_speak() -> None:
+def defer_to_main_process() -> None:
     """Wait a moment before a complaint that the main process may have, too.
 
     Who started the processes ends them all when one has failed, so the user reads it once.
@@ -68,7 +68,7 @@ def destroy_group() -> None:
         "utils.distributed.collectives"
     )  # imports torch; else they have not met
     if distributed is not None:
-        distributed.leave_processes()
+        distributed.destroy_process_group()
 
 
 def refuse_several() -> None:
@@ -78,7 +78,7 @@ def refuse_several() -> None:
         ValueError: If it runs as several processes.
     """
     if is_launched() and int(os.environ["WORLD_SIZE"]) > 1:
-        let_main_speak()
+        defer_to_main_process()
         raise ValueError("this program runs in one process; leave out torchrun")
 
 

@@ -34,7 +34,7 @@ def first_signal(came: Sequence[int]) -> int:
     return next((number for number, times in zip(SIGNALS, came, strict=True) if times), 0)
 
 
-def leave(code: int) -> NoReturn:
+def exit_ignoring_signals(code: int) -> NoReturn:
     """End the program with this code, whatever signals come while it does.
 
     Raises:
@@ -127,12 +127,12 @@ class StopSignals:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def block_signals() -> Iterator[None]:
     """Signals that come while processes are started are for the main one, and come afterwards.
 
     A terminal or a cluster sends its signals to all processes of a job at once, and a main process
     whose helpers are gone fails wherever it is. What is started here, a server that forks others
-    too, does not get any until `leave_to_main`.
+    too, does not get any until `ignore_signals_in_worker`.
     """
     came: list[int] = []
     main = threading.current_thread() is threading.main_thread()
@@ -156,7 +156,7 @@ def held_back() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def leave_to_main() -> None:
+def ignore_signals_in_worker() -> None:
     """In a process that loads: let the main one go on to a good place before this one ends."""
     signal.set_wakeup_fd(-1)  # what comes here is not for the main one
     for number in SIGNALS:

@@ -2,7 +2,7 @@
 
 A class's constructor signature is the schema of its `args`: names, defaults and value ranges come
 from there and are declared nowhere else. This file knows none of our classes; the caller says with
-`Part` where each section finds its own.
+`SectionSpec` where each section finds its own.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ class Config:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class SectionSpec:
     """Where one section of the config finds its class, and what its `args` may hold.
 
     Args:
@@ -299,7 +299,7 @@ class Part:
 
 def check_config(
     tree: dict[str, Any],
-    parts: Mapping[str, Part],
+    parts: Mapping[str, SectionSpec],
     source: str,
     val_figures: Sequence[str],
     train_figures: Sequence[str],
@@ -441,7 +441,9 @@ class _Report:
     typed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     classes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def without_nothing(self, tree: dict[str, Any], parts: Mapping[str, Part]) -> dict[str, Any]:
+    def without_nothing(
+        self, tree: dict[str, Any], parts: Mapping[str, SectionSpec]
+    ) -> dict[str, Any]:
         """Return a copy in which a section that says "None" in words is null; warns of each."""
         nothing = [
             key for key in parts if isinstance(tree.get(key), str) and value_of(tree[key]) is None
@@ -450,7 +452,7 @@ class _Report:
         return {**tree, **dict.fromkeys(nothing)}
 
     def component(
-        self, value: Any, part: Part, path: str, section: type[Component] = Component
+        self, value: Any, part: SectionSpec, path: str, section: type[Component] = Component
     ) -> Component | None:
         """Check `{"type": ..., "args": {...}}`; returns the section, or None with problems."""
         before = len(self.problems)
@@ -503,7 +505,7 @@ class _Report:
         assert values is not None
         return section(**{**values, "args": typed})
 
-    def loss(self, value: Any, part: Part) -> tuple[LossTerm, ...] | None:
+    def loss(self, value: Any, part: SectionSpec) -> tuple[LossTerm, ...] | None:
         """Check a name, `{"type", "args"}`, or a list of these with `"weight"`."""
         if isinstance(value, list) and not value:
             self.problems.append("loss: the list is empty; name at least one loss")
@@ -707,7 +709,9 @@ def light_names() -> dict[str, list[str]]:
     }
 
 
-def names_by_path(tree: Mapping[str, Any], parts: Mapping[str, Part]) -> dict[str, Collection[str]]:
+def names_by_path(
+    tree: Mapping[str, Any], parts: Mapping[str, SectionSpec]
+) -> dict[str, Collection[str]]:
     """Return every key that a config with these classes may set, by path; the top is `""`.
 
     Args:
@@ -786,7 +790,7 @@ def _literals(hint: Any) -> list[Any]:
     return []
 
 
-def check_component(component: Component, part: Part, path: str) -> Component:
+def check_component(component: Component, part: SectionSpec, path: str) -> Component:
     """Hold one section that no whole config stands around against its class's signature.
 
     Returns:
@@ -817,7 +821,7 @@ def build(
             `ValueError`.
     """
     report = _Report([], [])
-    part = Part(path, namespace, base)
+    part = SectionSpec(path, namespace, base)
     if component.type not in part.names():
         known = suggest(component.type, part.names(), listing=True)
         raise ConfigError(path, [f"there is no {component.type!r}{known}"])
@@ -836,7 +840,7 @@ def split_args(args: Mapping[str, Any], *classes: type) -> list[dict[str, Any]]:
     return [{k: v for k, v in args.items() if k in signature_of(cls)} for cls in classes]
 
 
-def with_defaults(config: Config, parts: Mapping[str, Part]) -> dict[str, Any]:
+def with_defaults(config: Config, parts: Mapping[str, SectionSpec]) -> dict[str, Any]:
     """The whole config as plain data, every default filled in: what `--print-config` shows."""
     result: dict[str, Any] = {}
     for name in signature_of(Config):
@@ -852,7 +856,7 @@ def with_defaults(config: Config, parts: Mapping[str, Part]) -> dict[str, Any]:
     return result
 
 
-def _filled(component: Component, part: Part) -> dict[str, Any]:
+def _filled(component: Component, part: SectionSpec) -> dict[str, Any]:
     schema = part.schema(component.type)
     defaults = {name: p.default for name, p in schema.items() if not p.required}
     return {**dataclasses.asdict(component), "args": {**defaults, **component.args}}

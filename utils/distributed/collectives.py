@@ -30,7 +30,7 @@ PATIENCE_FOR_SHARES = datetime.timedelta(days=7)
 _whole_batch = False
 
 
-def join_processes(device_type: str, patience: datetime.timedelta = PATIENCE) -> None:
+def init_process_group(device_type: str, patience: datetime.timedelta = PATIENCE) -> None:
     """Meet the other processes, if there are any; to be called once.
 
     Args:
@@ -49,13 +49,13 @@ def join_processes(device_type: str, patience: datetime.timedelta = PATIENCE) ->
         )
 
 
-def leave_processes() -> None:
+def destroy_process_group() -> None:
     """Part from the others; to be called at the end, by all of them."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def lost_another(error: BaseException) -> bool:
+def is_peer_failure(error: BaseException) -> bool:
     """Whether an error says that another process has ended in the middle of an exchange."""
     kinds = (dist.DistBackendError, dist.DistNetworkError)
     return world_size() > 1 and (isinstance(error, kinds) or "/gloo/" in str(error))
@@ -76,14 +76,14 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def add_up(tensor: Tensor) -> Tensor:
+def all_reduce_sum(tensor: Tensor) -> Tensor:
     """The sum of a tensor over the processes, in place; every process gets the same bits."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
-def from_all(text: str) -> list[str]:
+def all_gather_text(text: str) -> list[str]:
     """What each process says, in the order of their numbers."""
     if world_size() == 1:
         return [text]
@@ -93,25 +93,25 @@ def from_all(text: str) -> list[str]:
     return [part.numpy().tobytes().decode(errors="surrogatepass") for part in rows.split(counts)]
 
 
-def from_main(text: str) -> str:
+def broadcast_text(text: str) -> str:
     """What the main process says; the others' own words do not matter."""
-    return from_all(text if is_main() else "")[0]
+    return all_gather_text(text if is_main() else "")[0]
 
 
-def data_from_all(data: Any) -> list[Any]:
+def all_gather_json(data: Any) -> list[Any]:
     """Plain data of each process, in the order of their numbers; floats keep every bit.
 
     Args:
         data: What JSON knows: dicts with text as keys, lists, text, numbers. Tuples become lists.
     """
-    return [json.loads(text) for text in from_all(json.dumps(data))]
+    return [json.loads(text) for text in all_gather_text(json.dumps(data))]
 
 
-def found_by_main(find: Callable[[], Any], fault: type[ValueError]) -> Any:
+def run_on_main_and_broadcast(find: Callable[[], Any], fault: type[ValueError]) -> Any:
     """What the main process finds, on every process; the others do not look themselves.
 
     Args:
-        find: Returns plain data, as for `data_from_all()`.
+        find: Returns plain data, as for `all_gather_json()`.
         fault: What it may raise; every process raises it then.
     """
     if world_size() == 1:
@@ -122,13 +122,13 @@ def found_by_main(find: Callable[[], Any], fault: type[ValueError]) -> Any:
             answer["found"] = find()
         except fault as error:
             answer["fault"] = str(error)
-    answer = json.loads(from_main(json.dumps(answer)))
+    answer = json.loads(broadcast_text(json.dumps(answer)))
     if "fault" in answer:
         raise fault(answer["fault"])
     return answer["found"]
 
 
-def rows_from_all(tensor: Tensor) -> Tensor:
+def all_gather_rows(tensor: Tensor) -> Tensor:
     """The rows (N, ...) of all processes, one process after the other; without gradients.
 
     The processes may have different numbers of rows.
@@ -136,7 +136,7 @@ def rows_from_all(tensor: Tensor) -> Tensor:
     return _gather(tensor)[0] if world_size() > 1 else tensor
 
 
-def share_buffers(module: nn.Module) -> None:
+def broadcast_buffers(module: nn.Module) -> None:
     """Give every process the main one's buffers, such as the statistics of BatchNorm."""
     if world_size() > 1:
         for buffer in module.buffers():
@@ -184,7 +184,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        return add_up(tensor.clone())
+        return all_reduce_sum(tensor.clone())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class _SumOfAll(_Sum):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return add_up(gradients[0].clone())
+        return all_reduce_sum(gradients[0].clone())
 
 
 class _Rows(torch.autograd.Function):
@@ -217,9 +217,9 @@ def _gather(tensor: Tensor) -> tuple[Tensor, list[int]]:
     """The rows (N, ...) of all processes in one tensor, and how many each has."""
     sizes = torch.zeros(world_size(), dtype=torch.int64, device=tensor.device)
     sizes[rank()] = len(tensor)
-    counts = add_up(sizes).tolist()
+    counts = all_reduce_sum(sizes).tolist()
     # Zeros for what the others have: a sum is the one exchange that takes any sizes.
     rows = tensor.new_zeros(sum(counts), *tensor.shape[1:])
     rows[sum(counts[: rank()]) : sum(counts[: rank() + 1])] = tensor
     whole = rows.to(torch.uint8) if tensor.dtype == torch.bool else rows
-    return add_up(whole).to(tensor.dtype), counts
+    return all_reduce_sum(whole).to(tensor.dtype), counts

@@ -15,7 +15,7 @@ _standing_in = False
 
 
 @contextlib.contextmanager
-def standing_in(yes: bool) -> Iterator[None]:
+def dummy_forward(yes: bool) -> Iterator[None]:
     """What goes through the network here stands in for no picture, and does not count.
 
     Not every model takes a batch of nothing (attention of libraries does not), but a process

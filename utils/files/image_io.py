@@ -23,7 +23,7 @@ from utils.files.file_notes import add_note
 from utils.files.jpeg_end import mending_command, with_proper_end
 from utils.files.jpeg_file import (
     JPEG_START,
-    MOST_IN_JPEG,
+    MAX_IN_JPEG,
     JpegHeader,
     mend_scan,
     read_jpeg_header,
@@ -46,7 +46,7 @@ _PILLOW_FORMATS = ("BMP", "GIF", "TIFF", "WEBP")
 
 # Pixels that a byte can hold. GIF: twelve bits stand for 3839 pixels at most. A lossless WebP needs
 # no bit for a pixel.
-_MOST_IN_BYTE = {"BMP": 8, "GIF": 2600}
+_MAX_IN_BYTE = {"BMP": 8, "GIF": 2600}
 
 _LARGEST_ID = 1 << 31
 _IGNORED_ID = 255  # what is ignored by default
@@ -180,7 +180,7 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     check_pixels(path, header.width, header.height)
     if header.bits != 8:
         raise DataError(f"{path}: has {header.bits} bits a channel; convert it to 8 bits")
-    check_stored(path, header.width * header.height, len(data), MOST_IN_JPEG)
+    check_stored(path, header.width * header.height, len(data), MAX_IN_JPEG)
     is_cmyk = len(header.sampling) == 4
     data, space = mend_scan(data, header), "CMYK" if is_cmyk else "RGB"
     try:
@@ -338,7 +338,7 @@ def _open(path: str | os.PathLike[str], data: bytes) -> ImageFile.ImageFile:
             warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
             check_pixels(path, *picture.size)
-            if (most := _MOST_IN_BYTE.get(picture.format or "")) is not None:
+            if (most := _MAX_IN_BYTE.get(picture.format or "")) is not None:
                 check_stored(path, math.prod(picture.size), len(data), most)
             if picture.format != "TIFF":  # see _read_tiff
                 _check_frames(path, getattr(picture, "n_frames", 1))

@@ -9,7 +9,7 @@ from utils.files.data_file import DataError
 
 JPEG_START = b"\xff\xd8"
 # Pixels that a byte can hold: a code of one bit is a block of 64, arithmetic coding takes less.
-MOST_IN_JPEG = 2000
+MAX_IN_JPEG = 2000
 
 _END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}

@@ -14,14 +14,14 @@ import numpy as np
 import simplejpeg
 
 from utils.files.data_file import DataError, check_stored
-from utils.files.jpeg_file import MOST_IN_JPEG
+from utils.files.jpeg_file import MAX_IN_JPEG
 
 _JPEG = (6, 7)
 _DEFLATE = (8, 32946)
 _LZMA = 34925
 # Bytes that one byte can hold at most; LZW: 3840 for twelve bits. Of the others, one byte can
 # hold nearly anything.
-_MOST_IN_BYTE = {5: 2600, **dict.fromkeys(_DEFLATE, 1032), 32773: 64}
+_MAX_IN_BYTE = {5: 2600, **dict.fromkeys(_DEFLATE, 1032), 32773: 64}
 _BLOCK = 32  # pixels by which an encoder may fill up a strip or tile
 _SLACK = 1 << 20  # that a strip may hold more than its rows
 
@@ -40,9 +40,9 @@ def check_segments(path: str | os.PathLike[str], series: Any) -> None:
     page = series.keyframe
     kind = int(page.compression)
     for each in series.pages:
-        if kind in _MOST_IN_BYTE and all(each.databytecounts):  # 0: GDAL leaves out what is empty
+        if kind in _MAX_IN_BYTE and all(each.databytecounts):  # 0: GDAL leaves out what is empty
             bits = math.prod(page.shape) * page.bitspersample
-            check_stored(path, bits // 8, sum(each.databytecounts), _MOST_IN_BYTE[kind])
+            check_stored(path, bits // 8, sum(each.databytecounts), _MAX_IN_BYTE[kind])
     if kind in _JPEG and page.dtype == np.uint8:
         width, height = page.tilewidth or page.imagewidth, page.tilelength or page.rowsperstrip
         most = (width + _BLOCK) * (min(height, page.imagelength) + _BLOCK)
@@ -71,7 +71,7 @@ def _check_jpeg(path: str | os.PathLike[str], data: bytes, tables: bytes | None,
     whole = tables[:-2] + data[2:] if tables else data  # without the marks of end and start
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(whole)
-        if height * width > min(most, len(data) * MOST_IN_JPEG):
+        if height * width > min(most, len(data) * MAX_IN_JPEG):
             raise ValueError(f"it claims {width}x{height} pixels, more than it can hold")
         simplejpeg.decode_jpeg(whole, "CMYK" if space in ("CMYK", "YCCK") else "RGB")
     except ValueError as error:

@@ -14,7 +14,7 @@ from torch import Tensor
 MIN_CLASSES = 16  # from here on tiles are faster than all at once, with a processor's kernels
 
 TILE = 2**20  # logits of a tile: few enough for a processor's cache,
-MOST_TILES = 64  # and few enough tiles that a GPU does not wait for the program
+MAX_TILES = 64  # and few enough tiles that a GPU does not wait for the program
 
 
 class CoarseLogits(NamedTuple):
@@ -159,7 +159,7 @@ def _classes_last(values: Tensor) -> Tensor:
 def _tiles(logits: CoarseLogits) -> Iterator[_Tile]:
     """Tiles that cover all pixels; as square as can be, as that is the least to multiply."""
     batch, classes, height, width = logits.shape
-    elements = max(TILE, batch * classes * height * width // MOST_TILES)
+    elements = max(TILE, batch * classes * height * width // MAX_TILES)
     side = max(1, math.isqrt(elements // (batch * classes)))
     rows, columns = (_pieces(logits, axis, side) for axis in (0, 1))
     for (own_rows, coarse_rows, row_weights), (

@@ -21,7 +21,7 @@ def all_channels(logits: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
-def decide(logits: Tensor, threshold: float | None = None) -> Tensor:
+def predict_labels(logits: Tensor, threshold: float | None = None) -> Tensor:
     """The class of each pixel.
 
     Args:

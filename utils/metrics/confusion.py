@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# The figures of `figures_of()` that are one number: what one run is compared with another by.
-SCALAR_FIGURES = (
+# The figures of `metrics_of()` that are one number: what one run is compared with another by.
+SCALAR_METRICS = (
     "Pixel_Accuracy",
     "Mean_Accuracy",
     "Mean_IoU",
@@ -172,7 +172,7 @@ class SegmentationMetrics(ExactCounts):
         return int((self.confusion.sum(1) > 0).sum())
 
     def compute(self) -> dict[str, Any]:
-        """Every figure, as Python numbers: `figures_of(confusion)`.
+        """Every figure, as Python numbers: `metrics_of(confusion)`.
 
         Raises:
             ValueError: If labels came that are neither a class nor `ignore_index`, ids that are
@@ -184,7 +184,7 @@ class SegmentationMetrics(ExactCounts):
                 f"{int(counts[-1])} labels are neither in 0..{self.num_classes - 1} nor "
                 f"{self.ignore_index}, or what is predicted there is no class or NaN"
             )
-        return figures_of(self.confusion)
+        return metrics_of(self.confusion)
 
 
 def predicted_ids(logits: Tensor, num_classes: int) -> Tensor:
@@ -211,7 +211,7 @@ def predicted_ids(logits: Tensor, num_classes: int) -> Tensor:
     )
 
 
-def figures_of(confusion: Tensor | np.ndarray) -> dict[str, Any]:
+def metrics_of(confusion: Tensor | np.ndarray) -> dict[str, Any]:
     """Every figure that follows from a confusion matrix.
 
     With t_i the pixels of class i that are predicted as i, n_i those labelled and m_i those
@@ -228,14 +228,14 @@ def figures_of(confusion: Tensor | np.ndarray) -> dict[str, Any]:
       of chance (Cohen 1960, https://doi.org/10.1177/001316446002000104).
 
     Example:
-        >>> figures_of(torch.tensor([[3, 1], [0, 4]]))["Class_IoU"]
+        >>> metrics_of(torch.tensor([[3, 1], [0, 4]]))["Class_IoU"]
         [0.75, 0.8]
 
     Args:
         confusion: Counts (K, K): rows are labels, columns predictions.
 
     Returns:
-        `SCALAR_FIGURES`, NaN where there is nothing to divide by; and the four lists of length K.
+        `SCALAR_METRICS`, NaN where there is nothing to divide by; and the four lists of length K.
     """
     confusion = torch.as_tensor(confusion).cpu()
     hits, labelled, predicted = _totals(confusion)
@@ -263,7 +263,7 @@ def figures_of(confusion: Tensor | np.ndarray) -> dict[str, Any]:
         "Recall": classes["Recall"].nanmean(),
         "Kappa": 1 - (count - right).double() * count / by_chance,
     }
-    figures: dict[str, Any] = {name: scalars[name].item() for name in SCALAR_FIGURES}
+    figures: dict[str, Any] = {name: scalars[name].item() for name in SCALAR_METRICS}
     return figures | {f"Class_{name}": optional_floats(values) for name, values in classes.items()}
 
 

@@ -20,8 +20,8 @@ class BestThreshold(NamedTuple):
     """What a search has found.
 
     Attributes:
-        threshold: Class 1 is where its probability is at least this, as `decide()` has it; a value
-            that float32 has.
+        threshold: Class 1 is where its probability is at least this, see `predict_labels()`,
+            a value that float32 has.
         score: The figure at this threshold, NaN without a labelled pixel.
         score_at_half: The figure at 0.5.
         confusion: Pixel counts (2, 2) int64 at this threshold; rows are labels.

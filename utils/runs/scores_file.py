@@ -11,7 +11,7 @@ from typing import Any
 
 SCORES = "scores.jsonl"
 METRIC = "Mean_IoU"
-_MOST_BYTES = 1 << 16  # of the end of the file: some hundred scores
+_MAX_BYTES = 1 << 16  # of the end of the file: some hundred scores
 _MODES = ("whole", "sliding", "multiscale")
 _SPLITS = ("train", "val", "test")
 
@@ -50,8 +50,8 @@ def last_kept(checkpoint: str) -> dict[str, Any] | None:
     try:
         identity = _identity(path)
         with (path.parent / SCORES).open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _MOST_BYTES))
-            lines = file.read(_MOST_BYTES).decode("utf-8", "replace").splitlines()
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _MAX_BYTES))
+            lines = file.read(_MAX_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return None
     for line in reversed(lines):

@@ -140,7 +140,7 @@ def test_feature_a_mistake_leaves_the_process_group(program, tmp_path, monkeypat
     """Its threads would abort the end of the interpreter, and the exit code would be another."""
     left = []
     monkeypatch.setattr(
-        "utils.distributed.collectives.leave_processes", lambda: left.append(program)
+        "utils.distributed.collectives.destroy_process_group", lambda: left.append(program)
     )
     words = {
         train: ["--config", str(tmp_path / "none.json")],

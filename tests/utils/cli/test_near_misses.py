@@ -12,7 +12,7 @@ import convert
 import evaluate
 import inference
 import train
-from builders.sections import PARTS
+from builders.sections import SECTIONS
 from tests.conftest import ROOT
 from tests.utils.config.test_check_config import minimal
 from utils.cli.command_line import Parser, add_overrides
@@ -179,11 +179,11 @@ def test_feature_usual_places_are_places():
     tree["arch"]["type"] = "DeepLab"
     tree["optimizer"]["type"] = "AdamW"
     tree["train_loader"]["type"] = tree["val_loader"]["type"] = "Folder"
-    taken = names_by_path(tree, PARTS)
+    taken = names_by_path(tree, SECTIONS)
     for path, names in USUAL_PLACES.items():
         assert set(names) - {"momentum", "nesterov"} <= set(taken[path]), path
     tree["optimizer"]["type"] = "SGD"
-    assert {"momentum", "nesterov"} <= set(names_by_path(tree, PARTS)["optimizer.args"])
+    assert {"momentum", "nesterov"} <= set(names_by_path(tree, SECTIONS)["optimizer.args"])
     for path, names in light_names().items():
         assert set(names) <= {*taken[path], "lr_scheduler", "test_loader"}, path
 

@@ -14,10 +14,10 @@ import check as check_program
 import models
 import train
 from base.base_model import BaseModel
-from builders.sections import PARTS, build_optimizer
+from builders.sections import SECTIONS, build_optimizer
 from evaluation.data import choose_section, read_tree
 from tests.conftest import ROOT
-from trainer import TRAINING_FIGURES, VALIDATION_FIGURES
+from trainer import TRAINING_METRICS, VALIDATION_METRICS
 from utils.config.check import (
     Component,
     build,
@@ -42,7 +42,7 @@ def minimal() -> dict[str, Any]:
 
 
 def check(tree):
-    return check_config(tree, PARTS, "config.json", VALIDATION_FIGURES, TRAINING_FIGURES)
+    return check_config(tree, SECTIONS, "config.json", VALIDATION_METRICS, TRAINING_METRICS)
 
 
 def problems_of(tree) -> list[str]:
@@ -147,7 +147,7 @@ def test_smoke_minimal_config_is_complete():
     assert config.arch == Component("UNet", {"base_channels": 4})
     assert config.trainer.save_dir == "saved/"
     assert config.ignore_index == 255
-    shown = with_defaults(config, PARTS)
+    shown = with_defaults(config, SECTIONS)
     assert shown["train_loader"]["args"]["image_size"] == 96
     assert check(json.loads(json.dumps(shown))).trainer == config.trainer
 
@@ -505,8 +505,8 @@ def test_feature_loader_arguments_have_one_owner():
     from utils.config.check import signature_of
     from utils.transforms.augmentation import Augmentation
 
-    for name in PARTS["train_loader"].names():
-        owners = [getattr(PARTS["train_loader"].namespace, name), Augmentation, LoaderOptions]
+    for name in SECTIONS["train_loader"].names():
+        owners = [getattr(SECTIONS["train_loader"].namespace, name), Augmentation, LoaderOptions]
         names = [key for owner in owners for key in signature_of(owner)]
         assert len(names) == len(set(names)), name
     own, augmentation, options = split_args(
@@ -529,7 +529,7 @@ def test_feature_differential_rates():
 
 
 def test_feature_every_optimizer_of_torch():
-    names = PARTS["optimizer"].names()
+    names = SECTIONS["optimizer"].names()
     assert {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam"} <= set(names)
     assert not {"LBFGS", "SparseAdam", "Optimizer"} & set(names)
     for name in names:

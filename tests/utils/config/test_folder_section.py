@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from builders.sections import PARTS
+from builders.sections import SECTIONS
 from dataloaders import Folder
 from tests.utils.config.test_check_config import check, minimal, problems_of
 from utils.config.folder_section import folder_args
@@ -154,6 +154,6 @@ def test_feature_architectures_of_smp():
 
 
 def test_feature_every_argument_of_folder_is_kept():
-    known = PARTS["train_loader"].schema("Folder")
+    known = SECTIONS["train_loader"].schema("Folder")
     args = {"palette": [[0, 0, 0]], "mask_suffix": "_gt", "data_dir": "d", "batch_size": 1}
     assert args.items() <= folder_args(args, known).items()

@@ -11,16 +11,16 @@ from tests.loss_cases import CLASS_WEIGHTS, OTHER_VALUES, case, make
 from tests.processes import on_processes
 from utils import losses
 from utils.distributed.collectives import (
-    add_up,
+    all_gather_json,
+    all_gather_rows,
+    all_gather_text,
+    all_reduce_sum,
     batch_rows,
     batch_sum,
-    data_from_all,
-    found_by_main,
-    from_all,
-    from_main,
+    broadcast_text,
     is_main,
     rank,
-    rows_from_all,
+    run_on_main_and_broadcast,
     whole_batch,
     world_size,
 )
@@ -93,8 +93,8 @@ def exchange():
         "flags": flags,
         "gradient": own.grad,
         "alone": [tensor.detach() for tensor in alone],
-        "text": from_main(f"grüße von {rank()}"),
-        "sum": add_up(torch.tensor([2**62 - 1, rank()])),
+        "text": broadcast_text(f"grüße von {rank()}"),
+        "sum": all_reduce_sum(torch.tensor([2**62 - 1, rank()])),
         "main": is_main(),
     }
 
@@ -122,7 +122,7 @@ class Mistake(ValueError):
 
 def tell():
     """Text and plain data, with what is hard to carry: nothing, many bytes, no text, every bit."""
-    numbers = rows_from_all(torch.full((rank(), 2), 2**53 + rank()))
+    numbers = all_gather_rows(torch.full((rank(), 2), 2**53 + rank()))
 
     def look():
         assert is_main()
@@ -132,16 +132,16 @@ def tell():
         raise Mistake("not there")
 
     try:
-        found_by_main(fail, Mistake)
+        run_on_main_and_broadcast(fail, Mistake)
         fault = None
     except Mistake as error:
         fault = str(error)
     return {
-        "texts": from_all(f"grüße\udcff {rank()}" * rank()),
-        "nothing": from_all(""),
-        "data": data_from_all({"third": 1 / 3 + rank(), "rest": [None, "a\udcff", (rank(),)]}),
+        "texts": all_gather_text(f"grüße\udcff {rank()}" * rank()),
+        "nothing": all_gather_text(""),
+        "data": all_gather_json({"third": 1 / 3 + rank(), "rest": [None, "a\udcff", (rank(),)]}),
         "rows": numbers,
-        "found": found_by_main(look, Mistake),
+        "found": run_on_main_and_broadcast(look, Mistake),
         "fault": fault,
     }
 
@@ -162,11 +162,11 @@ def test_feature_one_process_needs_no_others():
     with whole_batch():
         assert batch_sum(tensor) is tensor
         assert batch_rows(tensor) is tensor
-    assert add_up(tensor) is tensor
-    assert from_main("a") == "a"
-    assert (from_all("a"), data_from_all([1])) == (["a"], [[1]])
-    assert rows_from_all(tensor) is tensor
-    assert found_by_main(lambda: 3, ValueError) == 3
+    assert all_reduce_sum(tensor) is tensor
+    assert broadcast_text("a") == "a"
+    assert (all_gather_text("a"), all_gather_json([1])) == (["a"], [[1]])
+    assert all_gather_rows(tensor) is tensor
+    assert run_on_main_and_broadcast(lambda: 3, ValueError) == 3
     assert (rank(), world_size(), is_main()) == (0, 1, True)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.processes import on_processes
-from utils.distributed.collectives import add_up, rank, world_size
+from utils.distributed.collectives import all_reduce_sum, rank, world_size
 from utils.distributed.sync_batch_norm import CpuSyncBatchNorm, synchronise
 
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def trained(kind, pictures):
         model.zero_grad()
         output = model(own)
         (output * factors[mine]).square().sum().backward()
-    gradients = {name: add_up(p.grad.clone()) for name, p in model.named_parameters()}
+    gradients = {name: all_reduce_sum(p.grad.clone()) for name, p in model.named_parameters()}
     return output.detach(), own.grad, gradients, dict(model.state_dict())
 
 

@@ -40,7 +40,7 @@ both_ways = pytest.mark.parametrize("align_corners", [False, True])
 def tile(request, monkeypatch):
     """Tiles of one pixel, of a few, and of the whole picture."""
     monkeypatch.setattr(coarse_logits, "TILE", request.param)
-    monkeypatch.setattr(coarse_logits, "MOST_TILES", 10**6)
+    monkeypatch.setattr(coarse_logits, "MAX_TILES", 10**6)
 
 
 def draw(coarse, canvas, size, align_corners, classes=4, dtype=torch.float64):
@@ -133,14 +133,14 @@ def test_exception_labels_of_another_size():
 
 
 def test_cardinality_tiles():
-    """They cover every pixel once, and there are at most about `MOST_TILES`."""
+    """They cover every pixel once, and there are at most about `MAX_TILES`."""
     logits = CoarseLogits(torch.zeros(16, 150, 65, 65), (513, 510), False)
     tiles = [tile.pixels[1:] for tile in coarse_logits._tiles(logits)]
     covered = torch.zeros(513, 510)
     for pixels in tiles:
         covered[pixels] += 1
     assert (covered == 1).all()
-    assert coarse_logits.MOST_TILES <= len(tiles) <= 1.3 * coarse_logits.MOST_TILES
+    assert coarse_logits.MAX_TILES <= len(tiles) <= 1.3 * coarse_logits.MAX_TILES
 
 
 # What it is for

@@ -23,7 +23,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from utils.metrics.confusion import SCALAR_FIGURES, SegmentationMetrics, figures_of
+from utils.metrics.confusion import SCALAR_METRICS, SegmentationMetrics, metrics_of
 from utils.metrics.image_scores import class_counts, image_mean_ious, mean_image_iou
 
 
@@ -53,7 +53,7 @@ def test_feature_equals_scikit_learn(ignore_index):
 
 
 def sklearn_figures(truth, guess):
-    """The figures of `figures_of()` over the classes that occur, as scikit-learn has them."""
+    """The figures of `metrics_of()` over the classes that occur, as scikit-learn has them."""
     present = np.union1d(truth, guess)
     rest = {"labels": present, "zero_division": 0}
     sources = {
@@ -83,9 +83,9 @@ def test_feature_every_figure_equals_scikit_learn(labelled, predicted):
     rng = np.random.default_rng(8)
     truth, guess = rng.choice(labelled, 500), rng.choice(predicted, 500)
     guess = np.where((rng.random(500) < 0.5) & np.isin(truth, predicted), truth, guess)
-    figures = figures_of(confusion_matrix(truth, guess, labels=range(5)))
+    figures = metrics_of(confusion_matrix(truth, guess, labels=range(5)))
     present, classes, scalars = sklearn_figures(truth, guess)
-    assert {name: figures[name] for name in SCALAR_FIGURES} == pytest.approx(scalars, abs=1e-12)
+    assert {name: figures[name] for name in SCALAR_METRICS} == pytest.approx(scalars, abs=1e-12)
     for name, values in classes.items():
         expected = dict(zip(present, values, strict=True))
         assert [c for c, v in enumerate(figures[f"Class_{name}"]) if v is not None] == [*present]
@@ -142,9 +142,9 @@ def test_feature_kappa_of_nearly_one_class():
     """Here the plain formula, 1 - e with e close to 1, has lost all its digits."""
     n = 2**58
     expected = 1 - Fraction(2, 1) * (n + 2) / Fraction(2 * (n + 1))
-    assert figures_of(np.array([[n, 1], [1, 0]]))["Kappa"] == pytest.approx(expected, abs=1e-15)
-    assert figures_of(np.array([[n, 0], [0, 1]]))["Kappa"] == 1
-    assert math.isnan(figures_of(np.array([[n, 0], [0, 0]]))["Kappa"])
+    assert metrics_of(np.array([[n, 1], [1, 0]]))["Kappa"] == pytest.approx(expected, abs=1e-15)
+    assert metrics_of(np.array([[n, 0], [0, 1]]))["Kappa"] == 1
+    assert math.isnan(metrics_of(np.array([[n, 0], [0, 0]]))["Kappa"])
 
 
 def test_feature_absent_class_is_left_out():
@@ -353,7 +353,7 @@ def test_feature_image_iou_equals_figures_of():
         metrics.update(one, other)
         confusions.append(metrics.confusion)
     stacked = torch.stack(confusions)
-    expected = [figures_of(confusion)["Mean_IoU"] for confusion in confusions]
+    expected = [metrics_of(confusion)["Mean_IoU"] for confusion in confusions]
     assert image_mean_ious(class_counts(stacked)) == pytest.approx(expected, abs=1e-15)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
-from utils.logits.to_labels import decide, probability_of_second
+from utils.logits.to_labels import predict_labels, probability_of_second
 from utils.metrics.threshold import ThresholdSearch, digest_of, recorded_search, search_record
 from utils.samples.pairing import Sample
 
@@ -121,7 +121,7 @@ def test_feature_the_prediction_at_the_found_threshold_scores_as_found():
     search.update(probability_of_second(logits), labels)
     best = search.best()
     assert best.threshold != 0.5
-    ids = decide(logits, best.threshold)
+    ids = predict_labels(logits, best.threshold)
     counted = labels != 255
     assert best.confusion.tolist() == confusion_matrix(labels[counted], ids[counted]).tolist()
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as library
 
-from builders.sections import PARTS
+from builders.sections import SECTIONS
 from docs import draw_schedules
 from tests.conftest import ROOT
 from tests.utils.config.test_check_config import check, minimal, problems_of
@@ -30,7 +30,7 @@ LIBRARY_ARGS = {
     "CyclicLR": {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 3},
     "ReduceLROnPlateau": {"patience": 0},
 }
-LIBRARY = sorted(set(PARTS["lr_scheduler"].names()) - set(lr_scheduler.__all__))
+LIBRARY = sorted(set(SECTIONS["lr_scheduler"].names()) - set(lr_scheduler.__all__))
 
 
 def ours(name, optimizer, *args):
@@ -549,7 +549,7 @@ def test_feature_plateau_may_repeat_the_mode_of_the_monitor(mode):
 def test_feature_the_printed_config_means_the_same(name):
     section = {"type": name, "args": {**ARGS, **LIBRARY_ARGS}.get(name, {})}
     config = check({**minimal(), "lr_scheduler": section, "trainer": {"epochs": 3}})
-    shown = json.loads(json.dumps(with_defaults(config, PARTS)))
+    shown = json.loads(json.dumps(with_defaults(config, SECTIONS)))
     again = check(shown)
     runs = []
     for section in (config.lr_scheduler, again.lr_scheduler):

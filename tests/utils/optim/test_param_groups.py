@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import models
-from builders.sections import PARTS, build_optimizer
+from builders.sections import SECTIONS, build_optimizer
 from tests.models.test_models import CASES
 from tests.utils.config.test_check_config import check, minimal, problems_of
 from utils.config.file import ConfigError
@@ -258,10 +258,10 @@ def test_cardinality_optimizers():
         for name in torch.optim.__all__
         if inspect.isclass(getattr(torch.optim, name)) and name != "Optimizer"
     }
-    assert set(PARTS["optimizer"].names()) == classes - {"LBFGS", "SparseAdam", "Muon"}
+    assert set(SECTIONS["optimizer"].names()) == classes - {"LBFGS", "SparseAdam", "Muon"}
 
 
-@pytest.mark.parametrize("name", PARTS["optimizer"].names())
+@pytest.mark.parametrize("name", SECTIONS["optimizer"].names())
 def test_smoke_every_optimizer_steps(name):
     torch.manual_seed(0)  # of some weights a step is too small to be seen
     model = model_of("FCN8")
@@ -318,9 +318,9 @@ def test_exception_a_state_that_is_none(change, words):
         check_state(optimizer)
 
 
-@pytest.mark.parametrize("kind", PARTS["optimizer"].names())
+@pytest.mark.parametrize("kind", SECTIONS["optimizer"].names())
 def test_feature_the_state_of_every_optimizer_is_taken(kind):
-    cls = PARTS["optimizer"].find(kind)
+    cls = SECTIONS["optimizer"].find(kind)
     parameter = nn.Parameter(torch.randn(3, 4))
     optimizer = cls([parameter], lr=0.1)
     parameter.grad = torch.ones_like(parameter)

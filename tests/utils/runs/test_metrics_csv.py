@@ -8,7 +8,7 @@ import os
 import pytest
 
 from tests.training_runs import run, small_config
-from utils.metrics.confusion import SCALAR_FIGURES
+from utils.metrics.confusion import SCALAR_METRICS
 from utils.runs.metrics_csv import MetricsCsv, column_name
 
 
@@ -93,9 +93,9 @@ def test_feature_a_run_leaves_a_row_for_each_epoch(trained):
         own = [step["loss"] for step in losses if step["epoch"] == number]
         assert float(row["loss"]) == pytest.approx(sum(own) / 3, abs=1e-7)
         validated = number > 1
-        for name in ("val_loss", *SCALAR_FIGURES):
+        for name in ("val_loss", *SCALAR_METRICS):
             assert bool(row[name]) == validated, name
-        assert all(row[f"train/{name}"] for name in SCALAR_FIGURES)
+        assert all(row[f"train/{name}"] for name in SCALAR_METRICS)
         assert float(row["images_per_second"]) > 0
         ious = [row[key] for key in row if key.startswith("IoU/")]
         assert len(ious) == 6 and any(ious) == validated
