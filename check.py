@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from inspection.finding import Finding
     from inspection.label_maps import Proposal
     from inspection.split import Split
-    from utils.config.check import Config
+    from utils.config.sections import Config
 
 DEFAULT_CONFIG = "config.json"
 

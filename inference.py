@@ -532,7 +532,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
     from prediction.load_model import restore_from
     from prediction.predictor import Predictor
     from utils.checkpoint.save_load import CheckpointError, load_checkpoint
-    from utils.config.file import ConfigError
+    from utils.config.errors import ConfigError
     from utils.metrics.threshold import recorded_search
     from utils.out_of_memory import is_out_of_memory
     from utils.runs.last_score import last_score

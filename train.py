@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from base.base_dataloader import BaseDataLoader
     from base.base_model import BaseModel
     from base.base_trainer import RunResult
-    from utils.config.check import Config, LossTerm
+    from utils.config.sections import Config, LossTerm
     from utils.optim.schedule_driver import Schedule
     from utils.runs.image_sets import ImageSets
 
@@ -141,12 +141,8 @@ def read_inputs(arguments: argparse.Namespace) -> Inputs:
         named_checkpoint,
         stamp_of,
     )
-    from utils.config.file import (
-        ConfigError,
-        apply_overrides,
-        include_pipelines,
-        parse_config,
-    )
+    from utils.config.errors import ConfigError
+    from utils.config.file import apply_overrides, include_pipelines, parse_config
 
     if arguments.resume in (None, "auto"):
         tree = parse_config(arguments.config or DEFAULT_CONFIG)
@@ -217,7 +213,8 @@ def run_training(
     from utils.checkpoint.resume import OtherClassesError, differences, put_back_previous
     from utils.checkpoint.save_load import bytes_of, check_room, remove_leftovers
     from utils.cli.launcher import is_launched, launch
-    from utils.config.check import check_config, with_defaults
+    from utils.config.build import with_defaults
+    from utils.config.check import check_config
     from utils.distributed.collectives import (
         destroy_process_group,
         init_process_group,
@@ -420,7 +417,7 @@ def build_training(
     )
     from inspection.survey import survey
     from utils.checkpoint.resume import check_classes
-    from utils.config.check import build
+    from utils.config.build import build
     from utils.distributed.collectives import rank, world_size
     from utils.distributed.sync_batch_norm import synchronise
     from utils.optim.schedule_from_config import build_schedule
@@ -595,7 +592,7 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
         ConfigError: If it cannot be built.
     """
     from builders.sections import build_loader
-    from utils.config.file import ConfigError
+    from utils.config.errors import ConfigError
     from utils.distributed.collectives import rank, world_size
 
     if config.val_loader is not None and config.val_loader.args.get("val_split") is not None:

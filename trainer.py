@@ -23,7 +23,7 @@ from base.micro_batches import AsyncHostCopy, micro_batches, rank_slice
 from utils.activation_checkpointing import recompute_activations
 from utils.checkpoint.resume import load_last
 from utils.cli.signals import SIGNALS, first_signal
-from utils.config.check import LossTerm
+from utils.config.sections import LossTerm
 from utils.distributed.collectives import (
     all_gather_json,
     all_reduce_sum,

@@ -11,7 +11,8 @@ from base.base_dataset import BaseDataset
 from inspection.label_maps import Proposal, label_under
 from inspection.split import BandStatistics, Split
 from utils import losses
-from utils.config.check import Component, Config, signature_of
+from utils.config.sections import Component, Config
+from utils.config.signatures import signature_of
 from utils.samples.class_weights import class_weights
 
 

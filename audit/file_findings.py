@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from inspection.facts import ImageFacts, SampleFacts
 from inspection.finding import Finding, count
 from inspection.split import Split
-from utils.config.check import signature_of
+from utils.config.signatures import signature_of
 from utils.files.jpeg_end import mending_command
 
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height

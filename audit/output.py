@@ -16,7 +16,7 @@ from audit.sheet import PAGE, PICTURE, make_sheet
 from audit.sheet_html import MARK
 from inspection.finding import Finding
 from inspection.split import Split
-from utils.config.check import Config
+from utils.config.sections import Config
 from utils.files import atomic_write as new_file
 
 

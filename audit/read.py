@@ -10,8 +10,8 @@ from audit.scan import scan
 from base.base_dataloader import share_of
 from builders.sections import build_source
 from inspection.split import Split
-from utils.config.check import Config
-from utils.config.file import ConfigError
+from utils.config.errors import ConfigError
+from utils.config.sections import Config
 from utils.samples.band_rule import StatisticsMissing
 
 

@@ -12,7 +12,7 @@ from audit.advice import keeps_imagenet
 from builders.preflight import check_same
 from inspection.finding import Finding, count
 from inspection.split import BandStatistics, Split
-from utils.config.check import Config
+from utils.config.sections import Config
 from utils.files.data_file import DataError
 from utils.transforms.albumentations_pipeline import AlbumentationsPipeline
 from utils.transforms.augmentation import Augmentation

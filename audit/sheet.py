@@ -11,7 +11,7 @@ from audit.tiles import IGNORED, IGNORED_COLOUR, Entry, make_tile
 from inspection.facts import SampleFacts
 from inspection.finding import Finding
 from inspection.split import Split
-from utils.config.check import Config
+from utils.config.sections import Config
 
 FOR_EACH_FINDING = 3
 MIN_TILES = 12

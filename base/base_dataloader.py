@@ -19,7 +19,7 @@ from base.batches import Batch, CollateBySize, EpochBatches, MixedSizesError, co
 from base.loader_stream import LoaderStream
 from base.samples import SampleArrays, Samples
 from utils.cli.signals import ignore_signals_in_worker
-from utils.config.check import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from utils.config.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from utils.files.file_notes import FileNote, count_notes
 from utils.samples.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
 from utils.transforms.augmentation import Augmentation

@@ -17,7 +17,7 @@ from base.base_model import BaseModel
 from utils.checkpoint.resume import OtherClassesError
 from utils.checkpoint.save_load import describe_misfit, file_size, save_checkpoint, why_unwritten
 from utils.cli.signals import SIGNALS, StopSignals, first_signal
-from utils.config.check import Config
+from utils.config.sections import Config
 from utils.distributed.collectives import all_reduce_sum, is_main
 from utils.metrics.confusion import name_of
 from utils.optim.param_groups import check_state

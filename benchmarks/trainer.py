@@ -25,7 +25,8 @@ from base.base_model import BaseModel
 from base.batches import Batch
 from builders.sections import SECTIONS, build_loader, build_losses, build_optimizer
 from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
-from utils.config.check import build, check_config
+from utils.config.build import build
+from utils.config.check import check_config
 from utils.optim.schedule_driver import Schedule
 from utils.runs.logger import RunFolder, RunLog
 

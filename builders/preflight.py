@@ -13,8 +13,8 @@ from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
 from base.micro_batches import micro_batches
 from utils import losses
-from utils.config.check import Config
-from utils.config.file import ConfigError
+from utils.config.errors import ConfigError
+from utils.config.sections import Config
 from utils.distributed.collectives import world_size
 from utils.distributed.sync_batch_norm import is_synchronised
 from utils.files.raster_io import BandRule

@@ -18,19 +18,12 @@ from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
 from utils import losses
-from utils.config.check import (
-    Component,
-    Config,
-    LossTerm,
-    OptimizerSection,
-    SectionSpec,
-    build,
-    converts,
-    signature_of,
-    split_args,
-)
-from utils.config.file import ConfigError
+from utils.config.build import build, split_args
+from utils.config.errors import ConfigError
 from utils.config.folder_section import CLASSES, folder_args
+from utils.config.sections import Component, Config, LossTerm, OptimizerSection, SectionSpec
+from utils.config.signatures import signature_of
+from utils.config.values import converts
 from utils.optim import lr_scheduler
 from utils.optim import schedule_from_config as schedule_section
 from utils.optim.param_groups import backbone_layers, parameter_groups

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from conversion.parallel import run_each
-from utils.config.file import suggest
+from utils.config.errors import suggest
 from utils.drawing.palette import save_mask, voc_palette
 from utils.files.data_file import DataError, read_bytes
 from utils.files.paths import Root

@@ -25,7 +25,7 @@ from conversion.conversion import (
 )
 from conversion.foreign_json import advice, kind_of, refuse_others
 from conversion.parallel import run_each
-from utils.config.file import suggest
+from utils.config.errors import suggest
 from utils.files.data_file import DataError, check_pixels
 from utils.files.image_io import decode_png_mask, list_images
 from utils.files.paths import Root

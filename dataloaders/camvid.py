@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from base.base_dataset import BaseDataset
 from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
-from utils.config.file import suggest
+from utils.config.errors import suggest
 from utils.samples.pairing import Pairing, by_stem, few, pair, read_lines
 
 Split = Literal["train", "val", "test"]

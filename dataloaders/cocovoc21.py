@@ -18,7 +18,7 @@ from base.base_dataset import BaseDataset, DataError, Sample
 from conversion.coco_file import Instances, Picture, read_instances
 from conversion.coco_masks import Region, coco_masks, encode
 from dataloaders.voc import VOC
-from utils.config.check import NonNegativeInt
+from utils.config.types import NonNegativeInt
 from utils.files.atomic_write import new_file
 from utils.files.data_file import MAX_PIXELS, check_pixels
 from utils.files.paths import Root

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from base.base_dataset import BaseDataset, check_classes
-from utils.config.check import PositiveFloat, PositiveInt
+from utils.config.types import PositiveFloat, PositiveInt
 from utils.drawing.palette import voc_palette
 from utils.files.image_head import ExifRule
 from utils.samples.band_files import pair_sources

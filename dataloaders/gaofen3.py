@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from base.base_dataset import BaseDataset, DataError
-from utils.config.check import PositiveFloat
-from utils.config.file import suggest
+from utils.config.errors import suggest
+from utils.config.types import PositiveFloat
 from utils.samples.band_files import pair_bands
 from utils.samples.band_rule import choose_preview, choose_rule, choose_statistics
 from utils.samples.pairing import Pairing, by_stem, nearest

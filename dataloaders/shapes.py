@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from base.base_dataset import BaseDataset, Pair, Picture, Sample
-from utils.config.check import NonNegativeInt, PositiveInt
+from utils.config.types import NonNegativeInt, PositiveInt
 
 ImageSize = Annotated[int, msgspec.Meta(ge=16)]
 

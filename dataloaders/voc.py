@@ -10,7 +10,7 @@ import numpy as np
 
 from base.base_dataset import BaseDataset, DataError, Sample
 from dataloaders.voc_download import fetch_sbd, fetch_sbd_list, fetch_voc
-from utils.config.file import suggest
+from utils.config.errors import suggest
 from utils.drawing.palette import voc_palette
 from utils.files.mat_io import import_scipy, read_mat
 from utils.files.paths import Root

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn, optim
 
-from utils.config.check import ScheduleSection, TrainerSection
+from utils.config.sections import ScheduleSection, TrainerSection
 from utils.optim.schedule_from_config import schedule_of
 
 EPOCHS, STEPS = 30, 20

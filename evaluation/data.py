@@ -12,10 +12,13 @@ from base.base_dataset import BaseDataset, DataError
 from builders.preflight import describe_pictures
 from builders.sections import SECTIONS, build_source
 from prediction.load_model import Meta
-from utils.config.check import Config, check_config, names_by_path
-from utils.config.file import ConfigError, apply_overrides, parse_config, suggest
+from utils.config.check import check_config
+from utils.config.errors import ConfigError, suggest
+from utils.config.file import apply_overrides, parse_config
 from utils.config.foreign import refuse_foreign
 from utils.config.keys import one_of, places
+from utils.config.known_keys import names_by_path
+from utils.config.sections import Config
 from utils.config.text_values import value_of
 from utils.distributed.collectives import rank, world_size
 from utils.runs.headings import data_folder

@@ -9,7 +9,7 @@ from inspection.facts import SampleFacts
 from inspection.finding import Finding, count
 from inspection.label_maps import BINARY, WHITE, Proposal, ignoring
 from inspection.split import Split
-from utils.config.check import signature_of
+from utils.config.signatures import signature_of
 from utils.samples.pairing import few
 
 RARE = 1e-4  # share of the pixels that count

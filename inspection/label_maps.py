@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from inspection.facts import MaskFacts
 from inspection.split import Split
-from utils.config.check import signature_of
+from utils.config.signatures import signature_of
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -25,7 +25,7 @@ from inspection.facts import FORMAT, ImageFacts, MaskFacts, SampleFacts, describ
 from inspection.finding import Finding
 from inspection.label_maps import BINARY, propose
 from inspection.split import Split
-from utils.config.check import signature_of
+from utils.config.signatures import signature_of
 from utils.distributed.collectives import run_on_main_and_broadcast, world_size
 from utils.files.atomic_write import new_file
 from utils.files.image_head import ImageHead, read_head

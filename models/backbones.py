@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from models.pretrained import load_pretrained
 from models.resnet import RESNET, RESNETS, ResNet
 from models.timm_backbone import PREFIX, TimmBackbone
-from utils.config.check import Choices
+from utils.config.types import Choices
 
 DILATED = Choices(RESNETS, (PREFIX,), RESNET)
 """What `dilated_backbone()` can build."""

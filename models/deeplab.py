@@ -14,7 +14,7 @@ from models.mobilenetv2 import MobileNetV2
 from models.resnet import RESNET, RESNETS, ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
 from models.xception import Xception
-from utils.config.check import Choices, PositiveInt
+from utils.config.types import Choices, PositiveInt
 from utils.logits.coarse_logits import Logits
 
 BACKBONES = Choices(

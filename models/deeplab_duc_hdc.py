@@ -11,7 +11,7 @@ from models.aspp import ASPP, conv_bn_relu
 from models.backbones import ResNetStages
 from models.layout import crop, keep_layout
 from models.resnet import RESNET, RESNETS, VARIANTS, ResNet
-from utils.config.check import Choices, PositiveInt
+from utils.config.types import Choices, PositiveInt
 
 BACKBONES = Choices(RESNETS, others=RESNET)
 

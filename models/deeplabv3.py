@@ -11,7 +11,7 @@ from models.fcn import fcn_head
 from models.layout import upsample_logits
 from models.timm_backbone import TimmBackbone
 from utils.checkpoint.name_map import NameMap
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 from utils.logits.coarse_logits import Logits
 
 

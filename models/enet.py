@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.layout import crop
 from models.unpooling import unpool
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 
 _NO_BACKBONE = "ENet has no backbone"
 

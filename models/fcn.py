@@ -10,7 +10,7 @@ from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone
 from models.layout import upsample_logits
 from models.timm_backbone import TimmBackbone
 from utils.checkpoint.name_map import NameMap
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 from utils.logits.coarse_logits import Logits
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.pretrained import load_pretrained
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 
 
 def vgg_stage(

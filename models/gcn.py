@@ -10,7 +10,7 @@ from base.base_model import BaseModel
 from models.backbones import ResNetStages
 from models.layout import crop, resize_like
 from models.resnet import RESNET, RESNETS, VARIANTS, Bottleneck, ResNet, projection
-from utils.config.check import Choices, PositiveInt
+from utils.config.types import Choices, PositiveInt
 
 BACKBONES = Choices(RESNETS, others=RESNET)
 WITH_BOTTLENECKS = tuple(name for name, (block, _) in VARIANTS.items() if block is Bottleneck)

@@ -10,7 +10,7 @@ from base.base_model import BaseModel
 from models.layout import upsample_logits
 from models.pretrained import load_pretrained
 from models.pspnet import PyramidPooling
-from utils.config.check import Choices, PositiveInt
+from utils.config.types import Choices, PositiveInt
 from utils.logits.coarse_logits import Logits
 
 BACKBONES = Choices(("densenet121", "densenet169", "densenet201", "densenet161"))

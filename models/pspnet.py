@@ -12,7 +12,7 @@ from models.pooling import AveragePool
 from models.pretrained import load_pretrained
 from models.resnet import ResNet
 from models.timm_backbone import PREFIX, TimmBackbone
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 from utils.logits.coarse_logits import Logits
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.pretrained import load_pretrained
 from models.unpooling import unpool
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 
 
 def convolutions(*channels: int) -> nn.Sequential:

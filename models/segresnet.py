@@ -9,7 +9,7 @@ from models.layout import crop
 from models.pretrained import load_pretrained
 from models.resnet import RESNET, RESNETS, Bottleneck, ResNet
 from models.unpooling import unpool
-from utils.config.check import Choices, PositiveInt
+from utils.config.types import Choices, PositiveInt
 
 BACKBONES = Choices(RESNETS, others=RESNET)
 

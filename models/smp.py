@@ -25,8 +25,8 @@ from models.timm_backbone import (
     weights_overlay,
 )
 from utils.checkpoint.name_map import NameMap
-from utils.config.check import Choices, PositiveInt
-from utils.config.file import suggest
+from utils.config.errors import suggest
+from utils.config.types import Choices, PositiveInt
 from utils.logits.coarse_logits import CoarseLogits, Logits
 
 ARCHITECTURES = Choices(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.layout import crop, pad_to_multiple
 from models.pretrained import no_answer, read_weights
 from models.probe import outputs_of
-from utils.config.file import suggest
+from utils.config.errors import suggest
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.layout import resize_like
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 
 EvenInt = Annotated[int, msgspec.Meta(ge=2, multiple_of=2)]
 

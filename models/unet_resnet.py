@@ -9,7 +9,7 @@ from base.base_model import BaseModel
 from models.layout import resize_like
 from models.pretrained import load_pretrained
 from models.resnet import RESNET, RESNETS, ResNet
-from utils.config.check import Choices, PositiveInt
+from utils.config.types import Choices, PositiveInt
 
 BACKBONES = Choices(RESNETS, others=RESNET)
 

@@ -13,7 +13,7 @@ from models.layout import resize_like, upsample_logits
 from models.pspnet import PyramidPooling
 from models.resnet import ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 from utils.logits.coarse_logits import Logits
 
 

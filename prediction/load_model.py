@@ -23,9 +23,12 @@ from utils.checkpoint.save_load import (
     evaluated_weights,
     load_checkpoint,
 )
-from utils.config.check import Component, build, check_component, split_args
-from utils.config.file import parse_config, suggest
+from utils.config.build import build, split_args
+from utils.config.check import check_component
+from utils.config.errors import suggest
+from utils.config.file import parse_config
 from utils.config.foreign import refuse_foreign
+from utils.config.sections import Component
 from utils.drawing.palette import voc_palette
 from utils.drawing.visualize import to_rgb
 from utils.files.image_head import ExifRule

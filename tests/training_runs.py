@@ -15,7 +15,8 @@ from base.base_model import BaseModel
 from builders.sections import SECTIONS, build_loader
 from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.checkpoint.save_load import load_checkpoint
-from utils.config.check import LossTerm, check_config
+from utils.config.check import check_config
+from utils.config.sections import LossTerm
 from utils.losses import CrossEntropyLoss2d
 from utils.runs.logger import RunFolder, RunLog
 

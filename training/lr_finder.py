@@ -19,7 +19,7 @@ from base.batches import Batch
 from base.loader_stream import WorkerError
 from trainer import Trainer
 from training.lr_curve import draw_rate_curve
-from utils.config.check import Config
+from utils.config.sections import Config
 from utils.files.atomic_write import write_text
 from utils.optim.lr_scheduler import ClosedForm
 from utils.optim.schedule_driver import Schedule

@@ -14,7 +14,7 @@ from torch.export import Dim
 
 import models
 from base.base_model import BaseModel
-from utils.config.check import Choices
+from utils.config.types import Choices
 from utils.random_state import seed_everything
 
 K = 3

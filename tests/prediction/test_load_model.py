@@ -10,7 +10,7 @@ import models
 from prediction.load_model import Meta, restore
 from tests.models.test_model_golden import GOLDEN, make_weight
 from utils.checkpoint.save_load import CheckpointError
-from utils.config.file import ConfigError
+from utils.config.errors import ConfigError
 
 torch.set_num_threads(1)
 

@@ -19,14 +19,11 @@ from tests.conftest import ROOT
 from tests.utils.config.test_check_config import minimal
 from trainer import TRAINING_METRICS, VALIDATION_METRICS
 from utils.checkpoint.resume import find_latest
-from utils.config.check import Component, build, check_config
-from utils.config.file import (
-    MAX_BYTES,
-    ConfigError,
-    apply_overrides,
-    include_pipelines,
-    parse_config,
-)
+from utils.config.build import build
+from utils.config.check import check_config
+from utils.config.errors import ConfigError
+from utils.config.file import MAX_BYTES, apply_overrides, include_pipelines, parse_config
+from utils.config.sections import Component
 
 SECONDS = 2.0  # of the processor, for any text
 JSON = (ROOT / "config.json").read_bytes()

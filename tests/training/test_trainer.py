@@ -34,7 +34,8 @@ from tests.training_runs import (
 )
 from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.checkpoint.save_load import load_checkpoint
-from utils.config.check import LossTerm, check_config
+from utils.config.check import check_config
+from utils.config.sections import LossTerm
 from utils.losses import CrossEntropyLoss2d
 from utils.random_state import get_random_state, seed_everything, set_random_state
 from utils.runs.logger import RunFolder, RunLog

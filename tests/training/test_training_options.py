@@ -360,7 +360,7 @@ def test_exception_binary_of_six_classes(tmp_path, capsys):
 
 
 def test_feature_state_moves_with_the_first_output_in_training_only(tmp_path):
-    from utils.config.check import LossTerm
+    from utils.config.sections import LossTerm
 
     class Watched(SegmentationLoss):
         def value(self, logits, labels, valid):

@@ -12,8 +12,8 @@ import torch
 
 from utils.checkpoint.save_load import CheckpointError
 from utils.checkpoint.weights_file import is_dense
-from utils.config.check import NonNegativeInt
 from utils.config.file import plain_problems
+from utils.config.types import NonNegativeInt
 
 _DIGEST = re.compile("[0-9a-f]{32}")
 

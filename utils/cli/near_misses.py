@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.config.file import ConfigError, parse_config
+from utils.config.errors import ConfigError
+from utils.config.file import parse_config
 from utils.config.keys import USUAL_PLACES, WORDS, names_in, normalised, one_of, places
 
 CONFIG_ENDINGS = (".json", ".yaml", ".yml")
@@ -287,7 +288,7 @@ class _Meaning:
 
     def _names(self) -> Mapping[str, Sequence[str]]:
         """The keys that `-o` may set: those of the config that is named, and the usual ones."""
-        from utils.config.check import light_names
+        from utils.config.known_keys import light_names
 
         names: dict[str, list[str]] = {}
         for keys in (names_in(self._tree()), light_names(), USUAL_PLACES):

@@ -5,12 +5,13 @@ Imports nothing heavy: a mistake of syntax is answered before torch is loaded.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from utils.config.errors import ConfigError, show, suggest
 
 MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
 MAX_MARKS = 6000  # commas, colons and lines: what the readers need a second for
@@ -33,24 +34,6 @@ NO_CONFIGS = {
     ".sh": "is a shell script",
     **dict.fromkeys((".pth", ".pt", ".ckpt", ".safetensors"), _WEIGHTS),
 }
-
-
-class ConfigError(ValueError):
-    """What is wrong with a config: every problem, each with its path and its fix.
-
-    Args:
-        source: The file, for the first line of the message.
-        problems: One line each, `"trainer.epochs: required key is missing"`.
-    """
-
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
-        if len(self.problems) == 1:
-            text = f"{source}: {self.problems[0]}"
-        else:
-            lines = "".join(f"\n  {problem}" for problem in self.problems)
-            text = f"{source} has {len(self.problems)} problems:{lines}"
-        super().__init__(text)
 
 
 def parse_config(path: str | Path) -> dict[str, Any]:
@@ -268,21 +251,3 @@ def name_problem(name: str) -> str:
     if name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r'):
         return ""
     return f"name: {name!r} has to serve as the name of a folder; use letters, digits, - and _"
-
-
-def suggest(name: str, options: Iterable[str], *, listing: bool = False) -> str:
-    """`"; did you mean 'PSPNet'?"`, else the choices (if `listing`), else nothing."""
-    options = list(options)
-    by_lower = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {by_lower[close[0]]!r}?"
-    if listing and options:
-        return f"; choose from {', '.join(options)}"
-    return ""
-
-
-def show(value: Any) -> str:
-    """A value as it would stand in a file, cut to one line."""
-    text = json.dumps(value, default=repr)
-    return text if len(text) <= 60 else text[:57] + "..."

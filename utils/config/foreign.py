@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from utils.config.file import ConfigError, show
+from utils.config.errors import ConfigError, show
 from utils.config.folder_section import CLASSES
 from utils.config.keys import LOADERS, OTHER_NAMES, USUAL_PLACES, normalised
 from utils.config.text_values import value_of

@@ -8,7 +8,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from utils.config.check import NonNegativeFloat
+from utils.config.types import NonNegativeFloat
 from utils.distributed.collectives import batch_sum
 from utils.logits.coarse_logits import CoarseLogits, Logits
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from utils.config.check import NonNegativeFloat
+from utils.config.types import NonNegativeFloat
 from utils.losses.base import ClassWeights, SegmentationLoss, safe_ratio
 from utils.losses.cross_entropy import CrossEntropyLoss2d, Smoothing
 from utils.losses.overlap import Classes, OverlapLoss

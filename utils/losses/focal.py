@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.config.check import NonNegativeFloat
+from utils.config.types import NonNegativeFloat
 from utils.losses.base import ClassWeights, SegmentationLoss, picked
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.config.check import NonNegativeFloat, PositiveFloat
+from utils.config.types import NonNegativeFloat, PositiveFloat
 from utils.losses.base import ClassWeights, SegmentationLoss, picked
 
 Exponent = Annotated[float, msgspec.Meta(gt=0, le=1)]

@@ -9,7 +9,7 @@ import msgspec
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.config.check import Fraction
+from utils.config.types import Fraction
 from utils.distributed.collectives import batch_rows, batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss, picked
 

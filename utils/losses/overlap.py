@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from utils.config.check import NonNegativeFloat
+from utils.config.types import NonNegativeFloat
 from utils.distributed.collectives import batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss
 

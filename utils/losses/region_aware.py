@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.config.check import NonNegativeFloat, PositiveFloat
+from utils.config.types import NonNegativeFloat, PositiveFloat
 from utils.distributed.collectives import batch_sum
 from utils.losses.base import ClassWeights, SegmentationLoss, picked
 

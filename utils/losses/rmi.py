@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 from utils.losses.base import ClassWeights, SegmentationLoss
 
 BceWeight = Annotated[float, msgspec.Meta(ge=0, le=1)]

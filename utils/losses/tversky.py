@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from utils.config.check import NonNegativeFloat, PositiveFloat
+from utils.config.types import NonNegativeFloat, PositiveFloat
 from utils.losses.base import ClassWeights, safe_ratio
 from utils.losses.overlap import Classes, OverlapLoss
 

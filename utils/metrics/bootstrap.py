@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.config.check import Fraction, PositiveInt, Seed
+from utils.config.types import Fraction, PositiveInt, Seed
 from utils.metrics.image_scores import class_ious, image_mean_ious, nan_mean, ratio
 
 _CHUNK_BYTES = 2**26  # of draws, weights and resampled counts at a time

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.config.check import Fraction
+from utils.config.types import Fraction
 from utils.metrics.confusion import ExactCounts, optional_floats
 
 # The F-score of a class in a picture is kept in steps of 2^-40, as an integer, so that sums over

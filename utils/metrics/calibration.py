@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.config.check import PositiveInt
+from utils.config.types import PositiveInt
 from utils.metrics.confusion import ExactCounts, optional_floats
 
 # Confidences are added up as integers in steps of 2^-24, the spacing of float32 between 1/2 and 1.

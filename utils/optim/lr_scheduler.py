@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from utils.config.check import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from utils.config.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 __all__ = ["Cosine", "OneCycle", "Poly", "Step"]
 

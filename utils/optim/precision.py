@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.config.check import Amp
+from utils.config.types import Amp
 
 
 class MixedPrecision:

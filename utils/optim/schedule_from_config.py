@@ -10,16 +10,16 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from utils.config.check import (
+from utils.config.build import build
+from utils.config.errors import ConfigError
+from utils.config.sections import (
     Component,
     Config,
     OptimizerSection,
     ScheduleSection,
     TrainerSection,
-    build,
-    signature_of,
 )
-from utils.config.file import ConfigError
+from utils.config.signatures import signature_of
 from utils.optim import lr_scheduler
 from utils.optim.schedule_driver import LENGTH, Schedule, WarmUp
 

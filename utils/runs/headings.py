@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from utils.cli.sanitize import one_line
-from utils.config.check import signature_of
+from utils.config.signatures import signature_of
 
 ENCODERS = ("encoder_name", "backbone")  # arguments that name the encoder of a model
 WILDCARDS = "*?["

@@ -16,7 +16,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from utils.config.file import ConfigError, parse_config, show, suggest
+from utils.config.errors import ConfigError, show, suggest
+from utils.config.file import parse_config
 from utils.files.data_file import DataError
 from utils.transforms.albumentations_renames import GONE, describe_renamed, renamed
 

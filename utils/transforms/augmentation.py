@@ -10,8 +10,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from utils.config.check import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
-from utils.config.file import suggest
+from utils.config.errors import suggest
+from utils.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 from utils.files.data_file import DataError
 from utils.transforms.albumentations_pipeline import AlbumentationsPipeline
 from utils.transforms.class_crops import CropRule, choose_crop

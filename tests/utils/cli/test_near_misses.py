@@ -16,8 +16,8 @@ from builders.sections import SECTIONS
 from tests.conftest import ROOT
 from tests.utils.config.test_check_config import minimal
 from utils.cli.command_line import Parser, add_overrides
-from utils.config.check import light_names, names_by_path
 from utils.config.keys import OTHER_NAMES, USUAL_PLACES, WORDS, names_in, places
+from utils.config.known_keys import light_names, names_by_path
 
 PROGRAMS = {
     "train.py": train.parse_arguments,

@@ -18,15 +18,12 @@ from builders.sections import SECTIONS, build_optimizer
 from evaluation.data import choose_section, read_tree
 from tests.conftest import ROOT
 from trainer import TRAINING_METRICS, VALIDATION_METRICS
-from utils.config.check import (
-    Component,
-    build,
-    check_config,
-    plain_hint,
-    split_args,
-    with_defaults,
-)
-from utils.config.file import ConfigError, apply_overrides, parse_config, suggest
+from utils.config.build import build, split_args, with_defaults
+from utils.config.check import check_config
+from utils.config.errors import ConfigError, suggest
+from utils.config.file import apply_overrides, parse_config
+from utils.config.sections import Component
+from utils.config.signatures import plain_hint
 
 
 def minimal() -> dict[str, Any]:
@@ -502,7 +499,7 @@ def test_exception_build():
 def test_feature_loader_arguments_have_one_owner():
     # A name that two owners share would reach both.
     from base.base_dataloader import LoaderOptions
-    from utils.config.check import signature_of
+    from utils.config.signatures import signature_of
     from utils.transforms.augmentation import Augmentation
 
     for name in SECTIONS["train_loader"].names():

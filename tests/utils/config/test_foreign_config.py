@@ -10,7 +10,8 @@ import inference
 import train
 from models.smp import ARCHITECTURES
 from tests.utils.config.test_check_config import check, minimal, parse_text, problems_of
-from utils.config.file import ConfigError, parse_config
+from utils.config.errors import ConfigError
+from utils.config.file import parse_config
 from utils.config.foreign import SMP_ARCHITECTURES, refuse_foreign
 
 SMP_YAML = """

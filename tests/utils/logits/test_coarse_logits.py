@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 import trainer
 from tests import training_runs
 from tests.models.test_models import CASES, build
-from utils.config.check import LossTerm
+from utils.config.sections import LossTerm
 from utils.logits import coarse_logits
 from utils.logits.coarse_logits import CoarseLogits, heads_of
 from utils.losses import CrossEntropyLoss2d, DiceLoss

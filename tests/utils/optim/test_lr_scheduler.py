@@ -15,8 +15,9 @@ from docs import draw_schedules
 from tests.conftest import ROOT
 from tests.utils.config.test_check_config import check, minimal, problems_of
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
-from utils.config.check import ScheduleSection, TrainerSection, with_defaults
-from utils.config.file import ConfigError
+from utils.config.build import with_defaults
+from utils.config.errors import ConfigError
+from utils.config.sections import ScheduleSection, TrainerSection
 from utils.optim import lr_scheduler
 from utils.optim.schedule_driver import Schedule, WarmUp
 from utils.optim.schedule_from_config import default_interval, schedule_of

@@ -11,7 +11,7 @@ import models
 from builders.sections import SECTIONS, build_optimizer
 from tests.models.test_models import CASES
 from tests.utils.config.test_check_config import check, minimal, problems_of
-from utils.config.file import ConfigError
+from utils.config.errors import ConfigError
 from utils.optim.param_groups import (
     backbone_layers,
     check_state,

@@ -18,7 +18,8 @@ from tests.training_runs import run as train_run
 from tests.utils.transforms.test_geometry import away_from_edges, make_image, make_label
 from trainer import Trainer
 from utils.checkpoint.save_load import load_checkpoint
-from utils.config.file import ConfigError, include_pipelines
+from utils.config.errors import ConfigError
+from utils.config.file import include_pipelines
 from utils.files.data_file import DataError
 from utils.transforms.albumentations_pipeline import REFUSED, AlbumentationsPipeline
 from utils.transforms.augmentation import Augmentation

@@ -16,7 +16,7 @@ from tests.utils.transforms.test_geometry import (
     make_image,
     make_label,
 )
-from utils.config.check import split_args
+from utils.config.build import split_args
 from utils.config.file import parse_config
 from utils.files.data_file import DataError
 from utils.transforms.augmentation import Augmentation, class_numbers

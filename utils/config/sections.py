@@ -1,0 +1,241 @@
+"""The sections of a config as plain classes, and where each finds the class that it names."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from utils.config.signatures import Parameter, plain_hint, signature_of
+from utils.config.types import (
+    Amp,
+    Fraction,
+    LabelValue,
+    LayerDecay,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+)
+
+DERIVED = ("tree", "warnings")  # fields of Config that no file holds
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A class by name, and the arguments that the config gives it."""
+
+    type: str
+    args: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSection(Component):
+    """An optimizer of `torch.optim`, and what sets some parameters apart from the others.
+
+    Args:
+        type: The optimizer.
+        args: Its arguments.
+        differential_lr: The backbone trains at a tenth of the rate.
+        backbone_rate: The backbone trains at the rate times this; null leaves it to
+            `differential_lr`.
+        layer_decay: Each layer of the backbone trains at the rate of the next deeper one times
+            this; null gives all layers one rate.
+        no_decay_norms_biases: No weight decay on what is no matrix or kernel: norms, biases,
+            position embeddings.
+    """
+
+    differential_lr: bool = False
+    backbone_rate: PositiveFloat | None = None
+    layer_decay: LayerDecay | None = None
+    no_decay_norms_biases: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleSection(Component):
+    """A schedule of ours or of `torch.optim.lr_scheduler`, and the warm-up in front of it.
+
+    Args:
+        type: The schedule.
+        args: Its arguments.
+        interval: Whether a schedule of torch moves with each optimizer step or each epoch; null is
+            what its documentation assumes. Ours move with each step.
+        warmup_epochs: Epochs of warm-up, 1.5 for one and a half.
+        warmup_mode: Let the rates rise linearly, or keep them at one share.
+        warmup_factor: The share of the schedule's rates that the warm-up begins with.
+    """
+
+    interval: Literal["step", "epoch"] | None = None
+    warmup_epochs: NonNegativeFloat = 0.0
+    warmup_mode: Literal["linear", "constant"] = "linear"
+    warmup_factor: Fraction = 0.01
+
+
+# The class of a section that has more keys than `type` and `args`.
+SECTION_CLASSES = {"optimizer": OptimizerSection, "lr_scheduler": ScheduleSection}
+
+
+@dataclasses.dataclass(frozen=True)
+class LossTerm(Component):
+    """A loss, and its factor in the sum."""
+
+    weight: NonNegativeFloat = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainerSection:
+    """How long to train, what to keep, what to log.
+
+    Args:
+        epochs: How often every training picture is seen.
+        save_dir: Runs go to `<save_dir>/<name>/<time>/`.
+        save_period: Epochs between two `checkpoint-epoch<N>.pth`.
+        save_every_steps: Steps between two `last.pth`, beside the one after each epoch: how much
+            work a crash can cost.
+        monitor: `"max Mean_IoU"`, `"min val_loss"`, ...: what decides the best model; or `"off"`.
+        early_stop: Stop after this many epochs without a better model; 0 never stops.
+        val: Validate during training.
+        val_per_epochs: Epochs between two validations; the last epoch is always validated.
+        log_dir: TensorBoard files go to `<log_dir>/<name>/<time>/`.
+        log_per_iter: Steps between two points of the training curves.
+        tensorboard: Write TensorBoard files.
+        accumulation_steps: In how many parts a full batch goes through the network, one after the
+            other, in as much less memory; BatchNorm sees a part at a time.
+        clip_grad_norm: The largest norm that the gradient of all weights may have in a step.
+        ema_decay: Follow the weights with a moving average, as in 0.999; it is what is validated
+            and what predictions use.
+        activation_checkpointing: Keep the inputs of the network's blocks only, and work out the
+            rest again in the backward pass: less memory for about a third more time.
+        on_bad_loss: What happens when a loss is not finite: `"raise"` ends the training; `"skip"`
+            leaves the step out; `"rollback"` also goes back to the weights of the last checkpoint,
+            for those that gave such a loss may be past saving. Ten in a row end it in any case.
+    """
+
+    epochs: PositiveInt
+    save_dir: str = "saved/"
+    save_period: PositiveInt = 10
+    save_every_steps: PositiveInt | None = None
+    monitor: str = "max Mean_IoU"
+    early_stop: NonNegativeInt = 0
+    val: bool = True
+    val_per_epochs: PositiveInt = 1
+    log_dir: str = "saved/runs"
+    log_per_iter: PositiveInt = 20
+    tensorboard: bool = True
+    accumulation_steps: PositiveInt = 1
+    clip_grad_norm: PositiveFloat | None = None
+    ema_decay: Fraction | None = None
+    activation_checkpointing: bool = False
+    on_bad_loss: Literal["raise", "skip", "rollback"] = "raise"
+
+    legacy_args: typing.ClassVar[dict[str, str]] = {
+        "verbosity": "the ancestor never read it",
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A config that has been checked.
+
+    `tree` is the plain data that it was made from, overrides included: what a run stores.
+
+    Args:
+        n_gpu: How many GPUs train, each with a process of its own and its share of every batch;
+            0 trains on the CPU. `torchrun` says it itself.
+        parallel: `"DataParallel"` lets one process deal the batch to the GPUs, as the ancestor did.
+        use_synch_bn: Normalise over the pictures of all processes, as one process would.
+        amp: Mixed precision, see `utils/optim/precision.py`.
+        compile: Let `torch.compile` make a program of the training network; needs a C++ compiler,
+            and a minute or more at the first step of each picture size.
+        binary: One output channel for two classes: the second's logit against the first.
+        threshold: Of two classes, predict the second where its probability is at least this;
+            `"search"` takes what scores best in validation. None: the more probable one.
+    """
+
+    name: str
+    arch: Component
+    train_loader: Component
+    optimizer: OptimizerSection
+    loss: tuple[LossTerm, ...]
+    trainer: TrainerSection
+    val_loader: Component | None = None
+    test_loader: Component | None = None
+    lr_scheduler: ScheduleSection | None = None
+    n_gpu: NonNegativeInt = 1
+    parallel: Literal["DistributedDataParallel", "DataParallel"] = "DistributedDataParallel"
+    use_synch_bn: bool = True
+    seed: Seed = 0
+    deterministic: bool = False
+    amp: Amp = False
+    compile: bool = False
+    binary: bool = False
+    threshold: Fraction | Literal["search"] | None = None
+    ignore_index: LabelValue = 255
+    init_from: str | None = None
+    tree: dict[str, Any] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SectionSpec:
+    """Where one section of the config finds its class, and what its `args` may hold.
+
+    Args:
+        kind: What a message calls it: `"model"`, `"loss"`.
+        namespace: Only names in its `__all__` that derive from `base` can be named.
+        base: The class that the named one has to derive from.
+        given: Arguments that the program sets itself.
+        shares: Further classes whose arguments stand in the same `args`.
+        refused: Names that cannot be used after all, and why.
+        trial: Builds the class cheaply; what it raises is a problem of the config.
+        library: A second namespace, for names that the first does not have.
+        worked_out: Arguments, by class, that the program works out where the config leaves them
+            out or says null.
+        fits: Holds the checked section against the other sections; returns the problems.
+        advice: What to do about a name that is none and close to none, and its arguments.
+    """
+
+    kind: str
+    namespace: types.ModuleType
+    base: type
+    given: frozenset[str] = frozenset()
+    shares: tuple[type, ...] = ()
+    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    trial: Callable[[type, dict[str, Any]], object] | None = None
+    library: types.ModuleType | None = None
+    worked_out: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    fits: Callable[[Any, Mapping[str, Any]], list[str]] | None = None
+    advice: Callable[[str, Mapping[str, Any]], str] | None = None
+
+    def find(self, name: str) -> Any:
+        """The class of a name."""
+        owns = self.library is None or name in self.namespace.__all__
+        return getattr(self.namespace if owns else self.library, name)
+
+    def schema(self, name: str) -> dict[str, Parameter]:
+        """What `args` may hold for a name."""
+        schema = signature_of(self.find(name), *self.shares)
+        for taken in self.given & schema.keys():
+            del schema[taken]
+        for left_out in self.worked_out.get(name, ()):
+            hint = plain_hint(schema[left_out].hint)
+            hint = hint if hint is Any else typing.Optional[hint]  # noqa: UP045
+            schema[left_out] = Parameter(left_out, hint, None)
+        return schema
+
+    def names(self) -> list[str]:
+        """Everything that `type` may say."""
+        modules = [self.namespace] + ([] if self.library is None else [self.library])
+        known = dict.fromkeys(name for module in modules for name in module.__all__)
+        found = ((name, self.find(name)) for name in known)
+        return [
+            name
+            for name, value in found
+            if isinstance(value, type)
+            and issubclass(value, self.base)
+            and value is not self.base
+            and name not in self.refused
+        ]

@@ -1,0 +1,55 @@
+"""Types that a config can hold, with their ranges; every constructor is annotated with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+import msgspec
+
+from utils.config.errors import show, suggest
+
+PositiveInt = Annotated[int, msgspec.Meta(ge=1)]
+NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
+NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+LayerDecay = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+# Labels travel as 8- or 16-bit integers, so the ignored value has to fit into them.
+LabelValue = Annotated[int, msgspec.Meta(ge=-32767, le=32767)]
+Amp = Literal["auto", "bf16", "fp16"] | bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """What a string argument may say, as an annotation of its type: `Annotated[str, Choices(...)]`.
+
+    Unlike `Literal`, it can be computed, and can leave a family of further names open.
+
+    Args:
+        names: The names.
+        prefixes: What else begins with one of these is left to the constructor.
+        others: What other programs call one of the names.
+    """
+
+    names: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+
+    def problem(self, value: str) -> str:
+        """What is wrong with a value, with a suggestion; empty if nothing is."""
+        if value in self.names or value.startswith(self.prefixes):
+            return ""
+        shown = [*self.names, *(f"{prefix}<name>" for prefix in self.prefixes)]
+        return f"{show(value)} is not a choice{suggest(value, shown, listing=True)}"
+
+    def check(self, value: str, argument: str) -> None:
+        """Raise a `ValueError` for a value that is not a choice.
+
+        Raises:
+            ValueError: If `value` is none of the names and has none of the prefixes.
+        """
+        problem = self.problem(value)
+        if problem:
+            raise ValueError(f"{argument}: {problem}")
