@@ -105,19 +105,19 @@ _LOADER = SectionSpec(
     "data loader",
     dataloaders,
     BaseDataset,
-    shares=(Augmentation, LoaderOptions),
-    given=frozenset({"class_names", "channels"}),
+    shared_args=(Augmentation, LoaderOptions),
+    set_by_program=frozenset({"class_names", "channels"}),
     advice=_advise_loader,
 )
 _MODEL = SectionSpec(
-    "model", models, BaseModel, given=frozenset({"num_classes"}), advice=_advise_model
+    "model", models, BaseModel, set_by_program=frozenset({"num_classes"}), advice=_advise_model
 )
 _LOSS = SectionSpec(
     "loss",
     losses,
     nn.Module,
-    given=frozenset({"ignore_index"}),
-    trial=_try_loss,
+    set_by_program=frozenset({"ignore_index"}),
+    dry_build=_try_loss,
     advice=_advise_loss,
 )
 
@@ -130,25 +130,25 @@ SECTIONS: dict[str, SectionSpec] = {
         "optimizer",
         torch.optim,
         torch.optim.Optimizer,
-        given=frozenset({"params", "differentiable", "capturable"}),
-        refused={
+        set_by_program=frozenset({"params", "differentiable", "capturable"}),
+        forbidden={
             "LBFGS": "it evaluates the loss several times a step",
             "SparseAdam": "it takes sparse gradients only, which no model here has",
             "Muon": "it takes matrices only, and every model here has kernels and biases",
         },
-        trial=_try_optimizer,
-        fits=_optimizer_problems,
+        dry_build=_try_optimizer,
+        cross_check=_optimizer_problems,
     ),
     "loss": _LOSS,
     "lr_scheduler": SectionSpec(
         "learning-rate schedule",
         lr_scheduler,
         torch.optim.lr_scheduler.LRScheduler,
-        given=frozenset({"optimizer", "num_epochs", "iters_per_epoch", "last_epoch"}),
-        refused=schedule_section.REFUSED,
+        set_by_program=frozenset({"optimizer", "num_epochs", "iters_per_epoch", "last_epoch"}),
+        forbidden=schedule_section.FORBIDDEN,
         library=torch.optim.lr_scheduler,
-        worked_out=schedule_section.WORKED_OUT,
-        fits=schedule_section.problems_of,
+        derived=schedule_section.DERIVED,
+        cross_check=schedule_section.problems_of,
     ),
 }
 

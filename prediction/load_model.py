@@ -211,9 +211,9 @@ def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, A
     dataset = getattr(dataloaders, loader.type)
     # Nothing is fetched because a checkpoint says so.
     (own,) = split_args({**loader.args, "download": False}, dataset)
-    part = dataclasses.replace(SECTIONS["train_loader"], shares=())
+    spec = dataclasses.replace(SECTIONS["train_loader"], shared_args=())
     try:
-        here = check_component(Component(loader.type, own), part, "train_loader")
+        here = check_component(Component(loader.type, own), spec, "train_loader")
         return describe_dataset(build_dataset(here, "train_loader"), ignore_index)
     except (ValueError, TypeError) as error:
         logger.info("%s: its dataset cannot be read (%s)", path, error)

@@ -41,7 +41,7 @@ def split_args(args: Mapping[str, Any], *classes: type) -> list[dict[str, Any]]:
     return [{k: v for k, v in args.items() if k in signature_of(cls)} for cls in classes]
 
 
-def with_defaults(config: Config, parts: Mapping[str, SectionSpec]) -> dict[str, Any]:
+def with_defaults(config: Config, sections: Mapping[str, SectionSpec]) -> dict[str, Any]:
     """The whole config as plain data, every default filled in: what `--print-config` shows."""
     result: dict[str, Any] = {}
     for name in signature_of(Config):
@@ -49,15 +49,15 @@ def with_defaults(config: Config, parts: Mapping[str, SectionSpec]) -> dict[str,
             continue
         value = getattr(config, name)
         if name == "loss":
-            result[name] = [_filled(term, parts[name]) for term in value]
+            result[name] = [_filled(term, sections[name]) for term in value]
         elif isinstance(value, Component):
-            result[name] = _filled(value, parts[name])
+            result[name] = _filled(value, sections[name])
         else:
             result[name] = dataclasses.asdict(value) if name == "trainer" else value
     return result
 
 
-def _filled(component: Component, part: SectionSpec) -> dict[str, Any]:
-    schema = part.schema(component.type)
+def _filled(component: Component, spec: SectionSpec) -> dict[str, Any]:
+    schema = spec.schema(component.type)
     defaults = {name: p.default for name, p in schema.items() if not p.required}
     return {**dataclasses.asdict(component), "args": {**defaults, **component.args}}

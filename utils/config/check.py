@@ -24,7 +24,7 @@ from utils.config.signatures import signature_of
 
 def check_config(
     tree: dict[str, Any],
-    parts: Mapping[str, SectionSpec],
+    sections: Mapping[str, SectionSpec],
     source: str,
     val_figures: Sequence[str],
     train_figures: Sequence[str],
@@ -38,7 +38,7 @@ def check_config(
 
     Args:
         tree: What `parse_config` and `apply_overrides` returned.
-        parts: For each section that names a class, where that class is found.
+        sections: For each section that names a class, where that class is found.
         source: The file's name, for the message.
         val_figures: What `trainer.monitor` may name with validation.
         train_figures: What it may name without.
@@ -49,21 +49,23 @@ def check_config(
     """
     refuse_foreign(tree, source)
     typed = {path: text for path, _, text in (text.partition("=") for text in overrides)}
-    report = Report(KnownKeys(names_by_path(tree, parts), names_in(tree), typed), classes_in(tree))
-    tree_as_given, tree = tree, report.without_nothing(tree, parts)
+    report = Report(
+        KnownKeys(names_by_path(tree, sections), names_in(tree), typed), classes_in(tree)
+    )
+    tree_as_given, tree = tree, report.without_nothing(tree, sections)
     schema = {name: p for name, p in signature_of(Config).items() if name not in DERIVED}
-    for key in [*parts, "trainer"]:
+    for key in [*sections, "trainer"]:
         # Sections are looked into one by one below; here they only have to be there.
         schema[key] = dataclasses.replace(schema[key], hint=Any)
     values = report.arguments(tree, schema, "", "no such key", lenient=True) or {}
-    for key, part in parts.items():
+    for key, spec in sections.items():
         if tree.get(key) is None and (key not in tree or not schema[key].required):
             continue
         if key == "loss":
-            values[key] = report.loss(tree[key], part)
+            values[key] = report.loss(tree[key], spec)
         else:
             section = SECTION_CLASSES.get(key, Component)
-            values[key] = report.component(tree[key], part, key, section)
+            values[key] = report.component(tree[key], spec, key, section)
     if "trainer" in tree:
         values["trainer"] = report.trainer(tree["trainer"])
     if isinstance(tree.get("name"), str):
@@ -80,9 +82,9 @@ def check_config(
                 "val_loader: required key is missing (or give train_loader.args.val_split, or set "
                 "trainer.val to false)"
             )
-    for key, part in parts.items():
-        if part.fits is not None and values.get(key) is not None:
-            report.problems.extend(part.fits(values[key], values))
+    for key, spec in sections.items():
+        if spec.cross_check is not None and values.get(key) is not None:
+            report.problems.extend(spec.cross_check(values[key], values))
     if report.problems:
         raise ConfigError(source, report.problems)
     return Config(**values, tree=tree_as_given, warnings=tuple(report.warnings))
@@ -107,7 +109,7 @@ def _has_val_split(tree: Mapping[str, Any]) -> bool:
     return isinstance(args, dict) and args.get("val_split") is not None
 
 
-def check_component(component: Component, part: SectionSpec, path: str) -> Component:
+def check_component(component: Component, spec: SectionSpec, path: str) -> Component:
     """Hold one section that no whole config stands around against its class's signature.
 
     Returns:
@@ -118,7 +120,7 @@ def check_component(component: Component, part: SectionSpec, path: str) -> Compo
     """
     report = Report()
     plain = {"type": component.type, "args": dict(component.args)}
-    checked = report.component(plain, part, path)
+    checked = report.component(plain, spec, path)
     if checked is None:
         raise ConfigError(path, report.problems)
     return checked

@@ -27,22 +27,22 @@ def light_names() -> dict[str, list[str]]:
 
 
 def names_by_path(
-    tree: Mapping[str, Any], parts: Mapping[str, SectionSpec]
+    tree: Mapping[str, Any], sections: Mapping[str, SectionSpec]
 ) -> dict[str, Collection[str]]:
     """Return every key that a config with these classes can set, by path; the top is `""`.
 
     Args:
-        tree: The config; what a section names that no class has, only `parts` can say.
-        parts: For each section that names a class, where that class is found.
+        tree: The config; what a section names that no class has, only `sections` can say.
+        sections: For each section that names a class, where that class is found.
     """
     names: dict[str, Collection[str]] = {**light_names()}
-    for key, part in parts.items():
+    for key, spec in sections.items():
         section = tree.get(key)
         name = section.get("type") if isinstance(section, dict) else section
-        if isinstance(name, str) and name in part.names():
-            names[f"{key}.args"] = part.schema(name)
+        if isinstance(name, str) and name in spec.names():
+            names[f"{key}.args"] = spec.schema(name)
         elif section is not None:
-            names[f"{key}.args"] = signature_of(*part.shares)
+            names[f"{key}.args"] = signature_of(*spec.shared_args)
     return names
 
 

@@ -30,22 +30,24 @@ class Report:
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def without_nothing(
-        self, tree: dict[str, Any], parts: Mapping[str, SectionSpec]
+        self, tree: dict[str, Any], sections: Mapping[str, SectionSpec]
     ) -> dict[str, Any]:
         """Return a copy in which a section that says "None" in words is null; warn of each."""
         nothing = [
-            key for key in parts if isinstance(tree.get(key), str) and value_of(tree[key]) is None
+            key
+            for key in sections
+            if isinstance(tree.get(key), str) and value_of(tree[key]) is None
         ]
         self.warnings += [f"{key}: {show(tree[key])} is text; read as null" for key in nothing]
         return {**tree, **dict.fromkeys(nothing)}
 
     def component(
-        self, value: Any, part: SectionSpec, path: str, section: type[Component] = Component
+        self, value: Any, spec: SectionSpec, path: str, section: type[Component] = Component
     ) -> Component | None:
         """Check `{"type": ..., "args": {...}}`; return the section, or None with problems."""
         before = len(self.problems)
         if not isinstance(value, dict):
-            example = f'{{"type": "{(part.names() or ["..."])[0]}", "args": {{}}}}'
+            example = f'{{"type": "{(spec.names() or ["..."])[0]}", "args": {{}}}}'
             self.problems.append(f"{path}: expected {example}, not {show(value)}")
             return None
         values = self.arguments({"args": {}, **value}, signature_of(section), path, "no such key")
@@ -53,51 +55,51 @@ class Report:
         args = value.get("args", {})
         if not isinstance(name, str):
             return None
-        problem = self._name_problem(name, args, part, path)
+        problem = self._name_problem(name, args, spec, path)
         if problem:
             self.problems.append(f"{path}.type: {problem}")
             return None
         if not isinstance(args, dict):
             return None
-        cls = part.find(name)
-        schema = part.schema(name)
+        cls = spec.find(name)
+        schema = spec.schema(name)
         where = f"{path}.args"
-        legacy = {k: v for c in (cls, *part.shares) for k, v in legacy_args(c).items()}
+        legacy = {k: v for c in (cls, *spec.shared_args) for k, v in legacy_args(c).items()}
         args = self.legacy(self.renamed(args, cls, where), schema, legacy, where)
-        for taken in sorted(part.given & args.keys()):
+        for taken in sorted(spec.set_by_program & args.keys()):
             self.problems.append(f"{where}.{taken}: the program sets this itself; remove it")
             del args[taken]
         converted = self.arguments(args, schema, where, f"{name} takes no such argument")
         if values is None or converted is None or len(self.problems) > before:
             return None
-        if part.trial is not None:
+        if spec.dry_build is not None:
             try:
-                part.trial(cls, converted)
+                spec.dry_build(cls, converted)
             except (ValueError, TypeError, RuntimeError) as error:
                 self.problems.append(f"{where}: {error}")
                 return None
         return section(**{**values, "args": converted})
 
-    def _name_problem(self, name: str, args: Any, part: SectionSpec, path: str) -> str:
+    def _name_problem(self, name: str, args: Any, spec: SectionSpec, path: str) -> str:
         """Return why a section cannot have this name, or nothing."""
-        names = part.names()
-        if name in part.refused:
-            return f"{name} cannot be used: {part.refused[name]}"
+        names = spec.names()
+        if name in spec.forbidden:
+            return f"{name} cannot be used: {spec.forbidden[name]}"
         if name in names:
             return ""
         hint = suggest(name, names)
         advice = ""
-        if part.advice is not None and name.lower() not in map(str.lower, names):
+        if spec.advice is not None and name.lower() not in map(str.lower, names):
             # The classes of one loader are those of the others, which need not name them.
             shared = self.classes if path in LOADERS else {}
-            advice = part.advice(name, {**shared, **args} if isinstance(args, dict) else shared)
+            advice = spec.advice(name, {**shared, **args} if isinstance(args, dict) else shared)
         # A name that is known elsewhere means that, whatever else it is close to.
         if advice and (not hint or advice.startswith("it is ")):
             hint = f"; {advice}"
         hint = hint or suggest(name, names, listing=True)
-        return f"no {part.kind} named {name!r}{hint}"
+        return f"no {spec.kind} named {name!r}{hint}"
 
-    def loss(self, value: Any, part: SectionSpec) -> tuple[LossTerm, ...] | None:
+    def loss(self, value: Any, spec: SectionSpec) -> tuple[LossTerm, ...] | None:
         """Check a name, `{"type", "args"}`, or a list of these with `"weight"`."""
         if isinstance(value, list) and not value:
             self.problems.append("loss: the list is empty; name at least one loss")
@@ -108,7 +110,7 @@ class Report:
             path = f"loss.{i}" if several else "loss"
             if isinstance(item, str):
                 item = {"type": item}
-            terms.append(self.component(item, part, path, LossTerm))
+            terms.append(self.component(item, spec, path, LossTerm))
         found = [term for term in terms if isinstance(term, LossTerm)]
         if len(found) < len(terms):
             return None

@@ -181,53 +181,53 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class SectionSpec:
-    """Where one section of the config finds its class, and what its `args` may hold.
+    """Where one section of the config finds its class, and what its `args` can contain.
 
     Args:
         kind: What a message calls it: `"model"`, `"loss"`.
         namespace: Only names in its `__all__` that derive from `base` can be named.
         base: The class that the named one has to derive from.
-        given: Arguments that the program sets itself.
-        shares: Further classes whose arguments stand in the same `args`.
-        refused: Names that cannot be used after all, and why.
-        trial: Builds the class cheaply; what it raises is a problem of the config.
+        set_by_program: Arguments that the program sets itself.
+        shared_args: Further classes whose arguments are in the same `args`.
+        forbidden: Names that cannot be used after all, and why.
+        dry_build: Builds the class cheaply; what it raises is a problem of the config.
         library: A second namespace, for names that the first does not have.
-        worked_out: Arguments, by class, that the program works out where the config leaves them
-            out or says null.
-        fits: Holds the checked section against the other sections; returns the problems.
-        advice: What to do about a name that is none and close to none, and its arguments.
+        derived: Arguments, by class, that the program derives where the config leaves them out
+            or says null.
+        cross_check: Compares the checked section with the other sections; returns the problems.
+        advice: Says what to do about an unknown name, given the name and its arguments.
     """
 
     kind: str
     namespace: types.ModuleType
     base: type
-    given: frozenset[str] = frozenset()
-    shares: tuple[type, ...] = ()
-    refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    trial: Callable[[type, dict[str, Any]], object] | None = None
+    set_by_program: frozenset[str] = frozenset()
+    shared_args: tuple[type, ...] = ()
+    forbidden: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    dry_build: Callable[[type, dict[str, Any]], object] | None = None
     library: types.ModuleType | None = None
-    worked_out: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    fits: Callable[[Any, Mapping[str, Any]], list[str]] | None = None
+    derived: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    cross_check: Callable[[Any, Mapping[str, Any]], list[str]] | None = None
     advice: Callable[[str, Mapping[str, Any]], str] | None = None
 
     def find(self, name: str) -> Any:
-        """The class of a name."""
+        """Return the class of a name."""
         owns = self.library is None or name in self.namespace.__all__
         return getattr(self.namespace if owns else self.library, name)
 
     def schema(self, name: str) -> dict[str, Parameter]:
-        """What `args` may hold for a name."""
-        schema = signature_of(self.find(name), *self.shares)
-        for taken in self.given & schema.keys():
+        """Return the arguments that `args` can contain for a name."""
+        schema = signature_of(self.find(name), *self.shared_args)
+        for taken in self.set_by_program & schema.keys():
             del schema[taken]
-        for left_out in self.worked_out.get(name, ()):
+        for left_out in self.derived.get(name, ()):
             hint = plain_hint(schema[left_out].hint)
             hint = hint if hint is Any else typing.Optional[hint]  # noqa: UP045
             schema[left_out] = Parameter(left_out, hint, None)
         return schema
 
     def names(self) -> list[str]:
-        """Everything that `type` may say."""
+        """Return every name that `type` can have."""
         modules = [self.namespace] + ([] if self.library is None else [self.library])
         known = dict.fromkeys(name for module in modules for name in module.__all__)
         found = ((name, self.find(name)) for name in known)
@@ -237,5 +237,5 @@ class SectionSpec:
             if isinstance(value, type)
             and issubclass(value, self.base)
             and value is not self.base
-            and name not in self.refused
+            and name not in self.forbidden
         ]

@@ -23,7 +23,7 @@ from utils.config.signatures import signature_of
 from utils.optim import lr_scheduler
 from utils.optim.schedule_driver import LENGTH, Schedule, WarmUp
 
-WORKED_OUT = {
+DERIVED = {
     "CosineAnnealingLR": ("T_max",),
     "OneCycleLR": ("max_lr",),
     "PolynomialLR": ("total_iters",),
@@ -31,7 +31,7 @@ WORKED_OUT = {
 }
 """Arguments of torch's schedules that follow from the rest of a config."""
 
-REFUSED = {
+FORBIDDEN = {
     "LambdaLR": "its factor is Python code",
     "MultiplicativeLR": "its factor is Python code",
     "SequentialLR": "it is made of other schedules; warmup_epochs puts a warm-up in front of any",
