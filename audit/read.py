@@ -62,20 +62,20 @@ def _splits_of(config: Config, name: str) -> list[Split]:
     """What a section loads and, of the training without a `val_loader`, what it holds back."""
     section = f"{name}_loader"
     try:
-        source, lacks = build_source(config, section), False
+        source, lacks = build_source(getattr(config, section), section), False
     except ConfigError as error:
         if not isinstance(error.__cause__, StatisticsMissing):
             raise
         # The pictures can be read with any; their own are measured from all of them.
         found = {"mean": error.__cause__.mean, "std": error.__cause__.std}
         config = with_statistics(config, section, found)
-        source, lacks = build_source(config, section), True
+        source, lacks = build_source(getattr(config, section), section), True
     samples, share = source.dataset.samples, source.options.val_split
     kept = share_of(samples, share, False)
     ignored = config.ignore_index
     splits = [Split(name, section, *source, kept, ignore_index=ignored, lacks_statistics=lacks)]
     if name == "train" and config.val_loader is None and share:
-        held = build_source(config, section, held_out=True)
+        held = build_source(getattr(config, section), section, held_out=True)
         indices = share_of(samples, share, True)
         splits.append(
             Split("val", section, source.dataset, *held[1:], indices, ignore_index=ignored)

@@ -203,18 +203,17 @@ def describe_dataset(dataset: BaseDataset, ignore_index: int) -> dict[str, Any]:
     }
 
 
-def build_source(config: Config, section: str, *, held_out: bool = False) -> Source:
+def build_source(component: Component, section: str, *, held_out: bool = False) -> Source:
     """The parts of the loader of `train_loader`, `val_loader` or `test_loader`.
 
     Args:
-        config: The checked config.
-        section: Which of the three.
+        component: The checked section.
+        section: Which of the three it is.
         held_out: For the validation on what `val_split` holds back: at native resolution.
 
     Raises:
         ConfigError: If the dataset cannot be found or used.
     """
-    component: Component = getattr(config, section)
     dataset = build_dataset(component, section)
     augmentation, options = split_args(component.args, Augmentation, LoaderOptions)
     try:
@@ -245,7 +244,8 @@ def build_loader(
     Raises:
         ConfigError: If the dataset cannot be found or used.
     """
-    source = build_source(config, section, held_out=held_out)
+    component: Component = getattr(config, section)
+    source = build_source(component, section, held_out=held_out)
     try:
         return BaseDataLoader(
             *source,
@@ -255,8 +255,7 @@ def build_loader(
             **settings,
         )
     except ValueError as error:
-        kind = getattr(config, section).type
-        raise ConfigError(f"{section} ({kind})", [str(error)]) from error
+        raise ConfigError(f"{section} ({component.type})", [str(error)]) from error
 
 
 def wants_class_weights(config: Config) -> bool:

@@ -12,13 +12,13 @@ from base.base_dataset import BaseDataset, DataError
 from builders.preflight import describe_pictures
 from builders.sections import SECTIONS, build_source
 from prediction.load_model import Meta
-from utils.config.check import check_config
+from utils.config.check import check_sections
 from utils.config.errors import ConfigError, suggest
 from utils.config.file import apply_overrides, parse_config
 from utils.config.foreign import refuse_foreign
 from utils.config.keys import one_of, places
 from utils.config.known_keys import names_by_path
-from utils.config.sections import Config
+from utils.config.sections import Component
 from utils.config.text_values import value_of
 from utils.distributed.collectives import rank, world_size
 from utils.runs.headings import data_folder
@@ -69,15 +69,22 @@ def open_data(
         DataError: If lists or folders are wrong and `on_bad_sample` is `"raise"`.
     """
     section, held_out = choose_section(tree, split, source)
-    config = check_section(tree, section, source)
-    for warning in config.warnings:
+    # The rest is not looked at: a loss or an optimizer of another version is no reason not to
+    # score a model.
+    checked, warnings = check_sections(tree, (section, "ignore_index"), SECTIONS, source)
+    for warning in warnings:
         logger.warning(warning)
+    component: Component = checked[section]
+    if section != "train_loader" and component.args.get("val_split") is not None:
+        raise ConfigError(
+            section, ["args.val_split: belongs in train_loader, whose fraction it holds back"]
+        )
+    ignore_index: int = checked["ignore_index"]
     loader, lenient = build_whole_loader(
-        config, section, split=split, held_out=held_out, one_by_one=one_by_one
+        component, section, ignore_index, split=split, held_out=held_out, one_by_one=one_by_one
     )
-    component = getattr(config, section)
     folder = data_folder(component.args)
-    return Data(loader, component.type, section, split, config.ignore_index, lenient, folder)
+    return Data(loader, component.type, section, split, ignore_index, lenient, folder)
 
 
 def read_tree(
@@ -124,7 +131,9 @@ def choose_section(tree: Mapping[str, Any], split: str, source: str) -> tuple[st
     Raises:
         ConfigError: If the config has no such split.
     """
-    there = {name: (f"{name}_loader", False) for name in SPLITS if tree.get(f"{name}_loader")}
+    there = {
+        name: (f"{name}_loader", False) for name in SPLITS if value_of(tree.get(f"{name}_loader"))
+    }
     train = tree.get("train_loader")
     args = train.get("args") if isinstance(train, dict) else None
     if isinstance(args, dict) and value_of(args.get("val_split")) is not None:
@@ -140,35 +149,14 @@ def choose_section(tree: Mapping[str, Any], split: str, source: str) -> tuple[st
     return there[split]
 
 
-def check_section(tree: Mapping[str, Any], section: str, source: str) -> Config:
-    """The config of this section alone.
-
-    The rest is not looked at: a loss or an optimizer of another version is no reason not to score
-    a model.
-
-    Raises:
-        ConfigError: With everything that is wrong in the section.
-    """
-    stand_ins = {
-        "name": "evaluation",
-        "arch": {"type": "UNet"},
-        "train_loader": {"type": "Shapes", "args": {"split": "train", "batch_size": 1}},
-        "optimizer": {"type": "SGD"},
-        "loss": "CrossEntropyLoss2d",
-        "trainer": {"epochs": 1, "val": False, "monitor": "off"},
-    }
-    own = {key: tree[key] for key in (section, "ignore_index") if key in tree}
-    config = check_config({**stand_ins, **own}, SECTIONS, source, (), ())
-    component = getattr(config, section)
-    if section != "train_loader" and component.args.get("val_split") is not None:
-        raise ConfigError(
-            section, ["args.val_split: belongs into train_loader, whose share it holds back"]
-        )
-    return config
-
-
 def build_whole_loader(
-    config: Config, section: str, *, split: str, held_out: bool, one_by_one: bool
+    component: Component,
+    section: str,
+    ignore_index: int,
+    *,
+    split: str,
+    held_out: bool,
+    one_by_one: bool,
 ) -> tuple[BaseDataLoader, bool]:
     """Every picture of a split as it is on disk, and whether `on_bad_sample` is `"skip"`.
 
@@ -178,9 +166,8 @@ def build_whole_loader(
         ConfigError: If the dataset cannot be found or used.
         DataError: If lists or folders are wrong and `on_bad_sample` is `"raise"`.
     """
-    component = getattr(config, section)
     _warn_of_changes(component.args, section, held_out or split == "train")
-    source = build_source(config, section, held_out=True)  # no augmentation
+    source = build_source(component, section, held_out=True)  # no augmentation
     options = source.options
     lenient = options.on_bad_sample == "skip"
     if source.dataset.problems and not lenient:
@@ -202,8 +189,8 @@ def build_whole_loader(
         source.dataset,
         source.augmentation,
         options,
-        seed=config.seed,
-        ignore_index=config.ignore_index,
+        seed=0,  # nothing is drawn
+        ignore_index=ignore_index,
         held_out=held_out,
         rank=rank(),
         world_size=world_size(),

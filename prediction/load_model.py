@@ -24,11 +24,11 @@ from utils.checkpoint.save_load import (
     load_checkpoint,
 )
 from utils.config.build import build, split_args
-from utils.config.check import check_component
+from utils.config.check import check_sections
 from utils.config.errors import suggest
 from utils.config.file import parse_config
 from utils.config.foreign import refuse_foreign
-from utils.config.sections import Component
+from utils.config.sections import Component, SectionSpec
 from utils.drawing.palette import voc_palette
 from utils.drawing.visualize import to_rgb
 from utils.files.image_head import ExifRule
@@ -183,6 +183,15 @@ def _component(section: object, name: str, path: str | Path) -> Component:
         raise CheckpointError(f"{path}: the section {name} of its config: {error}") from None
 
 
+def _check(
+    key: str, name: str, args: dict[str, Any], spec: SectionSpec, path: str | Path
+) -> Component:
+    tree = {key: {"type": name, "args": args}}
+    values, _ = check_sections(tree, (key,), {key: spec}, str(path))
+    checked: Component = values[key]
+    return checked
+
+
 def _read_meta(checkpoint: Mapping[str, Any], config: Mapping[str, Any], path: str | Path) -> Meta:
     plain = checkpoint.get("meta")
     if plain is None:
@@ -213,8 +222,8 @@ def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, A
     (own,) = split_args({**loader.args, "download": False}, dataset)
     spec = dataclasses.replace(SECTIONS["train_loader"], shared_args=())
     try:
-        here = check_component(Component(loader.type, own), spec, "train_loader")
-        return describe_dataset(build_dataset(here, "train_loader"), ignore_index)
+        checked = _check("train_loader", loader.type, own, spec, path)
+        return describe_dataset(build_dataset(checked, "train_loader"), ignore_index)
     except (ValueError, TypeError) as error:
         logger.info("%s: its dataset cannot be read (%s)", path, error)
     plain = {
@@ -253,9 +262,7 @@ def _build_model(
     try:
         return build(
             models,
-            arch_for(
-                check_component(Component(arch.type, args), SECTIONS["arch"], "arch"), weights
-            ),
+            arch_for(_check("arch", arch.type, args, SECTIONS["arch"], path), weights),
             BaseModel,
             "arch",
             num_classes=meta.outputs,

@@ -534,7 +534,7 @@ def test_exception_overrides_that_nothing_reads(model, capsys):
     message = refused(capsys, model, "-o", "val_loader.args.batch_sise=1")
     assert "Folder takes no such argument; did you mean 'batch_size'?" in message
     message = refused(capsys, model, "-o", "val_loader.args.val_split=0.5")
-    assert "args.val_split: belongs into train_loader" in message
+    assert "args.val_split: belongs in train_loader" in message
 
 
 def test_exception_other_classes(model, capsys):

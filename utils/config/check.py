@@ -8,7 +8,7 @@ caller says with `SectionSpec` where each section finds its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from utils.config.errors import ConfigError, suggest
@@ -26,8 +26,8 @@ def check_config(
     tree: dict[str, Any],
     sections: Mapping[str, SectionSpec],
     source: str,
-    val_figures: Sequence[str],
-    train_figures: Sequence[str],
+    val_metrics: Sequence[str],
+    train_metrics: Sequence[str],
     overrides: Sequence[str] = (),
 ) -> Config:
     """Return the config, checked, or raise with every problem at once.
@@ -40,26 +40,88 @@ def check_config(
         tree: What `parse_config` and `apply_overrides` returned.
         sections: For each section that names a class, where that class is found.
         source: The file's name, for the message.
-        val_figures: What `trainer.monitor` may name with validation.
-        train_figures: What it may name without.
+        val_metrics: What `trainer.monitor` can name with validation.
+        train_metrics: What it can name without.
         overrides: What `apply_overrides` was given.
 
     Raises:
         ConfigError: With all problems.
     """
     refuse_foreign(tree, source)
+    report = _open_report(tree, sections, overrides)
+    keys = [name for name in signature_of(Config) if name not in DERIVED]
+    given = report.without_nothing(tree, sections)
+    values = _check_keys(report, given, keys, sections)
+    if isinstance(tree.get("name"), str):
+        report.problems += filter(None, [name_problem(tree["name"])])
+    trainer = values.get("trainer")
+    if trainer is not None:
+        metrics = val_metrics if trainer.val else train_metrics
+        report.problems += _monitor_problems(trainer.monitor, metrics)
+        if trainer.val and not _has_validation(given, values):
+            report.problems.append(
+                "val_loader: required key is missing (or give train_loader.args.val_split, or set "
+                "trainer.val to false)"
+            )
+    for key, spec in sections.items():
+        if spec.cross_check is not None and values.get(key) is not None:
+            report.problems += spec.cross_check(values[key], values)
+    if report.problems:
+        raise ConfigError(source, report.problems)
+    return Config(**values, tree=tree, warnings=tuple(report.warnings))
+
+
+def check_sections(
+    tree: Mapping[str, Any],
+    keys: Sequence[str],
+    sections: Mapping[str, SectionSpec],
+    source: str,
+) -> tuple[dict[str, Any], list[str]]:
+    """Check some keys at the top of a config, whatever its other keys say.
+
+    Args:
+        tree: The config, or those of its keys that there are.
+        keys: `"arch"`, `"val_loader"`, `"ignore_index"`, ...
+        sections: For each section that names a class, where that class is found.
+        source: The file's name, for the message.
+
+    Returns:
+        The checked value of each key, its default where the config lacks it; and the warnings.
+
+    Raises:
+        ConfigError: With all problems of these keys.
+    """
+    report = _open_report(tree, sections)
+    given = report.without_nothing({k: tree[k] for k in keys if k in tree}, sections)
+    values = _check_keys(report, given, keys, sections)
+    if report.problems:
+        raise ConfigError(source, report.problems)
+    schema = signature_of(Config)
+    return {key: values.get(key, schema[key].default) for key in keys}, report.warnings
+
+
+def _open_report(
+    tree: Mapping[str, Any], sections: Mapping[str, SectionSpec], overrides: Sequence[str] = ()
+) -> Report:
     typed = {path: text for path, _, text in (text.partition("=") for text in overrides)}
-    report = Report(
-        KnownKeys(names_by_path(tree, sections), names_in(tree), typed), classes_in(tree)
-    )
-    tree_as_given, tree = tree, report.without_nothing(tree, sections)
-    schema = {name: p for name, p in signature_of(Config).items() if name not in DERIVED}
-    for key in [*sections, "trainer"]:
-        # Sections are looked into one by one below; here they only have to be there.
+    keys = KnownKeys(names_by_path(tree, sections), names_in(tree), typed)
+    return Report(keys, classes_in(tree))
+
+
+def _check_keys(
+    report: Report,
+    tree: Mapping[str, Any],
+    keys: Collection[str],
+    sections: Mapping[str, SectionSpec],
+) -> dict[str, Any]:
+    """Return the checked values of a tree that can have these keys at its top."""
+    schema = {name: p for name, p in signature_of(Config).items() if name in keys}
+    for key in schema.keys() & {*sections, "trainer"}:
+        # Sections are checked one by one below; here they only have to be there.
         schema[key] = dataclasses.replace(schema[key], hint=Any)
     values = report.arguments(tree, schema, "", "no such key", lenient=True) or {}
     for key, spec in sections.items():
-        if tree.get(key) is None and (key not in tree or not schema[key].required):
+        if key not in tree or (tree[key] is None and not schema[key].required):
             continue
         if key == "loss":
             values[key] = report.loss(tree[key], spec)
@@ -68,59 +130,31 @@ def check_config(
             values[key] = report.component(tree[key], spec, key, section)
     if "trainer" in tree:
         values["trainer"] = report.trainer(tree["trainer"])
-    if isinstance(tree.get("name"), str):
-        report.problems.extend(problem for problem in [name_problem(tree["name"])] if problem)
-    if values.get("trainer") is not None:
-        settings = values["trainer"]
-        figures = val_figures if settings.val else train_figures
-        report.problems.extend(_check_monitor(settings.monitor, figures))
-        loader = values.get("train_loader")
-        # Where the section itself is wrong, what it says counts as said.
-        split_off = loader.args.get("val_split") is not None if loader else _has_val_split(tree)
-        if settings.val and tree.get("val_loader") is None and not split_off:
-            report.problems.append(
-                "val_loader: required key is missing (or give train_loader.args.val_split, or set "
-                "trainer.val to false)"
-            )
-    for key, spec in sections.items():
-        if spec.cross_check is not None and values.get(key) is not None:
-            report.problems.extend(spec.cross_check(values[key], values))
-    if report.problems:
-        raise ConfigError(source, report.problems)
-    return Config(**values, tree=tree_as_given, warnings=tuple(report.warnings))
+    return values
 
 
-def _check_monitor(monitor: str, figures: Sequence[str]) -> list[str]:
+def _monitor_problems(monitor: str, metrics: Sequence[str]) -> list[str]:
     if monitor == "off":
         return []
-    mode, _, figure = monitor.partition(" ")
-    if mode not in ("max", "min") or not figure:
+    mode, _, metric = monitor.partition(" ")
+    if mode not in ("max", "min") or not metric:
         expected = '"max Mean_IoU", "min val_loss" or "off"'
         return [f"trainer.monitor: expected {expected}, not {monitor!r}"]
-    if figure not in figures:
-        hint = suggest(figure, figures, listing=True)
-        return [f"trainer.monitor: there is no figure named {figure!r}{hint}"]
+    if metric not in metrics:
+        hint = suggest(metric, metrics, listing=True)
+        return [f"trainer.monitor: there is no metric named {metric!r}{hint}"]
     return []
 
 
-def _has_val_split(tree: Mapping[str, Any]) -> bool:
-    loader = tree.get("train_loader")
-    args = loader.get("args") if isinstance(loader, dict) else None
-    return isinstance(args, dict) and args.get("val_split") is not None
+def _has_validation(tree: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Return whether a config has images to validate on, as far as its sections can be read."""
+    if tree.get("val_loader") is not None:
+        return True
+    # Where the section itself is wrong, what it says counts as said.
+    loader = values.get("train_loader") or tree.get("train_loader")
+    args = loader.args if isinstance(loader, Component) else _get(loader, "args")
+    return _get(args, "val_split") is not None
 
 
-def check_component(component: Component, spec: SectionSpec, path: str) -> Component:
-    """Hold one section that no whole config stands around against its class's signature.
-
-    Returns:
-        The section, its arguments as the signature's hints have them.
-
-    Raises:
-        ConfigError: With all problems.
-    """
-    report = Report()
-    plain = {"type": component.type, "args": dict(component.args)}
-    checked = report.component(plain, spec, path)
-    if checked is None:
-        raise ConfigError(path, report.problems)
-    return checked
+def _get(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None

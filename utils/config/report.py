@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from utils.config.errors import show, suggest
@@ -29,9 +29,7 @@ class Report:
     problems: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
-    def without_nothing(
-        self, tree: dict[str, Any], sections: Mapping[str, SectionSpec]
-    ) -> dict[str, Any]:
+    def without_nothing(self, tree: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:
         """Return a copy in which a section that says "None" in words is null; warn of each."""
         nothing = [
             key

@@ -1,5 +1,6 @@
 """utils/config/file.py and utils/config/check.py: parsing, checking, building."""
 
+import copy
 import json
 import re
 import subprocess
@@ -19,7 +20,7 @@ from evaluation.data import choose_section, read_tree
 from tests.conftest import ROOT
 from trainer import TRAINING_METRICS, VALIDATION_METRICS
 from utils.config.build import build, split_args, with_defaults
-from utils.config.check import check_config
+from utils.config.check import check_config, check_sections
 from utils.config.errors import ConfigError, suggest
 from utils.config.file import apply_overrides, parse_config
 from utils.config.sections import Component
@@ -193,7 +194,7 @@ def test_exception_all_problems_at_once():
         ("trainer.save_period", 0, ">= 1"),
         ("trainer.monitor", "max mIoU", "did you mean 'Mean_IoU'?"),
         ("trainer.monitor", "Mean_IoU", 'expected "max Mean_IoU"'),
-        ("trainer.monitor", "max loss", "no figure named 'loss'"),
+        ("trainer.monitor", "max loss", "no metric named 'loss'"),
         ("trainer.epohcs", 1, "did you mean 'epochs'?"),
         ("trainer", [], "expected keys and values"),
         ("optimizer.args.lr", -0.1, "Invalid learning rate"),
@@ -445,8 +446,51 @@ def test_feature_no_val_split_in_words():
     tree["train_loader"]["args"]["val_split"] = "None"
     del tree["val_loader"]
     assert problems_of(tree)[0].startswith("val_loader: required")
-    with pytest.raises(ConfigError, match="no val_split"):
-        choose_section(tree, "val", "c.json")
+    for absent in ({}, {"val_loader": "None"}):
+        with pytest.raises(ConfigError, match="no val_split"):
+            choose_section(tree | absent, "val", "c.json")
+
+
+def test_feature_one_section_alone():
+    tree = {**minimal(), "arch": {"type": "UNet", "args": {"in_channels": "4"}}, "loss": "Gone"}
+    before = copy.deepcopy(tree)
+    keys = ("arch", "val_loader", "ignore_index", "lr_scheduler")
+    values, warnings = check_sections(tree, keys, SECTIONS, "c.json")
+    assert list(values) == list(keys)
+    assert values["arch"] == Component("UNet", {"in_channels": 4})
+    assert values["val_loader"].args["split"] == "val"
+    assert (values["ignore_index"], values["lr_scheduler"]) == (255, None)
+    assert [warning.partition(":")[0] for warning in warnings] == ["arch.args.in_channels"]
+    assert tree == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "path"),
+    [
+        ("arch", {"type": "UNet", "args": {"epochs": 1}}, "arch.args.epochs"),
+        ("arch", {"type": "UNett"}, "arch.type"),
+        ("arch", None, "arch"),
+        ("ignore_index", 2**20, "ignore_index"),
+        ("optimizer", {"type": "SGD", "args": {"lr": -1}}, "optimizer.args"),
+    ],
+)
+def test_exception_one_section_alone(key, value, path):
+    with pytest.raises(ConfigError) as caught:
+        check_sections({**minimal(), key: value}, [key], SECTIONS, "c.json")
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{path}: ")
+    with pytest.raises(ConfigError, match="train_loader: required"):
+        check_sections({}, ["train_loader"], SECTIONS, "c.json")
+
+
+def test_feature_a_check_leaves_the_config_as_it_is():
+    tree = minimal()
+    tree["arch"]["args"] |= {"num_classes": 3, "freeze_bn": "False"}
+    tree["loss"] = [{"type": "FocalLoss", "args": {"alpha": [1, 2], "nothing": 1}}]
+    tree |= {"val_loader": "None", "own": {"a": [1]}}
+    before = copy.deepcopy(tree)
+    problems_of(tree)
+    assert tree == before
 
 
 def test_feature_every_config_file_is_valid():
