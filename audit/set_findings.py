@@ -11,12 +11,11 @@ import numpy as np
 from audit.advice import keeps_imagenet
 from builders.preflight import check_same
 from inspection.finding import Finding, count
+from inspection.sizes import crop_within, one_size, output_sizes, why_sizes_differ
 from inspection.split import BandStatistics, Split
 from utils.config.sections import Config
-from utils.files.data_file import DataError
-from utils.transforms.albumentations_pipeline import AlbumentationsPipeline
 from utils.transforms.augmentation import Augmentation
-from utils.transforms.geometry import SCALE_RANGE, sample_geometry
+from utils.transforms.geometry import SCALE_RANGE
 
 MAX_PADDING = 1 / 3  # share of a crop
 MIN_SEEN = 0.05  # share of a picture that a crop shows
@@ -71,69 +70,6 @@ def _duplicates(split: Split) -> Iterator[Finding]:
         )
 
 
-def output_sizes(
-    augmentation: Augmentation, sizes: Sequence[tuple[int, int]]
-) -> list[set[tuple[int, int]]]:
-    """Return the sizes in which images come out of an augmentation, a set for each input size.
-
-    Sizes that are drawn at random are represented by a few draws. A pipeline of Albumentations is
-    tried on two of the sizes, and the other sets are empty.
-
-    Args:
-        augmentation: What is done to the images.
-        sizes: (width, height) of images.
-    """
-    crop, base = augmentation.crop_size, augmentation.base_size
-    training = augmentation.augment and not augmentation.val
-    if training and augmentation.pipeline is not None:
-        tried = [_piped_sizes(augmentation.pipeline, size) for size in sizes[:2]]
-        return [*tried, *(set[tuple[int, int]]() for _ in sizes[2:])]
-    if crop is not None and (training or augmentation.val):
-        return [{(crop, crop)} for _ in sizes]
-    if not training:
-        return [{size} for size in sizes]
-    result = []
-    for width, height in sizes:
-        shapes = {(width, height)}
-        if base is not None:
-            draws = [np.random.default_rng(seed) for seed in range(4 if augmentation.scale else 1)]
-            drawn = (
-                sample_geometry(
-                    rng, height, width, base_size=base, scale=augmentation.scale
-                ).output_size
-                for rng in draws
-            )
-            shapes = {(w, h) for h, w in drawn}
-        turned = {(h, w) for w, h in shapes} if augmentation.rotate90 else set()
-        result.append(shapes | turned)
-    return result
-
-
-def _piped_sizes(pipeline: AlbumentationsPipeline, size: tuple[int, int]) -> set[tuple[int, int]]:
-    """The sizes that a pipeline makes of one size in a few draws; empty if it refuses."""
-    width, height = size
-    image, label = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
-    try:
-        made = [
-            pipeline(image, label, np.random.default_rng(seed), ignore_index=0)[1].shape
-            for seed in range(4)
-        ]
-    except DataError:
-        return set()  # made for other channels; the first batch says what is wrong
-    return {(w, h) for h, w in made}
-
-
-def why_sizes_differ(augmentation: Augmentation) -> str:
-    """What of an augmentation that does not crop gives images several sizes; may be empty."""
-    if not augmentation.augment or augmentation.val:
-        return ""
-    words = ["albumentations"] if augmentation.pipeline is not None else []
-    if augmentation.base_size is not None:
-        words.append(f"base_size {augmentation.base_size}{' and scale' * augmentation.scale}")
-    words += ["rotate90"] if augmentation.rotate90 else []
-    return f" after {' and '.join(words)}" if words else ""
-
-
 def _batch_shapes(split: Split) -> Iterator[Finding]:
     """Whether the pictures of a batch come out of the augmentation in one size."""
     if split.options.batch_size == 1:
@@ -149,18 +85,6 @@ def _batch_shapes(split: Split) -> Iterator[Finding]:
             f"{reason}, which cannot stand in one batch of {split.options.batch_size}",
             f"{one_size(split.augmentation, crop_within(smallest))}, or set a batch_size of 1",
         )
-
-
-def crop_within(side: int) -> int:
-    """Return the largest multiple of 32 within the shortest side, or that side where it is less."""
-    return side // 32 * 32 or side
-
-
-def one_size(augmentation: Augmentation, crop: int) -> str:
-    """What gives all images the size of a crop."""
-    if augmentation.pipeline is not None:
-        return f"end the pipeline with RandomCrop of {crop}x{crop}, always applied"
-    return f'set "augment": true and "crop_size": {crop} (which needs no padding)'
 
 
 def _crops(split: Split) -> Iterator[Finding]:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from audit.sheet_html import write_html
 from audit.sheet_png import write_png
-from audit.tiles import IGNORED, IGNORED_COLOUR, Entry, make_tile
+from audit.tiles import IGNORED, make_tile
 from inspection.facts import SampleFacts
 from inspection.finding import Finding
 from inspection.split import Split
 from utils.config.sections import Config
+from utils.drawing.legend import Entry
+from utils.drawing.palette import IGNORED_COLOUR
 
 FOR_EACH_FINDING = 3
 MIN_TILES = 12

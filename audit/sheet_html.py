@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from audit.tiles import Entry, Tile
+from audit.tiles import Tile
 from inspection.finding import Finding
+from utils.drawing.legend import Entry
 from utils.files.atomic_write import write_text
 
 MARK = '<meta name="generator" content="check.py">'

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset
 from utils.drawing.fonts import font_for
 from utils.drawing.legend import FONT_SIZE, Colour, Entry, entry_name
 from utils.drawing.overlay import lay_over
 from utils.drawing.palette import IGNORED_COLOUR
+from utils.files.data_file import DataError
 from utils.samples.labels import LabelMap
 
 MAX_SIDE = 480  # pixels of a picture on the sheet

@@ -14,14 +14,16 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from base.base_dataset import BaseDataset, DataError, Sample
+from base.base_dataset import BaseDataset
 from base.batches import Batch, CollateBySize, EpochBatches, MixedSizesError, collate
 from base.loader_stream import LoaderStream
 from base.samples import SampleArrays, Samples
 from utils.cli.signals import ignore_signals_in_worker
 from utils.config.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from utils.files.data_file import DataError
 from utils.files.file_notes import FileNote, count_notes
 from utils.samples.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
+from utils.samples.pairing import Sample
 from utils.transforms.augmentation import Augmentation
 
 logger = logging.getLogger(__name__)

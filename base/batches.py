@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler, get_worker_info
 
-from base.base_dataset import DataError
 from base.samples import SampleArrays, SampleError
+from utils.files.data_file import DataError
 from utils.files.file_notes import FileNote
 
 ORDER_STREAM = 2  # first word of the random seed of an epoch's order

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch.utils.data import Dataset
 
-from base.base_dataset import BaseDataset, DataError, Pair
+from base.base_dataset import BaseDataset, Pair
+from utils.files.data_file import DataError
 from utils.files.file_notes import FileNote, collect_notes
 from utils.samples.labels import LabelMap
 from utils.samples.pair_cache import PairCache

@@ -27,7 +27,7 @@ from tabulate import tabulate
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.samples import Samples
-from dataloaders import Folder
+from dataloaders.folder import Folder
 from utils.files.image_io import read_image, read_mask
 from utils.samples.normalize import normalize
 from utils.transforms.augmentation import Augmentation

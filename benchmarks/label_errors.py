@@ -24,7 +24,8 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from dataloaders import CamVid, CarParts
+from dataloaders.camvid import CamVid
+from dataloaders.carparts import CarParts
 from evaluation.label_errors import LabelErrors, Regions, find_regions
 from prediction.load_model import restore
 from prediction.predictor import Predictor

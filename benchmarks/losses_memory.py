@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.peak_memory import peak_memory
 from utils.logits.coarse_logits import CoarseLogits
-from utils.losses import CrossEntropyLoss2d
+from utils.losses.cross_entropy import CrossEntropyLoss2d
 
 
 def main() -> None:

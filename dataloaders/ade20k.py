@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset
 from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
 from utils.config.errors import suggest
+from utils.files.data_file import DataError
 from utils.samples.pairing import Sample, by_stem, nearest, pair
 
 Split = Literal["training", "validation", "testing"]

@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from base.base_dataset import BaseDataset, DataError, Sample
+from base.base_dataset import BaseDataset
 from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
+from utils.files.data_file import DataError
 from utils.files.image_io import read_mask
-from utils.samples.pairing import by_stem, keep_existing, pair
+from utils.samples.pairing import Sample, by_stem, keep_existing, pair
 
 IGNORED = 255
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset
 from utils.cli.extensions import IMAGE_EXTENSIONS
 from utils.config.errors import suggest
+from utils.files.data_file import DataError
 from utils.samples.pairing import Pairing, Sample, by_stem, nearest, pair
 
 Mode = Literal["fine", "coarse"]

@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from base.base_dataset import BaseDataset, DataError, Sample
+from base.base_dataset import BaseDataset
 from utils.cli.extensions import IMAGE_EXTENSIONS
+from utils.files.data_file import DataError
 from utils.files.mat_io import import_scipy, mat_shapes, read_mat
 from utils.files.paths import Root
-from utils.samples.pairing import Pairing, by_stem, keep_existing, nearest, pair, read_lines
+from utils.samples.pairing import Pairing, Sample, by_stem, keep_existing, nearest, pair, read_lines
 
 Partition = Literal["CocoStuff164k", "CocoStuff10k"]
 Split = Literal["train2017", "val2017", "train", "test", "all"]

@@ -14,17 +14,17 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from base.base_dataset import BaseDataset, DataError, Sample
+from base.base_dataset import BaseDataset
 from conversion.coco_file import Instances, Picture, read_instances
 from conversion.coco_masks import Region, coco_masks, encode
 from dataloaders.voc import VOC
 from utils.config.types import NonNegativeInt
 from utils.files.atomic_write import new_file
-from utils.files.data_file import MAX_PIXELS, check_pixels
+from utils.files.data_file import MAX_PIXELS, DataError, check_pixels
 from utils.files.paths import Root
 from utils.progress import track
 from utils.samples.pair_cache import CACHE_FOLDER
-from utils.samples.pairing import Pairing, keep_existing, nearest
+from utils.samples.pairing import Pairing, Sample, keep_existing, nearest
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset
 from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
+from utils.files.data_file import DataError
 from utils.samples.pairing import by_stem, nearest, pair
 
 FOLDERS = {"training": "train", "validation": "test"}

@@ -8,9 +8,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset
 from utils.config.errors import suggest
 from utils.config.types import PositiveFloat, PositiveInt
+from utils.files.data_file import DataError
 from utils.samples.band_rule import choose_preview, choose_rule, choose_statistics
 from utils.samples.mask_colours import read_colours
 from utils.samples.pairing import Pairing, by_stem, nearest, pair

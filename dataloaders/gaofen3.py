@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset
 from utils.config.errors import suggest
 from utils.config.types import PositiveFloat
+from utils.files.data_file import DataError
 from utils.samples.band_files import pair_bands
 from utils.samples.band_rule import choose_preview, choose_rule, choose_statistics
 from utils.samples.pairing import Pairing, by_stem, nearest

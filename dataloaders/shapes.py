@@ -6,8 +6,9 @@ import cv2
 import msgspec
 import numpy as np
 
-from base.base_dataset import BaseDataset, Pair, Picture, Sample
+from base.base_dataset import BaseDataset, Pair, Picture
 from utils.config.types import NonNegativeInt, PositiveInt
+from utils.samples.pairing import Sample
 
 ImageSize = Annotated[int, msgspec.Meta(ge=16)]
 

@@ -8,13 +8,14 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from base.base_dataset import BaseDataset, DataError, Sample
+from base.base_dataset import BaseDataset
 from dataloaders.voc_download import fetch_sbd, fetch_sbd_list, fetch_voc
 from utils.config.errors import suggest
 from utils.drawing.palette import voc_palette
+from utils.files.data_file import DataError
 from utils.files.mat_io import import_scipy, read_mat
 from utils.files.paths import Root
-from utils.samples.pairing import Pairing, keep_existing, nearest, read_lines
+from utils.samples.pairing import Pairing, Sample, keep_existing, nearest, read_lines
 
 Split = Literal[
     "train", "val", "trainval", "test", "train_aug", "val_aug", "trainval_aug", "test_aug",

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from base.base_dataloader import BaseDataLoader
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset
 from builders.preflight import describe_pictures
 from builders.sections import SECTIONS, build_source
 from prediction.load_model import Meta
@@ -21,6 +21,7 @@ from utils.config.known_keys import names_by_path
 from utils.config.sections import Component
 from utils.config.text_values import value_of
 from utils.distributed.collectives import rank, world_size
+from utils.files.data_file import DataError
 from utils.runs.headings import data_folder
 
 logger = logging.getLogger(__name__)

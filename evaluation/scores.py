@@ -11,11 +11,11 @@ from torch import Tensor
 
 from base.base_dataset import BaseDataset
 from evaluation.label_errors import LabelErrors
-from evaluation.result import CalibrationBin, ImageScore, LabelIssue
+from evaluation.result import ImageScore, LabelIssue
 from utils.distributed.collectives import all_gather_rows, all_reduce_sum, world_size
 from utils.metrics.bootstrap import bootstrap_intervals
 from utils.metrics.boundary import BoundaryMetrics
-from utils.metrics.calibration import CalibrationMetrics
+from utils.metrics.calibration import CalibrationBin, CalibrationMetrics
 from utils.metrics.confusion import SegmentationMetrics, metrics_of
 from utils.metrics.image_scores import class_counts, image_mean_ious, mean_image_iou
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from base.base_dataset import BaseDataset, DataError, Picture
+from base.base_dataset import BaseDataset, Picture
 from inspection.counts import BandTotals, band_totals, count_values, label_values, places_of
+from utils.files.data_file import DataError
 from utils.files.file_facts import FileFacts, file_facts
 from utils.files.file_notes import collect_notes
 from utils.samples.labels import LabelMap

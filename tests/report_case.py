@@ -8,15 +8,9 @@ import cv2
 import numpy as np
 
 from dataloaders.shapes import Shapes
-from evaluation.result import (
-    CalibrationBin,
-    Evaluation,
-    ImageScore,
-    LabelIssue,
-    PredictedImage,
-    Skipped,
-)
+from evaluation.result import Evaluation, ImageScore, LabelIssue, PredictedImage, Skipped
 from utils.drawing.palette import voc_palette
+from utils.metrics.calibration import CalibrationBin
 
 IGNORE = 255
 HOSTILE = (

@@ -17,7 +17,7 @@ from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.check import check_config
 from utils.config.sections import LossTerm
-from utils.losses import CrossEntropyLoss2d
+from utils.losses.cross_entropy import CrossEntropyLoss2d
 from utils.runs.logger import RunFolder, RunLog
 
 

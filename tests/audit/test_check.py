@@ -251,7 +251,7 @@ def test_feature_a_picture_of_another_number_of_bands_is_found():
     """Independent of any reader: facts as a dataset of rasters would give them."""
     from audit.file_findings import find
     from base.base_dataloader import LoaderOptions
-    from dataloaders import Shapes
+    from dataloaders.shapes import Shapes
     from inspection.facts import ImageFacts, SampleFacts
     from inspection.split import Split
     from utils.transforms.augmentation import Augmentation
@@ -458,7 +458,7 @@ def test_feature_masks_of_one_file_are_named_with_their_pictures():
     from audit.file_findings import find
     from audit.sheet import choose
     from base.base_dataloader import LoaderOptions
-    from dataloaders import Shapes
+    from dataloaders.shapes import Shapes
     from inspection.facts import ImageFacts, MaskFacts, SampleFacts
     from inspection.split import Split
     from utils.transforms.augmentation import Augmentation
@@ -483,7 +483,7 @@ def test_feature_masks_of_one_file_are_named_with_their_pictures():
 def test_feature_the_mask_is_named_where_more_files_are_read():
     """As where a second mask says what is in front: the last file is not the mask."""
     from base.base_dataloader import LoaderOptions
-    from dataloaders import Shapes
+    from dataloaders.shapes import Shapes
     from inspection.facts import ImageFacts, MaskFacts, SampleFacts
     from inspection.label_findings import find
     from inspection.label_maps import propose

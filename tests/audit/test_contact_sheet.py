@@ -16,7 +16,7 @@ from audit.sheet_html import write_html
 from audit.sheet_png import WIDTH, write_png
 from audit.tiles import UNKNOWN, UNKNOWN_COLOUR, Tile, make_tile
 from base.base_dataloader import LoaderOptions
-from base.base_dataset import BaseDataset, Picture, Sample
+from base.base_dataset import BaseDataset, Picture
 from inspection.facts import ImageFacts, MaskFacts, SampleFacts
 from inspection.finding import Finding
 from inspection.split import Split
@@ -25,6 +25,7 @@ from utils.drawing.legend import Entry
 from utils.drawing.overlay import outline_colours
 from utils.drawing.palette import IGNORED_COLOUR, voc_palette
 from utils.samples.labels import LabelMap
+from utils.samples.pairing import Sample
 from utils.transforms.augmentation import Augmentation
 
 

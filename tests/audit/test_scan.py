@@ -9,13 +9,15 @@ from PIL import Image
 
 from audit import scan
 from base.base_dataloader import LoaderOptions
-from base.base_dataset import Picture, Sample
-from dataloaders import Folder, Shapes
+from base.base_dataset import Picture
+from dataloaders.folder import Folder
+from dataloaders.shapes import Shapes
 from inspection import counts, facts
 from inspection.counts import band_totals
 from inspection.facts import MaskFacts, describe_mask
 from tests import audit_sets
 from utils.samples.labels import LabelMap
+from utils.samples.pairing import Sample
 from utils.transforms.augmentation import Augmentation
 
 

@@ -11,10 +11,13 @@ import torch
 from PIL import Image
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions, share_of
-from base.base_dataset import BaseDataset, DataError, Sample
+from base.base_dataset import BaseDataset
 from base.batches import EpochBatches
 from base.loader_stream import WorkerError
-from dataloaders import Folder, Shapes
+from dataloaders.folder import Folder
+from dataloaders.shapes import Shapes
+from utils.files.data_file import DataError
+from utils.samples.pairing import Sample
 from utils.transforms.augmentation import Augmentation
 
 
@@ -493,7 +496,7 @@ def test_feature_padding_is_never_a_class(tmp_path):
 
 
 def test_feature_real_files_through_workers(real_data, tmp_path):
-    from dataloaders import VOC
+    from dataloaders.voc import VOC
 
     batches = BaseDataLoader(
         VOC(str(real_data / "voc2012_layout"), "trainval"),

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.losses import ROOT
 from tests.training_runs import small_config
-from tests.utils.distributed.test_processes import ROOT
 
 pytestmark = pytest.mark.faults
 

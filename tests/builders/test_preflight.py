@@ -7,7 +7,7 @@ from PIL import Image
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
 from builders.preflight import check_splits
-from dataloaders import Folder
+from dataloaders.folder import Folder
 from utils.transforms.augmentation import Augmentation
 
 

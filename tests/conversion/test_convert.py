@@ -26,7 +26,7 @@ from conversion.parallel import run_each
 from conversion.split_lists import count_values
 from conversion.splits import make_split
 from conversion.stratify import Units, deal
-from dataloaders import Folder
+from dataloaders.folder import Folder
 from tests.conftest import ROOT
 from utils.transforms.augmentation import Augmentation
 

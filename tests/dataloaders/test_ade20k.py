@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from base.base_dataset import DataError
-from dataloaders import ADE20K
+from dataloaders.ade20k import ADE20K
 from tests.dataset_trees import (
     assert_picture_equals_pillow,
     ids,
@@ -14,6 +13,7 @@ from tests.dataset_trees import (
     read,
     save,
 )
+from utils.files.data_file import DataError
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageStat
 
-from base.base_dataset import DataError
-from dataloaders import CamVid
+from dataloaders.camvid import CamVid
 from tests.dataset_trees import (
     assert_picture_equals_pillow,
     ids,
@@ -15,6 +14,7 @@ from tests.dataset_trees import (
     read,
     save,
 )
+from utils.files.data_file import DataError
 
 NAMES = ["0001TP_006690", "0001TP_006720", "Seq05VD_f00000"]
 

@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
-from base.base_dataset import DataError
-from dataloaders import CarParts
+from dataloaders.carparts import CarParts
 from tests.dataset_trees import (
     assert_picture_equals_pillow,
     ids,
@@ -18,6 +17,7 @@ from tests.dataset_trees import (
     save,
 )
 from tests.training_runs import run, small_config
+from utils.files.data_file import DataError
 from utils.transforms.augmentation import Augmentation
 
 

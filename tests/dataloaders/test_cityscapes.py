@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from base.base_dataset import DataError
-from dataloaders import CityScapes
+from dataloaders.cityscapes import CityScapes
 from tests.dataset_trees import ids, image, label_of, loaders_of_the_ancestor, read, save
+from utils.files.data_file import DataError
 
 FRAMES = ["aachen/aachen_000000_000019", "aachen/aachen_000001_000019", "ulm/ulm_000000_000019"]
 

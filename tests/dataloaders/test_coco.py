@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import scipy.io
 
-from base.base_dataset import DataError
 from dataloaders import COCO
 from tests.coco_trees import label_names, save_mat
 from tests.dataset_trees import (
@@ -19,6 +18,7 @@ from tests.dataset_trees import (
     read,
     save,
 )
+from utils.files.data_file import DataError
 
 # Values of the PNGs that never occur, from the names in labels.txt of COCO-Stuff.
 ABSENT = [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]

@@ -12,11 +12,11 @@ import pytest
 from pycocotools import mask as mask_tools
 from pycocotools.coco import COCO as CocoTools
 
-from base.base_dataset import DataError
-from dataloaders import COCOVOC21, VOC
-from dataloaders.cocovoc21 import Packed
+from dataloaders.cocovoc21 import COCOVOC21, Packed
+from dataloaders.voc import VOC
 from tests.coco_trees import VOC_CATEGORIES, annotation, box, save_instances
 from tests.dataset_trees import assert_picture_equals_pillow, label_of, loaders_of_the_ancestor
+from utils.files.data_file import DataError
 from utils.files.paths import STORES
 
 PERSON, DOG, CAR, TRUCK = 1, 18, 3, 8  # COCO's ids

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
-from base.base_dataset import BaseDataSet, BaseDataset, DataError
+from base.base_dataset import BaseDataSet, BaseDataset
 from base.samples import Samples
-from dataloaders import Folder
+from dataloaders.folder import Folder
+from utils.files.data_file import DataError
 from utils.transforms.augmentation import Augmentation
 
 

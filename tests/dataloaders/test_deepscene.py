@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from base.base_dataset import DataError
-from dataloaders import DeepScene
+from dataloaders.deepscene import DeepScene
 from tests.dataset_trees import ids, image, label_of, loaders_of_the_ancestor, save
+from utils.files.data_file import DataError
 
 # Class of a colour, in the table of the dataset's own readme, with Tree as a class of its own.
 COLOURS = {

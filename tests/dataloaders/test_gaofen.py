@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from base.base_dataset import DataError
 from base.samples import Samples
-from dataloaders import Gaofen2, Gaofen3
+from dataloaders.gaofen2 import Gaofen2
+from dataloaders.gaofen3 import Gaofen3
 from tests.raster_files import raw_tiff, save, values
+from utils.files.data_file import DataError
 from utils.samples.band_rule import StatisticsMissing
 from utils.transforms.augmentation import Augmentation
 

@@ -12,8 +12,7 @@ import pytest
 import scipy.io
 import torchvision.datasets
 
-from base.base_dataset import DataError
-from dataloaders import VOC
+from dataloaders.voc import VOC
 from tests.dataset_trees import (
     assert_picture_equals_pillow,
     ids,
@@ -23,6 +22,7 @@ from tests.dataset_trees import (
     read,
     save,
 )
+from utils.files.data_file import DataError
 
 NAMES = ["2007_000001", "2007_000002"]
 VALUES = [*range(21), 255]

@@ -26,7 +26,8 @@ import train
 from base.base_dataloader import BaseDataLoader
 from base.loader_stream import WorkerError
 from builders.sections import describe_dataset
-from dataloaders import CamVid, Shapes
+from dataloaders.camvid import CamVid
+from dataloaders.shapes import Shapes
 from evaluation.data import SPLITS
 from evaluation.table import headline, text_of
 from prediction import predictor

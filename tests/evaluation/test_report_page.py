@@ -15,9 +15,10 @@ from PIL import Image
 from evaluation import page_cases, page_charts, page_figures, page_pictures
 from evaluation.page import render, write_page
 from evaluation.page_pictures import outline
-from evaluation.result import CalibrationBin, LabelIssue, PredictedImage
+from evaluation.result import LabelIssue, PredictedImage
 from tests.browser import Browser, find_browser
 from tests.report_case import HOSTILE, IGNORE_FAR, Case, make
+from utils.metrics.calibration import CalibrationBin
 
 VOID = {"meta", "img", "input", "path", "rect", "link", "br", "wbr"}
 

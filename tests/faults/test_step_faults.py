@@ -9,9 +9,10 @@ import signal
 import pytest
 import torch
 
-from models import UNet
+from benchmarks.losses import ROOT
+from models.unet import UNet
 from tests.training_runs import assert_same, assert_same_end, run, small_config
-from tests.utils.distributed.test_processes import ROOT, under_torchrun
+from tests.utils.distributed.test_processes import under_torchrun
 from trainer import MAX_BAD_LOSSES, Trainer
 from utils.checkpoint.save_load import load_checkpoint
 

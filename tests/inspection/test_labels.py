@@ -5,14 +5,16 @@ import collections
 import numpy as np
 import pytest
 
-from audit.advice import class_weights, lines_to_paste
+from audit.advice import lines_to_paste
 from base.base_dataloader import LoaderOptions
-from base.base_dataset import BaseDataset, Sample
+from base.base_dataset import BaseDataset
 from inspection.facts import ImageFacts, SampleFacts, describe_mask
 from inspection.label_findings import find, find_undecided_white
 from inspection.label_maps import propose
 from inspection.split import Split
 from utils.drawing.palette import voc_palette
+from utils.samples.class_weights import class_weights
+from utils.samples.pairing import Sample
 from utils.transforms.augmentation import Augmentation
 
 VOC_COLOURS = np.array(voc_palette(256), np.uint8)

@@ -10,11 +10,11 @@ from PIL import Image
 
 import train
 from base.base_dataloader import BaseDataLoader, LoaderOptions
-from base.base_dataset import DataError
 from base.batches import MixedSizesError
-from dataloaders import Folder
-from inspection import survey
+from dataloaders.folder import Folder
+from inspection import look
 from tests.utils.files.test_exif import config, noise, save
+from utils.files.data_file import DataError
 from utils.transforms.augmentation import Augmentation
 
 RAMP = [level for value in range(256) for level in (value, value, value)]
@@ -192,7 +192,7 @@ def test_feature_beside_one_white_is_ignored(tmp_path, capsys):
 
 def test_feature_one_more_value_anywhere_settles_it(tmp_path, capsys, monkeypatch):
     """A sample looks like 0 and 255; the rest is read before anything is refused."""
-    monkeypatch.setattr(survey, "MAX_MASKS", 2)
+    monkeypatch.setattr(look, "MAX_MASKS", 2)
     make(tmp_path, count=9)
     order = np.random.default_rng(0).permutation(9)
     mask = objects(0)
@@ -222,7 +222,7 @@ def test_feature_absent_classes_are_named(tmp_path, capsys):
 def test_feature_absent_classes_of_many_masks_are_named_after_an_epoch(
     tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(survey, "MAX_MASKS", 2)
+    monkeypatch.setattr(look, "MAX_MASKS", 2)
     make(tmp_path, values=(0, 1), count=9)
     code, out, error = start(tmp_path, capsys, classes=["ground", "car", "bus"])
     assert code == 0
@@ -247,12 +247,12 @@ def test_feature_evaluation_names_them(tmp_path, capsys):
 
 def test_feature_a_slow_look_is_kept_until_a_file_changes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(survey, "WORTH_KEEPING", -1)
+    monkeypatch.setattr(look, "WORTH_KEEPING", -1)
     make(tmp_path, values=(0, 1))
     assert start(tmp_path, capsys)[0] == 0
     kept = {path: path.stat().st_mtime_ns for path in Path("saved/cache").glob("survey-*")}
     assert len(kept) == 2
-    monkeypatch.setattr(survey, "_read", None)  # nothing is read again
+    monkeypatch.setattr(look, "_read", None)  # nothing is read again
     assert start(tmp_path, capsys)[0] == 0
     monkeypatch.undo()
     grey(objects(0) * 9, tmp_path / "masks/0")
@@ -411,7 +411,7 @@ def test_feature_what_is_kept_knows_every_mask_that_was_read(tmp_path, monkeypat
     """Where all masks are read, also those whose heads are not."""
     monkeypatch.chdir(tmp_path)
     for name, value in (("MAX_HEADS", 2), ("MAX_MASKS", 1), ("WORTH_KEEPING", -1)):
-        monkeypatch.setattr(survey, name, value)
+        monkeypatch.setattr(look, name, value)
     make(tmp_path, count=9)
     assert start(tmp_path, capsys)[0] == 2
     mask = objects(0)

@@ -21,7 +21,7 @@ import evaluate
 import evaluation.run
 import inference
 import models
-from dataloaders import Shapes
+from dataloaders.shapes import Shapes
 from prediction.predictor import IN_TILES
 from tests.conftest import ROOT
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import inference
 import train
-from dataloaders import Shapes
+from dataloaders.shapes import Shapes
 from tests.conftest import ROOT
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.file import parse_config

@@ -13,7 +13,9 @@ from PIL import Image
 from pycocotools import mask
 
 import convert
-from dataloaders import COCOVOC21, VOC, Folder
+from dataloaders.cocovoc21 import COCOVOC21
+from dataloaders.folder import Folder
+from dataloaders.voc import VOC
 from tests.security.test_config import mutated
 from utils.checkpoint.save_load import CheckpointError, load_checkpoint
 from utils.files.data_file import DataError

@@ -9,7 +9,11 @@ import pytest
 from PIL import Image
 
 import convert
-from dataloaders import COCO, COCOVOC21, VOC, CamVid, Folder
+from dataloaders import COCO
+from dataloaders.camvid import CamVid
+from dataloaders.cocovoc21 import COCOVOC21
+from dataloaders.folder import Folder
+from dataloaders.voc import VOC
 from utils.files.data_file import DataError
 from utils.files.paths import STORES, Root
 from utils.files.raster_io import band_siblings

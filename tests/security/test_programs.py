@@ -17,7 +17,7 @@ import inference
 import models
 import train
 from builders.sections import describe_dataset
-from dataloaders import Shapes
+from dataloaders.shapes import Shapes
 from tests.hostile_files import CALLS, FORMATS, PLACES, torchscript
 from utils.random_state import get_random_state
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import train
-from dataloaders import Shapes
+from dataloaders.shapes import Shapes
 from tests.training.test_trainer import Scripted
 from tests.training_runs import run, small_config
 from utils.checkpoint.content import check_content

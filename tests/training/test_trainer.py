@@ -23,7 +23,7 @@ import utils.drawing.visualize
 from base.base_trainer import BaseTrainer, TrainingError
 from builders.preflight import rehearse
 from builders.sections import SECTIONS
-from dataloaders import Shapes
+from dataloaders.shapes import Shapes
 from tests.training_runs import (
     Constant,
     assert_same,
@@ -36,7 +36,7 @@ from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.check import check_config
 from utils.config.sections import LossTerm
-from utils.losses import CrossEntropyLoss2d
+from utils.losses.cross_entropy import CrossEntropyLoss2d
 from utils.random_state import get_random_state, seed_everything, set_random_state
 from utils.runs.logger import RunFolder, RunLog
 
@@ -535,8 +535,8 @@ def test_exception_not_finite_loss_ends_the_program_with_1(tmp_path, capsys):
 
 
 def test_exception_a_broken_file_in_training(tmp_path, capsys, monkeypatch):
-    from base.base_dataset import DataError
-    from dataloaders import Shapes
+    from dataloaders.shapes import Shapes
+    from utils.files.data_file import DataError
 
     load, read = Shapes.load, []
 

@@ -144,7 +144,7 @@ def validated(folder, tree, weights):
     from builders.sections import SECTIONS
     from trainer import TRAINING_METRICS, VALIDATION_METRICS
     from utils.config.check import check_config
-    from utils.losses import CrossEntropyLoss2d
+    from utils.losses.cross_entropy import CrossEntropyLoss2d
     from utils.samples.normalize import normalize
 
     config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
@@ -266,7 +266,7 @@ def test_feature_auto_class_weights_are_those_of_the_labels(tmp_path, caplog):
     tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"class_weights": "auto"}}
     _, folder = run(tmp_path, tree)
     weights = load_checkpoint(folder / "last.pth")["meta"]["class_weights"]
-    from dataloaders import Shapes
+    from dataloaders.shapes import Shapes
 
     dataset = Shapes(split="train", num_images=10, image_size=32)
     pixels = np.concatenate([dataset.load(i).mask.ravel() for i in range(10)])
@@ -278,7 +278,7 @@ def test_feature_auto_class_weights_are_those_of_the_labels(tmp_path, caplog):
 
 
 def test_exception_a_process_that_ends_while_labels_are_counted(tmp_path, monkeypatch, caplog):
-    from dataloaders import Shapes
+    from dataloaders.shapes import Shapes
 
     tree = small_config(tmp_path)
     tree["train_loader"]["args"]["num_workers"] = 1

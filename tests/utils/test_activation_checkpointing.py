@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 
+from benchmarks.losses import ROOT
 from tests.models.test_models import CASES, build, total_of
 from tests.training_runs import assert_same, assert_same_end, run
-from tests.utils.distributed.test_processes import ROOT, config, steps_of, under_torchrun
+from tests.utils.distributed.test_processes import config, steps_of, under_torchrun
 from utils.activation_checkpointing import recompute_activations
 from utils.checkpoint.save_load import load_checkpoint
 

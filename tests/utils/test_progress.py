@@ -11,7 +11,7 @@ import utils.progress
 from audit.scan import scan
 from base.label_counts import count_labels
 from conversion.parallel import run_each
-from inspection.survey import look
+from inspection.look import look
 from prediction.predictor import MODES, Predictor
 from tests.prediction.test_predictor import Net, picture, predictor
 from tests.training_runs import Constant, make_trainer

@@ -15,8 +15,9 @@ import pytest
 import evaluate
 import inference
 import train
+from benchmarks.losses import ROOT
 from tests.training_runs import newest, run, small_config
-from tests.utils.distributed.test_processes import ROOT, config, steps_of, under_torchrun
+from tests.utils.distributed.test_processes import config, steps_of, under_torchrun
 from utils.checkpoint.save_load import load_checkpoint
 from utils.cli.signals import EXIT_CODES, REQUEUE
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from builders.sections import SECTIONS
-from dataloaders import Folder
+from dataloaders.folder import Folder
 from tests.utils.config.test_check_config import check, minimal, problems_of
 from utils.config.folder_section import folder_args
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
-from dataloaders import VOC, Folder
+from dataloaders.folder import Folder
+from dataloaders.voc import VOC
 from tests.bad_files import FEW_IDS, HEIGHT, IDS, KINDS, PHOTO, WIDTH, Kind, encode, png
 from tests.conftest import ROOT
 from utils.files.data_file import DataError

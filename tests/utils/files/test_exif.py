@@ -9,11 +9,11 @@ import tifffile
 from PIL import Image, ImageOps
 
 import train
-from base.base_dataset import DataError
 from builders.sections import describe_dataset
-from dataloaders import Folder
+from dataloaders.folder import Folder
 from prediction.load_model import Meta
 from tests.prediction.test_inference import folder, model_file, run  # noqa: F401  # fixtures
+from utils.files.data_file import DataError
 from utils.files.image_head import read_head, turn_upright
 
 ORIENTATIONS = range(1, 9)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from dataloaders import Folder
+from dataloaders.folder import Folder
 from tests.bad_files import PHOTO, png
 from utils.files.data_file import DataError
 from utils.files.image_io import read_mask

@@ -9,12 +9,13 @@ import pytest
 from PIL import Image, ImageFile
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
-from base.base_dataset import BaseDataset, Sample
+from base.base_dataset import BaseDataset
 from tests.bad_files import GOOD_JPEG, IDS, PHOTO, encode, png
 from utils.files.data_file import DataError
 from utils.files.file_notes import FileNote, collect_notes, count_notes
 from utils.files.image_io import read_image
 from utils.files.jpeg_end import mending_command
+from utils.samples.pairing import Sample
 from utils.transforms.augmentation import Augmentation
 
 END = b"\xff\xd9"

@@ -15,7 +15,8 @@ from tests.models.test_models import CASES, build
 from utils.config.sections import LossTerm
 from utils.logits import coarse_logits
 from utils.logits.coarse_logits import CoarseLogits, heads_of
-from utils.losses import CrossEntropyLoss2d, DiceLoss
+from utils.losses.cross_entropy import CrossEntropyLoss2d
+from utils.losses.dice import DiceLoss
 
 # Coarse size, canvas and size of a picture: whole and other factors, cut, equal, smaller, one pixel
 SIZES = [

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from tests.conftest import ROOT
 from tests.loss_cases import case
-from utils.losses import RegionAwareLoss
+from utils.losses.region_aware import RegionAwareLoss
 
 CALLS = json.loads((ROOT / "tests/golden/losses/region_aware.json").read_text())["calls"]
 

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.loss_cases import case
-from utils.losses import RMILoss
-from utils.losses.rmi import RIDGE
+from utils.losses.rmi import RIDGE, RMILoss
 
 
 def cells_of(plane, counts, size):

@@ -3,7 +3,7 @@
 import pytest
 
 import models
-from dataloaders import Folder
+from dataloaders.folder import Folder
 from utils.runs.headings import data_folder, describe_arch, heading
 
 

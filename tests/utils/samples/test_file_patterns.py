@@ -7,9 +7,9 @@ from pathlib import PurePath
 import pytest
 
 import convert
-from base.base_dataset import DataError
-from dataloaders import Folder
+from dataloaders.folder import Folder
 from tests.utils.samples.test_list_files import pairs, touch
+from utils.files.data_file import DataError
 from utils.files.paths import STORES
 from utils.samples.file_patterns import files_of_pattern, fixed_text, is_pattern
 

@@ -5,10 +5,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from base.base_dataset import BaseDataset, DataError
+from base.base_dataset import BaseDataset
 from base.samples import Samples
-from dataloaders import Folder
+from dataloaders.folder import Folder
 from tests.raster_files import nodata_tag, raw_tiff, save, values
+from utils.files.data_file import DataError
 from utils.files.raster_io import BandRule, is_plain_picture
 from utils.samples.band_rule import StatisticsMissing, measure
 from utils.transforms.augmentation import Augmentation

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import convert
-from base.base_dataset import DataError
-from dataloaders import Folder
+from dataloaders.folder import Folder
+from utils.files.data_file import DataError
 from utils.samples.list_files import Listings, read_list_file
 
 BUFFER = io.BytesIO()

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from base.base_dataset import DataError
-from dataloaders import Folder, Gaofen2, Gaofen3
+from dataloaders.folder import Folder
+from dataloaders.gaofen2 import Gaofen2
+from dataloaders.gaofen3 import Gaofen3
 from tests.dataset_trees import ids, image, label_of, save
 from utils.drawing.palette import voc_palette
+from utils.files.data_file import DataError
 from utils.samples.mask_colours import read_colours
 
 # Not in the order of VOC, nor of any program.

@@ -52,7 +52,7 @@ def test_feature_a_training_on_a_pattern_and_its_next_command(tmp_path, capsys, 
 
 def test_feature_checkpoints_that_do_not_say_it(tmp_path):
     """Older ones have no such key; one without `meta` has it in its config, or not at all."""
-    from models import UNet
+    from models.unet import UNet
 
     state = UNet(2, base_channels=2).state_dict()
     arch = {"type": "UNet", "args": {"base_channels": 2}}

@@ -8,8 +8,8 @@ import unicodedata
 import pytest
 from PIL import Image
 
-from base.base_dataset import DataError
-from dataloaders import Folder
+from dataloaders.folder import Folder
+from utils.files.data_file import DataError
 from utils.files.same_files import SameFiles
 from utils.samples.band_files import pair_sources
 from utils.samples.name_rules import (
