@@ -284,7 +284,7 @@ def convert_split(arguments: argparse.Namespace) -> int:
     from conversion import split_lists, splits
     from conversion.conversion import free_output
     from conversion.parallel import run_each
-    from utils.samples.name_rules import Affixes
+    from utils.samples.affixes import Affixes
 
     shares = splits.wanted_shares(arguments.val, arguments.test)
     affixes = Affixes(

@@ -15,11 +15,11 @@ from conversion.splits import SPLITS, Split
 from utils.files.atomic_write import new_file
 from utils.files.data_file import DataError
 from utils.files.image_io import read_mask
-from utils.samples.band_files import NO_AFFIXES, pair_sources
+from utils.samples.affixes import NO_AFFIXES, Affixes, cut
 from utils.samples.file_patterns import affixes_of
 from utils.samples.list_files import read_list_file
-from utils.samples.name_rules import Affixes, cut
 from utils.samples.pairing import Sample, few, read_lines
+from utils.samples.source_pairs import pair_sources
 
 MAX_VALUES = 256  # colours in one mask
 

@@ -13,10 +13,10 @@ from base.base_dataset import BaseDataset, check_classes
 from utils.config.types import PositiveFloat, PositiveInt
 from utils.drawing.palette import voc_palette
 from utils.files.image_head import ExifRule
-from utils.samples.band_files import pair_sources
+from utils.samples.affixes import Affixes
 from utils.samples.band_rule import choose_preview, choose_rule, choose_statistics
 from utils.samples.file_patterns import mark_of_masks
-from utils.samples.name_rules import Affixes
+from utils.samples.source_pairs import pair_sources
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Colour = tuple[Channel, Channel, Channel]

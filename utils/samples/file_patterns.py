@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from utils.files.data_file import DataError
 from utils.files.paths import Root
-from utils.samples.name_rules import Affixes, cut
+from utils.samples.affixes import Affixes, cut
 
 MAGIC = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
 

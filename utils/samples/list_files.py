@@ -13,7 +13,7 @@ from typing import Literal
 from utils.cli.extensions import IMAGE_EXTENSIONS
 from utils.files.data_file import DataError
 from utils.files.paths import Root
-from utils.samples.name_rules import nfc
+from utils.samples.affixes import nfc
 from utils.samples.pairing import read_lines, read_text_lines
 
 Role = Literal["image", "mask"]

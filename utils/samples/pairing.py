@@ -10,7 +10,7 @@ from pathlib import Path
 from utils.files.data_file import DataError
 from utils.files.image_io import list_images
 from utils.files.paths import Root
-from utils.samples.name_rules import cut
+from utils.samples.affixes import cut
 
 
 @dataclasses.dataclass(frozen=True)

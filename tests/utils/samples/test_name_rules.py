@@ -11,15 +11,10 @@ from PIL import Image
 from dataloaders.folder import Folder
 from utils.files.data_file import DataError
 from utils.files.same_files import SameFiles
-from utils.samples.band_files import pair_sources
-from utils.samples.name_rules import (
-    Affixes,
-    cut,
-    find_affixes,
-    find_affixes_within,
-    find_folders,
-    find_kinds,
-)
+from utils.samples.affix_search import find_affixes, find_affixes_within
+from utils.samples.affixes import Affixes, cut
+from utils.samples.folder_search import find_folders, find_kinds
+from utils.samples.source_pairs import pair_sources
 
 RANGE = range(1, 13)
 BUFFER = io.BytesIO()
