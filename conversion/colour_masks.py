@@ -1,4 +1,4 @@
-"""From masks that paint classes in colours to masks that hold ids."""
+"""Masks of ids from masks of colours."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from conversion.conversion import Legend, MaskJob, mask_path, read_json, refuse_twice
+from conversion.masks import Legend, MaskJob, mask_path, refuse_duplicates
 from utils.cli.extensions import MASK_EXTENSIONS
 from utils.files.data_file import DataError
 from utils.files.image_io import list_images, read_image, read_mask
+from utils.files.json_file import read_json
 from utils.files.paths import Root
 from utils.samples.labels import LabelMap
 from utils.samples.pairing import by_stem, few
 
 IGNORED_NAME = "__ignore__"
-# Masks too, or pictures beside masks of their stem; `read_mask` refuses what is lossy.
-ALSO_PICTURES: tuple[str, ...] = (".jpg", ".jpeg", ".gif", ".webp")
+# Masks as well, or images beside masks of the same stem; `read_mask` refuses lossy files.
+MAYBE_IMAGES: tuple[str, ...] = (".jpg", ".jpeg", ".gif", ".webp")
 ROWS = 256  # of a table of colours
-SMOOTHED_FROM = 8  # unknown colours in one mask; a forgotten class or two are fewer
+MIN_SMOOTHED = 8  # unknown colours in one mask; a forgotten class or two are fewer
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Colour = tuple[Channel, Channel, Channel]
@@ -31,23 +32,23 @@ Palette = dict[str, Colour]
 
 
 def read_palette(values: Sequence[str]) -> Palette:
-    """Name -> colour of each class, in the order of their ids.
+    """Return name -> colour of each class, in the order of their ids.
 
     Args:
         values: A JSON file (`{"road": [128, 64, 128]}`, or a list of colours), or one
-            `"road=128,64,128"` a class. The name `__ignore__` stands for what does not count.
+            `"road=128,64,128"` a class. The name `__ignore__` is for ignored pixels.
 
     Raises:
         DataError: If the file cannot be used.
-        ValueError: If a colour is none, or a name or colour stands twice.
+        ValueError: If a colour is malformed, or there is a duplicate name or colour.
     """
     if len(values) == 1 and "=" not in values[0]:
         palette = _read_file(Path(values[0]))
     else:
         names = [value.rpartition("=")[0] for value in values]
-        refuse_twice("--palette", names)
+        refuse_duplicates("--palette", names)
         palette = {name: _parse_colour(value) for name, value in zip(names, values, strict=True)}
-    refuse_twice("--palette", [str(colour) for colour in palette.values()])
+    refuse_duplicates("--palette", [str(colour) for colour in palette.values()])
     if not set(palette) - {IGNORED_NAME}:
         raise ValueError("--palette: names no class")
     return palette
@@ -73,31 +74,31 @@ def _parse_colour(value: str) -> Colour:
 
 
 def legend_of(palette: Mapping[str, Colour]) -> Legend:
-    """The classes of a palette."""
+    """Return the classes of a palette."""
     classes = {name: colour for name, colour in palette.items() if name != IGNORED_NAME}
     return Legend(tuple(classes), tuple(classes.values()))
 
 
 def find_masks(source: Path, suffix: str = "") -> dict[str, Path]:
-    """The masks of a folder or list, by stem below it.
+    """Find the masks of a folder or list, by stem below it.
 
     Args:
         source: A folder, searched with its sub-folders, or a list.
-        suffix: What the stems end with; files of other stems are left out, and it is cut off.
+        suffix: The end of the stems, which is cut off; files of other stems are left out.
 
     Raises:
-        DataError: If there is none, or two share a stem.
+        DataError: If there is no mask, or two share a stem.
     """
-    every = (*MASK_EXTENSIONS, *ALSO_PICTURES)
-    # The later one of two that share a stem is kept.
-    kinds = [kind for kind in (ALSO_PICTURES, MASK_EXTENSIONS) if list_images(source, kind)]
+    every = (*MASK_EXTENSIONS, *MAYBE_IMAGES)
+    # Of two kinds with one stem the mask wins.
+    kinds = [kind for kind in (MAYBE_IMAGES, MASK_EXTENSIONS) if list_images(source, kind)]
     found: dict[str, Path] = {}
     for kind in kinds or (every,):
         found |= by_stem(source, kind, suffix=suffix)
     if not found:
         names = [path.name for path in list_images(source, every)]
         raise DataError(
-            f"{source}: holds no mask whose stem ends with '{suffix}'; there is: {few(names)}"
+            f"{source}: no mask has a stem that ends with '{suffix}'; there are: {few(names)}"
         )
     return dict(sorted(found.items()))
 
@@ -105,7 +106,7 @@ def find_masks(source: Path, suffix: str = "") -> dict[str, Path]:
 def plan_colours(
     masks: Mapping[str, Path], palette: Mapping[str, Colour], output: Path
 ) -> list[MaskJob]:
-    """A mask of ids for each mask of colours.
+    """Plan a mask of ids for each mask of colours.
 
     Args:
         masks: Name below the folder -> file.
@@ -114,27 +115,27 @@ def plan_colours(
     """
     named, root = tuple(palette.items()), Root(output, "--output")
     return [
-        # The extension is replaced: a stem may have a dot in it.
+        # `mask_path` replaces the extension, and a stem may contain a dot.
         MaskJob(str(path), mask_path(root, f"{name}.png"), functools.partial(ids_of, path, named))
         for name, path in masks.items()
     ]
 
 
 def read_colours(path: Path) -> np.ndarray:
-    """The colours of a mask, also where it is a palette or grey picture.
+    """Read the colours that a mask shows, also those of a palette or grey image.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: If it cannot be read, or is a JPEG.
+        DataError: If the mask cannot be read, or is a JPEG.
     """
     mask = read_mask(path)
     return mask if mask.ndim == 3 else read_image(path)
 
 
 def count_colours(path: Path) -> dict[Colour, int]:
-    """The colours of a mask and their pixels, the most frequent first.
+    """Count the pixels of each colour of a mask, the most frequent first.
 
     Raises:
         DataError: If it cannot be read.
@@ -143,13 +144,13 @@ def count_colours(path: Path) -> dict[Colour, int]:
 
 
 def colour_table(found: Iterable[Mapping[Colour, int]]) -> tuple[list[list[str]], int]:
-    """The colours of many masks, the most frequent first.
+    """Return the rows of a table of colours, the most frequent first.
 
     Args:
         found: Colour -> pixels, of each mask.
 
     Returns:
-        A row each: colour, pixels, share of all pixels, files; and how many more colours there are.
+        Rows of colour, pixels, fraction of all pixels and files; and the number of further colours.
     """
     pixels: Counter[Colour] = Counter()
     files: Counter[Colour] = Counter()
@@ -181,7 +182,7 @@ def _count(colours: np.ndarray) -> dict[Colour, int]:
 
 
 def ids_of(path: Path, palette: tuple[tuple[str, Colour], ...]) -> np.ndarray:
-    """The ids of a mask of colours.
+    """Return the ids of a mask of colours.
 
     Args:
         path: The mask.
@@ -191,7 +192,7 @@ def ids_of(path: Path, palette: tuple[tuple[str, Colour], ...]) -> np.ndarray:
         (H, W) ids.
 
     Raises:
-        DataError: If it cannot be read, or holds a colour that the palette lacks.
+        DataError: If it cannot be read, or has a colour that the palette lacks.
     """
     colours = read_colours(path)
     try:
@@ -210,7 +211,7 @@ def _label_map(palette: tuple[tuple[str, Colour], ...]) -> LabelMap:
 
 
 def explain_unknown(counts: Mapping[Colour, int], palette: Mapping[str, Colour]) -> str:
-    """What is wrong with a mask that holds colours outside the palette.
+    """Describe the problem of a mask with colours outside the palette.
 
     Args:
         counts: Colour -> pixels, the most frequent first.
@@ -222,15 +223,15 @@ def explain_unknown(counts: Mapping[Colour, int], palette: Mapping[str, Colour])
         f"{colour} on {count} pixels (nearest: {_nearest(colour, palette)})"
         for colour, count in list(unknown.items())[:3]
     )
-    share = 100 * sum(unknown.values()) / sum(counts.values())
-    text = f"{len(unknown)} colours that --palette lacks, on {share:.2g} % of the pixels: {shown}"
+    percent = 100 * sum(unknown.values()) / sum(counts.values())
+    text = f"{len(unknown)} colours that --palette lacks, on {percent:.2g} % of the pixels: {shown}"
     if len(unknown) == 1:
         text = f"a colour that --palette lacks: {shown}"
-    if len(unknown) < SMOOTHED_FROM:
-        return f"{text}; add it to --palette ({IGNORED_NAME}=r,g,b for what does not count)"
+    if len(unknown) < MIN_SMOOTHED:
+        return f"{text}; add it to --palette ({IGNORED_NAME}=r,g,b ignores it)"
     return (
-        f"{text}, ...; so many are smoothed edges: draw or export without anti-aliasing, resize "
-        "with nearest neighbour, and keep no JPEG on the way"
+        f"{text}, ...; so many come from smoothed edges: draw or export without anti-aliasing, "
+        "resize with nearest neighbour, and avoid JPEG"
     )
 
 

@@ -1,4 +1,4 @@
-"""JSON, XML and text of other programs, told by their keys, and the command for each."""
+"""Annotation files of other programs: recognised by their keys, and the command for each."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import msgspec
 
 from utils.files.data_file import open_file, read_bytes
 
-HEAD_BYTES = 4096  # of an XML or text file
+HEAD_BYTES = 4096  # read of an XML or text file
 LABELME = "labelme"
 COCO = "COCO annotations"
 _VIA = "VIA annotations"
-_ITEMS = 20  # of a list or dict that are looked at
+_ITEMS = 20  # of a list or dict are looked at
 
 
 class _Tree:
-    """The outermost keys of a JSON file, and those of what it holds; the rest stays text.
+    """The outermost two levels of keys of a JSON file; the rest is not decoded.
 
-    A file of COCO has hundreds of megabytes.
+    COCO files have hundreds of megabytes.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -51,7 +51,7 @@ def _is_via(tree: _Tree) -> bool:
     return bool(own) or (not tree.is_list and tree.all_have("filename", "regions"))
 
 
-# What it is -> how it is told; tried in this order.
+# Kind -> how it is recognised; tried in this order.
 _KINDS: tuple[tuple[str, Callable[[_Tree], bool]], ...] = (
     (LABELME, lambda tree: "shapes" in tree.keys),
     (COCO, lambda tree: "annotations" in tree.keys and bool({"images", "categories"} & tree.keys)),
@@ -79,23 +79,23 @@ _REMEDIES = {
     "Label Studio tasks": _EXPORT,
     "Cityscapes polygons": 'the *_labelIds.png beside them are masks: "type": "CityScapes" in the '
     "config (docs/data.md)",
-    "CreateML boxes": "boxes alone are no masks; export polygons as COCO there",
-    "Pascal VOC boxes": "boxes alone are no masks; masks of VOC lie in SegmentationClass",
-    "YOLO boxes": "boxes alone are no masks; export polygons as COCO where they were drawn",
+    "CreateML boxes": "boxes alone are not masks; export polygons as COCO there",
+    "Pascal VOC boxes": "boxes alone are not masks; VOC's masks are in SegmentationClass",
+    "YOLO boxes": "boxes alone are not masks; export polygons as COCO where they were drawn",
     "YOLO polygons": "export them as COCO where they were drawn, then: {convert} coco FILE.json "
     "-o {output}",
-    "a dataset.json of nnU-Net": "its masks lie in labelsTr, and Folder reads them as they are "
-    "if they are pictures",
+    "a dataset.json of nnU-Net": "its masks are in labelsTr, and Folder reads them as they are "
+    "if they are image files",
     "a config or report of this program": "name the folder of labelme's files",
 }
 
 
 def kind_of(path: str | Path) -> str | None:
-    """Return whose file this is, `LABELME` among them; None where its keys do not say it.
+    """Return the kind of a file, such as `LABELME`; None if its keys do not tell.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no file that can be.
+        ValueError: If it is not a file that can be read.
     """
     if str(path).lower().endswith(".xml"):
         return _kind_of_xml(Path(path))
@@ -117,14 +117,14 @@ def _kind_of_text(path: Path) -> str | None:
     with open_file(path) as file:
         head = file.read(HEAD_BYTES)
     line = head.split(b"\n")[0].strip()
-    # A class id and shares of the width and height: four of a box, at least six of a polygon.
+    # A class id and fractions of width and height: four of a box, at least six of a polygon.
     if not re.fullmatch(rb"\d+(\s+(0?\.\d+|[01](\.0*)?)){4,}", line):
         return None
     return "YOLO boxes" if len(line.split()) == 5 else "YOLO polygons"
 
 
 def advice(kind: str, path: str | Path, output: str | Path) -> str:
-    """Return what to do with a file of a kind, as the words to type where there are some."""
+    """Return what to do with a file of a kind, if possible as a command to type."""
     path = Path(path)
     words = {
         "convert": "python convert.py",
@@ -136,12 +136,12 @@ def advice(kind: str, path: str | Path, output: str | Path) -> str:
 
 
 def refuse_others(folder: Path, paths: Sequence[Path], output: str | Path) -> str:
-    """Return why a folder is not labelme's, in one line; nothing as soon as one file is.
+    """Return in one line why a folder is not labelme's, or nothing if one file is.
 
     Args:
-        folder: What was named.
+        folder: The input.
         paths: Its JSON, XML or text files.
-        output: Where the masks were to go, for the words to type.
+        output: The folder that the masks go to, for the command.
     """
     found: dict[str, Path] = {}
     counts: Counter[str] = Counter()
@@ -162,6 +162,6 @@ def refuse_others(folder: Path, paths: Sequence[Path], output: str | Path) -> st
     more = f" (and {others} of other kinds)" if others else ""
     first = found[kind]
     return (
-        f"{folder}: holds no labelme file; {count} of {len(paths)} files are {kind}{more}, as "
-        f"{first.name} is: {advice(kind, first, output)}"
+        f"{folder}: contains no labelme file; {count} of {len(paths)} files are {kind}{more}, such "
+        f"as {first.name}: {advice(kind, first, output)}"
     )

@@ -14,32 +14,32 @@ import msgspec
 import numpy as np
 from PIL import Image, ImageDraw
 
-from conversion.conversion import (
+from conversion.foreign_json import advice, kind_of, refuse_others
+from conversion.masks import (
     BACKGROUND,
-    MAX_COORDINATE,
     Legend,
     MaskJob,
     mask_path,
-    read_json,
     refuse_unknown,
 )
-from conversion.foreign_json import advice, kind_of, refuse_others
 from conversion.parallel import run_each
 from utils.config.errors import suggest
 from utils.files.data_file import DataError, check_pixels
 from utils.files.image_io import decode_png_mask, list_images
+from utils.files.json_file import read_json
 from utils.files.paths import Root
 from utils.files.png_file import read_png_header
+from utils.samples.coco_regions import MAX_COORDINATE
 
 IGNORED_LABEL, BACKGROUND_LABEL = "__ignore__", "_background_"
-SIZED = ("JPEG", "PNG", "BMP", "GIF", "TIFF")  # others would have Pillow start other programs
-LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels; labelme's own
+SIZED = ("JPEG", "PNG", "BMP", "GIF", "TIFF")  # for others Pillow may start other programs
+LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels, as in labelme itself
 
-# Shape type -> the fewest and the most points.
+# Shape type -> the minimum and maximum number of points.
 POINTS = {
     "polygon": (3, math.inf),
     "oriented_rectangle": (4, 4),
-    "rotation": (4, 4),  # what X-AnyLabeling calls it
+    "rotation": (4, 4),  # the name in X-AnyLabeling
     "rectangle": (2, 2),
     "circle": (2, 2),
     "line": (2, 2),
@@ -51,7 +51,7 @@ POINTS = {
 
 
 class Shape(msgspec.Struct):
-    """A region: its label, what it is, and its points (x, y)."""
+    """A region: its label, its kind and its points (x, y)."""
 
     label: str
     points: list[tuple[float, float]]
@@ -59,12 +59,12 @@ class Shape(msgspec.Struct):
     mask: str | None = None
 
     def __post_init__(self) -> None:
-        # "cat " would be a class beside "cat".
+        # Otherwise "cat " would be a class of its own.
         self.label = self.label.strip()
 
 
 class Drawing(msgspec.Struct, rename="camel"):
-    """A labelme file; the picture in it stays as it is."""
+    """A labelme file; the image in it is not decoded."""
 
     shapes: list[Shape]
     image_height: int | None = None
@@ -73,7 +73,7 @@ class Drawing(msgspec.Struct, rename="camel"):
 
 
 class SizedShapes(msgspec.Struct):
-    """What is drawn of a labelme file."""
+    """The shapes of a labelme file, and the size of its image."""
 
     height: int
     width: int
@@ -87,33 +87,33 @@ def read_drawings(
     processes: int | None = None,
     output: str | Path = "masks",
 ) -> tuple[dict[Path, SizedShapes], int]:
-    """Read every JSON file below a folder; a broken one is named and skipped.
+    """Read every JSON file below a folder; broken ones are named and skipped.
 
     Args:
         folder: Searched with its sub-folders.
-        image_data: Decode the picture in the file where the file does not say its size.
-        processes: How many; None: all cores, where that pays.
-        output: Where the masks are to go, for a message.
+        image_data: Decode the image in a file that does not state its size.
+        processes: Their number; None: all cores, where that pays.
+        output: The folder that the masks go to, for messages.
 
     Returns:
-        File -> shapes, and how many were skipped.
+        File -> shapes, and the number of skipped files.
 
     Raises:
-        DataError: If the folder is none, holds no JSON file, or those of another program only.
+        DataError: If it is not a folder, or contains no JSON file of labelme's.
     """
     if folder.is_file():
         kind = kind_of(folder)
         known = f"; {advice(kind, folder, output)}" if kind is not None else ""
         raise DataError(f"{folder}: is a file, not a folder{known}")
     if not folder.is_dir():
-        raise DataError(f"{folder}: is no folder")
+        raise DataError(f"{folder}: is not a folder")
     paths = list_images(folder, (".json",))
     others = paths or list_images(folder, (".xml",)) or list_images(folder, (".txt",))
     problem = refuse_others(folder, others, output)
-    if problem:  # said once, not of each
+    if problem:  # once, not for each file
         raise DataError(problem)
     if not paths:
-        raise DataError(f"{folder}: holds no JSON file")
+        raise DataError(f"{folder}: contains no JSON file")
     read = functools.partial(read_drawing, image_data=image_data)
     found = run_each(read, {str(path): path for path in paths}, processes=processes)
     return {Path(name): drawing for name, drawing in found.items()}, len(paths) - len(found)
@@ -123,16 +123,16 @@ def read_drawing(path: Path, *, image_data: bool = False) -> SizedShapes:
     """Read one labelme file, of any version.
 
     Raises:
-        DataError: If it cannot be read, is none, or does not say how large the picture is.
+        DataError: If it cannot be read, is not a labelme file, or does not state the image's size.
     """
-    drawing: Drawing = read_json(path, Drawing, "is no labelme file")
+    drawing: Drawing = read_json(path, Drawing, "is not a labelme file")
     height, width = drawing.image_height, drawing.image_width
     if (height is None or width is None) and image_data:
         height, width = _size_of_data(path, drawing.image_data)
     if height is None or width is None:
         raise DataError(
             f"{path}: has no imageHeight and imageWidth; --image-data takes the size from the "
-            "picture in the file"
+            "image in the file"
         )
     check_pixels(path, width, height)
     return SizedShapes(height, width, drawing.shapes)
@@ -141,29 +141,29 @@ def read_drawing(path: Path, *, image_data: bool = False) -> SizedShapes:
 def _size_of_data(path: Path, data: msgspec.Raw) -> tuple[int, int]:
     try:
         text = msgspec.json.decode(data, type=str)
-        with Image.open(io.BytesIO(base64.b64decode(text)), formats=SIZED) as picture:
-            return picture.height, picture.width
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=SIZED) as image:
+            return image.height, image.width
     except (ValueError, OSError, SyntaxError, RecursionError, Image.DecompressionBombError):
-        raise DataError(f"{path}: holds no picture in imageData either") from None
+        raise DataError(f"{path}: has no image in imageData either") from None
 
 
 def choose_classes(
     drawings: Mapping[Path, SizedShapes], names: Sequence[str] | None = None
 ) -> tuple[Legend, dict[str, int]]:
-    """Classes for the labels.
+    """Assign classes to the labels.
 
-    Class 0 is the background, `_background_`; `__ignore__` does not count. The others are `names`
-    in that order, or every label found, sorted.
+    Class 0 is the background, `_background_`; `__ignore__` is ignored. The others are `names` in
+    that order, or every label found, sorted.
 
     Args:
         drawings: All files.
-        names: The classes. The two special names may stand among them.
+        names: The classes. The two special names may be among them.
 
     Returns:
         The classes, and label -> id in the mask.
 
     Raises:
-        ValueError: If a label is not among `names`, or there is none at all.
+        ValueError: If a label is not among `names`, or there is no label at all.
     """
     special = {IGNORED_LABEL, BACKGROUND_LABEL, BACKGROUND}
     counts = Counter(shape.label for drawing in drawings.values() for shape in drawing.shapes)
@@ -184,7 +184,7 @@ def choose_classes(
 def plan_labelme(
     drawings: Mapping[Path, SizedShapes], folder: Path, values: Mapping[str, int], output: Path
 ) -> list[MaskJob]:
-    """A mask for each file, called like it and as deep below `output` as it is below `folder`."""
+    """Plan a mask for each file, at the same path below `output` as the file below `folder`."""
     root = Root(output, "--output")
     return [
         MaskJob(
@@ -219,9 +219,9 @@ def draw_shapes(drawing: SizedShapes, values: Mapping[str, int]) -> np.ndarray:
 
 
 def _draw(canvas: Image.Image, shape: Shape, value: int) -> None:
-    """Draw one shape; Pillow draws labelme's masks too, so that the edges are the same."""
-    kind = shape.shape_type or "polygon"  # files of labelme 3 have none
-    if kind == "rectangle" and len(shape.points) == 4:  # X-AnyLabeling's have all four corners
+    """Draw one shape with Pillow, as labelme does, so that the edges are the same."""
+    kind = shape.shape_type or "polygon"  # labelme 3 wrote none
+    if kind == "rectangle" and len(shape.points) == 4:  # X-AnyLabeling writes all four corners
         kind = "polygon"
     _check_points(kind, shape.points)
     pen = ImageDraw.Draw(canvas)
@@ -248,10 +248,10 @@ def _check_points(kind: str, points: Sequence[tuple[float, float]]) -> None:
     fewest, most = POINTS[kind]
     if not fewest <= len(points) <= most:
         expected = f"{fewest}" if fewest == most else f"{fewest} or more"
-        raise ValueError(f"a {kind} has {expected} points, not {len(points)}")
+        raise ValueError(f"a {kind} has {len(points)} points; expected {expected}")
     far = max(abs(value) for point in points for value in point)
     if far > MAX_COORDINATE:
-        raise ValueError(f"has a point at {far:g}, far outside the picture")
+        raise ValueError(f"has a point at {far:g}, far outside the image")
 
 
 def _disc(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, value: int) -> None:
@@ -260,7 +260,7 @@ def _disc(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, 
 
 
 def _paste(canvas: Image.Image, shape: Shape, value: int) -> None:
-    """Draw a bitmap into its box, of which both corners are inside."""
+    """Draw a bitmap into its box, which includes both corners."""
     (left, top), (right, bottom) = ((int(x), int(y)) for x, y in shape.points)
     size = (right - left + 1, bottom - top + 1)
     try:
@@ -269,7 +269,7 @@ def _paste(canvas: Image.Image, shape: Shape, value: int) -> None:
         fits = (header.width, header.height) == size
         bitmap = decode_png_mask("its mask", data) if fits else None
     except ValueError as error:
-        raise ValueError(f"its mask is no picture that can be read ({error})") from None
+        raise ValueError(f"its mask is not a PNG that can be read ({error})") from None
     if bitmap is None:
         raise ValueError(
             f"its mask is {header.width}x{header.height} in a box of {size[0]}x{size[1]}"

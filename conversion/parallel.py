@@ -1,4 +1,4 @@
-"""The same work on many files, on all cores; one that fails is named and skipped."""
+"""The same work on many files, on all cores; a file that fails is named and skipped."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from utils.progress import complain, track
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-POOL_FROM = 256  # files; fewer are done before the processes have started
+POOL_FROM = 256  # files; fewer are done before processes would have started
 
 
 def run_each(
     function: Callable[[Item], Result], items: Mapping[str, Item], *, processes: int | None = None
 ) -> dict[str, Result]:
-    """Call a function on every item; name those that fail on stderr, and go on.
+    """Call a function on every item; name on stderr those that fail, and go on.
 
     Args:
-        function: A mistake in an input is its ValueError or OSError. Pickled, as the items are.
-        items: By the name that messages use.
-        processes: How many; None: all cores, where that pays.
+        function: Raises ValueError or OSError for a broken input. Pickled, as are the items.
+        items: By their names in messages.
+        processes: Their number; None: all cores, where that pays.
 
     Returns:
-        Name -> result of those that did not fail, in the order of the items.
+        Name -> result of the items that did not fail, in their order.
 
     Raises:
-        ValueError: If a process was ended from outside.
+        ValueError: If a process was killed.
     """
     results = {}
     if processes is None:
@@ -54,11 +54,11 @@ def _cores() -> int:
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, str]:
-    """The result, or why there is none: an exception may not survive the way between processes."""
+    """Return the result, or the reason for none: not every exception can be pickled."""
     try:
         return function(item), ""
     except MemoryError:
-        return None, "does not fit into memory"
+        return None, "does not fit in memory"
     except (ValueError, OSError) as error:
         return None, str(error).strip().partition("\n")[0] or type(error).__name__
 
@@ -66,13 +66,13 @@ def _attempt(function: Callable[[Item], Result], item: Item) -> tuple[Result | N
 def _outcomes(
     attempt: Callable[[Item], tuple[Result | None, str]], items: Sequence[Item], processes: int
 ) -> Iterator[tuple[Result | None, str]]:
-    """What `attempt` gives for each item, in order."""
+    """Yield the outcome of each item, in order."""
     if processes == 1:
         yield from map(attempt, items)
         return
-    # Forked, a process would inherit locks that OpenCV's threads hold.
+    # A forked process would inherit locks that OpenCV's threads hold.
     context = multiprocessing.get_context("spawn")
-    # Only this process answers Ctrl-C; the others would each print a traceback.
+    # Only this process handles Ctrl-C; each of the others would print a traceback.
     with ProcessPoolExecutor(
         processes, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
     ) as pool:
@@ -80,8 +80,8 @@ def _outcomes(
             yield from pool.map(attempt, items, chunksize=8)
         except BrokenProcessPool:
             raise ValueError(
-                "a process was ended from outside, as a rule for want of memory; close other "
-                "programs and start again"
+                "a process was killed, usually because memory ran out; close other programs and "
+                "start again"
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What a split is made of, and the list files that it becomes."""
+"""The images and masks to split, and the list files of the splits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion.conversion import refuse_existing, to_json
+from conversion.masks import refuse_existing, to_json
 from conversion.splits import SPLITS, Split
 from utils.files.atomic_write import new_file
 from utils.files.data_file import DataError
@@ -21,7 +21,7 @@ from utils.samples.list_files import read_list_file
 from utils.samples.pairing import Sample, few, read_lines
 from utils.samples.source_pairs import pair_sources
 
-MAX_VALUES = 256  # colours in one mask
+MAX_COLOURS = 256  # in one mask
 
 
 def find_pairs(
@@ -31,27 +31,27 @@ def find_pairs(
     affixes: Affixes = NO_AFFIXES,
     band_suffixes: Sequence[str] | None = None,
 ) -> tuple[list[Sample], list[str]]:
-    """Pictures with their masks, paired as `Folder` does it.
+    """Pair images with their masks as `Folder` does.
 
     Args:
-        data: The folder that the others start from, or a list of pictures.
-        images: Folder, list or pattern of the pictures; None: `images`.
-        masks: Folder, list or pattern of the masks; None: `masks`, or the list of the pictures
-            where that names them too.
-        affixes: What the stems have before and behind the name that they share.
-        band_suffixes: What the stems end with where each band is a file of its own.
+        data: The folder that the others are relative to, or a list of images.
+        images: Folder, list or pattern of the images; None: `images`.
+        masks: Folder, list or pattern of the masks; None: `masks`, or the list of the images if it
+            names them too.
+        affixes: The text before and behind the name that the stems share.
+        band_suffixes: The ends of the stems if each band is a file of its own.
 
     Returns:
-        The pairs, and what is odd about the rest.
+        The pairs, and notes about files without a partner.
 
     Raises:
-        DataError: If a picture has no mask, or nothing is found.
+        DataError: If an image has no mask, or nothing is found.
         ValueError: If the arguments contradict each other.
     """
     if Path(data).is_file():
         alone = masks is None and read_list_file(Path(data)).masks is None
         if images is not None or alone:
-            raise ValueError(f"{data} is a list of pictures: --masks goes with it, not --images")
+            raise ValueError(f"{data} is a list of images: --masks goes with it, not --images")
         image_source, mask_source = Path(data), Path(data if masks is None else masks)
     else:
         image_source, mask_source = Path(data, images or "images"), Path(data, masks or "masks")
@@ -68,17 +68,17 @@ def names_to_cut(
     affixes: Affixes,
     band_suffixes: Sequence[str] | None,
 ) -> Affixes | None:
-    """What `Folder` has to cut off so that two lists of these samples pair again by name.
+    """Return what `Folder` has to cut off so that two lists of these samples pair by name.
 
     Args:
-        samples: What `find_pairs()` found.
+        samples: The pairs of `find_pairs()`.
         images: As for `find_pairs()`.
         masks: Likewise.
         affixes: Likewise.
         band_suffixes: Likewise.
 
     Returns:
-        None where names do not say it, and one list has to name both.
+        None if names do not pair, so that one list has to name both.
     """
     if band_suffixes:
         return affixes
@@ -94,48 +94,48 @@ def names_to_cut(
     return rule if all(one == other and one is not None for one, other in cores) else None
 
 
-def count_values(path: str, void: Sequence[int] = (255,)) -> dict[str, int]:
-    """The values of a mask and their pixels, the ignored ones left out.
+def count_values(path: str, ignored: Sequence[int] = (255,)) -> dict[str, int]:
+    """Count the pixels of each value of a mask, ignored ones left out.
 
     Returns:
         `"3"` or `"128,64,0"` -> pixels.
 
     Raises:
-        DataError: If it cannot be read, or holds too many colours to be classes.
+        DataError: If it cannot be read, or has too many colours to be classes.
     """
     mask = read_mask(path)
     if mask.ndim == 3:
         keys, counts = np.unique(mask.reshape(-1, 3), axis=0, return_counts=True)
-        if len(keys) > MAX_VALUES:
+        if len(keys) > MAX_COLOURS:
             raise DataError(
-                f"{path}: holds {len(keys)} colours; make ids of them first: convert.py colours"
+                f"{path}: has {len(keys)} colours; make ids of them first: convert.py colours"
             )
         names = [",".join(map(str, key)) for key in keys.tolist()]
         return dict(zip(names, counts.tolist(), strict=True))
     keys, counts = np.unique(mask, return_counts=True)
     pairs = zip(keys.tolist(), counts.tolist(), strict=True)
-    return {str(key): count for key, count in pairs if key not in void}
+    return {str(key): count for key, count in pairs if key not in ignored}
 
 
 def decide_white(counts: Collection[dict[str, int]]) -> bool:
-    """Decide whether 255 is a class: where the masks hold nothing but 0 and 255, it is.
+    """Decide whether 255 is a class: it is if the masks contain only 0 and 255.
 
     Args:
-        counts: The values of each mask; loses 255 where it is no class.
+        counts: The values of each mask; 255 is removed if it is not a class.
     """
     values = set().union(*counts)
     if "255" in values and values <= {"0", "255"}:
         return True
-    for of_mask in counts:
-        of_mask.pop("255", None)
+    for values_of_mask in counts:
+        values_of_mask.pop("255", None)
     return False
 
 
 def find_groups(samples: Sequence[Sample], groups: str) -> dict[str, str]:
-    """Picture -> group, from a file if there is one of that name, else by a regular expression.
+    """Return image -> group, from a file if there is one of that name, else by a regex.
 
     Raises:
-        ValueError: If it is neither, or a picture has no group.
+        ValueError: If `groups` is neither, or an image has no group.
     """
     if Path(groups).is_file():
         return _groups_by_file(samples, Path(groups))
@@ -143,10 +143,10 @@ def find_groups(samples: Sequence[Sample], groups: str) -> dict[str, str]:
 
 
 def _groups_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[str, str]:
-    """Picture -> group: what a regular expression finds in its name, its first group if it has one.
+    """Return image -> group: the match of a regex in its name, or the regex's first group.
 
     Raises:
-        ValueError: If the expression is none, or finds nothing in a name.
+        ValueError: If it is not a regex, or does not match a name.
     """
     try:
         compiled = re.compile(pattern)
@@ -164,15 +164,15 @@ def _groups_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[str, str
 
 
 def _groups_by_file(samples: Sequence[Sample], path: Path) -> dict[str, str]:
-    """Picture -> group, from lines `picture,group`; the picture with or without its extension.
+    """Return image -> group, from lines `image,group`; the image with or without extension.
 
     Raises:
-        DataError: If the file cannot be used, or lacks a picture.
+        DataError: If the file cannot be used, or lacks an image.
     """
     table: dict[str, str] = {}
     for row in csv.reader(read_lines(path)):
         if len(row) != 2:
-            raise DataError(f"{path}: expected 'picture,group' on a line, not {','.join(row)!r}")
+            raise DataError(f"{path}: expected 'image,group' on a line, not {','.join(row)!r}")
         name, group = (word.strip() for word in row)
         if table.setdefault(name, group) != group:
             raise DataError(f"{path}: puts {name} into the groups {table[name]} and {group}")
@@ -187,10 +187,10 @@ def _groups_by_file(samples: Sequence[Sample], path: Path) -> dict[str, str]:
 
 
 def check_lists(output: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Find out before the work whether the lists may be written.
+    """Check before the work that the lists may be written.
 
     Raises:
-        DataError: If a list exists that may not be replaced, or that would not fit to the others.
+        DataError: If a list exists that may not be replaced, or that belongs to an earlier split.
     """
     stale = [
         str(path)
@@ -200,7 +200,7 @@ def check_lists(output: Path, names: Sequence[str], overwrite: bool) -> None:
     ]
     if stale:
         raise DataError(
-            f"{few(sorted(stale))} would stay from an earlier split and share pictures with the "
+            f"{few(sorted(stale))} would stay from an earlier split and share images with the "
             "new one; remove it"
         )
     refuse_existing([path for name in names for path in list_paths(output, name)], overwrite)
@@ -221,10 +221,10 @@ def write_lists(
         samples: Name -> sample.
         output: The folder of the lists.
         overwrite: Replace lists that exist.
-        together: Write one list, with picture and mask in a line, separated by a tab.
+        together: Write one list, with image and mask on a line, separated by a tab.
 
     Raises:
-        DataError: If a name cannot stand in a list; nothing is written then.
+        DataError: If a name cannot be in a list; then nothing is written.
         OSError: If one cannot be written.
     """
     texts = {}
@@ -252,17 +252,17 @@ def _lines(rows: Iterable[Sequence[str]], folder: Path) -> bytes:
     except UnicodeEncodeError as error:
         line = lines[error.object.count("\n", 0, error.start)].strip()
         raise DataError(
-            f"{line!r}: a name that is not UTF-8 cannot stand in a list; rename the file"
+            f"{line!r}: a name that is not UTF-8 cannot be in a list; rename the file"
         ) from None
 
 
 def list_paths(output: Path, name: str) -> tuple[Path, Path]:
-    """The two lists of a split: pictures and masks."""
+    """Return the two lists of a split: images and masks."""
     return output / f"{name}.txt", output / f"{name}_masks.txt"
 
 
 def common_folder(output: Path, samples: Iterable[Sample]) -> Path:
-    """The folder that holds the lists and all that they name; relative if `output` is."""
+    """Return the folder above the lists and all files that they name; relative if `output` is."""
     files = (os.path.abspath(file) for sample in samples for file in sample.files)
     common = os.path.commonpath([os.path.abspath(output), *map(os.path.dirname, files)])
     return Path(common if output.is_absolute() else os.path.relpath(common))
@@ -275,13 +275,13 @@ def config_lines(
     affixes: Affixes | None = NO_AFFIXES,
     band_suffixes: Sequence[str] | None = None,
 ) -> str:
-    """The arguments that `Folder` takes for a split, as lines of a config.
+    """Return the arguments of `Folder` for a split, as lines of a config.
 
     Args:
         output: The folder of the lists.
         name: The split.
-        root: What `common_folder` gives.
-        affixes: As for `Folder`; None: the list names pictures and masks.
+        root: The folder of `common_folder`.
+        affixes: As for `Folder`; None: the list names images and masks.
         band_suffixes: Likewise.
     """
     images, masks = (Path(os.path.relpath(path, root)) for path in list_paths(output, name))

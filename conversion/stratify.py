@@ -1,4 +1,4 @@
-"""Deal groups of pictures out so that every part gets its share of each class."""
+"""Deal out groups of images so that every split gets its fraction of each class."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import dataclasses
 import numpy as np
 
 CANDIDATES = 64  # units that one is compared with for a swap
-SMALLEST_GAIN = 1e-5  # a class's share in a tenth of the pictures, off by 0.001
-REFINE_STEPS = 10_000  # units looked at; larger sets are close to their shares before that
-# Cost of a class that train, val or test lacks: more than any deviation of the shares costs.
+MIN_GAIN = 1e-5  # a class's fraction in a tenth of the images, off by 0.001
+REFINE_STEPS = 10_000  # units tried; larger sets are close to their fractions before that
+# Cost of a class that train, val or test lacks: more than any deviation of the fractions.
 MISSING = (100, 100, 50)
 
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """What is dealt out: pictures, or groups of pictures that stay together.
+    """What is dealt out: images, or groups of images that stay together.
 
     Args:
-        sizes: (U,) pictures of each.
-        presence: (U, K) pictures of each in which a class occurs.
+        sizes: (U,) images of each.
+        presence: (U, K) images of each in which a class occurs.
         pixels: (U, K) pixels of each class.
     """
 
@@ -29,19 +29,19 @@ class Units:
 
 
 def deal(units: Units, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give every unit to a split so that sizes and classes come close to their shares.
+    """Give every unit to a split so that sizes and classes come close to their fractions.
 
     Iterative stratification over the classes that occur (Sechidis, Tsoumakas and Vlahavas, On the
     Stratification of Multi-label Data, 2011, https://doi.org/10.1007/978-3-642-23808-6_10), then
     moves and swaps as long as they help.
 
-    Differs from the paper: units may be groups of pictures; the pixels of a class count in the
-    moves and swaps, and so does a class that a split lacks; ties go to the smaller split.
+    Differs from the paper: units may be groups of images; moves and swaps also consider the pixels
+    of a class and classes that a split lacks; ties go to the smaller split.
 
     Args:
         units: What to deal out.
-        targets: (S,) shares.
-        rng: Decides between equals.
+        targets: (S,) fractions.
+        rng: Breaks ties.
 
     Returns:
         (U,) split of each unit.
@@ -54,7 +54,7 @@ def deal(units: Units, targets: np.ndarray, rng: np.random.Generator) -> np.ndar
 
 
 def _stratify(units: Units, targets: np.ndarray) -> np.ndarray:
-    """The rarest class first, each of its units to the split that wants most of it."""
+    """Deal out the rarest class first, each of its units to the split that wants most of it."""
     chosen = np.full(len(units.sizes), -1)
     wanted = np.outer(targets, units.presence.sum(axis=0))
     room = targets * units.sizes.sum()
@@ -83,11 +83,11 @@ def _stratify(units: Units, targets: np.ndarray) -> np.ndarray:
 def _refine(
     units: Units, targets: np.ndarray, chosen: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Move units, or swap two, while that brings the splits closer to their shares."""
+    """Move units, or swap two, while that brings the splits closer to their fractions."""
     chosen = chosen.copy()
     cost = _Cost(units, targets)
     sums = np.array([cost.features[chosen == s].sum(axis=0) for s in range(len(targets))])
-    # Rare classes first: of a large set only the first units are looked at.
+    # Rare classes first: of a large set only the first units are tried.
     holders = np.count_nonzero(units.presence, axis=0)
     rarity = np.where(units.presence, holders, len(chosen)).min(axis=1, initial=len(chosen))
     order = np.argsort(rarity, kind="stable")
@@ -102,26 +102,26 @@ def _refine(
 
 
 class _Cost:
-    """How far a split is from its share, from the sums of its units' features.
+    """The distance of a split from its fractions, from the sums of its units' features.
 
     Args:
         units: What is dealt out.
-        targets: (S,) shares.
+        targets: (S,) fractions.
     """
 
     def __init__(self, units: Units, targets: np.ndarray) -> None:
         self.targets = targets
         columns = np.hstack([units.sizes[:, None], units.presence, units.pixels])
-        # Integers, so that sums come out the same in whatever order they are made.
+        # Integers: their sums do not depend on the order.
         self.features = columns.astype(np.int64)
         self.totals = np.maximum(columns.sum(axis=0), 1)
         num_classes = units.presence.shape[1]
-        self.vital = slice(0, 1 + num_classes)  # what no split should lack
-        # The size counts as much as the pictures of all classes together.
+        self.vital = slice(0, 1 + num_classes)  # no split should lack these
+        # The size weighs as much as the images of all classes together.
         self.weights = np.array([max(num_classes, 1)] + [1] * (2 * num_classes))
 
     def __call__(self, sums: np.ndarray, split: int) -> np.ndarray:
-        """Cost (N,) of the sums (N, F)."""
+        """Return the cost (N,) of the sums (N, F)."""
         target = self.targets[split]
         off = (sums / self.totals - target) ** 2 / target
         missing = (sums[:, self.vital] == 0).sum(axis=1)
@@ -137,7 +137,7 @@ def _improve(
 ) -> bool:
     """Make the best move or swap of one unit, if it helps."""
     here, own = chosen[unit], cost.features[unit]
-    best, gain = None, SMALLEST_GAIN
+    best, gain = None, MIN_GAIN
     for there in range(len(sums)):
         if there == here:
             continue

@@ -1,8 +1,7 @@
-"""What the converters share: classes, and outputs that are checked before anything is written."""
+"""Masks to write: their classes, and checks before anything is written."""
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import functools
 import json
@@ -10,20 +9,17 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from conversion.parallel import run_each
 from utils.config.errors import suggest
 from utils.drawing.palette import save_mask, voc_palette
-from utils.files.data_file import DataError, read_bytes
+from utils.files.data_file import DataError
 from utils.files.paths import Root
 from utils.samples.pairing import few, read_lines
 
 BACKGROUND = "background"
-MAX_COORDINATE = 1_000_000  # rasterisers take time and memory in proportion to a line's length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Legend:
 
     @property
     def ignore_index(self) -> int:
-        """The id of pixels that do not count: 255, or 65535 where 255 is a class."""
+        """The id of ignored pixels: 255, or 65535 where 255 is a class."""
         return 255 if len(self.names) <= 255 else 65535
 
     @property
@@ -50,11 +46,11 @@ class Legend:
 
     @property
     def file_colours(self) -> Sequence[tuple[int, int, int]]:
-        """As many colours as make `save_mask` choose a file that can hold the ignored id."""
+        """Enough colours that `save_mask` chooses a file that can hold the ignored id."""
         return self.colours if self.ignore_index == 255 else voc_palette(self.ignore_index + 1)
 
     def config_lines(self, masks: Path, images: str | None = None) -> str:
-        """The arguments that `Folder` takes for these masks, as lines of a config."""
+        """Return the arguments of `Folder` for these masks, as lines of a config."""
         arguments: dict[str, object] = {} if images is None else {"images": images}
         arguments |= {
             "masks": str(masks),
@@ -70,9 +66,9 @@ class MaskJob:
     """One mask to write.
 
     Args:
-        source: What messages call its input.
+        source: The input's name in messages.
         output: The file to write.
-        draw: Gives the ids (H, W); pickled on its way to another process.
+        draw: Returns the ids (H, W); pickled for another process.
     """
 
     source: str
@@ -81,7 +77,7 @@ class MaskJob:
 
 
 def to_json(value: object) -> str:
-    """A value as a config has it; letters are escaped only if the output cannot show them."""
+    """Return a value as JSON; letters are escaped only if the output cannot show them."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -90,51 +86,32 @@ def to_json(value: object) -> str:
     return text
 
 
-def read_json(path: str | Path, kind: Any, expected: str, *, strict: bool = True) -> Any:
-    """Read a JSON file; a byte order mark does not count.
-
-    Args:
-        path: The file.
-        kind: The type to read it as.
-        expected: What to say of a file that is of another kind.
-        strict: Whether `80.0` and `"80"` are no whole numbers.
-
-    Raises:
-        DataError: If it cannot be read, or is of another kind.
-    """
-    data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
-    try:
-        return msgspec.json.decode(data, type=kind, strict=strict)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: {expected} ({error})") from None
-
-
 def read_names(values: Sequence[str]) -> list[str]:
-    """Class names: as they are, or the lines of the one text file that is named.
+    """Return class names: the values, or the lines of the one text file that they name.
 
     Raises:
         DataError: If the file cannot be used.
-        ValueError: If a name stands twice.
+        ValueError: If there is a duplicate name.
     """
     is_file = len(values) == 1 and (values[0].endswith(".txt") or Path(values[0]).is_file())
     names = read_lines(Path(values[0])) if is_file else list(values)
-    refuse_twice("--classes", names)
+    refuse_duplicates("--classes", names)
     return names
 
 
-def refuse_twice(what: str, names: Sequence[str]) -> None:
-    """Refuse a list with a name that stands twice.
+def refuse_duplicates(what: str, names: Sequence[str]) -> None:
+    """Refuse a list with a duplicate name.
 
     Raises:
-        ValueError: If one does.
+        ValueError: If there is one.
     """
-    twice = [name for i, name in enumerate(names) if name in names[:i]]
-    if twice:
-        raise ValueError(f"{what}: {twice[0]!r} stands twice")
+    duplicates = [name for i, name in enumerate(names) if name in names[:i]]
+    if duplicates:
+        raise ValueError(f"{what}: duplicate {duplicates[0]!r}")
 
 
 def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse names that are not known, all of them at once.
+    """Refuse unknown names, all of them at once.
 
     Raises:
         ValueError: If there are any.
@@ -143,39 +120,39 @@ def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str]) -> Non
     if unknown:
         raise ValueError(
             f"{what}: {few(unknown)} {'is' if len(unknown) == 1 else 'are'} unknown"
-            f"{suggest(unknown[0], known)}; there is: {few(list(known), 20)}"
+            f"{suggest(unknown[0], known)}; known are: {few(list(known), 20)}"
         )
 
 
 def mask_path(output: Root, name: str) -> Path:
-    """Where the mask of a picture goes: its name below `output`, with `.png` for the extension.
+    """Return the path of an image's mask: its name below `output`, with the extension `.png`.
 
     Args:
         output: The folder of the masks.
-        name: The picture, relative to its folder; a backslash counts as a slash.
+        name: The image, relative to its folder; a backslash is read as a slash.
 
     Raises:
-        DataError: If the name leads out of the folder, or is none.
+        DataError: If the name is not a file name, or leads out of the folder.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if not path.name or path.is_absolute() or ".." in path.parts or "\0" in name:
         raise DataError(
-            f"the picture's name {name!r} leads out of the folder of the masks; make it relative "
-            "to the folder of the pictures"
+            f"the image's name {name!r} leads out of the folder of the masks; make it relative to "
+            "the folder of the images"
         )
     return output.inside(path.with_name(path.stem + ".png"))
 
 
 def free_output(output: str, source: Path | None, *, below: bool = True) -> Path:
-    """The folder to write to, if it is not where the input is.
+    """Return the folder to write to, unless it would mix the output with the input.
 
     Args:
         output: The folder.
         source: The folder of the input.
-        below: Whether it may lie below `source`.
+        below: Whether `output` may lie below `source`.
 
     Raises:
-        ValueError: If what is written would be mixed with the input, or `output` is no folder.
+        ValueError: If they would be mixed, or `output` is not a folder.
     """
     path = Path(output)
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
@@ -184,13 +161,13 @@ def free_output(output: str, source: Path | None, *, below: bool = True) -> Path
     if source is not None:
         own, inner = source.resolve(), path.resolve()
         if own == inner or (not below and own in inner.parents):
-            place = "is" if own == inner else "lies in"
-            raise ValueError(f"--output: {path} {place} the folder of the input; choose another")
+            verb = "is" if own == inner else "lies in"
+            raise ValueError(f"--output: {path} {verb} the folder of the input; choose another")
     return path
 
 
 def check_outputs(jobs: Sequence[MaskJob], overwrite: bool) -> None:
-    """Find clashes before anything is written.
+    """Check the outputs before anything is written.
 
     Raises:
         DataError: If two inputs would become one mask, or masks exist and `overwrite` is off.
@@ -207,7 +184,7 @@ def check_outputs(jobs: Sequence[MaskJob], overwrite: bool) -> None:
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
-    """Keep what exists: half old and half new files would not be seen to differ.
+    """Refuse to replace files: nobody would see that half of them are old and half new.
 
     Raises:
         DataError: If one of the files exists and `overwrite` is off.
@@ -215,7 +192,7 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
     there = [] if overwrite else [str(path) for path in paths if os.path.lexists(path)]
     if there:
         raise DataError(
-            f"{len(there)} of the files to write exist already: {few(there, 3)}; --overwrite "
+            f"{len(there)} of the files to write already exist: {few(there, 3)}; --overwrite "
             "replaces them, another --output keeps them"
         )
 
@@ -223,19 +200,19 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
 def write_masks(
     jobs: Sequence[MaskJob], legend: Legend, *, overwrite: bool, processes: int | None = None
 ) -> int:
-    """Draw and write masks; an input that is broken is named and skipped.
+    """Draw and write masks; broken inputs are named and skipped.
 
     Args:
         jobs: What to write.
         legend: The classes and their colours.
         overwrite: Replace masks that exist.
-        processes: How many; None: all cores, where that pays.
+        processes: Their number; None: all cores, where that pays.
 
     Returns:
-        How many inputs were skipped.
+        The number of inputs that were skipped.
 
     Raises:
-        DataError: If nothing may be written; see `check_outputs`.
+        DataError: If an output cannot be written; see `check_outputs`.
     """
     check_outputs(jobs, overwrite)
     write = functools.partial(_write, colours=legend.file_colours, overwrite=overwrite)
