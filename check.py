@@ -1,4 +1,4 @@
-"""Look for what would go wrong in a training: in the config, in every file, in one step."""
+"""Find what would go wrong in a training: in the config, in every file, in one step."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ from utils.cli.launcher import refuse_several
 from utils.cli.sanitize import plain_lines
 
 if TYPE_CHECKING:
-    import torch
-
-    from audit.step import StepReport
     from inspection.finding import Finding
-    from inspection.label_maps import Proposal
-    from inspection.split import Split
     from utils.config.sections import Config
 
 DEFAULT_CONFIG = "config.json"
@@ -31,10 +26,10 @@ logger = logging.getLogger("check")
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; answers `--help` before anything heavy is imported."""
+    """Parse the command line; answer `--help` before anything heavy is imported."""
     parser = Parser(
         description=__doc__ or "",
-        epilog="Exit code: 2 where an error was found, with --strict also for warnings; else 0.",
+        epilog="Exit code: 2 if an error was found, with --strict also for warnings; else 0.",
     )
     parser.add_argument(
         "-c",
@@ -53,13 +48,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         nargs="?",
         const="",
-        help="also write pictures with their labels, as contact_sheet.png and .html "
+        help="also write images with their labels, as contact_sheet.png and .html "
         "(default folder: saved/check/<name>)",
     )
-    parser.add_argument(
-        "--strict", action="store_true", help="exit with 2 where there are warnings only, too"
-    )
-    parser.add_argument("--no-step", action="store_true", help="look at the files only")
+    parser.add_argument("--strict", action="store_true", help="exit with 2 for warnings, too")
+    parser.add_argument("--no-step", action="store_true", help="check the files only")
     parser.add_argument(
         "--workers", metavar="N", type=int, help="processes that read (default: every core)"
     )
@@ -67,14 +60,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--cache",
         metavar="FOLDER",
         default="saved/cache",
-        help="where it is kept what is in the files, so that only changed ones are read again "
+        help="where facts about files are kept, so that only changed files are read again "
         "(default: saved/cache)",
     )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code: 2 for errors (see `exit_code`) or mistakes."""
+    """Run the program and return its exit code: 2 for errors (see `exit_code`) or mistakes."""
     arguments = parse_arguments(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -85,27 +78,29 @@ def main(argv: list[str] | None = None) -> int:
             return run(arguments)
         with contextlib.redirect_stdout(sys.stderr):
             return run(arguments)
-    except ValueError as error:  # ConfigError, DataError: one message, no trace
+    except ValueError as error:  # ConfigError, DataError: one message, no traceback
         print(f"error: {plain_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; what has been read is kept in the cache", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read the report has seen enough; Python would complain when it ends.
+        # The reader of the report has stopped; Python would complain when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, look, report."""
+    """Read the data, find problems, report them."""
     from train import choose_device, choose_visible_gpus
 
     choose_visible_gpus(arguments.device)
     from audit import report
     from audit.advice import lines_to_paste
+    from audit.findings import find_all, is_known
     from audit.output import check_outputs, write_json, write_sheet
-    from audit.read import read_splits
+    from audit.read import read_splits, with_measured
+    from audit.step import try_step
     from inspection.label_maps import propose
     from utils.runs.logger import log_to_console
 
@@ -140,12 +135,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def exit_code(findings: Sequence[Finding], warnings: Sequence[str], *, strict: bool) -> int:
-    """What `check.py && train.py` goes by: 2 where a finding is an error, or `strict` and any.
+    """Return 2 if a finding is an error, or with `strict` if there is any; else 0.
 
     Args:
         findings: What was found in data and config.
-        warnings: Those of the config itself, printed above.
-        strict: Let warnings count, too.
+        warnings: Those of the config itself.
+        strict: Whether warnings count as errors.
     """
     if strict and warnings:
         return 2
@@ -153,13 +148,13 @@ def exit_code(findings: Sequence[Finding], warnings: Sequence[str], *, strict: b
 
 
 def show(text: str) -> None:
-    """Print a part of the report, and an empty line."""
+    """Print a section of the report and an empty line."""
     if text:
         print(f"{text}\n", flush=True)
 
 
 def read_config(arguments: argparse.Namespace) -> Config:
-    """The config, as training reads it."""
+    """Read and check the config as training does."""
     from utils.config.file import apply_overrides, parse_config
 
     tree = apply_overrides(parse_config(arguments.config), arguments.overrides)
@@ -169,91 +164,8 @@ def read_config(arguments: argparse.Namespace) -> Config:
     from trainer import TRAINING_METRICS, VALIDATION_METRICS
     from utils.config.check import check_config
 
-    figures = VALIDATION_METRICS, TRAINING_METRICS
-    return check_config(tree, SECTIONS, arguments.config, *figures, arguments.overrides)
-
-
-def find_all(
-    splits: dict[str, Split], config: Config, proposals: dict[str, Proposal]
-) -> list[Finding]:
-    """Everything that is wrong, errors first."""
-    from audit import file_findings, set_findings
-    from inspection import label_findings
-
-    train, val = splits["train"], splits.get("val")
-    findings: list[Finding] = []
-    for name, split in splits.items():
-        findings += file_findings.find(split)
-        findings += set_findings.find_missing_statistics(split)
-        findings += label_findings.find(split, proposals[name])
-    findings += label_findings.find_undecided_white([s for s in (train, val) if s is not None])
-    if val is not None:
-        findings += set_findings.find_differences(train, val)
-    findings += label_findings.find_classes(train, val)
-    findings += set_findings.find(train, config)
-    for name in ("val", "test"):
-        if name in splits:
-            findings += set_findings.find_leaks(train, splits[name])
-    return sorted(findings, key=lambda finding: finding.severity)
-
-
-def is_known(failure: Finding, findings: Sequence[Finding]) -> bool:
-    """Whether what has stopped the step is among the findings: its file, or in its words."""
-    # A file with the labels of several pictures is named with the picture behind it.
-    files = {file.partition(": ")[0] for finding in findings for file in finding.files}
-    messages = {finding.message for finding in findings}
-    return any(text in failure.message for text in files | messages)
-
-
-def with_measured(config: Config, splits: dict[str, Split]) -> Config:
-    """The config with the mean and std of the training where it lacks what its pictures need."""
-    from audit.advice import statistics
-    from audit.read import with_statistics
-
-    for split in splits.values():
-        if split.lacks_statistics:
-            measured = statistics(splits["train"], split)
-            config = with_statistics(config, split.section, measured)
-    return config
-
-
-def try_step(
-    config: Config, device: torch.device, n_gpu: int
-) -> tuple[StepReport | None, list[Finding]]:
-    """What a few steps show; without any, the finding that says why."""
-    from typing import cast
-
-    from audit.step import measure_step
-    from base.base_trainer import TrainingError
-    from inspection.finding import Finding
-    from train import build_training
-    from trainer import Trainer
-    from utils.out_of_memory import is_out_of_memory
-    from utils.runs.logger import RunFolder, RunLog
-
-    try:
-        parts = build_training(config, device, surveys=False)
-        trainer = Trainer(
-            # A schedule ends with the training; the steps here are none of it.
-            **{**parts._asdict(), "lr_scheduler": None},
-            device=device,
-            n_gpu=n_gpu,
-            config=config,
-            folder=RunFolder(Path(), Path()),
-            log=cast(RunLog, None),  # a step by itself writes nothing
-        )
-        step = measure_step(trainer)
-    except TrainingError as error:
-        return None, [Finding("error", "loss", "", str(error), "see the message")]
-    except ValueError as error:
-        return None, [Finding("error", "step", "", str(error), "training would end here")]
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        message = str(error).split(". ")[0]
-        fix = "use a smaller batch_size, crop_size or model"
-        return None, [Finding("error", "memory", "", message, fix)]
-    return step, []
+    metrics = VALIDATION_METRICS, TRAINING_METRICS
+    return check_config(tree, SECTIONS, arguments.config, *metrics, arguments.overrides)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from audit.advice import statistics
 from audit.scan import scan
 from base.base_dataloader import share_of
 from builders.sections import build_source
@@ -90,3 +91,12 @@ def with_statistics(
     component = getattr(config, section)
     filled = dataclasses.replace(component, args={**component.args, **statistics})
     return dataclasses.replace(config, **{section: filled})
+
+
+def with_measured(config: Config, splits: Mapping[str, Split]) -> Config:
+    """Return the config with the training's mean and std in sections that lack their own."""
+    for split in splits.values():
+        if split.lacks_statistics:
+            measured = statistics(splits["train"], split)
+            config = with_statistics(config, split.section, measured)
+    return config

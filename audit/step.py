@@ -6,14 +6,22 @@ import dataclasses
 import statistics
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import psutil
 import torch
 
 from base.base_dataloader import BaseDataLoader
+from base.base_trainer import TrainingError
 from base.batches import Batch
+from inspection.finding import Finding
+from train import build_training
 from trainer import Trainer
+from utils.config.sections import Config
+from utils.out_of_memory import is_out_of_memory
+from utils.runs.logger import RunFolder, RunLog
 
 TIMED_STEPS = 5
 TIMED_BATCHES = 16
@@ -122,6 +130,40 @@ def measure_step(trainer: Trainer) -> StepReport:
         epochs=trainer.settings.epochs,
         overlaps=trainer.train_loader.num_workers > 0,
     )
+
+
+def try_step(
+    config: Config, device: torch.device, n_gpu: int
+) -> tuple[StepReport | None, list[Finding]]:
+    """Take a few steps of a training; if that fails, return the finding that says why.
+
+    Args:
+        config: The checked config.
+        device: Where to take them.
+        n_gpu: The number of GPUs of the training.
+    """
+    try:
+        parts = build_training(config, device, surveys=False)
+        trainer = Trainer(
+            # A schedule ends with the training; these steps are not part of it.
+            **{**parts._asdict(), "lr_scheduler": None},
+            device=device,
+            n_gpu=n_gpu,
+            config=config,
+            folder=RunFolder(Path(), Path()),
+            log=cast(RunLog, None),  # a step by itself writes nothing
+        )
+        return measure_step(trainer), []
+    except TrainingError as error:
+        return None, [Finding("error", "loss", "", str(error), "see the message")]
+    except ValueError as error:
+        return None, [Finding("error", "step", "", str(error), "training would end here")]
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        message = str(error).split(". ")[0]
+        fix = "use a smaller batch_size, crop_size or model"
+        return None, [Finding("error", "memory", "", message, fix)]
 
 
 def _name(device: torch.device) -> str:

@@ -13,10 +13,8 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from conversion.coco_file import read_instances
 
 from base.base_dataset import BaseDataset
-from conversion.coco_masks import encode
 from dataloaders.voc import VOC
 from utils.config.types import NonNegativeInt
 from utils.files.atomic_write import new_file
