@@ -92,9 +92,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the data, find problems, report them."""
-    from train import choose_device, choose_visible_gpus
+    from utils.devices import resolve_training_device, restrict_visible_gpus
 
-    choose_visible_gpus(arguments.device)
+    restrict_visible_gpus(arguments.device)
     from audit import report
     from audit.advice import lines_to_paste
     from audit.findings import find_all, is_known
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     log_to_console()
     for warning in config.warnings:
         logger.warning(warning)
-    device = None if arguments.no_step else choose_device(config, arguments.device)
+    device = None if arguments.no_step else resolve_training_device(arguments.device, config)
     splits = read_splits(config, arguments.workers, arguments.cache)
     proposals = propose(splits.values())
     findings = find_all(splits, config, proposals)

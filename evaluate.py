@@ -120,7 +120,8 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     from evaluation.run import evaluate, look_at
     from evaluation.subject import open_subject
     from evaluation.table import text_of
-    from inference import DEFAULT_MODE, parse_device
+    from inference import DEFAULT_MODE
+    from utils.devices import resolve_device
     from utils.distributed.collectives import (
         PATIENCE_FOR_SHARES,
         destroy_process_group,
@@ -132,7 +133,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
 
     log_to_console(logging.INFO if is_main() else logging.ERROR)
     check_outputs(arguments.json, arguments.report, arguments.model)
-    device = parse_device(arguments.device)
+    device = resolve_device(arguments.device)
     init_process_group(device.type, PATIENCE_FOR_SHARES)
     subject = open_subject(
         model,

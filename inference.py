@@ -20,9 +20,8 @@ from utils.cli.launcher import (
     destroy_group,
     is_launched,
     launched_rank,
-    local_rank,
 )
-from utils.cli.sanitize import plain_lines
+from utils.cli.sanitize import first_line, plain_lines
 from utils.runs.model_file import find_model
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
@@ -161,7 +160,7 @@ def run(arguments: argparse.Namespace) -> int:
     if is_launched():
         from utils.distributed.collectives import PATIENCE_FOR_SHARES, init_process_group
 
-        init_process_group(parse_device(arguments.device).type, PATIENCE_FOR_SHARES)
+        init_process_group(choose_device(arguments.device).type, PATIENCE_FOR_SHARES)
     extensions = wanted_extensions(arguments.extension)
     pairs = by_main(
         lambda: _as_text(
@@ -537,7 +536,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
     from utils.out_of_memory import is_out_of_memory
     from utils.runs.last_score import last_score
 
-    device = parse_device(arguments.device)
+    device = choose_device(arguments.device)
     try:
         checkpoint = load_checkpoint(arguments.model)
         model, meta = restore_from(checkpoint, arguments.model, device, arguments.config)
@@ -567,40 +566,18 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
     return predictor, meta, last_score(checkpoint, arguments.model)
 
 
-def parse_device(name: str | None) -> "torch.device":
-    """The device of `cpu`, `cuda`, `cuda:1` or `1`; of None, the first GPU if there is one.
-
-    Of several processes each has the GPU of its own number.
+def choose_device(name: str | None) -> "torch.device":
+    """Return the device of `--device`.
 
     Raises:
         InputError: If there is no such device here.
     """
-    import torch
+    from utils.devices import resolve_device
 
-    if is_launched() and (name == "cuda" or (name is None and torch.cuda.is_available())):
-        there = torch.cuda.device_count()
-        if local_rank() >= there > 0:
-            raise InputError(
-                f"torchrun starts more processes on this machine than it has GPUs ({there}); use "
-                f"--nproc-per-node={there}, or --device cpu"
-            )
-        name = f"cuda:{local_rank()}"
-    elif is_launched() and name not in (None, "cpu"):
-        raise InputError(
-            f"--device {name}: under torchrun each process takes a GPU of its own; leave it out, "
-            "or use cpu or cuda (CUDA_VISIBLE_DEVICES=1,3 names the GPUs)"
-        )
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
-        reason = first_line(error)
-        raise InputError(f"--device: {name!r} cannot be used ({reason}); try cpu") from None
-    if is_launched() and device.type == "cuda":
-        torch.cuda.set_device(device)  # or each process would take some of the first GPU, too
-    return device
+        return resolve_device(name)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overwrite: bool) -> int:
@@ -657,11 +634,6 @@ def try_one(job: Job, predictor: "Predictor", meta: "Meta", overwrite: bool) -> 
             return first_line(error)
         raise
     return None
-
-
-def first_line(error: BaseException) -> str:
-    """What went wrong, without the advice that torch appends."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def read_picture(path: Path, meta: "Meta") -> "np.ndarray":

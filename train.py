@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from utils.cli.command_line import Parser, add_overrides
 from utils.cli.extensions import IMAGE_EXTENSIONS
 from utils.cli.launcher import defer_to_main_process, destroy_group, launched_rank
-from utils.cli.sanitize import plain_lines
+from utils.cli.sanitize import first_line, plain_lines
 from utils.cli.signals import EXIT_CODES, StopSignals, exit_ignoring_signals
 from utils.runs.run_lock import RunLock
 
@@ -202,8 +201,9 @@ def run_training(
     arguments: argparse.Namespace, inputs: Inputs, stop: StopSignals, lock: RunLock
 ) -> int:
     """Check the config, build everything, train."""
-    choose_visible_gpus(arguments.device)
-    import torch
+    from utils.devices import resolve_training_device, restrict_visible_gpus
+
+    restrict_visible_gpus(arguments.device)
 
     from base.base_trainer import Stopped, TrainingError
     from base.loader_stream import WorkerError
@@ -232,7 +232,7 @@ def run_training(
     if arguments.print_config:
         print(json.dumps(with_defaults(config, SECTIONS), indent=4))
         return 0
-    device, n_gpu = choose_device(config, arguments.device)
+    device, n_gpu = resolve_training_device(arguments.device, config)
     if n_gpu > 1 and config.parallel == "DistributedDataParallel" and arguments.find_lr is None:
         return launch(n_gpu, __file__, arguments.words)
     log_to_console(logging.INFO if is_main() else logging.ERROR)
@@ -243,8 +243,6 @@ def run_training(
     if is_launched():
         if arguments.find_lr is not None:
             raise ValueError("--find-lr runs in one process; leave out torchrun")
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         init_process_group(device.type)
     if not hold_run(inputs, lock):
         logger.info("%s has changed since it was read; reading it again", inputs.source)
@@ -507,8 +505,9 @@ def load_state(trainer: Any, checkpoint: dict[str, Any], steps_per_epoch: int, r
         trainer.load_state_dict(checkpoint, steps_per_epoch)
     except Exception as error:
         # What stands in an optimizer's or a generator's state is theirs, so it can raise anything.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{run}: no run can go on from its checkpoint ({reason})") from None
+        raise ValueError(
+            f"{run}: no run can go on from its checkpoint ({first_line(error)})"
+        ) from None
 
 
 def images_of(train_loader: BaseDataLoader, val_loader: BaseDataLoader | None) -> ImageSets:
@@ -535,54 +534,6 @@ def how_to_go_on(run: Path) -> str:
     if not (run / "last.pth").exists():
         return "; there is no checkpoint to go on from yet"
     return f"; go on with: python train.py --resume {shlex.quote(str(run))}"
-
-
-def choose_visible_gpus(device: str | None) -> None:
-    """`--device 0,1` names GPUs; CUDA reads the variable when it starts."""
-    if device and all(word.strip().isdigit() for word in device.split(",")):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-
-
-def choose_device(config: Config, wanted: str | None) -> tuple[torch.device, int]:
-    """The device of the model and the number of GPUs that share a batch.
-
-    Raises:
-        ValueError: If `--device` names what is not there.
-    """
-    import torch
-
-    from utils.cli.launcher import is_launched, local_rank
-
-    if wanted is not None and not wanted.strip():
-        raise ValueError("--device: names no device; expected cpu, cuda, or numbers of GPUs")
-    there = torch.cuda.device_count()
-    if is_launched() and wanted != "cpu" and config.n_gpu and there:
-        if local_rank() >= there:
-            raise ValueError(
-                f"torchrun starts more processes on this machine than it has GPUs ({there}); use "
-                f"--nproc-per-node={there}, or --device cpu"
-            )
-        return torch.device("cuda", local_rank()), 1
-    if wanted is not None and not wanted[0].isdigit():
-        try:
-            device = torch.device(wanted)
-        except RuntimeError:
-            raise ValueError(f"--device {wanted}: expected cpu, cuda, or numbers of GPUs") from None
-        if device.type == "cuda" and not there:
-            raise ValueError(f"--device {wanted}: no GPU was found; use --device cpu")
-        return device, 1
-    if wanted is not None and not there:
-        raise ValueError(f"--device {wanted}: no GPU was found; use --device cpu")
-    if config.n_gpu == 0 or not there:
-        if config.n_gpu > 0:
-            logger.info("No GPU was found; training on the CPU.")
-        return torch.device("cpu"), 0
-    if config.n_gpu > there:
-        logger.warning("n_gpu: %d, but %d found; using %d", config.n_gpu, there, there)
-    n_gpu = min(config.n_gpu, there)
-    if config.parallel == "DataParallel" and config.tree.get("use_synch_bn") and n_gpu > 1:
-        logger.warning("use_synch_bn: with DataParallel each GPU normalises its own share")
-    return torch.device("cuda"), n_gpu
 
 
 def build_val_loader(config: Config) -> BaseDataLoader | None:

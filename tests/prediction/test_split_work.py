@@ -351,15 +351,3 @@ def test_exception_programs_that_share_no_work(monkeypatch, capsys):
     assert convert.main(["split", "--images", "a", "--output", "b"]) == 2
     said = "error: this program runs in one process; leave out torchrun\n"
     assert capsys.readouterr() == ("", said * 2)
-
-
-def test_exception_more_processes_than_gpus(monkeypatch):
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):
-        monkeypatch.setenv(name, "2")
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for name in (None, "cuda"):
-        with pytest.raises(inference.InputError, match=r"than it has GPUs \(2\); use --nproc-per"):
-            inference.parse_device(name)
-    assert inference.parse_device("cpu") == torch.device("cpu")

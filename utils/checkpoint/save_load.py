@@ -23,6 +23,7 @@ from utils.checkpoint.weights_file import (
     read_safetensors,
     read_weights_file,
 )
+from utils.cli.sanitize import first_line
 
 _MARK = b"sha256:"
 _SHOWN_KEYS = 3
@@ -206,8 +207,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except WeightsFileError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except Exception as error:  # what a damaged archive raises is documented nowhere
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({first_line(error)})"
+        ) from None
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint")
     if "state_dict" not in checkpoint and isinstance(checkpoint.get("model"), dict):

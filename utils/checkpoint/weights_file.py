@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from utils.checkpoint.pickled_objects import how_to_save_weights_alone
+from utils.cli.sanitize import first_line
 
 OLDEST_TORCH = (2, 10)  # before, a file could write where it liked in memory, even so
 MAX_DEPTH = 100
@@ -61,8 +62,7 @@ def read_weights_file(path: str | os.PathLike[str]) -> Any:
                 "holds more than tensors and plain data, or is no checkpoint; it was not loaded"
                 + (f": it {further}" if further else "")
             ) from None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsFileError(f"cannot be read as a checkpoint ({reason})") from None
+        raise WeightsFileError(f"cannot be read as a checkpoint ({first_line(error)})") from None
     return _plain(content)
 
 

@@ -16,3 +16,8 @@ def one_line(text: str) -> str:
 def plain_lines(text: str) -> str:
     """`one_line()` of each line."""
     return "\n".join(map(one_line, text.split("\n")))
+
+
+def first_line(error: BaseException) -> str:
+    """Return what went wrong, without the advice that torch appends."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
