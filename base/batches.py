@@ -14,8 +14,7 @@ from torch.utils.data import Sampler, get_worker_info
 from base.samples import SampleArrays, SampleError
 from utils.files.data_file import DataError
 from utils.files.file_notes import FileNote
-
-ORDER_STREAM = 2  # first word of the random seed of an epoch's order
+from utils.random_state import Stream
 
 
 class MixedSizesError(DataError):
@@ -129,7 +128,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         """The batches of one epoch, from `first_batch` on."""
         order = self.indices
         if self.shuffle:
-            rng = np.random.default_rng((ORDER_STREAM, self.seed, epoch))
+            rng = np.random.default_rng((Stream.ORDER, self.seed, epoch))
             order = rng.permutation(order)
         for number in range(first_batch, self.num_batches):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]

@@ -12,12 +12,10 @@ from torch.utils.data import Dataset
 from base.base_dataset import BaseDataset, Pair
 from utils.files.data_file import DataError
 from utils.files.file_notes import FileNote, collect_notes
+from utils.random_state import Stream
 from utils.samples.labels import LabelMap
 from utils.samples.pair_cache import PairCache
 from utils.transforms.augmentation import Augmentation
-
-SAMPLE_STREAM = 1  # first word of a sample's random seed; the order of an epoch has another
-SUBSTITUTE_STREAM = 4
 
 MAX_SUBSTITUTES = 10
 
@@ -200,7 +198,7 @@ class Samples(Dataset["SampleArrays | SampleError"]):
         return self.augmentation(
             image,
             label,
-            np.random.default_rng((SAMPLE_STREAM, self.seed, epoch, index)),
+            np.random.default_rng((Stream.SAMPLE, self.seed, epoch, index)),
             ignore_index=self.ignore_index,
             fill=self.fill_8_bit if image.dtype == np.uint8 else self.fill,
             partners=self.partners,
@@ -208,7 +206,7 @@ class Samples(Dataset["SampleArrays | SampleError"]):
 
     def _stand_in(self, epoch: int, index: int, error: SampleError) -> SampleArrays | SampleError:
         """The first usable one of a few samples that (seed, epoch, index) chooses."""
-        rng = np.random.default_rng((SUBSTITUTE_STREAM, self.seed, epoch, index))
+        rng = np.random.default_rng((Stream.SUBSTITUTE, self.seed, epoch, index))
         skipped = [(error.index, str(error))]
         for position in rng.integers(len(self.partners), size=MAX_SUBSTITUTES):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import random
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-STEP_STREAM = 6  # first word of the random seed of a step
+
+class Stream(enum.IntEnum):
+    """The first word of a random seed, which keeps what is drawn for one purpose from another."""
+
+    SAMPLE = 1  # the augmentation of a sample
+    ORDER = 2  # the order of an epoch
+    SUBSTITUTE = 4  # samples in place of one that cannot be used
+    STEP = 6  # dropout and dropped paths of a step
 
 
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:
@@ -39,7 +47,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
         step: The number of the step.
         rank: The number of the process: each drops other units.
     """
-    words = np.random.SeedSequence((STEP_STREAM, seed, step, rank)).generate_state(2)
+    words = np.random.SeedSequence((Stream.STEP, seed, step, rank)).generate_state(2)
     torch.manual_seed(int(words[0]) << 32 | int(words[1]))
 
 
