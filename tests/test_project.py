@@ -86,7 +86,9 @@ def test_feature_imports_go_one_way():
 
 
 def test_feature_the_readme_shows_every_room():
-    tree = (ROOT / "README.md").read_text().split("## Where things are")[1].split("```")[1]
+    text = (ROOT / "README.md").read_text()
+    assert max(map(len, text.splitlines())) < 120
+    tree = text.split("## Where things are")[1].split("```")[1]
     names = re.findall(r"^ {0,2}([\w/.-]+)(?:  +\S|$)", tree, re.M)
     shown = {f"{folder}/" for folder in FOLDERS} | {path.name for path in ROOT.glob("*.py")}
     for path in (ROOT / "utils").iterdir():
@@ -105,6 +107,27 @@ def test_feature_readme_links_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
             if not target.startswith("http"):
                 assert (file.parent / target).exists(), (file, target)
+
+
+def test_feature_documented_options_exist():
+    """Every option that the README and the docs write behind a program's name."""
+    documented: dict[str, set[str]] = {}
+    for file in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", file.read_text(), re.S | re.M)
+        for block in (text for language, text in blocks if language in ("", "bash")):
+            program = ""
+            for line in block.splitlines():
+                if named := re.search(r"(?:python|torchrun) .*?(\w+\.py)\b(.*)", line):
+                    program, line = named.groups()
+                elif not line.startswith("     "):  # more options of the same program
+                    program = ""
+                documented.setdefault(program, set()).update(re.findall(r" (--?[a-z][\w-]*)", line))
+    del documented[""], documented["convert.py"]  # whose commands have their own options
+    assert len(documented) == 4
+    for program, options in documented.items():
+        command = [sys.executable, ROOT / program, "--help"]
+        text = subprocess.run(command, capture_output=True, text=True).stdout
+        assert options <= set(re.findall(r"[ |\[](--?[a-z][\w-]*)", text)), program
 
 
 def test_feature_readme_config_is_valid(tmp_path):
