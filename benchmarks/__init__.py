@@ -1,1 +1,1 @@
-"""Side by side with peers, in one run; prints ratios."""
+"""Comparisons with other libraries in one run; prints ratios."""

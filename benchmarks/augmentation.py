@@ -1,4 +1,4 @@
-"""Samples a second on one core: decoding alone, our augmentation, and Albumentations.
+"""Samples per second on one core: decoding alone, our augmentation, and Albumentations.
 
 A sample is one JPEG of 500x375 and its palette PNG, scaled (base size 400, factor 0.5 to 2),
 rotated by up to 10 degrees, cropped to 380x380, flipped and blurred: contiguous uint8 (H, W, C),
@@ -6,7 +6,7 @@ ready for the device. The rows take turns in each round, and the median over the
 
     python -m benchmarks.augmentation [--images DIR --masks DIR] [--samples N] [--rounds N]
 
-Without folders the pictures are made here. Albumentations is compared when it is installed.
+Without folders, images are generated. Albumentations is compared if it is installed.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# It would ask the package registry for its newest version on import.
+# Albumentations asks the package registry for its newest version on import.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import cv2
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--images", type=Path, help="folder of JPEGs")
     parser.add_argument("--masks", type=Path, help="folder of PNGs of the same names")
-    parser.add_argument("--samples", type=int, default=200, help="a row and round")
+    parser.add_argument("--samples", type=int, default=200, help="per row and round")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     if (arguments.images is None) != (arguments.masks is None):
@@ -57,9 +57,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         if arguments.images is None:
-            files = write_pictures(Path(folder), 8)
+            files = write_images(Path(folder), 8)
         else:
-            files = find_pictures(arguments.images, arguments.masks)
+            files = find_images(arguments.images, arguments.masks)
         transforms: dict[str, Transform | None] = {"decode only": None, "ours": make_ours()}
         if albumentations is not None:
             version = albumentations.__version__
@@ -80,13 +80,13 @@ def measure(
     """Time every row in turn.
 
     Args:
-        files: Picture and mask, used in turn.
-        transforms: Row name to what follows decoding.
-        samples: For each row and round.
-        rounds: The median is over these.
+        files: Image and mask, used in turn.
+        transforms: What follows decoding, by row.
+        samples: Number of samples per row and round.
+        rounds: Number of rounds that the median is over.
 
     Returns:
-        Median seconds a sample with decoding, and of the transform alone, by row.
+        Median seconds per sample, with decoding and of the transform alone, by row.
     """
     pairs = [(read_image(image), read_mask(mask)) for image, mask in files]
     with_decoding: dict[str, list[float]] = {name: [] for name in transforms}
@@ -114,7 +114,7 @@ def measure(
 
 
 def print_table(with_decoding: dict[str, float], alone: dict[str, float]) -> None:
-    """Print rates, and ratios that say how many times faster ours is."""
+    """Print samples per second, and how many times faster ours is."""
     ours, ours_alone = with_decoding["ours"], alone["ours"]
     print(f"OpenCV {cv2.__version__}, one thread")
     print(f"{'':36}{'samples/s':>11}{'ours is':>9}{'transform ms':>14}{'ours is':>9}")
@@ -126,7 +126,7 @@ def print_table(with_decoding: dict[str, float], alone: dict[str, float]) -> Non
 
 
 def make_ours() -> Transform:
-    """Build the transform of this program, with one generator a sample as in training."""
+    """Build our transform, with one generator per sample as in training."""
     augmentation = Augmentation(
         augment=True,
         base_size=BASE_SIZE,
@@ -162,8 +162,8 @@ def make_sequence() -> Transform:
 def make_affine() -> Transform:
     """Build the form with scale and rotation in one step.
 
-    Its canvas keeps the size of the source, so that an enlarged picture loses its borders: less
-    than ours does, and faster than a canvas that holds everything.
+    Its canvas keeps the size of the source, so an enlarged image loses its borders: this
+    is less work than ours, and faster than a canvas that contains everything.
     """
     low, high = (factor * BASE_SIZE / 500 for factor in SCALE_RANGE)
     return make_albumentations(
@@ -213,7 +213,7 @@ def make_albumentations(*scale_and_rotate: Any) -> Transform:
     return transform
 
 
-def find_pictures(images: Path, masks: Path) -> list[tuple[Path, Path]]:
+def find_images(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Pair the JPEGs of one folder with the PNGs of another by name."""
     files = [(image, masks / f"{image.stem}.png") for image in sorted(images.glob("*.jpg"))]
     files = [(image, mask) for image, mask in files if mask.is_file()]
@@ -222,8 +222,8 @@ def find_pictures(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     return files
 
 
-def write_pictures(folder: Path, count: int) -> list[tuple[Path, Path]]:
-    """Write pictures with the spectrum of photographs, and masks of a few blobs.
+def write_images(folder: Path, count: int) -> list[tuple[Path, Path]]:
+    """Write images with the spectrum of photographs, and masks of a few blobs.
 
     Args:
         folder: Where to write.
@@ -237,7 +237,7 @@ def write_pictures(folder: Path, count: int) -> list[tuple[Path, Path]]:
     for number in range(count):
         rng = np.random.default_rng(number)
         image = np.full((375, 500, 3), 110, np.float32)
-        # Natural pictures have about the same contrast in every octave.
+        # Natural images have about the same contrast in every octave.
         for cells in (2, 4, 8, 16, 32, 64, 128, 256):
             grey = rng.normal(0, 16, (cells * 3 // 4 + 1, cells, 1))
             colour = rng.normal(0, 5, (cells * 3 // 4 + 1, cells, 3))
@@ -250,9 +250,9 @@ def write_pictures(folder: Path, count: int) -> list[tuple[Path, Path]]:
 
         image_file, mask_file = folder / f"{number}.jpg", folder / f"{number}.png"
         Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(image_file, quality=90)
-        picture = Image.fromarray(mask)
-        picture.putpalette(palette)
-        picture.save(mask_file)
+        palette_image = Image.fromarray(mask)
+        palette_image.putpalette(palette)
+        palette_image.save(mask_file)
         files.append((image_file, mask_file))
     return files
 

@@ -1,10 +1,10 @@
-"""From files to batches: large pictures, the cache, loader processes, and the change of an epoch.
+"""From files to batches: large images, the cache, loader workers, and the start of an epoch.
 
-The pictures are PNGs of 2048x1024 with masks of class ids, trained on as one trains on street
-scenes: long side 0.5 to 2 times 2048, rotated by up to 10 degrees, cropped to 768x768, flipped and
-normalised. "In sequence" does that one operation after the other (OpenCV, uint8 until it is
-normalised), on pictures read by Pillow, as pytorch-segmentation reads them, or by our own reader;
-ours is one warp. The rows take turns in each round; printed are medians over the rounds.
+The images are PNGs of 2048x1024 with masks of class ids, augmented as is usual for street scenes:
+long side 0.5 to 2 times 2048, rotated by up to 10 degrees, cropped to 768x768, flipped and
+normalized. "In sequence" applies one operation after the other (OpenCV, uint8 until normalization)
+to images read by Pillow, like pytorch-segmentation, or by our reader; ours is one warp. The rows
+take turns in each round; medians over the rounds are printed.
 
     python -m benchmarks.data [--pictures N] [--rounds N] [--part samples|workers|epochs]
 """
@@ -38,7 +38,7 @@ BASE_SIZE, CROP_SIZE, BATCH_SIZE = 2048, 768, 4
 
 PEER = "in sequence, Pillow"
 
-SECTIONS = ("samples", "workers", "epochs")
+TABLES = ("samples", "workers", "epochs")
 
 
 def main() -> None:
@@ -46,22 +46,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pictures", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--part", choices=SECTIONS, action="append", help="default: all")
+    parser.add_argument("--part", choices=TABLES, action="append", help="default: all")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_pictures(root, arguments.pictures)
-        for part in arguments.part or SECTIONS:
+        write_images(root, arguments.pictures)
+        for part in arguments.part or TABLES:
             {"samples": samples, "workers": workers, "epochs": epochs}[part](root, arguments.rounds)
 
 
 def make_loader(
     root: Path, num_epochs: int = 0, workers: int = 0, cache: str | None = None
 ) -> BaseDataLoader:
-    """The loader of a training on the pictures below `root`."""
+    """Build the training loader of the images below `root`."""
     return BaseDataLoader(
         Folder(classes=NUM_CLASSES, data_dir=str(root)),
         Augmentation(
@@ -86,7 +86,7 @@ def make_loader(
 
 
 def samples(root: Path, rounds: int) -> None:
-    """Samples a second, without a cache and with one."""
+    """Print samples per second, without a cache and with one."""
     loaders = {cache: make_loader(root, cache=cache) for cache in (None, "ram", "disk")}
     dataset = loaders[None].source
     files = [(sample.image, str(sample.label)) for sample in dataset.samples]
@@ -142,7 +142,7 @@ def samples(root: Path, rounds: int) -> None:
                 (name, 1 / seconds, seconds * 1000, peer / seconds)
                 for name, seconds in medians.items()
             ],
-            headers=("one process", "samples/s", "ms", "times the sequence"),
+            headers=("one process", "samples/s", "ms", "ratio to sequence"),
             floatfmt=("", ".1f", ".1f", ".2f"),
         ),
         end="\n\n",
@@ -157,7 +157,7 @@ def in_sequence(
     Args:
         image: (H, W, 3) uint8.
         label: (H, W) uint8.
-        rng: Source of chance.
+        rng: Random generator.
     """
     low, high = (int(factor * BASE_SIZE) for factor in SCALE_RANGE)
     ratio = int(rng.integers(low, high + 1)) / max(label.shape)
@@ -191,7 +191,7 @@ def in_sequence(
 
 
 def workers(root: Path, rounds: int) -> None:
-    """Samples a second of the whole loader, by number of processes and cache."""
+    """Print samples per second of the whole loader, by number of workers and cache."""
     counts, caches = (0, 1, 2), (None, "ram", "disk")
     loaders = {
         (count, cache): make_loader(root, rounds + 1, count, cache)
@@ -202,7 +202,7 @@ def workers(root: Path, rounds: int) -> None:
     for epoch in range(rounds + 1):
         for key, loader in loaders.items():
             started = time.perf_counter()
-            # An epoch at a time: what is prepared ahead would be counted in another's turn.
+            # One epoch at a time: prefetched batches would count in the turn of another loader.
             loader.num_epochs = 0
             count = sum(len(batch[0]) for batch in loader.epoch(epoch))
             times[key].append(count / (time.perf_counter() - started))
@@ -220,9 +220,9 @@ def workers(root: Path, rounds: int) -> None:
 
 
 def epochs(root: Path, rounds: int) -> None:
-    """How long the first batch of an epoch is waited for, by a training that is slower than it."""
+    """Print how long a training slower than its loader waits for the first batch of an epoch."""
     rows = []
-    for name, num_epochs in (("each epoch by itself", 0), ("prepared ahead", rounds + 1)):
+    for name, num_epochs in (("each epoch separately", 0), ("prefetched", rounds + 1)):
         loader = make_loader(root, num_epochs, workers=1, cache="ram")
         first: list[float] = []
         later: list[float] = []
@@ -245,9 +245,9 @@ def epochs(root: Path, rounds: int) -> None:
             rows,
             headers=(
                 "one worker, wait in ms for",
-                "the first batch of all",
-                "the first of an epoch",
-                "a later one",
+                "the first batch",
+                "the first of a later epoch",
+                "other batches",
             ),
             floatfmt=".1f",
         )
@@ -255,29 +255,29 @@ def epochs(root: Path, rounds: int) -> None:
 
 
 # --------------------------------------------------------------------------------------------------
-# Pictures
+# Images
 
 
-def write_pictures(root: Path, count: int) -> None:
-    """Write pictures with the spectrum of photographs, and masks of a few regions."""
+def write_images(root: Path, count: int) -> None:
+    """Write images with the spectrum of photographs, and masks of a few regions."""
     for folder in ("images", "masks"):
         (root / folder).mkdir()
     for number in range(count):
         rng = np.random.default_rng(number)
         image = np.full((HEIGHT, WIDTH, 3), 110, np.float32)
-        # Natural pictures have about the same contrast in every octave.
+        # Natural images have about the same contrast in every octave.
         for cells in (2, 4, 8, 16, 32, 64, 128, 256):
             grey = rng.normal(0, 12, (cells // 2 + 1, cells, 1))
             colour = rng.normal(0, 3, (cells // 2 + 1, cells, 3))
             octave = (grey + colour).astype(np.float32)
             image += cv2.resize(octave, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-        image += rng.normal(0, 1, image.shape)  # noise of the camera: 2.6 MB, as street scenes have
+        image += rng.normal(0, 1, image.shape)  # camera noise: 2.6 MB, as in street scenes
         regions = cv2.resize(
             rng.random((6, 12)).astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC
         )
         mask = np.clip(regions * NUM_CLASSES, 0, NUM_CLASSES - 1).astype(np.uint8)
-        picture = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
-        picture.save(root / "images" / f"{number}.png")
+        pixels = np.clip(image, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{number}.png")
         Image.fromarray(mask).save(root / "masks" / f"{number}.png")
 
 

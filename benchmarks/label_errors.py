@@ -1,13 +1,13 @@
-"""How well likely label errors are found, where the truth is known.
+"""How well likely label errors are found, where the true labels are known.
 
-- carparts: the training pictures with the labels of `annotation_noisy`, whole parts of which have
-  the name of another part. The truth is in `annotation`.
-- camvid: the validation pictures, in each of which one object got another class, one the class
-  around it (forgotten) and one was drawn a second time elsewhere (invented).
+- carparts: the training images with the labels of `annotation_noisy`, in which whole parts have the
+  name of another part. The true labels are in `annotation`.
+- camvid: the validation images, in each of which one object got another class, one the class
+  around it (removed) and one was duplicated elsewhere (added).
 
-A region is wrong by the share of its pixels that have another label in the truth. For each rule of
-ranking: how wrong are the regions that it puts first. All rules rank the regions that `LabelErrors`
-reports, but the last one, which ranks those below the threshold of their class, too.
+For each ranking, the table shows the mean fraction of wrongly labelled pixels in the regions that
+are ranked first. All rankings are of the regions that `LabelErrors` reports, except the last one,
+which includes those below the threshold of their class.
 
     python -m benchmarks.label_errors --model last.pth --data $SEGMENTATION_DATA --set carparts
 """
@@ -31,10 +31,10 @@ from prediction.load_model import restore
 from prediction.predictor import Predictor
 
 FIRST = (20, 50, 100, 200)
-SECTIONS = {"even": (0, 2), "odd": (1, 2), "all": (0, 1)}  # first picture, step
+SUBSETS = {"even": (0, 2), "odd": (1, 2), "all": (0, 1)}  # first image, step
 IGNORED = {"carparts": 255, "camvid": 11}
-DRAWN = 3  # errors in a picture of CamVid
-PIXELS = (150, 8000)  # of an object to make one of
+DRAWN = 3  # errors in an image of CamVid
+PIXELS = (150, 8000)  # size of the objects that become errors
 
 
 def main() -> None:
@@ -43,27 +43,27 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="checkpoint of a model of these classes")
     parser.add_argument("--data", required=True, help="the folder with camvid and carparts in it")
     parser.add_argument("--set", required=True, choices=IGNORED)
-    parser.add_argument("--part", choices=SECTIONS, default="all", help="of the pictures to rank")
+    parser.add_argument("--part", choices=SUBSETS, default="all", help="images to rank")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     model, meta = restore(arguments.model, "cpu")
     predictor = Predictor(model, meta.mean, meta.std, "cpu")
     folder = Path(arguments.data, arguments.set)
-    pictures = car_parts(folder) if arguments.set == "carparts" else cam_vid(folder)
+    images = car_parts(folder) if arguments.set == "carparts" else cam_vid(folder)
     errors = LabelErrors(len(meta.classes), IGNORED[arguments.set])
-    first, step = SECTIONS[arguments.part]
+    first, step = SUBSETS[arguments.part]
     found: list[tuple[Regions, np.ndarray]] = []
-    for index, (image, labels, truth) in enumerate(tqdm(pictures, disable=None, leave=False)):
+    for index, (image, labels, truth) in enumerate(tqdm(images, disable=None, leave=False)):
         probabilities = predictor.predict_logits(image).softmax(0)
         errors.update(index, "", probabilities, torch.from_numpy(labels))
         if index % step == first:
             regions = find_regions(errors.planes(probabilities, torch.from_numpy(labels)))
-            found.append((regions, share_wrong(regions, labels != truth)))
+            found.append((regions, wrong_fraction(regions, labels != truth)))
     print_table(errors, found)
 
 
 def car_parts(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pictures, noisy labels and true ones."""
+    """Yield images, noisy labels and true labels."""
     noisy = CarParts(str(folder), "train", labels="annotation_noisy")
     clean = CarParts(str(folder), "train")
     for index in range(len(noisy)):
@@ -71,7 +71,7 @@ def car_parts(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def cam_vid(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pictures, labels with errors drawn in and true ones."""
+    """Yield images, labels with added errors, and true labels."""
     dataset = CamVid(str(folder), "val")
     rng = np.random.default_rng(0)
     for index in range(len(dataset)):
@@ -81,7 +81,7 @@ def cam_vid(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def draw_errors(truth: np.ndarray, rng: np.random.Generator, classes: int) -> np.ndarray:
-    """Labels with up to three errors, each made of one object."""
+    """Return a copy of the labels with up to three errors, each made of one object."""
     labels, ignored = truth.copy(), IGNORED["camvid"]
     objects = []
     for class_id in np.setdiff1d(np.unique(truth), ignored):
@@ -106,14 +106,14 @@ def draw_errors(truth: np.ndarray, rng: np.random.Generator, classes: int) -> np
     return labels
 
 
-def share_wrong(regions: Regions, differs: np.ndarray) -> np.ndarray:
-    """Of each region's pixels (N,)."""
+def wrong_fraction(regions: Regions, differs: np.ndarray) -> np.ndarray:
+    """Return the fraction of wrongly labelled pixels of each region, (N,)."""
     wrong = np.bincount(regions.numbers.ravel(), differs.ravel(), len(regions.pixels) + 1)[1:]
     return wrong / regions.pixels
 
 
 def print_table(errors: LabelErrors, found: list[tuple[Regions, np.ndarray]]) -> None:
-    """A row for each rule, below what no ranking at all would give."""
+    """Print a row for no ranking and for each ranking."""
 
     def all_of(name: str) -> np.ndarray:
         return np.concatenate([getattr(regions, name) for regions, _ in found])
@@ -137,7 +137,7 @@ def print_table(errors: LabelErrors, found: list[tuple[Regions, np.ndarray]]) ->
 
 
 def first_wrong(scores: np.ndarray, wrong: np.ndarray) -> list[float]:
-    """The mean share of wrong pixels in the first regions."""
+    """Return the mean fraction of wrong pixels in the first regions."""
     best = wrong[np.argsort(-scores, kind="stable")]
     return [best[:count].mean() for count in FIRST]
 

@@ -1,9 +1,8 @@
-"""Losses against each other: one small network, one budget, real pictures, intervals.
+"""Compare losses: one small network, one budget, real images, confidence intervals.
 
-Each loss trains the same network from the same random start on the same batches; the last weights
-are scored, not the best ones, so that nothing is chosen on the validation pictures. Runs that are
-there already are not repeated and a run that was cut off goes on: the command can be stopped and
-given again.
+Each loss trains the same network from the same initialization on the same batches; the last weights
+are scored, not the best ones, so that nothing is selected on the validation images. Finished runs
+are not repeated and interrupted ones are resumed: the command can be stopped and run again.
 
     python -m benchmarks.losses --data $SEGMENTATION_DATA --set camvid [--only DiceLoss ...]
 """
@@ -26,11 +25,11 @@ SETS = ("camvid", "carparts", "carparts_noisy")
 
 
 def term(name: str, weight: float = 1.0, **args: Any) -> dict[str, Any]:
-    """One loss of a sum."""
+    """Return one loss of a sum."""
     return {"type": name, "weight": weight, "args": args}
 
 
-# Small and with a wide view: about a million weights, from random values.
+# Small with a large receptive field: about a million parameters, randomly initialized.
 NETWORK = {
     "type": "SMP",
     "args": {
@@ -41,8 +40,7 @@ NETWORK = {
     },
 }
 
-# What the table calls it -> `loss` of the config; arguments are the default ones where it does not
-# say.
+# Name in the table -> `loss` of the config; other arguments have their defaults.
 LOSSES: dict[str, list[dict[str, Any]]] = {
     "CrossEntropyLoss2d": [term("CrossEntropyLoss2d")],
     "... class_weights auto": [term("CrossEntropyLoss2d", class_weights="auto")],
@@ -64,7 +62,7 @@ LOSSES: dict[str, list[dict[str, Any]]] = {
     "GeneralizedCrossEntropyLoss": [term("GeneralizedCrossEntropyLoss")],
     "NCE_RCE": [term("NCE_RCE")],
     "AUELoss": [term("AUELoss")],
-    # As their papers have them for many classes: nearer to cross-entropy, so they learn faster.
+    # Their papers' arguments for many classes: closer to cross-entropy, so they learn faster.
     "SymmetricCrossEntropyLoss 6, 0.1": [term("SymmetricCrossEntropyLoss", alpha=6.0, beta=0.1)],
     "GeneralizedCrossEntropyLoss 0.3": [term("GeneralizedCrossEntropyLoss", q=0.3)],
     "NCE_RCE 10, 0.1": [term("NCE_RCE", alpha=10.0, beta=0.1)],
@@ -93,7 +91,7 @@ def main() -> None:
 
 
 def result(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """What `evaluate.py --json` says of one run."""
+    """Return the JSON of `evaluate.py` for one run."""
     label = "".join(c if c.isalnum() else "_" for c in name).strip("_")
     folder = Path(arguments.save_dir, arguments.set, f"{label}_{arguments.epochs}_{seed}")
     report = folder / "evaluation.json"
@@ -108,7 +106,7 @@ def result(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, Any
 
 
 def run(program: str, *words: object) -> None:
-    """One of the programs, with what it says only where it fails."""
+    """Run a program; show its output only if it fails."""
     command = [sys.executable, str(ROOT / program), *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -117,7 +115,7 @@ def run(program: str, *words: object) -> None:
 
 
 def tree(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[str, Any]:
-    """The config of one run."""
+    """Return the config of one run."""
     data_dir = str(Path(arguments.data, arguments.set.partition("_")[0]).resolve())
     held_out, dataset = ("val", "CamVid") if arguments.set == "camvid" else ("valid", "CarParts")
     more: dict[str, Any] = {}
@@ -153,15 +151,15 @@ def tree(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -> d
 
 
 def row(name: str, reports: list[dict[str, Any]]) -> list[Any]:
-    """The loss, the means over the seeds, the interval of the first one, and the single scores."""
+    """Return the loss, means over the seeds, the interval of the first one, and single scores."""
 
-    def mean(figure: str) -> float:
-        return statistics.mean(report["figures"][figure] for report in reports)
+    def mean(metric: str) -> float:
+        return statistics.mean(report["figures"][metric] for report in reports)
 
     low, high = reports[0]["intervals"]["Mean_IoU"]
     single = ", ".join(f"{report['figures']['Mean_IoU']:.3f}" for report in reports)
-    figures = [mean(figure) for figure in ("Mean_Dice", "Pixel_Accuracy", "ECE")]
-    return [name, mean("Mean_IoU"), f"{low:.3f} to {high:.3f}", single, *figures]
+    others = [mean(metric) for metric in ("Mean_Dice", "Pixel_Accuracy", "ECE")]
+    return [name, mean("Mean_IoU"), f"{low:.3f} to {high:.3f}", single, *others]
 
 
 if __name__ == "__main__":

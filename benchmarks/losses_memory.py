@@ -1,7 +1,7 @@
 """Cross-entropy over many classes: logits upsampled a tile at a time, and all at once.
 
-For each case the peak of what loss, gradient and predicted classes take on top of the coarse
-logits, each way in a process of its own; then the seconds, both ways taking turns.
+For each case, the peak memory of loss, gradient and predicted classes in addition to the coarse
+logits, each way in a separate process; then the time, both ways in turns.
 
     python -m benchmarks.losses_memory [--rounds 5] [--threads 2] [--device cuda] [--classes 150]
 """
@@ -51,7 +51,7 @@ def main() -> None:
 def measure(
     classes: int, batch: int, stride: int, arguments: argparse.Namespace
 ) -> tuple[float, ...]:
-    """The measured part of a row."""
+    """Return the measured cells of a row."""
     case = (classes, batch, stride, arguments.size, arguments.device)
     context = multiprocessing.get_context("spawn")
     memory = []
@@ -73,7 +73,7 @@ def measure(
 def draw(
     classes: int, batch: int, stride: int, size: int, device: str
 ) -> tuple[CoarseLogits, Tensor]:
-    """Coarse logits, channels last as models make them, and labels."""
+    """Return coarse logits, channels last as from a model, and labels."""
     side = -(-size // stride)
     values = torch.randn(batch, classes, side, side, device=device)
     values = values.contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -82,7 +82,7 @@ def draw(
 
 
 def step(logits: CoarseLogits, labels: Tensor, tiles: bool) -> None:
-    """Loss, gradient and predicted classes, as in a training step."""
+    """Compute loss, gradient and predicted classes, as in a training step."""
     given = logits if tiles else logits.full()
     logits.values.grad = None
     CrossEntropyLoss2d()(given, labels).backward()
@@ -93,7 +93,7 @@ def step(logits: CoarseLogits, labels: Tensor, tiles: bool) -> None:
 
 
 def timed(logits: CoarseLogits, labels: Tensor, tiles: bool) -> float:
-    """Seconds of a step; on the CPU those that its threads worked, whatever the neighbours do."""
+    """Return the seconds of a step; on the CPU, CPU time, so that other processes do not matter."""
     clock = time.process_time if labels.device.type == "cpu" else time.perf_counter
     if labels.device.type == "cuda":
         torch.cuda.synchronize()
@@ -105,7 +105,7 @@ def timed(logits: CoarseLogits, labels: Tensor, tiles: bool) -> float:
 
 
 def memory_of(tiles: bool, classes: int, batch: int, stride: int, size: int, device: str) -> float:
-    """MiB of a step, once what torch loads for it is loaded."""
+    """Return the MiB of a step, after a first step has loaded what torch needs."""
     step(*draw(8, 1, stride, 65, device), tiles)
     logits, labels = draw(classes, batch, stride, size, device)
     return peak_memory(lambda: step(logits, labels, tiles), device)

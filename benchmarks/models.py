@@ -1,10 +1,10 @@
-"""Every model beside the model of the same name in Segmentation Models PyTorch.
+"""Every model next to the model of the same name in Segmentation Models PyTorch.
 
-For each: parameters, GFLOP (two for a multiplication with an addition), seconds of a forward pass
-in evaluation mode, seconds of forward and backward in training mode, and the memory that the latter
-takes at its peak. Where SMP has a model of that name, both take turns and the ratio of the times is
-printed. Few of these pairs are the same network: only `DeepLabV3` without its auxiliary head is
-equal layer by layer. So the ratio of the times for one GFLOP stands beside it.
+For each: parameters, GFLOP (a multiply-add is two), seconds of a forward pass in evaluation mode,
+seconds of forward and backward in training mode, and the peak memory of the latter. If SMP has a
+model of that name, both take turns and the ratio of the times is printed. Few of these pairs are
+the same network: only `DeepLabV3` without its auxiliary head is equal layer by layer. Therefore the
+ratio of the times per GFLOP is printed too.
 
     python -m benchmarks.models [--size 256] [--batch-size 2] [--device cuda] [NAME ...]
     python -m benchmarks.models --count     parameters and GFLOP at 512x512 only
@@ -66,8 +66,8 @@ THEIRS: dict[str, dict[str, Any]] = {
 
 
 @dataclasses.dataclass
-class Figures:
-    """What was measured of one network."""
+class Measurements:
+    """Measurements of one network."""
 
     parameters: float
     gflop: float
@@ -102,19 +102,19 @@ def main() -> None:
     )
     rows = [row for name in names for row in compare(name, arguments)]
     headers = ["model", "M param.", "GFLOP", "forward ms", "+backward ms", "peak MiB",
-               "forward ratio", "a GFLOP", "+backward ratio", "a GFLOP"]  # fmt: skip
+               "forward ratio", "per GFLOP", "+backward ratio", "per GFLOP"]  # fmt: skip
     print(tabulate.tabulate(rows, headers=headers, floatfmt=".2f"))
 
 
 def build_ours(name: str) -> nn.Module:
-    """A model of this program without pretrained weights."""
+    """Build one of our models without pretrained weights."""
     cls = getattr(models, name.partition(",")[0])
     nothing = {"pretrained": False} if "pretrained" in inspect.signature(cls).parameters else {}
     return cls(NUM_CLASSES, **OURS[name], **nothing)
 
 
 def build_theirs(name: str) -> nn.Module:
-    """SMP's model of the same name."""
+    """Build SMP's model of the same name."""
     import segmentation_models_pytorch
 
     settings = dict(THEIRS[name])
@@ -123,25 +123,25 @@ def build_theirs(name: str) -> nn.Module:
 
 
 def compare(name: str, arguments: argparse.Namespace) -> list[list[Any]]:
-    """The rows of one model: ours, and SMP's with the ratios."""
+    """Return the rows of one model: ours with the ratios, and SMP's."""
     builders = [build_ours, build_theirs][: 2 if name in THEIRS else 1]
     device = torch.device(arguments.device)
     shape = (arguments.batch_size, 3, arguments.size, arguments.size)
     images = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
     networks = [prepared(build(name), device) for build in builders]
-    figures = [Figures(*count(build, name, arguments.size)) for build in builders]
+    measured = [Measurements(*count(build, name, arguments.size)) for build in builders]
     for round_number in range(arguments.rounds + 1):
-        for network, found in zip(networks, figures, strict=True):
+        for network, found in zip(networks, measured, strict=True):
             forward, both = seconds(network, images, device)
             if round_number:  # the first warms up
                 found.forward.append(forward)
                 found.both.append(both)
     del networks
-    for build, found in zip(builders, figures, strict=True):
+    for build, found in zip(builders, measured, strict=True):
         found.memory = memory_of(build, name, shape, device)
-    rows: list[list[Any]] = [[name, *cells(figures[0])]]
-    if len(figures) == 2:
-        ours, theirs = figures
+    rows: list[list[Any]] = [[name, *cells(measured[0])]]
+    if len(measured) == 2:
+        ours, theirs = measured
         ratios = [
             statistics.median(a / b for a, b in zip(mine, other, strict=True))
             for mine, other in ((ours.forward, theirs.forward), (ours.both, theirs.both))
@@ -152,24 +152,24 @@ def compare(name: str, arguments: argparse.Namespace) -> list[list[Any]]:
     return rows
 
 
-def cells(figures: Figures) -> list[float]:
-    """The measured part of a row."""
+def cells(measured: Measurements) -> list[float]:
+    """Return the measured cells of a row."""
     return [
-        figures.parameters,
-        figures.gflop,
-        1000 * statistics.median(figures.forward),
-        1000 * statistics.median(figures.both),
-        figures.memory,
+        measured.parameters,
+        measured.gflop,
+        1000 * statistics.median(measured.forward),
+        1000 * statistics.median(measured.both),
+        measured.memory,
     ]
 
 
 def prepared(network: nn.Module, device: torch.device) -> nn.Module:
-    """On the device, channels last, as the Trainer has it."""
+    """Move a network to the device, channels last, like the Trainer."""
     return network.to(device).to(memory_format=torch.channels_last)
 
 
 def count(build: Callable[[str], nn.Module], name: str, size: int) -> tuple[float, float]:
-    """Millions of parameters, and GFLOP of the forward pass of one image.
+    """Return millions of parameters, and GFLOP of the forward pass of one image.
 
     Nothing is computed: on the device `meta` tensors have shapes and no values.
     """
@@ -182,13 +182,13 @@ def count(build: Callable[[str], nn.Module], name: str, size: int) -> tuple[floa
 
 
 def seconds(network: nn.Module, images: Tensor, device: torch.device) -> tuple[float, float]:
-    """Of a forward pass in evaluation mode, and of forward and backward in training mode."""
+    """Time a forward pass in evaluation mode, and forward and backward in training mode."""
 
     def timed(work: Callable[[], object]) -> float:
-        synchronise(device)
+        synchronize(device)
         start = time.perf_counter()
         work()
-        synchronise(device)
+        synchronize(device)
         return time.perf_counter() - start
 
     network.eval()
@@ -201,13 +201,13 @@ def seconds(network: nn.Module, images: Tensor, device: torch.device) -> tuple[f
 
 
 def forward_backward(network: nn.Module, images: Tensor) -> None:
-    """One step without its update; auxiliary outputs included."""
+    """Run a step without its update, including auxiliary outputs."""
     outputs = network(images)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     torch.stack([output.float().mean() for output in outputs]).sum().backward()
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait for the GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -216,7 +216,7 @@ def synchronise(device: torch.device) -> None:
 def memory_of(
     build: Callable[[str], nn.Module], name: str, shape: tuple[int, ...], device: torch.device
 ) -> float:
-    """MiB that forward and backward take on top of the network itself, in a process of its own."""
+    """Return the MiB of forward and backward beyond the network, in a separate process."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_memory_of, (build, name, shape, str(device)))

@@ -1,4 +1,4 @@
-"""How much memory some work takes, on a GPU or on the CPU."""
+"""Peak memory of some work, on a GPU or on the CPU."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 
 def peak_memory(work: Callable[[], object], device: str = "cpu") -> float:
-    """MiB that some work takes at its peak, on top of what the process holds before it.
+    """Return the peak memory of some work in MiB, beyond what the process has before it.
 
-    On the CPU that is what the system has had to give: a process that has held more before, and
-    keeps it for itself, seems to need less. Measure in a new one.
+    On the CPU that is resident memory: a process that had more before, and has not returned it,
+    seems to need less. Measure in a new process.
 
     Returns:
-        The number; NaN on the CPU of a system that does not tell (only Linux does).
+        The number; NaN on the CPU of a system that does not report it (only Linux does).
     """
     gc.collect()
     if torch.device(device).type == "cuda":
@@ -27,7 +27,7 @@ def peak_memory(work: Callable[[], object], device: str = "cpu") -> float:
     forget = Path("/proc/self/clear_refs")
     if not forget.exists():
         return float("nan")
-    forget.write_text("5")  # the peak starts anew
+    forget.write_text("5")  # resets the peak
     before = _status("VmRSS")
     work()
     return (_status("VmHWM") - before) / 2**10

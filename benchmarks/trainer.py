@@ -1,9 +1,9 @@
 """An epoch of the Trainer against a bare loop on the same batches.
 
-The bare loop does what any training has to: get a batch, normalise it, forward, cross-entropy,
-backward, step. The Trainer also keeps a confusion matrix of the training, the running loss, the
-schedule, the curves, the progress bar and the watch for losses that are not finite. Both read the
-same loader; epochs alternate, so that a slow moment of the machine meets both.
+The bare loop does what any training must: get a batch, normalize it, forward, cross-entropy,
+backward, step. The Trainer also has a confusion matrix of the training, the running loss, the
+schedule, the curves, the progress bar and the check for non-finite losses. Both read the same
+loader; epochs alternate, so that a slow moment of the machine affects both.
 
     python -m benchmarks.trainer [--rounds 7] [--device cuda] [--model PSPNet]
 """
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], list[float]]:
-    """Seconds of each epoch, of the Trainer and of the bare loop."""
+    """Return the seconds of each epoch, of the Trainer and of the bare loop."""
     device = torch.device(arguments.device)
     args = {
         "image_size": arguments.image_size,
@@ -82,7 +82,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], l
     }  # fmt: skip
     config = check_config(tree, SECTIONS, "benchmark", VALIDATION_METRICS, TRAINING_METRICS)
     loader = build_loader(config, "train_loader", training=True)
-    # Drawn once: the drawing is the same for both and would only thin out the difference.
+    # Drawn once: both would draw the same, which would only dilute the difference.
     pairs = [loader.source.load(i) for i in range(len(loader.source))]
     loader.source.load = pairs.__getitem__  # type: ignore
     torch.manual_seed(0)
@@ -117,7 +117,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[float], l
             if not steps == bare_steps == len(loader):
                 raise RuntimeError(
                     f"epoch {epoch}: the Trainer took {steps} steps, the bare loop {bare_steps}; "
-                    f"with other than {len(loader)} of both there is nothing to compare"
+                    f"to compare them, both must take {len(loader)}"
                 )
             if epoch > 1:  # the first warms up
                 ours.append(middle - started)
