@@ -118,7 +118,7 @@ def print_table(errors: LabelErrors, found: list[tuple[Regions, np.ndarray]]) ->
     def all_of(name: str) -> np.ndarray:
         return np.concatenate([getattr(regions, name) for regions, _ in found])
 
-    wrong = np.concatenate([share for _, share in found])
+    wrong = np.concatenate([fractions for _, fractions in found])
     score = all_of("scores") * errors.knowledge[all_of("given")]
     sure = all_of("p_suggested") >= errors.thresholds[all_of("suggested")]
     rules = {
