@@ -9,7 +9,6 @@ import logging
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,32 +21,15 @@ from utils.runs.run_lock import RunLock
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from base.base_dataloader import BaseDataLoader
-    from base.base_model import BaseModel
     from base.base_trainer import RunResult
-    from utils.config.sections import Config, LossTerm
-    from utils.optim.schedule_driver import Schedule
+    from utils.config.sections import Config
     from utils.runs.image_sets import ImageSets
 
 DEFAULT_CONFIG = "config.json"
 
 logger = logging.getLogger("train")
-
-
-class TrainingComponents(NamedTuple):
-    """What a config's sections have become; the names are those that `Trainer` takes."""
-
-    model: BaseModel
-    losses: list[tuple[nn.Module, LossTerm]]
-    optimizer: torch.optim.Optimizer
-    lr_scheduler: Schedule | None
-    train_loader: BaseDataLoader
-    val_loader: BaseDataLoader | None
-    meta: dict[str, Any]
-    find_unused_parameters: bool
-    surveyed: Sequence[str]
 
 
 class Inputs(NamedTuple):
@@ -207,10 +189,18 @@ def run_training(
 
     from base.base_trainer import Stopped, TrainingError
     from base.loader_stream import WorkerError
+    from builders.data import build_loaders
     from builders.sections import SECTIONS
+    from builders.training import build_training
+    from inspection.survey import survey
     from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
     from training.lr_finder import find_rate
-    from utils.checkpoint.resume import OtherClassesError, differences, put_back_previous
+    from utils.checkpoint.resume import (
+        OtherClassesError,
+        check_classes,
+        differences,
+        put_back_previous,
+    )
     from utils.checkpoint.save_load import bytes_of, check_room, remove_leftovers
     from utils.cli.launcher import is_launched, launch
     from utils.config.build import with_defaults
@@ -252,7 +242,12 @@ def run_training(
         config = dataclasses.replace(config, lr_scheduler=None)
     # Everything that can be wrong with data or model is found before a folder is made.
     try:
-        parts = build_training(config, device, checkpoint)
+        loaders = build_loaders(config)
+        # First: the survey would speak of the wrong classes.
+        stored = (checkpoint or {}).get("meta") or {}
+        check_classes(stored.get("classes"), loaders.train.source.classes)
+        surveyed = survey(*loaders, held_out=config.val_loader is None)
+        parts = build_training(config, loaders, device, checkpoint)
     except WorkerError as error:  # while class weights are counted
         logger.error("%s", error)
         return 1
@@ -260,7 +255,8 @@ def run_training(
         assert inputs.source is not None
         raise ValueError(f"{error}; {how_to_begin(arguments, inputs.source)}") from None
     if arguments.find_lr is not None:
-        return 0 if find_rate(config, parts._asdict(), device, n_gpu, arguments.find_lr) else 1
+        found = find_rate(config, parts, device, n_gpu, arguments.find_lr, surveyed)
+        return 0 if found else 1
     train_loader, val_loader = parts.train_loader, parts.val_loader
     settings = config.trainer
     if is_main():
@@ -284,6 +280,7 @@ def run_training(
         stop.remember()
         trainer = Trainer(
             **parts._asdict(),
+            surveyed=surveyed,
             device=device,
             n_gpu=n_gpu,
             config=config,
@@ -381,120 +378,6 @@ def make_run_folder(config: Config, lock: RunLock) -> str:
     return str(folder.path)
 
 
-def build_training(
-    config: Config,
-    device: torch.device,
-    checkpoint: dict[str, Any] | None = None,
-    *,
-    surveys: bool = True,
-) -> TrainingComponents:
-    """Loaders, model, losses, optimizer and schedule, held against each other; writes nothing.
-
-    Args:
-        config: The checked config.
-        device: Where the model goes.
-        checkpoint: What is to be resumed; its weights are not loaded yet.
-        surveys: Look at the data first; False for a program that has read all of it.
-
-    Raises:
-        ValueError: If something cannot be built, or the parts do not fit together.
-    """
-    import torch
-
-    import models
-    from base.base_model import BaseModel
-    from base.base_trainer import check_resumable
-    from builders.init_from import init_from, load_start
-    from builders.preflight import check_settings, check_splits, rehearse
-    from builders.sections import (
-        arch_for,
-        build_loader,
-        build_losses,
-        build_optimizer,
-        with_channels,
-    )
-    from inspection.survey import survey
-    from utils.checkpoint.resume import check_classes
-    from utils.config.build import build
-    from utils.distributed.collectives import rank, world_size
-    from utils.distributed.sync_batch_norm import synchronise
-    from utils.optim.schedule_from_config import build_schedule
-    from utils.random_state import seed_everything
-
-    train_loader = build_loader(
-        config,
-        "train_loader",
-        training=True,
-        num_epochs=config.trainer.epochs,
-        rank=rank(),
-        world_size=world_size(),
-    )
-    val_loader = build_val_loader(config)
-    # First: what is said of the data below would be said of the wrong classes.
-    stored = (checkpoint or {}).get("meta") or {}
-    check_classes(stored.get("classes"), train_loader.source.classes)
-    surveyed: Sequence[str] = ()
-    if surveys:
-        surveyed = survey(train_loader, val_loader, held_out=config.val_loader is None)
-    for loader in (train_loader, val_loader):
-        if loader is not None:
-            loader.first_sample()
-    check_splits(train_loader, val_loader, config.ignore_index)
-    check_settings(config, train_loader)
-    meta = describe_training(config, train_loader, checkpoint)
-    if checkpoint is None:
-        train_loader.prepare(1)  # the first batches are loaded while the model is built
-    seed_everything(config.seed, deterministic=config.deterministic)
-    num_classes = 1 if config.binary else len(train_loader.source.classes)
-    start = checkpoint
-    if checkpoint is None and config.init_from is not None:
-        start = load_start(config.init_from)
-    arch = with_channels(config.arch, train_loader.source.channels)
-    arch = arch_for(arch, start["state_dict"]) if start else arch
-    model = build(models, arch, BaseModel, "arch", num_classes=num_classes)
-    if start and checkpoint is None:
-        table = init_from(model, start, train_loader.source.classes)
-        logger.info("Weights of %s:\n%s", config.init_from, table)
-    if world_size() > 1 and config.use_synch_bn:
-        synchronise(model, device)
-    model.to(device).to(memory_format=torch.channels_last)
-    if checkpoint is not None:
-        check_resumable(model, checkpoint, config)
-    losses = build_losses(config, meta.get("class_weights"))
-    accumulation_steps = config.trainer.accumulation_steps
-    modules = [loss for loss, _ in losses]
-    unused = rehearse(model, modules, train_loader, device, accumulation_steps)
-    optimizer = build_optimizer(config, model)
-    scheduler = build_schedule(config, optimizer, len(train_loader))
-    loaders = train_loader, val_loader
-    return TrainingComponents(model, losses, optimizer, scheduler, *loaders, meta, unused, surveyed)
-
-
-def describe_training(
-    config: Config, loader: BaseDataLoader, checkpoint: dict[str, Any] | None
-) -> dict[str, Any]:
-    """A checkpoint's `meta`: what a prediction needs, and what was worked out from the data."""
-    from base.base_trainer import versions
-    from base.label_counts import count_labels
-    from builders.sections import describe_dataset, wants_class_weights
-    from utils.samples.class_weights import class_weights
-
-    stored = (checkpoint or {}).get("meta") or {}
-    meta = {
-        **describe_dataset(loader.source, config.ignore_index),
-        "versions": versions(),
-        "binary": config.binary,
-        "threshold": stored.get("threshold") if config.threshold == "search" else config.threshold,
-    }
-    if config.threshold == "search" and "threshold_search" in stored:
-        meta["threshold_search"] = stored["threshold_search"]
-    if wants_class_weights(config):
-        meta["class_weights"] = stored.get("class_weights") or class_weights(count_labels(loader))
-        pairs = zip(loader.source.classes, meta["class_weights"], strict=True)
-        logger.info("Class weights: %s.", ", ".join(f"{name} {value:g}" for name, value in pairs))
-    return meta
-
-
 def load_state(trainer: Any, checkpoint: dict[str, Any], steps_per_epoch: int, run: Path) -> None:
     """Let the trainer go on where a checkpoint stands.
 
@@ -534,34 +417,6 @@ def how_to_go_on(run: Path) -> str:
     if not (run / "last.pth").exists():
         return "; there is no checkpoint to go on from yet"
     return f"; go on with: python train.py --resume {shlex.quote(str(run))}"
-
-
-def build_val_loader(config: Config) -> BaseDataLoader | None:
-    """`val_loader`, or what `val_split` holds back, or nothing.
-
-    Raises:
-        ConfigError: If it cannot be built.
-    """
-    from builders.sections import build_loader
-    from utils.config.errors import ConfigError
-    from utils.distributed.collectives import rank, world_size
-
-    if config.val_loader is not None and config.val_loader.args.get("val_split") is not None:
-        raise ConfigError(
-            "val_loader", ["args.val_split: belongs into train_loader, whose share it holds back"]
-        )
-    if config.train_loader.args.get("val_split") is not None and (
-        config.val_loader is not None or not config.trainer.val
-    ):
-        logger.warning(
-            "train_loader.args.val_split: the pictures that it holds back are not validated, as %s",
-            "val_loader is named" if config.trainer.val else "trainer.val is false",
-        )
-    if not config.trainer.val:
-        return None
-    held_out = config.val_loader is None
-    section = "train_loader" if held_out else "val_loader"
-    return build_loader(config, section, held_out=held_out, rank=rank(), world_size=world_size())
 
 
 def announce(config: Config, trainer: Any, device: torch.device, folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from audit.advice import statistics
 from audit.scan import scan
 from base.base_dataloader import share_of
-from builders.sections import build_source
+from builders.data import build_source
 from inspection.split import Split
 from utils.config.errors import ConfigError
 from utils.config.sections import Config

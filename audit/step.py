@@ -8,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import cast
 
 import psutil
 import torch
@@ -16,8 +15,9 @@ import torch
 from base.base_dataloader import BaseDataLoader
 from base.base_trainer import TrainingError
 from base.batches import Batch
+from builders.data import build_loaders
+from builders.training import build_training
 from inspection.finding import Finding
-from train import build_training
 from trainer import Trainer
 from utils.config.sections import Config
 from utils.out_of_memory import is_out_of_memory
@@ -143,15 +143,15 @@ def try_step(
         n_gpu: The number of GPUs of the training.
     """
     try:
-        parts = build_training(config, device, surveys=False)
+        components = build_training(config, build_loaders(config), device)
         trainer = Trainer(
             # A schedule ends with the training; these steps are not part of it.
-            **{**parts._asdict(), "lr_scheduler": None},
+            **components._replace(lr_scheduler=None)._asdict(),
             device=device,
             n_gpu=n_gpu,
             config=config,
             folder=RunFolder(Path(), Path()),
-            log=cast(RunLog, None),  # a step by itself writes nothing
+            log=RunLog(None, tensorboard=False),  # writes nothing
         )
         return measure_step(trainer), []
     except TrainingError as error:

@@ -441,8 +441,3 @@ def _differs_in_classifier(model: BaseModel, weights: Mapping[str, torch.Tensor]
         for tensors in (model.state_dict(), weights)
     )
     return bool(heads) and not describe_misfit(own, other)
-
-
-def versions() -> dict[str, str]:
-    """What a checkpoint was made with."""
-    return {"torch": str(torch.__version__), "format": "1"}

@@ -23,7 +23,9 @@ import torch.nn.functional as F
 import models
 from base.base_model import BaseModel
 from base.batches import Batch
-from builders.sections import SECTIONS, build_loader, build_losses, build_optimizer
+from builders.data import build_loader
+from builders.optimization import build_losses, build_optimizer
+from builders.sections import SECTIONS
 from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.config.build import build
 from utils.config.check import check_config

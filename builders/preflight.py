@@ -1,4 +1,4 @@
-"""What does not fit together, before training begins."""
+"""Refuse what does not fit together, before training begins."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ from utils.snapshot import StateSnapshot
 logger = logging.getLogger(__name__)
 
 
-def rehearse(
+def dry_run(
     model: BaseModel,
     loss_modules: list[nn.Module],
     loader: BaseDataLoader,
     device: torch.device,
     accumulation_steps: int = 1,
 ) -> bool:
-    """One forward pass in training mode, after which everything is as it was.
+    """Forward two images in training mode, and put everything back as it was.
 
-    What model, pictures and losses cannot agree on is found here, before a folder is made.
+    What model, images and losses cannot agree on is found here, before a folder is made.
 
     Returns:
-        Where several processes train: whether some parameters get no gradient. Else False.
+        Whether some parameters get no gradient; False in a single process, which need not know.
 
     Raises:
         ValueError: If they do not fit together.
     """
+    # One sample, as often as a micro-batch on one rank has images
     sample = loader.first_sample()
     part = loader.batches.batch_size // accumulation_steps
     count = min(part if is_synchronised(model) else part // world_size(), 2)
@@ -51,12 +52,14 @@ def rehearse(
     channels = images.shape[-1]
     if model.in_channels != channels:
         raise ValueError(
-            f"arch.args.in_channels: {model.in_channels}, but the pictures have {channels} "
+            f"arch.args.in_channels: {model.in_channels}, but the images have {channels} "
             "channels; leave it out to take it from them"
         )
     for loss in loss_modules:
         loss.to(device)
-    undo = StateSnapshot(model, loss_modules)
+    snapshot = StateSnapshot(model, loss_modules)
+
+    # Forward
     devices = [device] if device.type == "cuda" else []
     several = world_size() > 1
     with torch.set_grad_enabled(several), torch.random.fork_rng(devices=devices):
@@ -69,21 +72,23 @@ def rehearse(
             if not is_out_of_memory(error):
                 raise
             raise ValueError(
-                f"memory does not suffice for {count} pictures; use a smaller crop_size or model"
+                f"out of memory with {count} images; use a smaller crop_size or model"
             ) from None
+
+        # Losses
         logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-        for place, loss in enumerate(loss_modules):
+        for index, loss in enumerate(loss_modules):
             try:
                 loss.train()(logits.detach(), labels)
             except ValueError as error:
-                where = f"loss.{place}" if len(loss_modules) > 1 else "loss"
+                where = f"loss.{index}" if len(loss_modules) > 1 else "loss"
                 raise ValueError(f"{where}.args.{error}") from error
-        undo.restore()
+        snapshot.restore()
         return several and _leaves_out(model, outputs)
 
 
 def _leaves_out(model: BaseModel, outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> bool:
-    """Whether a parameter that trains has no part in the outputs."""
+    """Return whether a trainable parameter has no part in the outputs."""
     heads = [outputs] if isinstance(outputs, torch.Tensor) else outputs
     torch.stack([logits.sum() for logits in heads]).sum().backward()
     found = any(p.requires_grad and p.grad is None for p in model.parameters())
@@ -92,7 +97,7 @@ def _leaves_out(model: BaseModel, outputs: torch.Tensor | tuple[torch.Tensor, ..
 
 
 def check_settings(config: Config, loader: BaseDataLoader) -> None:
-    """Settings that only the training pictures can be held against.
+    """Refuse settings that do not fit the training images.
 
     Raises:
         ConfigError: If they do not fit.
@@ -107,8 +112,8 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
     if batch % steps:
         fits = ", ".join(str(n) for n in range(2, batch + 1) if batch % n == 0)
         problems.append(
-            f"trainer.accumulation_steps: a batch of {batch} cannot be dealt into {steps} equal "
-            f"parts; {'use ' + fits if fits else 'remove it'}"
+            f"trainer.accumulation_steps: a batch of {batch} cannot be divided into {steps} equal "
+            f"micro-batches; {'use ' + fits if fits else 'remove it'}"
         )
     elif not config.use_synch_bn:
         sizes = {loader.batches.size_of(0), loader.batches.size_of(len(loader) - 1)}
@@ -116,14 +121,14 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
         least = min(part.stop - part.start for part in parts)
         if least < world_size():
             problems.append(
-                f"use_synch_bn: {least} pictures cannot be normalised by {world_size()} processes "
+                f"use_synch_bn: {least} images cannot be normalised by {world_size()} processes "
                 "each on its own; set it to true, or use fewer accumulation_steps, or drop_last"
             )
     if problems:
         raise ConfigError("config", problems)
     weighs = any(getattr(losses, term.type).weighs_foreground for term in config.loss)
     if loader.source.has_foreground and not weighs:
-        logger.warning("train_loader: its foreground is read, but no loss looks at it")
+        logger.warning("train_loader: its foreground is read, but no loss uses it")
     for term in config.loss:
         if "background_weight" in term.args and not loader.source.has_foreground:
             logger.warning(
@@ -134,10 +139,10 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
 def check_splits(
     train_loader: BaseDataLoader, val_loader: BaseDataLoader | None, ignore_index: int
 ) -> None:
-    """Training and validation have to speak of the same classes and see the same kind of pictures.
+    """Refuse a validation of other classes or another kind of images than the training.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If they differ.
     """
     names = train_loader.source.classes
     ignored = ignored_class(names, ignore_index)
@@ -149,23 +154,23 @@ def check_splits(
     check_same(train, val)
     if (list(train.mean), list(train.std)) != (list(val.mean), list(val.std)):
         logger.warning(
-            "val_loader: its pictures are normalised as in training, not by its own mean and std"
+            "val_loader: its images are normalised as in training, not by its own mean and std"
         )
 
 
 def ignored_class(names: Sequence[str], ignore_index: int) -> str | None:
-    """What has to be said where the ignored label is a class of the dataset."""
+    """Return a warning where the ignored label is a class of the dataset, else None."""
     if not 0 <= ignore_index < len(names):
         return None
     name = names[ignore_index]
-    return f"ignore_index: {ignore_index} is the class {name!r}, whose pixels do not count"
+    return f"ignore_index: {ignore_index} is the class {name!r}, whose pixels are ignored"
 
 
 def check_same(train: BaseDataset, val: BaseDataset) -> None:
-    """The classes and the kind of pictures have to be those of the training.
+    """Refuse a dataset of other classes or another kind of images than the training.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they differ.
     """
     if list(train.classes) != list(val.classes):
         raise ValueError(
@@ -176,13 +181,13 @@ def check_same(train: BaseDataset, val: BaseDataset) -> None:
     expected, found = describe_pictures(train.band_rule), describe_pictures(val.band_rule)
     if expected != found:
         raise ValueError(
-            f"train_loader has pictures of {expected} and val_loader of {found}; "
+            f"train_loader has images of {expected} and val_loader of {found}; "
             "both have to be the same"
         )
 
 
 def describe_pictures(rule: BandRule | None) -> str:
-    """What pictures are, as far as a model has to care."""
+    """Return what the images are to a model: their type and bands."""
     if rule is None:
         return "8-bit RGB"
     words = [f"{rule.channels} bands of type {rule.dtype}"]

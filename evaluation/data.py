@@ -9,8 +9,9 @@ from typing import Any
 
 from base.base_dataloader import BaseDataLoader
 from base.base_dataset import BaseDataset
+from builders.data import build_source
 from builders.preflight import describe_pictures
-from builders.sections import SECTIONS, build_source
+from builders.sections import SECTIONS
 from prediction.load_model import Meta
 from utils.config.check import check_sections
 from utils.config.errors import ConfigError, suggest

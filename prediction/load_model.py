@@ -15,7 +15,9 @@ from torch import Tensor
 import dataloaders
 import models
 from base.base_model import BaseModel
-from builders.sections import SECTIONS, arch_for, build_dataset, describe_dataset
+from builders.data import build_dataset, describe_dataset
+from builders.model import arch_for
+from builders.sections import SECTIONS
 from utils.checkpoint.content import check_content
 from utils.checkpoint.save_load import (
     CheckpointError,

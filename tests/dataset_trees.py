@@ -10,7 +10,8 @@ from PIL import Image
 
 from base.base_dataset import BaseDataset
 from base.samples import Samples
-from builders.sections import SECTIONS, build_loader
+from builders.data import build_loader
+from builders.sections import SECTIONS
 from tests.conftest import ROOT
 from trainer import TRAINING_METRICS, VALIDATION_METRICS
 from utils.config.check import check_config

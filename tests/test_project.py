@@ -183,7 +183,7 @@ def test_feature_help_is_quick_and_light(script):
 
 def test_feature_a_new_loss_needs_no_more_than_its_name(monkeypatch):
     """A class and its name in `__all__` are all that the config check and the build look at."""
-    from builders.sections import build_losses
+    from builders.optimization import build_losses
     from tests.utils.config.test_check_config import check, minimal
     from utils import losses
 

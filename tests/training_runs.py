@@ -12,7 +12,8 @@ from torch import nn
 
 import train
 from base.base_model import BaseModel
-from builders.sections import SECTIONS, build_loader
+from builders.data import build_loader
+from builders.sections import SECTIONS
 from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.check import check_config

@@ -1,4 +1,4 @@
-"""Which learning rate to train with: the loss of a few steps while the rate rises."""
+"""Find a learning rate: take a few steps while it rises, and look at their losses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from base.base_trainer import TrainingError
 from base.batches import Batch
 from base.loader_stream import WorkerError
+from builders.training import TrainingComponents
 from trainer import Trainer
 from training.lr_curve import draw_rate_curve
 from utils.config.sections import Config
@@ -100,16 +101,18 @@ class _SweepOverError(Exception):
 
 
 class RateSweep(Trainer):
-    """Takes the steps of a training while the rate rises; the model is of no use afterwards.
+    """Takes the steps of a training while the learning rate rises; spoils the model.
 
     Args:
-        steps: How many.
-        rest: What `Trainer` takes, without a schedule.
+        components: Of the training; a schedule of their own is not used.
+        steps: How many to take.
+        rest: What else `Trainer` takes.
     """
 
-    def __init__(self, *, steps: int, optimizer: Optimizer, **rest: Any) -> None:
-        self.rising = RisingRates(optimizer, steps)
-        super().__init__(optimizer=optimizer, lr_scheduler=Schedule(self.rising), **rest)
+    def __init__(self, components: TrainingComponents, *, steps: int, **rest: Any) -> None:
+        self.rising = RisingRates(components.optimizer, steps)
+        with_rising_rates = components._replace(lr_scheduler=Schedule(self.rising))
+        super().__init__(**with_rising_rates._asdict(), **rest)
         self.settings = dataclasses.replace(self.settings, on_bad_loss="raise")
         self.points: list[tuple[float, float]] = []
         self.loss_mean, self.lowest_mean = 0.0, float("inf")
@@ -215,24 +218,30 @@ def smooth(values: np.ndarray, width: float) -> np.ndarray:
 
 
 def find_rate(
-    config: Config, parts: Mapping[str, Any], device: torch.device, n_gpu: int, steps: int
+    config: Config,
+    components: TrainingComponents,
+    device: torch.device,
+    n_gpu: int,
+    steps: int,
+    surveyed: Sequence[str] = (),
 ) -> bool:
-    """Sweep, draw the curve, and say what it suggests.
+    """Take the steps, draw the curve, and log what it suggests.
 
     Args:
         config: The checked config.
-        parts: What a `Trainer` takes, built without a schedule.
+        components: Of the training, built without a schedule.
         device: Where the model is.
         n_gpu: How many GPUs share a batch.
-        steps: Of the sweep.
+        steps: How many to take.
+        surveyed: As of `Trainer`.
 
     Returns:
-        Whether there is a rate to suggest.
+        Whether there is a learning rate to suggest.
 
     Raises:
         ValueError: If a file cannot be used, or the rate of the config is 0.
     """
-    if not parts["optimizer"].defaults["lr"] > 0:
+    if not components.optimizer.defaults["lr"] > 0:
         raise ValueError(
             "optimizer.args.lr: is 0, and the rates of the groups keep their ratio to it while "
             "they rise; give any rate above 0"
@@ -248,9 +257,15 @@ def find_rate(
             steps,
         )
         write_text(folder.path / "config.json", json.dumps(config.tree, indent=4) + "\n")
-        given = {name: part for name, part in parts.items() if name != "lr_scheduler"}
         sweep = RateSweep(
-            **given, steps=steps, device=device, n_gpu=n_gpu, config=config, folder=folder, log=log
+            components,
+            steps=steps,
+            device=device,
+            n_gpu=n_gpu,
+            config=config,
+            folder=folder,
+            log=log,
+            surveyed=surveyed,
         )
         logger.info("precision: %s", sweep.precision.describe())
         try:

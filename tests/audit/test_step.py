@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import check
-import train
 from audit.step import MAX_SECONDS
+from builders.data import build_loaders
+from builders.training import build_training
 from tests import audit_sets
 from tests.conftest import ROOT
 from utils.config.file import parse_config
@@ -33,7 +34,8 @@ def test_feature_shapes_and_parameters_are_those_of_the_training(tmp_path, tree)
     assert findings == []
     (tmp_path / "config.json").write_text(json.dumps(tree))
     arguments = check.parse_arguments(["-c", str(tmp_path / "config.json")])
-    parts = train.build_training(check.read_config(arguments), torch.device("cpu"))
+    config = check.read_config(arguments)
+    parts = build_training(config, build_loaders(config), torch.device("cpu"))
     assert step.parameters == sum(p.numel() for p in parts.model.parameters())
     assert (step.images, step.labels) == ([4, 3, 32, 32], [4, 32, 32])
     assert step.logits == [4, 3, 32, 32] and step.steps == 3

@@ -25,7 +25,7 @@ import models
 import train
 from base.base_dataloader import BaseDataLoader
 from base.loader_stream import WorkerError
-from builders.sections import describe_dataset
+from builders.data import describe_dataset
 from dataloaders.camvid import CamVid
 from dataloaders.shapes import Shapes
 from evaluation.data import SPLITS
@@ -890,7 +890,7 @@ def test_feature_few_pictures_and_missing_intervals_are_noted(model, capsys):
 
 def test_feature_a_class_that_is_ignored_is_noted(model, capsys):
     _, report = run(model, "-o", "ignore_index=1")
-    note = "ignore_index: 1 is the class 'disk', whose pixels do not count"
+    note = "ignore_index: 1 is the class 'disk'"
     assert note in report["notes"] and note in capsys.readouterr().out
     assert report["figures"]["Class_IoU"][1] in (None, 0)
 

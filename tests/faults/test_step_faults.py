@@ -304,7 +304,7 @@ def test_exception_no_memory_for_one_picture(tmp_path, monkeypatch, capsys):
 def test_exception_no_memory_for_the_first_look(tmp_path, monkeypatch, capsys):
     small_memory(monkeypatch, 0)
     assert run(tmp_path, config(tmp_path))[0] == 2
-    assert "error: memory does not suffice for 2 pictures" in capsys.readouterr().err
+    assert "error: out of memory with 2" in capsys.readouterr().err
     assert not (tmp_path / "saved").exists()
 
 

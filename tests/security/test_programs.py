@@ -16,7 +16,7 @@ import evaluate
 import inference
 import models
 import train
-from builders.sections import describe_dataset
+from builders.data import describe_dataset
 from dataloaders.shapes import Shapes
 from tests.hostile_files import CALLS, FORMATS, PLACES, torchscript
 from utils.random_state import get_random_state

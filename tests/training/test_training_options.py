@@ -11,6 +11,8 @@ from torch import nn
 
 import train
 from base.micro_batches import micro_batches
+from builders.data import build_loaders, build_val_loader
+from builders.training import build_training
 from prediction.load_model import restore
 from prediction.predictor import Predictor
 from tests.training_runs import Constant, assert_same, make_trainer, run, small_config
@@ -74,7 +76,7 @@ def test_exception_accumulation_that_does_not_divide(tmp_path, capsys):
     code, _ = run(tmp_path, small_config(tmp_path, accumulation_steps=3))
     assert code == 2
     error = capsys.readouterr().err
-    assert "a batch of 4 cannot be dealt into 3 equal parts; use 2, 4" in error
+    assert "trainer.accumulation_steps: a batch of 4" in error and "use 2, 4" in error
     assert not (tmp_path / "saved").exists()
 
 
@@ -148,7 +150,7 @@ def validated(folder, tree, weights):
     from utils.samples.normalize import normalize
 
     config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
-    parts = train.build_training(config, CPU)
+    parts = build_training(config, build_loaders(config), CPU)
     parts.model.load_state_dict(weights)
     parts.model.eval()
     loss, source = CrossEntropyLoss2d(), parts.val_loader.source
@@ -339,7 +341,7 @@ def test_feature_one_channel_for_two_classes(tmp_path, threshold):
     from utils.metrics.confusion import SegmentationMetrics
 
     config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
-    loader = train.build_val_loader(config)
+    loader = build_val_loader(config)
     metrics = SegmentationMetrics(2, 255)
     for index in loader.batches.indices.tolist():
         image, label = loader.samples.pair(index)

@@ -15,7 +15,8 @@ import check as check_program
 import models
 import train
 from base.base_model import BaseModel
-from builders.sections import SECTIONS, build_optimizer
+from builders.optimization import build_optimizer
+from builders.sections import SECTIONS
 from evaluation.data import choose_section, read_tree
 from tests.conftest import ROOT
 from trainer import TRAINING_METRICS, VALIDATION_METRICS

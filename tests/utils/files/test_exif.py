@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 import train
-from builders.sections import describe_dataset
+from builders.data import describe_dataset
 from dataloaders.folder import Folder
 from prediction.load_model import Meta
 from tests.prediction.test_inference import folder, model_file, run  # noqa: F401  # fixtures

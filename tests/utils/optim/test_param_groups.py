@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import models
-from builders.sections import SECTIONS, build_optimizer
+from builders.optimization import build_optimizer
+from builders.sections import SECTIONS
 from tests.models.test_models import CASES
 from tests.utils.config.test_check_config import check, minimal, problems_of
 from utils.config.errors import ConfigError
@@ -189,7 +190,7 @@ def test_exception_backbones_that_cannot_follow():
             optimizer_of(model_of("UNet"), **{key: 0.5})
     model = model_of("SegNet")
     model.backbone_modules = lambda: [model.stage1_encoder]
-    with pytest.raises(ConfigError, match="cannot be told into layers; use backbone_rate"):
+    with pytest.raises(ConfigError, match="optimizer.layer_decay: .* use backbone_rate"):
         optimizer_of(model, layer_decay=0.5)
 
 
