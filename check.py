@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.cli.command_line import Parser, add_overrides
+from utils.cli.command_line import DEFAULT_CONFIG, Parser, add_overrides
 from utils.cli.launcher import refuse_several
 from utils.cli.sanitize import plain_lines
 
 if TYPE_CHECKING:
     from inspection.finding import Finding
     from utils.config.sections import Config
-
-DEFAULT_CONFIG = "config.json"
 
 logger = logging.getLogger("check")
 

@@ -21,7 +21,7 @@ from base.batches import Batch
 from base.label_counts import absent_classes
 from base.micro_batches import AsyncHostCopy, micro_batches, rank_slice
 from utils.activation_checkpointing import recompute_activations
-from utils.checkpoint.resume import load_last
+from utils.checkpoint.last import load_last
 from utils.cli.signals import SIGNALS, first_signal
 from utils.config.sections import LossTerm
 from utils.distributed.collectives import (

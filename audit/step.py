@@ -146,9 +146,7 @@ def try_step(
         components = build_training(config, build_loaders(config), device)
         trainer = Trainer(
             # A schedule ends with the training; these steps are not part of it.
-            **components._replace(lr_scheduler=None)._asdict(),
-            device=device,
-            n_gpu=n_gpu,
+            **components._replace(lr_scheduler=None, n_gpu=n_gpu)._asdict(),
             config=config,
             folder=RunFolder(Path(), Path()),
             log=RunLog(None, tensorboard=False),  # writes nothing

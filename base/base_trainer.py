@@ -14,8 +14,7 @@ import torch
 from torch.optim import Optimizer
 
 from base.base_model import BaseModel
-from utils.checkpoint.resume import OtherClassesError
-from utils.checkpoint.save_load import describe_misfit, file_size, save_checkpoint, why_unwritten
+from utils.checkpoint.save_load import file_size, save_checkpoint, why_unwritten
 from utils.cli.signals import SIGNALS, StopSignals, first_signal
 from utils.config.sections import Config
 from utils.distributed.collectives import all_reduce_sum, is_main
@@ -304,9 +303,8 @@ class BaseTrainer:
             steps_per_epoch: Optimizer steps an epoch, where the checkpoint does not say.
 
         Raises:
-            ValueError: If the weights are not this model's, or there is no epoch.
+            Exception: Whatever an optimizer or generator raises for a state that is not its own.
         """
-        check_resumable(self.model, checkpoint, self.config)
         self.load_learned(checkpoint)
         self.epoch = checkpoint["epoch"]
         self.step = checkpoint.get("step", self.epoch * steps_per_epoch)
@@ -378,66 +376,3 @@ class BaseTrainer:
             return
         for group, fresh in zip(self.optimizer.param_groups, own, strict=True):
             group.update({key: fresh[key] for key in changed if stored and key in fresh})
-
-
-def _check_schedule(checkpoint: Mapping[str, Any], config: Config) -> None:
-    """Refuse changes that a schedule of torch, whose state holds its settings, would ignore."""
-    former, now = checkpoint.get("config") or {}, config.tree
-    kinds = {(tree.get("lr_scheduler") or {}).get("type") for tree in (former, now)}
-    kind = kinds.pop()
-    if kinds or kind is None or not hasattr(torch.optim.lr_scheduler, kind):
-        return
-    changed = [
-        path
-        for path in ("lr_scheduler.args", "optimizer.args.lr")
-        if _value_at(former, path) != _value_at(now, path)
-    ]
-    if changed:
-        raise ValueError(
-            f"{changed[0]}: {kind} keeps the settings of its checkpoint; leave it as it was, "
-            "or begin a new run with init_from"
-        )
-
-
-def _value_at(tree: Mapping[str, Any], path: str) -> Any:
-    """What stands at a path; None where a part of it is missing or empty."""
-    value: Any = tree
-    for key in path.split("."):
-        value = (value or {}).get(key)
-    return value or None
-
-
-def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any], config: Config) -> None:
-    """Look whether a run can go on from a checkpoint with this model and this config.
-
-    Raises:
-        OtherClassesError: If the weights are of another number of classes.
-        ValueError: If the weights are not this model's, there is no epoch, or a setting of the
-            schedule has changed that its state holds.
-    """
-    if "epoch" not in checkpoint:
-        raise ValueError("the checkpoint holds weights only; there is no run to resume in it")
-    misfit = describe_misfit(model.state_dict(), checkpoint["state_dict"])
-    if misfit:
-        if _differs_in_classifier(model, checkpoint["state_dict"]):  # an old one names no classes
-            raise OtherClassesError(
-                f"the checkpoint's classifier has another number of outputs: {misfit}"
-            )
-        raise ValueError(
-            f"the checkpoint does not fit the model of the config (arch, classes): {misfit}"
-        )
-    _check_schedule(checkpoint, config)
-
-
-def _differs_in_classifier(model: BaseModel, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether weights fit a model in everything but the classifier."""
-    try:
-        inside = {id(module) for module in model.classifier_modules()}
-    except NotImplementedError:  # a model of the user's own
-        return False
-    heads = tuple(f"{name}." for name, module in model.named_modules() if id(module) in inside)
-    own, other = (
-        {key: value for key, value in tensors.items() if not key.startswith(heads)}
-        for tensors in (model.state_dict(), weights)
-    )
-    return bool(heads) and not describe_misfit(own, other)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,12 +11,12 @@ from torch import nn
 
 from base.base_dataloader import BaseDataLoader
 from base.base_model import BaseModel
-from base.base_trainer import check_resumable
 from base.label_counts import count_labels
 from builders.data import Loaders, describe_dataset
 from builders.model import build_model
 from builders.optimization import build_losses, build_optimizer, wants_class_weights
 from builders.preflight import check_settings, check_splits, dry_run
+from builders.resumable import check_resumable
 from utils.config.sections import Config, LossTerm
 from utils.distributed.collectives import world_size
 from utils.distributed.sync_batch_norm import synchronise
@@ -39,6 +39,9 @@ class TrainingComponents(NamedTuple):
     val_loader: BaseDataLoader | None
     meta: dict[str, Any]
     find_unused_parameters: bool
+    device: torch.device
+    n_gpu: int = 1
+    surveyed: Sequence[str] = ()
 
 
 def build_training(
@@ -83,7 +86,7 @@ def build_training(
     unused = dry_run(model, modules, loaders.train, device, config.trainer.accumulation_steps)
     optimizer = build_optimizer(config, model)
     scheduler = build_schedule(config, optimizer, len(loaders.train))
-    return TrainingComponents(model, losses, optimizer, scheduler, *loaders, meta, unused)
+    return TrainingComponents(model, losses, optimizer, scheduler, *loaders, meta, unused, device)
 
 
 def describe_training(

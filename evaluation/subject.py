@@ -13,7 +13,7 @@ from evaluation.data import Data, check_dataset, open_data, read_tree
 from prediction.load_model import Meta, restore_from
 from prediction.predictor import Predictor
 from utils.checkpoint.content import check_content
-from utils.checkpoint.resume import stamp_of
+from utils.checkpoint.last import stamp_of
 from utils.checkpoint.save_load import load_checkpoint
 from utils.metrics.threshold import recorded_search
 from utils.runs.headings import describe_arch

@@ -13,7 +13,7 @@ from typing import Any
 from evaluation.run import predictions
 from evaluation.scores import NO_PICTURE
 from evaluation.subject import EvaluationRun
-from utils.checkpoint.resume import stamp_of
+from utils.checkpoint.last import stamp_of
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 from utils.distributed.collectives import all_reduce_sum, run_on_main_and_broadcast
 from utils.logits.to_labels import probability_of_second

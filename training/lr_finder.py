@@ -6,11 +6,10 @@ import dataclasses
 import itertools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -217,23 +216,13 @@ def smooth(values: np.ndarray, width: float) -> np.ndarray:
     return (weights @ values) / weights.sum(1)
 
 
-def find_rate(
-    config: Config,
-    components: TrainingComponents,
-    device: torch.device,
-    n_gpu: int,
-    steps: int,
-    surveyed: Sequence[str] = (),
-) -> bool:
+def find_rate(config: Config, components: TrainingComponents, steps: int) -> bool:
     """Take the steps, draw the curve, and log what it suggests.
 
     Args:
         config: The checked config.
         components: Of the training, built without a schedule.
-        device: Where the model is.
-        n_gpu: How many GPUs share a batch.
         steps: How many to take.
-        surveyed: As of `Trainer`.
 
     Returns:
         Whether there is a learning rate to suggest.
@@ -257,16 +246,7 @@ def find_rate(
             steps,
         )
         write_text(folder.path / "config.json", json.dumps(config.tree, indent=4) + "\n")
-        sweep = RateSweep(
-            components,
-            steps=steps,
-            device=device,
-            n_gpu=n_gpu,
-            config=config,
-            folder=folder,
-            log=log,
-            surveyed=surveyed,
-        )
+        sweep = RateSweep(components, steps=steps, config=config, folder=folder, log=log)
         logger.info("precision: %s", sweep.precision.describe())
         try:
             curve = sweep.sweep()

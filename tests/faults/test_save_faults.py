@@ -17,7 +17,7 @@ import torch
 import base.base_trainer
 from tests.training_runs import assert_same_end, run, small_config
 from trainer import Trainer
-from utils.checkpoint.resume import load_last, put_back_previous
+from utils.checkpoint.last import load_last, put_back_previous
 from utils.checkpoint.save_load import (
     CheckpointError,
     load_checkpoint,

@@ -125,7 +125,7 @@ def test_feature_the_ancestors_block_trains_on_real_voc(tmp_path, real_data, cap
         block = ROOT / "tests" / "ancestor_config.jsonc"
     assert train.main(["-c", str(block), "-d", "cpu", *flags]) == 0
     out = capsys.readouterr().out
-    assert "4 training pictures, 2 steps an epoch, 3 validation pictures" in out
+    assert "4 training images, 2 steps an epoch, 3 validation images" in out
     # The trained model segments the pictures that it was trained on.
     images = next((real_data / "voc2012_layout").rglob("JPEGImages")) / "2011_000003.jpg"
     output = str(tmp_path / "o")
@@ -149,7 +149,7 @@ def test_feature_camvid_through_folder(tmp_path, real_data, capsys):
     flags = [flag for key, value in overrides.items() for flag in ("-o", f"{key}={value}")]
     code = train.main(["-c", str(ROOT / "configs/unet_camvid.json"), "-d", "cpu", *flags])
     assert code == 0
-    assert "95 validation pictures" in capsys.readouterr().out
+    assert "95 validation images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("layout", ["one file", "one file a band"])

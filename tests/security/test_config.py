@@ -18,7 +18,7 @@ from builders.sections import SECTIONS
 from tests.conftest import ROOT
 from tests.utils.config.test_check_config import minimal
 from trainer import TRAINING_METRICS, VALIDATION_METRICS
-from utils.checkpoint.resume import find_latest
+from utils.checkpoint.last import find_latest
 from utils.config.build import build
 from utils.config.check import check_config
 from utils.config.errors import ConfigError

@@ -466,7 +466,7 @@ def test_feature_val_split_is_validated(tmp_path):
     code, folder = run(tmp_path, tree)
     assert code == 0
     assert (
-        "8 training pictures, 2 steps an epoch, 2 validation pictures"
+        "8 training images, 2 steps an epoch, 2 validation images"
         in (folder / "log.txt").read_text()
     )
 
@@ -653,7 +653,7 @@ def test_feature_validation_loads_before_the_epoch_ends(tmp_path, monkeypatch):
             prepared.append(self.val_loader._stream is not None)
             return super().train_step(images, labels, batch)
 
-    monkeypatch.setattr("trainer.Trainer", Spied)
+    monkeypatch.setattr("training.run.Trainer", Spied)
     tree = small_config(tmp_path, epochs=2, val_per_epochs=2)
     tree["train_loader"]["args"].update(batch_size=1)
     assert run(tmp_path, tree)[0] == 0

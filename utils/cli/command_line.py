@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from utils.cli.launcher import defer_to_main_process
 
+DEFAULT_CONFIG = "config.json"
+
 
 class Parser(argparse.ArgumentParser):
     """As argparse has it; of several processes, all of which find a mistake, the main one says it.

@@ -115,7 +115,7 @@ def test_feature_a_signal_before_training(tmp_path, monkeypatch, capfd, number, 
         multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()
         Taken()
 
-    monkeypatch.setattr("builders.training.build_training", building)
+    monkeypatch.setattr("training.run.build_training", building)
     ours, theirs = os.pipe()
     child = os.fork()
     if not child:

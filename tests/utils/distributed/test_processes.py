@@ -166,6 +166,6 @@ sys.exit(train.main())
         named = [line for line in done.stderr.splitlines() if "warning: skipped: " in line]
         if code == 0:
             assert len(named) == len(set(named)) == 3
-            assert "train_loader: 3 of 60 pictures could not be used" in done.stderr
+            assert "train_loader: 3 of 60 images could not be used" in done.stderr
         else:
             assert done.stderr.count("error: 4 of 60 pictures cannot be used") == 1

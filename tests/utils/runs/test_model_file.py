@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.checkpoint.resume import named_checkpoint
+from utils.checkpoint.last import named_checkpoint
 from utils.runs.model_file import find_model, latest_below
 
 

@@ -1,0 +1,100 @@
+"""Refuse to resume a checkpoint with other classes, another model, or another schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from base.base_model import BaseModel
+from utils.checkpoint.save_load import describe_misfit
+from utils.config.sections import Config
+
+
+class OtherClassesError(ValueError):
+    """A run cannot go on, because its classes are not those of the checkpoint."""
+
+
+def check_classes(checkpoint: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse a training on other classes than those of the run to be resumed.
+
+    Args:
+        checkpoint: The one to be resumed; an old one does not say its classes.
+        names: Of the training data.
+
+    Raises:
+        OtherClassesError: If their number, a name, or the order differs.
+    """
+    stored = (checkpoint.get("meta") or {}).get("classes")
+    if not isinstance(stored, (list, tuple)) or not stored or list(stored) == list(names):
+        return
+    said = []
+    if len(stored) != len(names):
+        said.append(f"train_loader has {len(names)} classes and the checkpoint {len(stored)}")
+    pairs = enumerate(zip(stored, names, strict=False))
+    said += [f"class {i} is {now!r} and was {old!r}" for i, (old, now) in pairs if now != old][:1]
+    raise OtherClassesError("; ".join(said))
+
+
+def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any], config: Config) -> None:
+    """Refuse a checkpoint from which a run cannot go on with this model and this config.
+
+    Raises:
+        OtherClassesError: If the weights are of another number of classes.
+        ValueError: If the weights are not this model's, there is no epoch, or a setting of the
+            schedule has changed that its state contains.
+    """
+    if "epoch" not in checkpoint:
+        raise ValueError("the checkpoint holds weights only; there is no run to resume in it")
+    misfit = describe_misfit(model.state_dict(), checkpoint["state_dict"])
+    if misfit:
+        if _differs_in_classifier(model, checkpoint["state_dict"]):  # an old one names no classes
+            raise OtherClassesError(
+                f"the checkpoint's classifier has another number of outputs: {misfit}"
+            )
+        raise ValueError(
+            f"the checkpoint does not fit the model of the config (arch, classes): {misfit}"
+        )
+    _check_schedule(checkpoint, config)
+
+
+def _differs_in_classifier(model: BaseModel, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether weights fit a model in everything but the classifier."""
+    try:
+        inside = {id(module) for module in model.classifier_modules()}
+    except NotImplementedError:  # a model of the user's own
+        return False
+    heads = tuple(f"{name}." for name, module in model.named_modules() if id(module) in inside)
+    own, other = (
+        {key: value for key, value in tensors.items() if not key.startswith(heads)}
+        for tensors in (model.state_dict(), weights)
+    )
+    return bool(heads) and not describe_misfit(own, other)
+
+
+def _check_schedule(checkpoint: Mapping[str, Any], config: Config) -> None:
+    """Refuse changes that a schedule of torch, whose state contains its settings, would ignore."""
+    former, now = checkpoint.get("config") or {}, config.tree
+    kinds = {(tree.get("lr_scheduler") or {}).get("type") for tree in (former, now)}
+    kind = kinds.pop()
+    if kinds or kind is None or not hasattr(torch.optim.lr_scheduler, kind):
+        return
+    changed = [
+        path
+        for path in ("lr_scheduler.args", "optimizer.args.lr")
+        if _value_at(former, path) != _value_at(now, path)
+    ]
+    if changed:
+        raise ValueError(
+            f"{changed[0]}: {kind} keeps the settings of its checkpoint; leave it as it was, "
+            "or begin a new run with init_from"
+        )
+
+
+def _value_at(tree: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a path; None where a part of it is missing or empty."""
+    value: Any = tree
+    for key in path.split("."):
+        value = (value or {}).get(key)
+    return value or None
