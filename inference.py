@@ -530,7 +530,8 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
     """
     from prediction.load_model import restore_from
     from prediction.predictor import Predictor
-    from utils.checkpoint.save_load import CheckpointError, load_checkpoint
+    from utils.checkpoint.content import read_checkpoint
+    from utils.checkpoint.save_load import CheckpointError
     from utils.config.errors import ConfigError
     from utils.metrics.threshold import recorded_search
     from utils.out_of_memory import is_out_of_memory
@@ -538,7 +539,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
 
     device = choose_device(arguments.device)
     try:
-        checkpoint = load_checkpoint(arguments.model)
+        checkpoint = read_checkpoint(arguments.model)
         model, meta = restore_from(checkpoint, arguments.model, device, arguments.config)
     except (CheckpointError, ConfigError) as error:
         raise InputError(str(error)) from error
@@ -551,7 +552,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
             f"{arguments.model} is for images of {meta.channels} channels and does not say how "
             "they are read"
         )
-    searched = recorded_search(checkpoint).get("mode", arguments.mode)
+    searched = recorded_search(checkpoint.meta).get("mode", arguments.mode)
     if searched != arguments.mode and not launched_rank():
         print(
             f"note: the threshold {meta.threshold:.4g} was chosen in mode {searched}; in mode "

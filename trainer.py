@@ -21,8 +21,10 @@ from base.batches import Batch
 from base.label_counts import absent_classes
 from base.micro_batches import AsyncHostCopy, micro_batches, rank_slice
 from utils.activation_checkpointing import recompute_activations
+from utils.checkpoint.content import ResumePoint
 from utils.checkpoint.last import load_last
 from utils.cli.signals import SIGNALS, first_signal
+from utils.config.file import value_at
 from utils.config.sections import LossTerm
 from utils.distributed.collectives import (
     all_gather_json,
@@ -312,7 +314,7 @@ class Trainer(BaseTrainer):
         self.load_learned(checkpoint)
         for group, settings in zip(self.optimizer.param_groups, now, strict=True):
             group.update(settings)  # the rates of the schedule, which goes on
-        return int(checkpoint["step"])
+        return checkpoint.step or 0
 
     def _compare_processes(self, terms: Mapping[str, Tensor]) -> None:
         """A loss that sums over its own pictures only would train with another gradient."""
@@ -657,42 +659,40 @@ class Trainer(BaseTrainer):
             "bad_losses": self.bad_losses,
         }
 
-    def load_learned(self, checkpoint: Mapping[str, Any]) -> None:
+    def load_learned(self, checkpoint: ResumePoint) -> None:
         """Take what training has changed in weights, optimizer, average, losses and scaler."""
         super().load_learned(checkpoint)
         if self.ema is not None:
-            if checkpoint.get("ema") is not None:
-                self.ema.load_state_dict(checkpoint["ema"])
+            if checkpoint.ema is not None:
+                self.ema.load_state_dict(checkpoint.ema)
             else:
                 logger.warning("the checkpoint has no moving average; it begins at its weights")
                 self.ema.module.load_state_dict(self.model.state_dict())
-        states = [*checkpoint.get("losses", ()), *({} for _ in self.losses)]
+        states = [*checkpoint.losses, *({} for _ in self.losses)]
         for (loss, term), state in zip(self.losses, states, strict=False):
             try:
                 loss.load_state_dict(state)
             except RuntimeError:
                 if loss.state_dict():
                     logger.warning("the checkpoint is of other losses: %s begins anew", term.type)
-        self.precision.load_state_dict(checkpoint.get("scaler", {}))
+        self.precision.load_state_dict(checkpoint.scaler)
 
-    def load_state_dict(self, checkpoint: Mapping[str, Any], steps_per_epoch: int) -> None:
+    def load_state_dict(self, checkpoint: ResumePoint, steps_per_epoch: int) -> None:
         """Go on where a checkpoint stands; see `BaseTrainer.load_state_dict()`."""
         super().load_state_dict(checkpoint, steps_per_epoch)
         if self.batch:
-            self._take_progress(checkpoint["progress"])
-        self.bad_losses = checkpoint.get("bad_losses", 0)
-        former = (checkpoint.get("config") or {}).get("trainer") or {}
-        if former.get("accumulation_steps", 1) == self.settings.accumulation_steps:
-            self.part_size = min(self.part_size, checkpoint.get("part_size", self.part_size))
-        self._compare_yardsticks(checkpoint)
+            self._take_progress(checkpoint.progress or {})
+        self.bad_losses = checkpoint.bad_losses
+        former = value_at(checkpoint.config, "trainer.accumulation_steps", 1)
+        if former == self.settings.accumulation_steps:
+            self.part_size = min(self.part_size, checkpoint.micro_batch_size or self.part_size)
+        self._compare_yardsticks(checkpoint.config)
 
-    def _compare_yardsticks(self, checkpoint: Mapping[str, Any]) -> None:
-        """Say so if the best score so far was measured in another way."""
-        stored = checkpoint.get("config") or {}
-        former = {"threshold": stored.get("threshold"),
-                  "trainer.ema_decay": stored.get("trainer", {}).get("ema_decay")}  # fmt: skip
-        now = (self.config.threshold, self.settings.ema_decay)
-        for (name, old), new in zip(former.items(), now, strict=True):
+    def _compare_yardsticks(self, former: Mapping[str, Any]) -> None:
+        """Warn if the best score so far, of a former config, was measured in another way."""
+        now = {"threshold": self.config.threshold, "trainer.ema_decay": self.settings.ema_decay}
+        for name, new in now.items():
+            old = value_at(former, name)
             if old != new and self.best is not None:
                 logger.warning(
                     "%s was %s and is %s: the best score so far, %.4f, was measured otherwise",

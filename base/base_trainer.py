@@ -14,8 +14,10 @@ import torch
 from torch.optim import Optimizer
 
 from base.base_model import BaseModel
+from utils.checkpoint.content import ResumePoint
 from utils.checkpoint.save_load import file_size, save_checkpoint, why_unwritten
 from utils.cli.signals import SIGNALS, StopSignals, first_signal
+from utils.config.file import value_at
 from utils.config.sections import Config
 from utils.distributed.collectives import all_reduce_sum, is_main
 from utils.metrics.confusion import name_of
@@ -29,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says where it stands and what to do."""
+    """Training cannot go on; the message says in which step, and what to do."""
 
 
 class Stopped(Exception):
@@ -55,24 +57,24 @@ class RunResult:
 
 
 class BaseTrainer:
-    """Runs epochs and keeps what they give; a subclass says what an epoch is.
+    """Runs epochs and saves their results; a subclass says what an epoch is.
 
-    Three files, three decisions: `best_model.pth` whenever the monitored figure improves,
+    Three files, three decisions: `best_model.pth` whenever the monitored metric improves,
     `checkpoint-epoch<N>.pth` every `save_period` epochs, `last.pth` to resume from: after every
-    epoch, every `save_every_steps` steps, and where a signal ends the run. The `last.pth` before is
-    kept as `previous.pth`.
+    epoch, every `save_every_steps` steps, and where a signal ends the run. The `last.pth` before it
+    is kept as `previous.pth`.
 
     Args:
         model: The network, on its device.
         optimizer: Over its parameters.
-        lr_scheduler: Told of each optimizer step and epoch; None keeps the rates as they are.
+        lr_scheduler: Stepped after each optimizer step and epoch; None: constant learning rates.
         config: The checked config.
         meta: What a prediction needs beside the weights: classes, palette, mean, std, channels,
             ignore_index, versions.
         folder: Where checkpoints go.
-        log: Where figures go.
+        log: Where metrics go.
         stop: The signals that end the run.
-        images: The training and validation images, to be kept in checkpoints; only the main process
+        images: The training and validation images, to be kept in checkpoints; only the main rank
             needs them.
     """
 
@@ -109,29 +111,29 @@ class BaseTrainer:
         self.sign = {"max": 1.0, "min": -1.0, "off": 0.0}[mode]
 
     def train_epoch(self, epoch: int) -> dict[str, Any]:
-        """Train on the rest of an epoch, from `batch` on; returns the figures of the epoch."""
+        """Train on the rest of an epoch, from `batch` on; return its metrics."""
         raise NotImplementedError
 
     def validate(self, epoch: int) -> dict[str, Any]:
-        """Score the model on the validation pictures; returns the figures."""
+        """Return the metrics of the model on the validation images."""
         raise NotImplementedError
 
     def log_epoch(self, training: Mapping[str, Any], validation: Mapping[str, Any]) -> None:
-        """Write the figures of an epoch down; `validation` is empty where there was none."""
+        """Log the metrics of an epoch; `validation` is empty where there was none."""
         raise NotImplementedError
 
     def progress(self) -> dict[str, Any]:
-        """What the epoch has added up so far, to be gone on with from `batch`."""
+        """Return what the epoch has added up so far, to go on from `batch`."""
         raise NotImplementedError
 
     def train(self) -> RunResult:
         """Run all epochs that are left.
 
         Raises:
-            TrainingError: If a loss is not finite, memory does not suffice, or a checkpoint cannot
-                be written.
+            TrainingError: If a loss is not finite, memory runs out, or a checkpoint cannot be
+                written.
             DataError: If a file cannot be used.
-            Stopped: If a signal came; the checkpoint is there.
+            Stopped: If a signal came; the checkpoint is written.
         """
         started = time.monotonic()
         first = self.epoch + 1
@@ -151,16 +153,16 @@ class BaseTrainer:
             validation = self.validate(epoch) if self.validates(epoch) else {}
             # Not before: a run that is stopped in validation ends the epoch again.
             self.log_epoch(training, validation)
-            figures = {**training, **validation}
+            metrics = {**training, **validation}
             judged = self.validates(epoch) or not self.settings.val
             if self.lr_scheduler is not None:
                 watched = judged and self.sign != 0
-                self.lr_scheduler.epoch_end(figures[self.monitored] if watched else None)
+                self.lr_scheduler.epoch_end(metrics[self.monitored] if watched else None)
             self.epoch, self.batch = epoch, 0
             if judged:
-                self.meta["labelled_classes"] = figures.get("labelled_classes")
-            change = self._judge(figures, epoch) if judged else None
-            self._report(figures, epoch, judged, change)
+                self.meta["labelled_classes"] = metrics.get("labelled_classes")
+            change = self._judge(metrics, epoch) if judged else None
+            self._report(metrics, epoch, judged, change)
             self._save(epoch, improved=self.best_epoch == epoch)
             if (number := self.signal_of_any(self.stop.received)) and epoch < self.settings.epochs:
                 raise Stopped(number)
@@ -180,24 +182,24 @@ class BaseTrainer:
         return RunResult(last if last.exists() else None, None, self.epoch)
 
     def signal_of_any(self, own: int) -> int:
-        """The signal that ends a process, 0 if none does; all processes have to ask.
+        """Return the signal that ends any rank, 0 if none does; all ranks have to call this.
 
         Args:
-            own: The one that ends this process, or 0.
+            own: The one that ends this rank, or 0.
         """
         came = torch.tensor([own == number for number in SIGNALS])
         return first_signal(all_reduce_sum(came.long()).tolist())
 
     def validates(self, epoch: int) -> bool:
-        """Whether an epoch is validated; the last one always is: its weights may be the best."""
+        """Return whether an epoch is validated; the last always is: its weights may be the best."""
         settings = self.settings
         return settings.val and (epoch % settings.val_per_epochs == 0 or epoch == settings.epochs)
 
-    def _judge(self, figures: Mapping[str, Any], epoch: int) -> float | None:
-        """Remember the best; returns the change against it, None where there was none before."""
+    def _judge(self, metrics: Mapping[str, Any], epoch: int) -> float | None:
+        """Remember the best; return the change against the one before, None if there was none."""
         if not self.sign:
             return None
-        value = figures[self.monitored]
+        value = metrics[self.monitored]
         change = None if self.best is None else value - self.best
         if (self.best is None and value == value) or (change or 0.0) * self.sign > 0:
             self.best, self.best_epoch = value, epoch
@@ -212,7 +214,7 @@ class BaseTrainer:
 
     @property
     def best_on_other_images(self) -> bool:
-        """Whether the best so far was measured on other images than the present ones."""
+        """Return whether the best so far was measured on other images than the present ones."""
         known = self.best is not None and self.best_images is not None
         return known and self.best_images != self._judging_images()
 
@@ -221,25 +223,25 @@ class BaseTrainer:
         return bool(self.sign and patience and self.epoch - self.best_epoch >= patience)
 
     def _report(
-        self, figures: Mapping[str, Any], epoch: int, validated: bool, change: float | None
+        self, metrics: Mapping[str, Any], epoch: int, validated: bool, change: float | None
     ) -> None:
-        """One line an epoch."""
-        parts = [f"epoch {epoch}/{self.settings.epochs}", f"loss {figures['loss']:.4f}"]
+        """Log one line for an epoch."""
+        parts = [f"epoch {epoch}/{self.settings.epochs}", f"loss {metrics['loss']:.4f}"]
         if validated:
             shown = ["val_loss"] if self.settings.val else []
             shown += [name for name in ("Mean_IoU", self.monitored) if name not in ("", "loss")]
             for name in dict.fromkeys(shown):
                 delta = f" ({change:+.4f})" if name == self.monitored and change is not None else ""
-                named = name_of(name, figures.get("labelled_classes"))
-                parts.append(f"{named} {figures[name]:.4f}{delta}")
+                named = name_of(name, metrics.get("labelled_classes"))
+                parts.append(f"{named} {metrics[name]:.4f}{delta}")
             if self.best is not None:
                 other = ", on other images" * self.best_on_other_images
                 parts.append(f"best {self.best:.4f} (epoch {self.best_epoch}{other})")
         else:
-            named = name_of("Mean_IoU", figures.get("labelled_classes"))
-            parts.append(f"training {named} {figures['Mean_IoU']:.4f}")
-        if figures["images_per_second"]:  # else the epoch had ended when the run was resumed
-            parts.append(f"{figures['images_per_second']:.1f} images/s")
+            named = name_of("Mean_IoU", metrics.get("labelled_classes"))
+            parts.append(f"training {named} {metrics['Mean_IoU']:.4f}")
+        if metrics["images_per_second"]:  # else the epoch had ended when the run was resumed
+            parts.append(f"{metrics['images_per_second']:.1f} images/s")
         logger.info("  ".join(parts))
 
     def _save(self, epoch: int, *, improved: bool) -> None:
@@ -249,7 +251,7 @@ class BaseTrainer:
         self.save_last(names)
 
     def save_last(self, copies: Sequence[str] = ()) -> None:
-        """Write `last.pth`, and the same under other names; all processes have to call this.
+        """Write `last.pth`, and the same under other names; all ranks have to call this.
 
         Raises:
             TrainingError: If it cannot be written.
@@ -264,7 +266,7 @@ class BaseTrainer:
                 raise TrainingError(why_unwritten(path, error, file_size(checkpoint))) from None
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole state of the run as plain data and tensors."""
+        """Return the whole state of the run as plain data and tensors."""
         scheduler = self.lr_scheduler
         return {
             "arch": self.config.arch.type,
@@ -287,38 +289,40 @@ class BaseTrainer:
     def _images_state(self, images: ImageSets) -> dict[str, Any]:
         return {**images._asdict(), "best": self.best_images}
 
-    def load_learned(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take the weights and the state of the optimizer."""
-        self.model.load_state_dict(checkpoint["state_dict"])
+    def load_learned(self, checkpoint: ResumePoint) -> None:
+        """Load the weights and the state of the optimizer."""
+        self.model.load_state_dict(checkpoint.state_dict)
         self._load_optimizer(checkpoint)
 
-    def load_state_dict(self, checkpoint: Mapping[str, Any], steps_per_epoch: int) -> None:
-        """Go on where a checkpoint stands.
+    def load_state_dict(self, checkpoint: ResumePoint, steps_per_epoch: int) -> None:
+        """Go on from a checkpoint.
 
-        A checkpoint of the ancestor lacks the schedule and the random states: the schedule is put
+        One of pytorch-segmentation lacks the schedule and the random states: the schedule is put
         where it would be, and a warning says that the rest begins anew.
 
         Args:
-            checkpoint: What `load_checkpoint` returned.
+            checkpoint: Of this model, see `builders.resumable.check_resumable`.
             steps_per_epoch: Optimizer steps an epoch, where the checkpoint does not say.
 
         Raises:
             Exception: Whatever an optimizer or generator raises for a state that is not its own.
         """
         self.load_learned(checkpoint)
-        self.epoch = checkpoint["epoch"]
-        self.step = checkpoint.get("step", self.epoch * steps_per_epoch)
-        self.batch = checkpoint.get("batch", 0)
-        best = checkpoint.get("monitor_best")
-        # The ancestor starts from infinity, which means that nothing has been judged yet.
+        self.epoch = checkpoint.epoch
+        step = checkpoint.step
+        self.step = self.epoch * steps_per_epoch if step is None else step
+        self.batch = checkpoint.batch
+        best = checkpoint.monitor_best
+        # pytorch-segmentation starts from infinity, which means that nothing has been judged yet.
         self.best = best if best is not None and abs(best) < float("inf") else None
-        self.best_epoch = checkpoint.get("best_epoch", self.epoch if self.best is not None else 0)
-        self._compare_images(checkpoint.get("images"))
+        known = self.epoch if self.best is not None else 0
+        self.best_epoch = known if checkpoint.best_epoch is None else checkpoint.best_epoch
+        self._compare_images(checkpoint.images)
         if self.lr_scheduler is not None:
-            state = checkpoint.get("lr_scheduler")
+            state = checkpoint.lr_scheduler
             self.lr_scheduler.load_state_dict(state, steps=self.step, epochs=self.epoch)
-        if "rng" in checkpoint:
-            set_random_state(checkpoint["rng"])
+        if checkpoint.rng is not None:
+            set_random_state(checkpoint.rng)
         else:
             logger.warning("the checkpoint has no random states; dropout begins anew")
 
@@ -354,19 +358,24 @@ class BaseTrainer:
                 shlex.quote(start),
             )
 
-    def _load_optimizer(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take the optimizer's state; settings that the config has changed since win over it."""
-        stored = (checkpoint.get("config") or {}).get("optimizer") or {}
-        former, now = stored.get("args") or {}, self.config.tree["optimizer"].get("args") or {}
+    def _load_optimizer(self, checkpoint: ResumePoint) -> None:
+        """Load the optimizer's state; settings that the config has changed since win over it."""
+        stored = value_at(checkpoint.config, "optimizer.type")
+        former, now = (
+            value_at(tree, "optimizer.args") or {} for tree in (checkpoint.config, self.config.tree)
+        )
         changed = {key for key in {*former, *now} if former.get(key) != now.get(key)}
         changed |= {"initial_lr"} if "lr" in changed else set()  # what a schedule goes by
-        if stored and stored.get("type") != self.config.optimizer.type:
-            kinds = (stored.get("type"), self.config.optimizer.type)
+        if stored not in (None, self.config.optimizer.type):
+            kinds = (stored, self.config.optimizer.type)
             logger.warning("the optimizer starts anew: it was %s and is %s", *kinds)
+            return
+        if checkpoint.optimizer is None:
+            logger.warning("the optimizer starts anew: the checkpoint has no state of it")
             return
         own = [dict(group) for group in self.optimizer.param_groups]
         try:
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.optimizer.load_state_dict(checkpoint.optimizer)
             check_state(self.optimizer)
         except (KeyError, ValueError) as error:
             logger.warning("the optimizer starts anew: %s", error)
@@ -375,4 +384,6 @@ class BaseTrainer:
                 group.update(fresh)
             return
         for group, fresh in zip(self.optimizer.param_groups, own, strict=True):
-            group.update({key: fresh[key] for key in changed if stored and key in fresh})
+            group.update(
+                {key: fresh[key] for key in changed if stored is not None and key in fresh}
+            )

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import tabulate
 import torch
@@ -21,14 +20,15 @@ from utils.checkpoint.save_load import (
     evaluated_weights,
     load_checkpoint,
 )
+from utils.config.file import value_at
 from utils.samples.pairing import few
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
-class SectionSpec:
-    """What became of one part of a model: a row of the table."""
+class PartRow:
+    """A row of the table: what was loaded of one part of a model."""
 
     name: str
     tensors: int = 0
@@ -43,42 +43,62 @@ class Rows:
 
     Attributes:
         as_they_are: All from the file, in its order.
-        places: Else, for each class its place in the file, or None for a new row; nothing where
-            all are new.
+        indices: Else, for each class its index in the file, or None for a new row; empty where all
+            are new.
         note: For the table.
         lines: Which classes these are.
         warning: What the user may not have meant.
     """
 
     as_they_are: bool = False
-    places: list[int | None] = dataclasses.field(default_factory=list)
+    indices: list[int | None] = dataclasses.field(default_factory=list)
     note: str = ""
     lines: list[str] = dataclasses.field(default_factory=list)
     warning: str = ""
 
     @property
     def taken(self) -> bool:
-        """Whether some, or all in another order, are from the file."""
-        return bool(self.places)
+        """Return whether some, or all in another order, are from the file."""
+        return bool(self.indices)
 
 
-def load_start(path: str | Path) -> dict[str, Any]:
-    """Read the checkpoint to start from.
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Weights to start from; nothing else in the file, of whatever program, has to be right.
+
+    Attributes:
+        weights: By name; the names may be those of a program that `model.foreign_names` knows.
+        classes: The names of the classes; empty where the file does not tell.
+        arch: The name of the model, likewise.
+    """
+
+    weights: Mapping[str, Tensor]
+    classes: Sequence[str] = ()
+    arch: str = ""
+
+
+def load_start(path: str | Path) -> Start:
+    """Read the weights to start from.
 
     Args:
-        path: A checkpoint of this program or of the ancestor, a bare state dict, or a file of
-            another program.
+        path: A checkpoint of this program or of pytorch-segmentation, a bare state dict, or a file
+            of another program.
 
     Raises:
         CheckpointError: If the file cannot be read.
     """
     try:
-        return load_checkpoint(Path(path).expanduser())
+        content = load_checkpoint(Path(path).expanduser())
+        weights = evaluated_weights(content)
     except CheckpointError as error:
         raise CheckpointError(f"init_from: {error}") from error
+    classes, arch = value_at(content, "meta.classes"), value_at(content, "config.arch.type")
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(one, str) for one in classes):
+        classes = ()
+    return Start(weights, classes, arch if isinstance(arch, str) else "")
 
 
-def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence[str] = ()) -> str:
+def init_from(model: BaseModel, start: Start, classes: Sequence[str] = ()) -> str:
     """Fill a model with the weights of a checkpoint, whatever classes that was trained on.
 
     The classifier's rows go by the names of the classes, whatever their number and order; those of
@@ -88,8 +108,7 @@ def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence
 
     Args:
         model: The model to fill, as its constructor made it.
-        checkpoint: What `load_start()` returned; its weights may have the names of a program that
-            `model.foreign_names` knows.
+        start: What `load_start()` returned.
         classes: The names of the model's classes; a model of one output channel has two.
 
     Returns:
@@ -99,19 +118,19 @@ def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence
     Raises:
         CheckpointError: If the weights are of another model.
     """
-    weights, optional = model.own_names(evaluated_weights(checkpoint))
+    weights, optional = model.own_names(start.weights)
     own = model.state_dict()
     classifier = _classifier_of(model)
     keys = {key for key in own if key.startswith(tuple(f"{name}." for name in classifier))}
     expected = {key for key in keys if key in weights or not key.startswith(optional)}
     count = _classes_in_file(model, own, weights, expected)
-    rows = _match(model.num_classes, count, classes, _classes_of(checkpoint))
+    rows = _match(model.num_classes, count, classes, start.classes)
     replaced: set[str] = set()
     if rows.taken and count is not None:
         axes = class_axes(classifier, model.modules_over_classes())
         for key in keys & axes.keys() & weights.keys():
             if differ_in_classes(own[key], weights[key], axes[key], model.num_classes, count):
-                weights[key] = take_rows(own[key], weights[key], axes[key], rows.places, count)
+                weights[key] = take_rows(own[key], weights[key], axes[key], rows.indices, count)
     elif count is not None and not rows.as_they_are:
         replaced = keys
     adapted = _adapt_input(own, weights)
@@ -120,10 +139,7 @@ def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence
     misfit = describe_misfit(wanted, offered, optional)
     if misfit:
         name = type(model).__name__
-        stored = checkpoint.get("config")
-        arch = stored.get("arch") if isinstance(stored, dict) else None
-        other = arch.get("type") if isinstance(arch, dict) else None
-        hint = f", but of the model {other}" if other not in (None, name) else ""
+        hint = f", but of the model {start.arch}" if start.arch not in ("", name) else ""
         raise CheckpointError(f"init_from: the weights are not of this {name}{hint}: {misfit}")
     _check_shared(own, offered)
     model.load_state_dict(offered, strict=False)
@@ -141,36 +157,27 @@ def init_from(model: BaseModel, checkpoint: Mapping[str, Any], classes: Sequence
 
 
 def _check_shared(own: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> None:
-    """Refuse two different weights for one place, of which the first would be lost."""
-    places: dict[int, str] = {}
+    """Refuse two different weights for one parameter, of which the first would be lost."""
+    names: dict[int, str] = {}
     for key in (key for key in own if key in offered and own[key].numel()):
-        first = places.setdefault(own[key].data_ptr(), key)
+        first = names.setdefault(own[key].data_ptr(), key)
         if not torch.equal(offered[first], offered[key]):
             raise CheckpointError(
-                f"init_from: {first} and {key} are one weight in this model and two in the file; "
+                f"init_from: {first} and {key} share a weight in this model and not in the file; "
                 "leave out the legacy argument in arch.args"
             )
 
 
 def _classifier_of(model: BaseModel) -> dict[str, nn.Module]:
-    """The modules that depend on the classes, by name."""
+    """Return the modules that depend on the classes, by name."""
     inside = {id(module) for module in model.classifier_modules()}
     return {name: module for name, module in model.named_modules() if id(module) in inside}
-
-
-def _classes_of(checkpoint: Mapping[str, Any]) -> list[str]:
-    """The names of a checkpoint's classes; none where it does not tell."""
-    meta = checkpoint.get("meta")
-    known = meta.get("classes") if isinstance(meta, dict) else None
-    if not isinstance(known, (list, tuple)) or not all(isinstance(name, str) for name in known):
-        return []
-    return list(known)
 
 
 def _match(
     channels: int, other_channels: int | None, classes: Sequence[str], others: Sequence[str]
 ) -> Rows:
-    """Which rows of the file's classifier are for which class of the model.
+    """Return which rows of the file's classifier are for which class of the model.
 
     Args:
         channels: Output channels of the model.
@@ -179,7 +186,7 @@ def _match(
         others: Names of the file's.
     """
     same_number = channels == other_channels
-    if not classes or other_channels is None:  # nobody asks, or it will be refused
+    if not classes or other_channels is None:  # not asked for, or to be refused
         return Rows(as_they_are=same_number)
     is_known = _are_names(classes, channels) and _are_names(others, other_channels)
     if list(classes) == list(others) and same_number:
@@ -196,32 +203,32 @@ def _match(
             if same_number
             else ""
         )
-    places = match_classes(classes, others)
-    if places == list(range(other_channels)):
+    indices = match_classes(classes, others)
+    if indices == list(range(other_channels)):
         return Rows(as_they_are=True)
-    new = [name for name, place in zip(classes, places, strict=True) if place is None]
-    left = [name for place, name in enumerate(others) if place not in places]
+    new = [name for name, index in zip(classes, indices, strict=True) if index is None]
+    left = [name for index, name in enumerate(others) if index not in indices]
     if len(new) == len(classes):
         return Rows(
-            warning=f"init_from: no class has a namesake in the file, which has {few(left)}; the "
+            warning=f"init_from: no class of this name is in the file, which has {few(left)}; the "
             "classifier is new"
         )
-    taken = [name for name, place in zip(classes, places, strict=True) if place is not None]
+    taken = [name for name, index in zip(classes, indices, strict=True) if index is not None]
     lines = [f"Rows of the classifier from the file: {', '.join(taken)}"]
     lines += [f"new rows: {', '.join(new)}"] if new else []
     lines += [f"classes of the file without a row here: {', '.join(left)}"] if left else []
     note = f"rows of {len(taken)} of {len(classes)} classes, by name"
-    return Rows(places=places, note=note, lines=["; ".join(lines)])
+    return Rows(indices=indices, note=note, lines=["; ".join(lines)])
 
 
 def _are_names(classes: Sequence[str], channels: int) -> bool:
-    """Whether the names are those of so many channels, and more than their numbers."""
+    """Return whether the names are those of so many channels, and more than their numbers."""
     numbered = [f"class {number}" for number in range(len(classes))]
     return len(classes) == (2 if channels == 1 else channels) and list(classes) != numbered
 
 
 def _adapt_input(own: Mapping[str, Tensor], weights: dict[str, Tensor]) -> str:
-    """Give the first convolution the wanted number of channels, in place; returns its name."""
+    """Give the first convolution the wanted number of channels, in place; return its name."""
     for key, value in own.items():
         if value.dim() != 4:
             continue
@@ -241,15 +248,15 @@ def _table(
     classifier: set[str],
     notes: Mapping[str, str],
 ) -> str:
-    """A row a part; each module of a classifier that is not the file's has its own."""
-    parts: dict[str, SectionSpec] = {}
+    """Return the table: a row a part, and one for each module of a classifier that is new."""
+    parts: dict[str, PartRow] = {}
     for key, value in own.items():
         if key.endswith("num_batches_tracked"):
             continue
         name = ".".join(key.split(".")[: 2 if key.startswith("network.") else 1])
         if key in classifier:
             name = key.rpartition(".")[0]
-        part = parts.setdefault(name, SectionSpec(name))
+        part = parts.setdefault(name, PartRow(name))
         part.tensors += 1
         part.values += value.numel()
         part.loaded += key in loaded
@@ -267,9 +274,9 @@ def _table(
 def _classes_in_file(
     model: BaseModel, own: Mapping[str, Tensor], weights: Mapping[str, Tensor], keys: set[str]
 ) -> int | None:
-    """How many classes the file's classifier has; None if more than their number differs.
+    """Return how many classes the file's classifier has; None if more than their number differs.
 
-    Some heads have several channels for each class, so sizes count as multiples.
+    Some heads have several channels for each class, so sizes are compared as multiples.
     """
     found = set()
     for key in keys:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +11,7 @@ import models
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
 from builders.init_from import init_from, load_start
+from utils.checkpoint.content import Checkpoint
 from utils.config.build import build
 from utils.config.sections import Component, Config
 from utils.config.signatures import signature_of
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_model(
-    config: Config, dataset: BaseDataset, checkpoint: Mapping[str, Any] | None = None
+    config: Config, dataset: BaseDataset, checkpoint: Checkpoint | None = None
 ) -> BaseModel:
     """Build the model for a dataset; a new run starts from the weights of `init_from`, if any.
 
@@ -32,15 +32,17 @@ def build_model(
     Raises:
         ValueError: If it cannot be built, or the weights of `init_from` are of another model.
     """
-    start = checkpoint
+    start = None
     if checkpoint is None and config.init_from is not None:
         start = load_start(config.init_from)
     arch = with_channels(config.arch, dataset.channels)
-    if start is not None:
-        arch = arch_for(arch, start["state_dict"])
+    if checkpoint is not None:
+        arch = arch_for(arch, checkpoint.state_dict)
+    elif start is not None:
+        arch = arch_for(arch, start.weights)
     num_classes = 1 if config.binary else len(dataset.classes)
     model = build(models, arch, BaseModel, "arch", num_classes=num_classes)
-    if start is not None and checkpoint is None:
+    if start is not None:
         table = init_from(model, start, dataset.classes)
         logger.info("Weights of %s:\n%s", config.init_from, table)
     return model

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from base.base_model import BaseModel
+from utils.checkpoint.content import Checkpoint
 from utils.checkpoint.save_load import describe_misfit
+from utils.config.file import value_at
 from utils.config.sections import Config
 
 
@@ -16,7 +18,7 @@ class OtherClassesError(ValueError):
     """A run cannot go on, because its classes are not those of the checkpoint."""
 
 
-def check_classes(checkpoint: Mapping[str, Any], names: Sequence[str]) -> None:
+def check_classes(checkpoint: Checkpoint, names: Sequence[str]) -> None:
     """Refuse a training on other classes than those of the run to be resumed.
 
     Args:
@@ -26,7 +28,7 @@ def check_classes(checkpoint: Mapping[str, Any], names: Sequence[str]) -> None:
     Raises:
         OtherClassesError: If their number, a name, or the order differs.
     """
-    stored = (checkpoint.get("meta") or {}).get("classes")
+    stored = checkpoint.meta.get("classes")
     if not isinstance(stored, (list, tuple)) or not stored or list(stored) == list(names):
         return
     said = []
@@ -37,26 +39,24 @@ def check_classes(checkpoint: Mapping[str, Any], names: Sequence[str]) -> None:
     raise OtherClassesError("; ".join(said))
 
 
-def check_resumable(model: BaseModel, checkpoint: Mapping[str, Any], config: Config) -> None:
+def check_resumable(model: BaseModel, checkpoint: Checkpoint, config: Config) -> None:
     """Refuse a checkpoint from which a run cannot go on with this model and this config.
 
     Raises:
         OtherClassesError: If the weights are of another number of classes.
-        ValueError: If the weights are not this model's, there is no epoch, or a setting of the
-            schedule has changed that its state contains.
+        ValueError: If the weights are not this model's, or a setting of the schedule has changed
+            that its state contains.
     """
-    if "epoch" not in checkpoint:
-        raise ValueError("the checkpoint holds weights only; there is no run to resume in it")
-    misfit = describe_misfit(model.state_dict(), checkpoint["state_dict"])
+    misfit = describe_misfit(model.state_dict(), checkpoint.state_dict)
     if misfit:
-        if _differs_in_classifier(model, checkpoint["state_dict"]):  # an old one names no classes
+        if _differs_in_classifier(model, checkpoint.state_dict):  # an old one names no classes
             raise OtherClassesError(
                 f"the checkpoint's classifier has another number of outputs: {misfit}"
             )
         raise ValueError(
             f"the checkpoint does not fit the model of the config (arch, classes): {misfit}"
         )
-    _check_schedule(checkpoint, config)
+    _check_schedule(checkpoint.config, config.tree)
 
 
 def _differs_in_classifier(model: BaseModel, weights: Mapping[str, torch.Tensor]) -> bool:
@@ -73,28 +73,19 @@ def _differs_in_classifier(model: BaseModel, weights: Mapping[str, torch.Tensor]
     return bool(heads) and not describe_misfit(own, other)
 
 
-def _check_schedule(checkpoint: Mapping[str, Any], config: Config) -> None:
+def _check_schedule(former: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse changes that a schedule of torch, whose state contains its settings, would ignore."""
-    former, now = checkpoint.get("config") or {}, config.tree
-    kinds = {(tree.get("lr_scheduler") or {}).get("type") for tree in (former, now)}
+    kinds = {value_at(tree, "lr_scheduler.type") for tree in (former, now)}
     kind = kinds.pop()
     if kinds or kind is None or not hasattr(torch.optim.lr_scheduler, kind):
         return
     changed = [
         path
         for path in ("lr_scheduler.args", "optimizer.args.lr")
-        if _value_at(former, path) != _value_at(now, path)
+        if (value_at(former, path) or None) != (value_at(now, path) or None)
     ]
     if changed:
         raise ValueError(
             f"{changed[0]}: {kind} keeps the settings of its checkpoint; leave it as it was, "
             "or begin a new run with init_from"
         )
-
-
-def _value_at(tree: Mapping[str, Any], path: str) -> Any:
-    """Return the value at a path; None where a part of it is missing or empty."""
-    value: Any = tree
-    for key in path.split("."):
-        value = (value or {}).get(key)
-    return value or None

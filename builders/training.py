@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from builders.model import build_model
 from builders.optimization import build_losses, build_optimizer, wants_class_weights
 from builders.preflight import check_settings, check_splits, dry_run
 from builders.resumable import check_resumable
+from utils.checkpoint.content import Checkpoint
 from utils.config.sections import Config, LossTerm
 from utils.distributed.collectives import world_size
 from utils.distributed.sync_batch_norm import synchronise
@@ -48,7 +49,7 @@ def build_training(
     config: Config,
     loaders: Loaders,
     device: torch.device,
-    checkpoint: Mapping[str, Any] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainingComponents:
     """Build model, losses, optimizer and schedule for the data; write nothing.
 
@@ -90,7 +91,7 @@ def build_training(
 
 
 def describe_training(
-    config: Config, loader: BaseDataLoader, checkpoint: Mapping[str, Any] | None
+    config: Config, loader: BaseDataLoader, checkpoint: Checkpoint | None
 ) -> dict[str, Any]:
     """Return the `meta` of checkpoints: what a prediction needs, and what was found in the data.
 
@@ -99,7 +100,7 @@ def describe_training(
         loader: Of the training.
         checkpoint: The one to be resumed; what was found before it is kept.
     """
-    stored = (checkpoint or {}).get("meta") or {}
+    stored = {} if checkpoint is None else checkpoint.meta
     meta = {
         **describe_dataset(loader.source, config.ignore_index),
         "versions": versions(),

@@ -90,21 +90,21 @@ def open_data(
 
 
 def read_tree(
-    checkpoint: Mapping[str, Any], path: str, config_path: str | None, overrides: Sequence[str]
+    stored: Mapping[str, Any], path: str, config_path: str | None, overrides: Sequence[str]
 ) -> tuple[dict[str, Any], str]:
     """The config whose loaders are meant, and the file that it is from.
 
     Args:
-        checkpoint: What `load_checkpoint` gave.
-        path: Its file.
+        stored: The config of a checkpoint; empty where it has none.
+        path: The file of the checkpoint.
         config_path: Another config than the checkpoint's own.
         overrides: `key.path=value`.
 
     Raises:
         ConfigError: If there is no config, or an override changes what is not read.
     """
-    tree = parse_config(config_path) if config_path is not None else checkpoint.get("config")
-    if not isinstance(tree, dict):
+    tree = parse_config(config_path) if config_path is not None else stored
+    if not tree:
         raise ConfigError(
             path,
             ["holds no config, so that it does not say which pictures are meant: add --config"],

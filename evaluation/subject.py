@@ -12,9 +12,9 @@ import torch
 from evaluation.data import Data, check_dataset, open_data, read_tree
 from prediction.load_model import Meta, restore_from
 from prediction.predictor import Predictor
-from utils.checkpoint.content import check_content
+from utils.checkpoint.content import Checkpoint, read_checkpoint
 from utils.checkpoint.last import stamp_of
-from utils.checkpoint.save_load import load_checkpoint
+from utils.config.file import value_at
 from utils.metrics.threshold import recorded_search
 from utils.runs.headings import describe_arch
 from utils.samples.pairing import Sample
@@ -89,14 +89,13 @@ def open_subject(
         ValueError: If checkpoint, config or data cannot be used, or do not fit together.
     """
     stamp = stamp_of(Path(path))
-    checkpoint = load_checkpoint(path)
-    check_content(checkpoint, path)
-    tree, source = read_tree(checkpoint, path, config_path, overrides)
+    checkpoint = read_checkpoint(path)
+    tree, source = read_tree(checkpoint.config, path, config_path, overrides)
     # Only mode whole predicts pictures together; the others are shared out more evenly one by one.
     data = open_data(tree, source, split, one_by_one=mode != "whole")
     model, meta = restore_from(checkpoint, path, device, config_path)
     check_dataset(meta, data.loader.source, path, data.section)
-    trained = {**tree, **(checkpoint.get("config") or {})}  # what the training itself says wins
+    trained = {**tree, **checkpoint.config}  # what the training itself says wins
     run, arch = trained.get("name"), trained.get("arch")
     return EvaluationRun(
         checkpoint=path,
@@ -105,8 +104,8 @@ def open_subject(
         meta=meta,
         data=data,
         threshold=meta.threshold,
-        searched=recorded_search(checkpoint),
-        as_trained=tree[data.section] == (checkpoint.get("config") or {}).get(data.section),
+        searched=recorded_search(checkpoint.meta),
+        as_trained=tree[data.section] == checkpoint.config.get(data.section),
         monitored=_was_chosen(checkpoint),
         stamp=stamp,
         run=run if isinstance(run, str) else None,
@@ -114,12 +113,10 @@ def open_subject(
     )
 
 
-def _was_chosen(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether this epoch was the best of its training, by a figure of its validation."""
-    trainer = (checkpoint.get("config") or {}).get("trainer") or {}
-    epoch = checkpoint.get("epoch")
+def _was_chosen(checkpoint: Checkpoint) -> bool:
+    """Return whether this epoch was the best of its training, by a metric of its validation."""
     return (
-        checkpoint.get("monitor_best") is not None
-        and trainer.get("val", True)
-        and checkpoint.get("best_epoch", epoch) == epoch
+        checkpoint.monitor_best is not None
+        and value_at(checkpoint.config, "trainer.val", True)
+        and checkpoint.best_epoch in (None, checkpoint.epoch)
     )

@@ -13,6 +13,7 @@ from typing import Any
 from evaluation.run import predictions
 from evaluation.scores import NO_PICTURE
 from evaluation.subject import EvaluationRun
+from utils.checkpoint.content import read_checkpoint
 from utils.checkpoint.last import stamp_of
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 from utils.distributed.collectives import all_reduce_sum, run_on_main_and_broadcast
@@ -33,7 +34,7 @@ def check_searchable(subject: EvaluationRun) -> None:
         raise ValueError(
             f"--find-threshold: is for two classes, and {path} knows {subject.num_classes}"
         )
-    if load_checkpoint(path).get("meta") is None:
+    if not read_checkpoint(path).meta:
         raise ValueError(
             f"--find-threshold: {path} has no place for it; a checkpoint of this program has "
             "(training with init_from makes one)"
@@ -103,9 +104,9 @@ def _write_meta(path: Path, found: Mapping[str, Any], stamp: tuple[int, ...] | N
                 "is of other weights; start again"
             )
         checkpoint = load_checkpoint(target)
-        checkpoint["meta"] = {**checkpoint["meta"], **found}
+        meta = {**checkpoint["meta"], **found}
         try:
-            save_checkpoint(checkpoint, target)
+            save_checkpoint({**checkpoint, "meta": meta}, target)
         except OSError as error:
             raise ValueError(f"{target}: cannot be written ({error.strerror})") from None
 

@@ -18,12 +18,10 @@ from base.base_model import BaseModel
 from builders.data import build_dataset, describe_dataset
 from builders.model import arch_for
 from builders.sections import SECTIONS
-from utils.checkpoint.content import check_content
+from utils.checkpoint.content import Checkpoint, read_checkpoint
 from utils.checkpoint.save_load import (
     CheckpointError,
     describe_misfit,
-    evaluated_weights,
-    load_checkpoint,
 )
 from utils.config.build import build, split_args
 from utils.config.check import check_sections
@@ -137,18 +135,17 @@ def restore(
             the model that it names.
         ConfigError: If the file at `config_path` cannot be read.
     """
-    return restore_from(load_checkpoint(path), path, device, config_path)
+    return restore_from(read_checkpoint(path), path, device, config_path)
 
 
 def restore_from(
-    checkpoint: Mapping[str, Any],
+    checkpoint: Checkpoint,
     path: str | Path,
     device: torch.device | str,
     config_path: str | Path | None = None,
 ) -> tuple[BaseModel, Meta]:
     """As `restore()`, of a checkpoint that is read already; `path` names it in messages."""
-    check_content(checkpoint, path)
-    config: dict[str, Any] = checkpoint.get("config") or {}
+    config = checkpoint.config
     if config_path is not None:
         given = parse_config(config_path)
         refuse_foreign(given, str(config_path))
@@ -158,8 +155,8 @@ def restore_from(
             f"{path} holds weights but not the model they are for: add --config with the config "
             "that it was trained with"
         )
-    meta = _read_meta(checkpoint, config, path)
-    weights = evaluated_weights(checkpoint)
+    meta = _read_meta(checkpoint.meta, config, path)
+    weights = checkpoint.evaluated_weights()
     model = _build_model(config["arch"], meta, weights, path)
     _load_weights(model, weights, path)
     return model.to(device).eval(), meta
@@ -194,9 +191,8 @@ def _check(
     return checked
 
 
-def _read_meta(checkpoint: Mapping[str, Any], config: Mapping[str, Any], path: str | Path) -> Meta:
-    plain = checkpoint.get("meta")
-    if plain is None:
+def _read_meta(plain: Mapping[str, Any], config: Mapping[str, Any], path: str | Path) -> Meta:
+    if not plain:
         plain = {**_meta_of_dataset(config, path), "binary": config.get("binary", False)}
     try:
         return msgspec.convert(plain, Meta)

@@ -19,6 +19,7 @@ from utils.runs.run_lock import RunLock
 
 if TYPE_CHECKING:
     from trainer import Trainer
+    from utils.checkpoint.content import ResumePoint
 
 
 class Inputs(NamedTuple):
@@ -34,7 +35,7 @@ class Inputs(NamedTuple):
     """
 
     tree: dict[str, Any]
-    checkpoint: dict[str, Any] | None = None
+    checkpoint: ResumePoint | None = None
     run: Path | None = None
     source: Path | None = None
     stamp: tuple[int, ...] | None = None
@@ -64,14 +65,12 @@ def read_inputs(arguments: argparse.Namespace) -> Inputs:
 
 
 def _read_run(path: Path, arguments: argparse.Namespace) -> Inputs:
-    from utils.checkpoint.content import check_content
-
     stamp = stamp_of(path)
     checkpoint = load_last(path)
-    if checkpoint.get("config") is None:
-        raise ConfigError(str(path), ["holds no config; it is not a checkpoint of a training run"])
-    check_content(checkpoint, path, resuming=True)
-    tree = include_pipelines(apply_overrides(checkpoint["config"], arguments.overrides))
+    if not checkpoint.config:
+        problem = "contains no config; it is not a checkpoint of a training run"
+        raise ConfigError(str(path), [problem])
+    tree = include_pipelines(apply_overrides(checkpoint.config, arguments.overrides))
     new_run = how_to_begin_new_run(path, arguments)
     if arguments.config is not None:
         given = apply_overrides(parse_config(arguments.config), arguments.overrides)
@@ -80,7 +79,7 @@ def _read_run(path: Path, arguments: argparse.Namespace) -> Inputs:
             other = "leave out --config, or change it with -o"
             problems = [f"{one}; {new_run if _is_of_classes(one) else other}" for one in changes]
             raise ConfigError(arguments.config, problems)
-    run = path.parent if _is_run_folder(path.parent, checkpoint["config"]) else None
+    run = path.parent if _is_run_folder(path.parent, checkpoint.config) else None
     return Inputs(tree, checkpoint, run, path, stamp, new_run)
 
 
@@ -161,7 +160,7 @@ def hold_run(inputs: Inputs, lock: RunLock) -> bool:
     return False
 
 
-def load_state(trainer: Trainer, checkpoint: dict[str, Any], run: Path) -> None:
+def load_state(trainer: Trainer, checkpoint: ResumePoint, run: Path) -> None:
     """Let the trainer go on from a checkpoint.
 
     Raises:

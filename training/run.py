@@ -102,7 +102,7 @@ def open_run(
     with RunLog(
         folder if is_main() else None,
         tensorboard=config.trainer.tensorboard,
-        state=None if checkpoint is None else checkpoint.get("logs"),
+        state=None if checkpoint is None else checkpoint.logs,
     ) as log:
         stop.remember()
         trainer = Trainer(
@@ -117,7 +117,7 @@ def open_run(
             load_state(trainer, checkpoint, folder.path)
             done = f", batch {trainer.batch}" if trainer.batch else ""
             logger.info("Resuming after epoch %d%s.", trainer.epoch, done)
-            for change in differences(checkpoint["config"], config.tree):
+            for change in differences(checkpoint.config, config.tree):
                 logger.info("Changed: %s", change)
         log.code("config", json.dumps(config.tree, indent=4), trainer.step)
         announce(trainer)

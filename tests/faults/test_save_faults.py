@@ -181,7 +181,7 @@ def test_feature_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_pa
     fresh(tmp_path / "run")
     path = tmp_path / "run" / "last.pth"
     flip_a_byte(path)
-    assert load_last(path)["epoch"] == 1
+    assert load_last(path).epoch == 1
     said = capsys.readouterr().err
     assert said.startswith(f"warning: {path}: is damaged")
     assert said.endswith(f"; going on from {path.with_name('previous.pth')}\n")
@@ -197,7 +197,7 @@ def test_feature_death_after_a_damaged_checkpoint(tmp_path):
         flip_a_byte(fresh(folder) / "last.pth")
         put_back_previous(folder)
         survived = save_and_die(folder, number)
-        assert load_last(folder / "last.pth")["epoch"] in (1, 3)
+        assert load_last(folder / "last.pth").epoch in (1, 3)
         assert load_checkpoint(folder / "previous.pth")["epoch"] == 1
         if survived:
             break

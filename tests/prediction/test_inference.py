@@ -13,6 +13,7 @@ import inference
 import models
 from prediction import predictor
 from tests.conftest import ROOT
+from utils.checkpoint.content import as_checkpoint
 from utils.drawing.overlay import draw_overlay
 from utils.drawing.palette import colorize, voc_palette
 from utils.runs.last_score import last_score
@@ -77,6 +78,10 @@ def without_rate(text):
 
 def written(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def score_of(content):
+    return last_score(as_checkpoint({"state_dict": {}, **content}, "a.pth"))
 
 
 class TestSmoke:
@@ -354,10 +359,10 @@ class TestScore:
 
     def test_feature_the_mode_of_a_search(self):
         search = {"mode": "sliding", "figure": "Dice", "score": 0.5}
-        known = last_score({"meta": {"threshold": 0.3, "threshold_search": search}})
+        known = score_of({"meta": {"threshold": 0.3, "threshold_search": search}})
         assert known.mode == "sliding"
         assert known.sentence == "the model's Dice 0.5000 was measured in mode sliding"
-        assert last_score({"meta": {"threshold_search": search}}) is None
+        assert score_of({"meta": {"threshold_search": search}}) is None
 
     @pytest.mark.parametrize(
         ("changes", "said"),
@@ -374,7 +379,7 @@ class TestScore:
     def test_feature_what_is_known(self, changes, said):
         trainer = changes.get("trainer", {"monitor": "max Mean_IoU"})
         checkpoint = {"epoch": 4, "best_epoch": 4, "monitor_best": 0.5, **changes}
-        known = last_score({**checkpoint, "config": {"trainer": trainer}})
+        known = score_of({**checkpoint, "config": {"trainer": trainer}})
         assert (known is None) == (said is None)
         assert said is None or said in known.sentence
 
@@ -383,8 +388,8 @@ class TestScore:
         config = {"threshold": "search", "trainer": {"monitor": "max Mean_IoU"}}
         meta = {"threshold": 0.3, "threshold_search": search}
         checkpoint = {"meta": meta, "config": config, "epoch": 7}
-        assert "0.9" not in last_score({**checkpoint, "best_epoch": 5}).sentence
-        assert "0.9" in last_score({**checkpoint, "best_epoch": 7}).sentence
+        assert "0.9" not in score_of({**checkpoint, "best_epoch": 5}).sentence
+        assert "0.9" in score_of({**checkpoint, "best_epoch": 7}).sentence
 
 
 class TestExisting:

@@ -22,7 +22,7 @@ from tests.hostile_files import (
     with_extra_parts,
 )
 from utils.checkpoint import weights_file
-from utils.checkpoint.content import check_content
+from utils.checkpoint.content import as_checkpoint
 from utils.checkpoint.save_load import CheckpointError, load_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -153,4 +153,4 @@ def test_exception_weights_for_timm_are_read_by_us(folder, marker):
 )
 def test_exception_a_config_in_a_checkpoint_is_held_to_the_rules(config, words):
     with pytest.raises(CheckpointError, match=f"^a.pth: its config is damaged:? {words}"):
-        check_content({"config": config}, "a.pth")
+        as_checkpoint({"state_dict": {}, "config": config}, "a.pth")

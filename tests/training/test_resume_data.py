@@ -15,7 +15,7 @@ import train
 from dataloaders.shapes import Shapes
 from tests.training.test_trainer import Scripted
 from tests.training_runs import run, small_config
-from utils.checkpoint.content import check_content
+from utils.checkpoint.content import as_resume_point
 from utils.checkpoint.save_load import CheckpointError, load_checkpoint, save_checkpoint
 from utils.runs.image_sets import ImageSets, describe_change, digest, fingerprints
 from utils.samples.pairing import Sample
@@ -99,7 +99,7 @@ def test_feature_the_best_is_marked_until_a_better_one(tmp_path, caplog):
         """Resume with these images; returns the state, what was said, and the result."""
         trainer = Scripted(tmp_path, values, images=sets)
         trainer.folder = first.folder
-        trainer.load_state_dict(checkpoint, 1)
+        trainer.load_state_dict(as_resume_point(checkpoint, "a.pth"), 1)
         caplog.clear()
         result = trainer.train()
         return trainer.state_dict(), caplog.text, result
@@ -276,8 +276,9 @@ def test_exception_a_run_that_goes_on_with_other_classes(tmp_path, capsys):
     ],
 )  # fmt: skip
 def test_exception_what_a_checkpoint_says_of_its_images(value):
+    state = {"state_dict": {}, "epoch": 1}
     with pytest.raises(CheckpointError, match=r"^a.pth: what it says of its images is damaged$"):
-        check_content({"images": value}, "a.pth", resuming=True)
+        as_resume_point({**state, "images": value}, "a.pth")
     good = {"train": torch.arange(3), "val": torch.empty(0).long(), "best": "0" * 32}
-    check_content({"images": good}, "a.pth", resuming=True)
-    check_content({"images": None}, "a.pth", resuming=True)
+    for images in (good, None):
+        assert as_resume_point({**state, "images": images}, "a.pth").images == images

@@ -1,53 +1,164 @@
-"""Whether what stands in a checkpoint is what the program takes it for."""
+"""A checkpoint as an object: read once, checked, and never changed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 import torch
+from torch import Tensor
 
-from utils.checkpoint.save_load import CheckpointError
+from utils.checkpoint.save_load import CheckpointError, evaluated_weights, load_checkpoint
 from utils.checkpoint.weights_file import is_dense
 from utils.config.file import plain_problems
-from utils.config.types import NonNegativeInt
+from utils.config.types import NonNegativeInt, PositiveInt
 
 _DIGEST = re.compile("[0-9a-f]{32}")
 
 
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The content of a checkpoint of this program or of pytorch-segmentation, or bare weights.
+
+    Attributes:
+        state_dict: The weights of the model.
+        ema: The state of their moving average, if there is one.
+        config: Of the training; empty where the file has none.
+        meta: What a prediction needs beside the weights; empty where the file has none.
+        epoch: Finished epochs, if known.
+        monitor_best: The best value of the monitored metric so far, if there is one.
+        best_epoch: The epoch that reached it, if known.
+    """
+
+    state_dict: dict[str, Any]
+    ema: dict[str, Any] | None = None
+    config: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
+    epoch: NonNegativeInt | None = None
+    monitor_best: float | None = None
+    best_epoch: NonNegativeInt | None = None
+
+    def evaluated_weights(self) -> dict[str, Tensor]:
+        """Return the weights that validation saw: the moving average, or else the model's.
+
+        Raises:
+            CheckpointError: If the average is damaged.
+        """
+        return evaluated_weights({"state_dict": self.state_dict, "ema": self.ema})
+
+
+class ResumePoint(Checkpoint, frozen=True, kw_only=True, eq=False):
+    """A checkpoint that a run can go on from; pytorch-segmentation's lack most of the state.
+
+    Attributes:
+        epoch: Finished epochs.
+        step: Finished optimizer steps, if known.
+        batch: Finished batches of the epoch after those.
+        progress: What that epoch has added up so far.
+        logs: How long the files beside the checkpoint were.
+        optimizer: Its state; that of other objects below is for them to check, too.
+        lr_scheduler: The state of the schedule.
+        scaler: The state of the loss scaling of fp16.
+        losses: The state of each loss.
+        rng: The states of all random generators.
+        images: Fingerprints of the images `train` and `val`, and the digest `best` of those that
+            `monitor_best` was measured on.
+        bad_losses: Steps in a row, up to here, whose loss was not finite.
+        micro_batch_size: Images that went through the network at once.
+    """
+
+    epoch: NonNegativeInt
+    step: NonNegativeInt | None = None
+    batch: NonNegativeInt = 0
+    progress: dict[str, Any] | None = None
+    logs: dict[str, NonNegativeInt] | None = None
+    optimizer: dict[str, Any] | None = None
+    lr_scheduler: dict[str, Any] | None = None
+    scaler: dict[str, Any] = {}
+    losses: list[dict[str, Any]] = []
+    rng: dict[str, Any] | None = None
+    images: dict[str, Any] | None = None
+    bad_losses: NonNegativeInt = 0
+    micro_batch_size: PositiveInt | None = msgspec.field(default=None, name="part_size")
+
+
 class _Meta(TypedDict, total=False):
-    """What of `meta` is used beside that which `restore.Meta` checks."""
+    """The part of `meta` that is used beside what `prediction.load_model.Meta` checks."""
 
     threshold: float | None
     threshold_search: dict[str, str | float | None] | None
     class_weights: list[float] | None
 
 
-class _Content(TypedDict, total=False):
-    config: dict[str, Any] | None
-    meta: _Meta | None
-    epoch: NonNegativeInt
-    monitor_best: float | None
-    best_epoch: NonNegativeInt
+class _HasMeta(TypedDict):
+    meta: _Meta
 
 
-class _State(TypedDict, total=False):
-    """What a run goes on from; the inside of dicts is looked at by those whose state it is."""
+C = TypeVar("C", bound=Checkpoint)
 
-    step: NonNegativeInt
-    batch: NonNegativeInt
-    progress: dict[str, Any] | None
-    logs: dict[str, NonNegativeInt] | None
-    optimizer: dict[str, Any] | None
-    lr_scheduler: dict[str, Any] | None
-    rng: dict[str, Any]
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint and check what every program uses of it.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or something in it has another type.
+    """
+    return as_checkpoint(load_checkpoint(path), path)
+
+
+def as_checkpoint(content: Mapping[str, Any], path: str | Path) -> Checkpoint:
+    """Check the content of a file; `path` names it in messages.
+
+    The config is held to the rules of a config file; what it names is looked at when it is built,
+    as for a file.
+
+    Raises:
+        CheckpointError: If something has another type.
+    """
+    return _converted(content, Checkpoint, path)
+
+
+def as_resume_point(content: Mapping[str, Any], path: str | Path) -> ResumePoint:
+    """Check the content of a file that a run goes on from; `path` names it in messages.
+
+    Raises:
+        CheckpointError: If something has another type, or there are weights only.
+    """
+    if content.get("epoch") is None:
+        raise CheckpointError(f"{path}: contains weights only; there is no run to resume in it")
+    if not _are_images(content.get("images")):
+        raise CheckpointError(f"{path}: what it says of its images is damaged")
+    return _converted(content, ResumePoint, path)
+
+
+def _converted(content: Mapping[str, Any], kind: type[C], path: str | Path) -> C:
+    config = content.get("config")
+    if config is not None and not isinstance(config, dict):
+        raise CheckpointError(f"{path}: its config is damaged ({type(config).__name__}, not dict)")
+    problems = plain_problems(config or {})
+    if problems:
+        raise CheckpointError(f"{path}: its config is damaged: {problems[0]}")
+    problems = plain_problems(content.get("meta"))
+    if problems:
+        raise CheckpointError(f"{path}: what it says of its classes is wrong: {problems[0]}")
+    fields = kind.__struct_encode_fields__
+    known = {key: content[key] for key in fields if content.get(key) is not None}
+    try:
+        msgspec.convert({"meta": known.get("meta", {})}, _HasMeta)
+        return msgspec.convert(known, kind)
+    except (msgspec.ValidationError, ValueError, AttributeError) as error:
+        # The latter two come of broken text and of a tensor.
+        text, _, where = str(error).partition(" - at `$.")
+        what = "what it says of its classes" if where.startswith("meta") else "its content"
+        raise CheckpointError(
+            f"{path}: {what} is wrong: {where.rstrip('`') or 'checkpoint'}: {text}"
+        ) from None
 
 
 def _are_images(value: Any) -> bool:
-    """Whether this is what `BaseTrainer` stores of the images; earlier versions stored nothing."""
+    """Return whether this is what `BaseTrainer` stores of images; earlier versions stored none."""
     if value is None:
         return True
     if not isinstance(value, dict) or value.keys() != {"train", "val", "best"}:
@@ -58,43 +169,3 @@ def _are_images(value: Any) -> bool:
         is_dense(one) and one.dtype == torch.int64 and one.dim() == 1 and one.is_contiguous()
         for one in sets
     )
-
-
-def check_content(
-    checkpoint: Mapping[str, Any], path: str | Path, *, resuming: bool = False
-) -> None:
-    """Hold a checkpoint against what the program stores in it.
-
-    The config in it is held to the rules of a config file; what it names is looked at when it is
-    built, as for a file.
-
-    Args:
-        checkpoint: What `load_checkpoint` returned.
-        path: For messages.
-        resuming: Also look at what a run goes on from.
-
-    Raises:
-        CheckpointError: If something has another type.
-    """
-    config = checkpoint.get("config")
-    if config is not None and not isinstance(config, dict):
-        raise CheckpointError(f"{path}: its config is damaged ({type(config).__name__}, not dict)")
-    problems = plain_problems(config or {})
-    if problems:
-        raise CheckpointError(f"{path}: its config is damaged: {problems[0]}")
-    problems = plain_problems(checkpoint.get("meta"))
-    if problems:
-        raise CheckpointError(f"{path}: what it says of its classes is wrong: {problems[0]}")
-    if resuming and not _are_images(checkpoint.get("images")):
-        raise CheckpointError(f"{path}: what it says of its images is damaged")
-    for kind in (_Content, _State) if resuming else (_Content,):
-        known = {key: checkpoint[key] for key in kind.__annotations__ if key in checkpoint}
-        try:
-            msgspec.convert(known, kind)
-        except (msgspec.ValidationError, ValueError, AttributeError) as error:
-            # The latter two come of broken text and of a tensor.
-            text, _, where = str(error).partition(" - at `$.")
-            what = "what it says of its classes" if where.startswith("meta") else "its content"
-            raise CheckpointError(
-                f"{path}: {what} is wrong: {where.rstrip('`') or 'checkpoint'}: {text}"
-            ) from None

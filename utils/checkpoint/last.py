@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils.cli.launcher import launched_rank
 from utils.config.file import name_problem
 from utils.runs.model_file import nearest
+
+if TYPE_CHECKING:
+    from utils.checkpoint.content import ResumePoint
 
 
 def named_checkpoint(path: Path) -> Path:
@@ -40,27 +43,28 @@ def find_latest(tree: dict[str, Any]) -> Path | None:
     return max(runs.glob("*/last.pth"), key=lambda path: path.stat().st_mtime, default=None)
 
 
-def load_last(path: Path) -> dict[str, Any]:
+def load_last(path: Path) -> ResumePoint:
     """Read a checkpoint; instead of a damaged `last.pth` the one before it, with a warning.
 
     Raises:
         CheckpointError: If there is none that can be used.
     """
+    from utils.checkpoint.content import as_resume_point
     from utils.checkpoint.save_load import CheckpointError, load_checkpoint
 
     try:
-        return load_checkpoint(path)
+        content = load_checkpoint(path)
     except CheckpointError as error:
         previous = path.with_name("previous.pth")
         if path.name != "last.pth" or not path.exists() or not previous.exists():
             raise
         try:
-            checkpoint = load_checkpoint(previous)
+            content = load_checkpoint(previous)
         except CheckpointError as other:
             raise CheckpointError(f"{error}; and the one before it, {other}") from None
         if not launched_rank():
             print(f"warning: {error}; going on from {previous}", file=sys.stderr)
-        return checkpoint
+    return as_resume_point(content, path)
 
 
 def put_back_previous(run: Path) -> None:

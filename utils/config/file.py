@@ -251,3 +251,19 @@ def name_problem(name: str) -> str:
     if name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r'):
         return ""
     return f"name: {name!r} has to serve as the name of a folder; use letters, digits, - and _"
+
+
+def value_at(tree: Mapping[str, Any], path: str, default: Any = None) -> Any:
+    """Return the value at a dotted path of a config that need not be checked.
+
+    Args:
+        tree: The config.
+        path: As in `trainer.epochs`.
+        default: What to return where the path leads nowhere.
+    """
+    value: Any = tree
+    for key in path.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return default
+        value = value[key]
+    return value

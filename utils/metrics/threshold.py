@@ -203,9 +203,8 @@ def search_record(
     }
 
 
-def recorded_search(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What `search_record()` has put into a checkpoint; empty for a threshold that is not found."""
-    meta = checkpoint.get("meta") or {}
+def recorded_search(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `search_record()` has put into `meta`; empty if no threshold was searched."""
     return (meta.get("threshold_search") or {}) if meta.get("threshold") is not None else {}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from utils.checkpoint.content import Checkpoint
+from utils.config.file import value_at
 from utils.metrics.threshold import recorded_search
 from utils.runs.scores_file import METRIC, last_kept
 
@@ -24,7 +26,7 @@ class LastScore(NamedTuple):
     sentence: str
 
 
-def last_score(checkpoint: Mapping[str, Any], path: str | None = None) -> LastScore | None:
+def last_score(checkpoint: Checkpoint, path: str | None = None) -> LastScore | None:
     """What is known of the last time that a model was scored.
 
     That is what `evaluate.py` has kept in the run's folder, the search of a threshold, or else the
@@ -32,7 +34,7 @@ def last_score(checkpoint: Mapping[str, Any], path: str | None = None) -> LastSc
     not the best of its training has no score of its own, but its mode is known.
 
     Args:
-        checkpoint: What `load_checkpoint` returned, checked by `check_content`.
+        checkpoint: Of the model.
         path: Its file, beside which scores may be kept.
 
     Returns:
@@ -42,19 +44,19 @@ def last_score(checkpoint: Mapping[str, Any], path: str | None = None) -> LastSc
     if kept is not None:
         value = f"{METRIC} {kept[METRIC]:.4f} on {kept['split']}"
         return LastScore(kept["mode"], f"the model's {value} was measured in mode {kept['mode']}")
-    config = checkpoint.get("config") or {}
-    trainer = config.get("trainer")
-    search, epoch = recorded_search(checkpoint), checkpoint.get("epoch")
-    best = epoch is not None and checkpoint.get("best_epoch") == epoch
+    config, epoch = checkpoint.config, checkpoint.epoch
+    search = recorded_search(checkpoint.meta)
+    best = epoch is not None and checkpoint.best_epoch == epoch
     # A training keeps its record of an epoch that may be before this one.
     if search and (best or config.get("threshold") != "search"):
         score, mode = search.get("score"), search.get("mode")
         if isinstance(score, float) and math.isfinite(score) and isinstance(mode, str):
             figure = search.get("figure")
             return LastScore(mode, f"the model's {figure} {score:.4f} was measured in mode {mode}")
-    if epoch is None or not isinstance(trainer, Mapping) or not trainer.get("val", True):
+    trained = isinstance(config.get("trainer"), Mapping)
+    if epoch is None or not trained or not value_at(config, "trainer.val", True):
         return None
-    score, figure = checkpoint.get("monitor_best"), str(trainer.get("monitor")).split()[-1]
+    score, figure = checkpoint.monitor_best, str(value_at(config, "trainer.monitor")).split()[-1]
     if best and score is not None and math.isfinite(score) and figure != "off":
         subject = f"the model's {figure} {score:.4f} (epoch {epoch}) was"
     else:

@@ -41,7 +41,7 @@ def test_exception_the_lines_to_type(
     with pytest.raises(CheckpointError) as caught:
         load_start(path)
     message = str(caught.value)
-    assert message.startswith(f"init_from: {path}: holds more than tensors")
+    assert message.startswith(f"init_from: {path}: contains more than tensors")
     assert "\n" not in message and '"weights.pth")' in message
     for fact in facts:
         assert fact in message
@@ -52,9 +52,9 @@ def test_feature_the_lines_work(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     model, c = nn.Linear(2, 2), {"state_dict": WEIGHTS, "args": ARGS}
     torch.save(model.state_dict(), path)
-    assert set(load_start(path)["state_dict"]) == {"weight", "bias"}
+    assert set(load_start(path).weights) == {"weight", "bias"}
     torch.save({"state_dict": c["state_dict"]}, path)
-    assert set(load_start(path)["state_dict"]) == {"weight", "bias"}
+    assert set(load_start(path).weights) == {"weight", "bias"}
 
 
 @pytest.mark.parametrize("name", ["a\nb", "x" * 99, "a b", "$(reboot)"])

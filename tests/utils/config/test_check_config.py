@@ -439,7 +439,7 @@ def test_exception_overrides_of_evaluate_without_their_path():
         "epochs=4": "has no effect here",
     }.items():
         with pytest.raises(ConfigError, match=expected):
-            read_tree({"config": minimal()}, "a.pth", None, [override])
+            read_tree(minimal(), "a.pth", None, [override])
 
 
 def test_feature_no_val_split_in_words():

@@ -188,10 +188,10 @@ def test_feature_a_record_tells_pictures_apart():
                 digest("a/val/1.png", "a/val/3.png"), digest("\udcff.png")}) == 5  # fmt: skip
     best = search_of(*make_case()).best()
     record = search_record(best, "Dice", samples=[], dataset="Folder", split="test", mode="sliding")
-    assert recorded_search({"meta": {"threshold": 0.4, "threshold_search": record}}) == record
-    assert recorded_search({"meta": {"threshold_search": record}}) == {}  # of which there is none
+    assert recorded_search({"threshold": 0.4, "threshold_search": record}) == record
+    assert recorded_search({"threshold_search": record}) == {}  # of which there is none
     assert (record["split"], record["mode"], record["score"]) == ("test", "sliding", best.score)
-    assert recorded_search({"meta": {"threshold": 0.4}}) == recorded_search({}) == {}
+    assert recorded_search({"threshold": 0.4}) == recorded_search({}) == {}
 
 
 def test_feature_counts_beyond_32_bits():

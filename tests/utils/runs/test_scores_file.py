@@ -9,6 +9,7 @@ import evaluate
 import inference
 from tests.inspection.test_survey import make, start
 from tests.utils.files.test_exif import noise, save
+from utils.checkpoint.content import Checkpoint
 from utils.runs.last_score import last_score
 from utils.runs.scores_file import SCORES, keep_score, last_kept
 
@@ -25,7 +26,7 @@ def test_feature_the_newest_of_this_file_counts(run):
     assert last_kept(best) is None
     keep_score(best, split="val", mode="whole", score=0.5)
     keep_score(best, split="test", mode="sliding", score=0.25)
-    known = last_score({}, best)
+    known = last_score(Checkpoint(state_dict={}), best)
     assert known.mode == "sliding"
     assert "Mean_IoU 0.2500 on test" in known.sentence
     (run / "last.pth").write_text("{}")
