@@ -1,4 +1,4 @@
-"""The picture of a search for a learning rate."""
+"""Draw the curve of a search for a learning rate."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def draw_rate_curve(
     title: str,
     path: Path,
 ) -> np.ndarray:
-    """Draw the loss over the rate into a PNG file.
+    """Draw the loss over the learning rate into a PNG file.
 
     Args:
         rates: (N,) rising.
         losses: (N,) of single steps.
         smoothed: (N,) without their noise.
-        marks: Rates to point at, by what they are; two at most.
-        title: What was trained.
+        marks: Learning rates to mark, by name; two at most.
+        title: Of the plot.
         path: Of the file.
 
     Returns:
-        The picture (H, W, 3) uint8 RGB.
+        The plot (H, W, 3) uint8 RGB.
 
     Raises:
-        OSError: If the file is there already or cannot be written.
+        OSError: If the file exists or cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def draw_rate_curve(
         axes.axvline(rate, color=colour, linewidth=1.2, linestyle="--")
         axes.plot(rate, height, "o", color=colour, label=f"{name}: {rate:.2g}")
     if len(smoothed):
-        # A loss that leaves for good would press all else into a line.
+        # A loss that diverges would press all else into a line.
         low, high = min(smoothed.min(), losses.min()), smoothed.max()
         margin = 0.12 * (high - low) or 0.1
         axes.set_ylim(low - margin, high + 2 * margin)

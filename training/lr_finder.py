@@ -29,10 +29,10 @@ from utils.runs.logger import RunFolder, RunLog
 logger = logging.getLogger("train")
 
 LOWEST, HIGHEST = 1e-6, 10.0
-APART = 3  # suggestions that differ by more contradict each other
-DIVERGED = 4.0  # times the lowest loss so far: it will not come back
+MAX_RATIO = 3  # suggestions that differ by more contradict each other
+DIVERGED = 4.0  # times the lowest loss so far: it has diverged
 MIN_POINTS = 10
-SMOOTHED = 1 / 40  # of the curve: the standard deviation of the kernel
+KERNEL_WIDTH = 1 / 40  # of the curve: the standard deviation of the kernel
 MOMENTUM = 0.9  # of the mean that decides where to stop
 MIN_CHANGE = 0.02  # of the loss at the beginning; less is neither a descent nor a rise
 # Standard deviations of the noise that smoothing leaves. A rise is looked for at every point, so
@@ -42,12 +42,12 @@ DESCENT, RISE = 4, 6
 
 @dataclasses.dataclass(frozen=True)
 class RateCurve:
-    """The loss of each step of a sweep, and what it says.
+    """The loss of each step of a sweep, and the learning rates that it suggests.
 
     Args:
         rates: (N,) of the config, rising by one factor from step to step.
         losses: (N,) before the step.
-        smoothed: (N,) the losses without their noise, for the eye and for the slope.
+        smoothed: (N,) the losses without their noise.
         steepest: The rate where the loss falls fastest before it turns up; None if it does not
             fall.
         tenth: A tenth of the rate with the lowest loss before it turns up; None if it does not
@@ -61,13 +61,13 @@ class RateCurve:
     tenth: float | None
 
     def marks(self) -> dict[str, float]:
-        """The rates to point at, by what they are."""
+        """Return the learning rates to mark, by name."""
         named = {"steepest descent": self.steepest, "a tenth of the lowest": self.tenth}
         return {name: rate for name, rate in named.items() if rate is not None}
 
 
 class RisingRates(ClosedForm):
-    """Every group's rate rises by one factor from step to step.
+    """Multiplies every group's learning rate by one factor from step to step.
 
     rate(t) = base * (lowest / lr) * (highest / lowest) ** (t / (T - 1)) at step t of T, where lr is
     the rate of the config, so that groups keep their ratio.
@@ -86,17 +86,17 @@ class RisingRates(ClosedForm):
         super().__init__(optimizer, num_epochs=1, iters_per_epoch=steps)
 
     def rate(self) -> float:
-        """The rate of the config at this step."""
-        share = self.last_epoch / max(1, self.total_steps - 1)
-        return float(LOWEST * (HIGHEST / LOWEST) ** share)
+        """Return what the learning rate of the config has become at this step."""
+        fraction = self.last_epoch / max(1, self.total_steps - 1)
+        return float(LOWEST * (HIGHEST / LOWEST) ** fraction)
 
     def factor(self) -> float:
-        """What the rate of every group is multiplied by at this step."""
+        """Return what the learning rate of every group is multiplied by at this step."""
         return self.rate() / self.lr
 
 
 class _SweepOverError(Exception):
-    """The last step is done, or the loss has left for good."""
+    """The last step is done, or the loss has diverged."""
 
 
 class RateSweep(Trainer):
@@ -132,7 +132,7 @@ class RateSweep(Trainer):
         raise AssertionError("a sweep ends with an exception")
 
     def epoch_progress(self, epoch: int) -> Progress:
-        """How far the sweep is, which may end within an epoch or go over several."""
+        """Return the progress of the sweep, which may end within an epoch or go over several."""
         return Progress(
             total=self.rising.total_steps,
             unit="step",
@@ -142,13 +142,13 @@ class RateSweep(Trainer):
         )
 
     def validates(self, epoch: int) -> bool:
-        """Never."""
+        """Return False: no epoch is validated."""
         return False
 
     def train_step(
         self, images: Tensor, labels: Tensor, batch: Batch
     ) -> tuple[Tensor, Tensor | None]:
-        """One step of the training, of which the loss is kept."""
+        """Take one step of the training, and keep its loss."""
         rate = self.rising.rate()
         result = super().train_step(images, labels, batch)
         loss = result[0].item()
@@ -163,7 +163,7 @@ class RateSweep(Trainer):
 
 
 def judge(rates: np.ndarray, losses: np.ndarray) -> RateCurve:
-    """What a curve says.
+    """Return the curve with the learning rates that it suggests.
 
     Args:
         rates: (N,) rising by one factor.
@@ -172,19 +172,19 @@ def judge(rates: np.ndarray, losses: np.ndarray) -> RateCurve:
     count = len(losses)
     if count < MIN_POINTS:
         return RateCurve(rates, losses, losses, None, None)
-    width = max(1.0, count * SMOOTHED)
+    width = max(1.0, count * KERNEL_WIDTH)
     first = count // MIN_POINTS
-    # What has left for good must not lift the points before it.
+    # A diverged end must not lift the points before it.
     limit = max(losses[:first].max(), np.median(losses))
     smoothed = smooth(losses.clip(max=limit), width)
-    # Here it has to show, within bounds.
-    leaving = losses.clip(max=limit + (DIVERGED - 1) * (limit - losses.min()))
+    # But here it has to show, within bounds.
+    bounded = losses.clip(max=limit + (DIVERGED - 1) * (limit - losses.min()))
     # By differences, which no descent widens; of the first half, as the second may be chaos.
-    noise = np.std(np.diff(leaving[: count // 2])) / np.sqrt(2)
+    noise = np.std(np.diff(bounded[: count // 2])) / np.sqrt(2)
     # The kernel leaves this much of it.
     rest = noise / np.sqrt(2 * np.sqrt(np.pi) * width)
     least = MIN_CHANGE * abs(smoothed[:first].mean())
-    risen = turn(smooth(leaving, width), max(least, RISE * rest))
+    risen = turn(smooth(bounded, width), max(least, RISE * rest))
     low = int(smoothed[:risen].argmin())
     start = smoothed[: min(first, low + 1)].mean()
     if start - smoothed[low] <= max(least, DESCENT * rest):
@@ -194,25 +194,25 @@ def judge(rates: np.ndarray, losses: np.ndarray) -> RateCurve:
 
 
 def turn(values: np.ndarray, rise: float) -> int:
-    """How many values come before one that is higher by a rise than the lowest so far.
+    """Return how many values come before one that exceeds the lowest so far by a rise.
 
     Args:
         values: (N,), at least one.
-        rise: What is no noise any more.
+        rise: More than noise.
     """
     risen = values > np.minimum.accumulate(values) + rise
     return int(risen.argmax()) if risen.any() else len(values)
 
 
 def smooth(values: np.ndarray, width: float) -> np.ndarray:
-    """The mean around each value, weighted by a normal curve of so many places.
+    """Return the mean around each value, weighted by a normal curve of this width.
 
     Args:
         values: (N,).
-        width: The curve's standard deviation.
+        width: The standard deviation of the curve, in values.
     """
-    places = np.arange(len(values))
-    weights = np.exp(-0.5 * ((places[:, None] - places) / width) ** 2)
+    indices = np.arange(len(values))
+    weights = np.exp(-0.5 * ((indices[:, None] - indices) / width) ** 2)
     return (weights @ values) / weights.sum(1)
 
 
@@ -279,20 +279,22 @@ def _report(curve: RateCurve, steps: int, tree: Mapping[str, Any]) -> None:
     logger.info("Suggested rate: %.2g, where the loss falls fastest.", curve.steepest)
     logger.info("A tenth of the rate with the lowest loss: %.2g.", curve.tenth)
     low, high = sorted((curve.steepest, curve.tenth))
-    if high > APART * low:
-        logger.info("They are more than %d times apart: take the smaller, or more steps.", APART)
+    if high > MAX_RATIO * low:
+        logger.info(
+            "They are more than %d times apart: take the smaller, or more steps.", MAX_RATIO
+        )
     logger.info("  -o %s", line_to_paste(curve.steepest, curve.tenth, tree))
 
 
 def line_to_paste(steepest: float, tenth: float, tree: Mapping[str, Any]) -> str:
-    """The override that sets the suggested rate; the smaller one where they contradict each other.
+    """Return the override that sets the suggestion: the smaller one if they contradict each other.
 
     Args:
         steepest: Where the loss falls fastest.
         tenth: A tenth of the rate with the lowest loss.
         tree: The config.
     """
-    apart = max(steepest, tenth) > APART * min(steepest, tenth)
+    apart = max(steepest, tenth) > MAX_RATIO * min(steepest, tenth)
     rate = min(steepest, tenth) if apart else steepest
     # A schedule with a highest rate of its own does not look at the optimizer's.
     own = ((tree.get("lr_scheduler") or {}).get("args") or {}).get("max_lr") is not None

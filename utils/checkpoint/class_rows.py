@@ -1,4 +1,4 @@
-"""Classifier weights by class name: which rows of another classifier are for which class."""
+"""Match the rows of two classifiers by the names of their classes."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def match_classes(classes: Sequence[str], others: Sequence[str]) -> list[int | None]:
     """Find each class among others by its name, first as it is spelled, then whatever its case.
 
-    A name that stands several times on both sides is matched in order if it does so equally often;
-    else nobody can tell which is meant, and it is not matched.
+    A name that occurs several times on both sides is matched in order if it does so equally often;
+    else it is ambiguous, and not matched.
 
     Returns:
-        For each class the place of its namesake, or None.
+        For each class the index of the other class of its name, or None.
     """
     found: list[int | None] = [None] * len(classes)
     for spelled in (str.strip, lambda name: name.strip().casefold()):
         ours, theirs = (collections.defaultdict[str, list[int]](list) for _ in range(2))
-        for place, name in enumerate(classes):
-            if found[place] is None:
-                ours[spelled(name)].append(place)
+        for index, name in enumerate(classes):
+            if found[index] is None:
+                ours[spelled(name)].append(index)
         taken = set(found)
-        for place, name in enumerate(others):
-            if place not in taken:
-                theirs[spelled(name)].append(place)
-        for name, places in ours.items():
-            if len(places) == len(theirs.get(name, ())):
-                for place, other in zip(places, theirs[name], strict=True):
-                    found[place] = other
+        for index, name in enumerate(others):
+            if index not in taken:
+                theirs[spelled(name)].append(index)
+        for name, indices in ours.items():
+            if len(indices) == len(theirs.get(name, ())):
+                for index, other in zip(indices, theirs[name], strict=True):
+                    found[index] = other
     return found
 
 
 def class_axes(
     modules: Mapping[str, nn.Module], over_classes: Iterable[nn.Module]
 ) -> dict[str, tuple[int, ...]]:
-    """The axes of each weight of a classifier that run over classes: of its output, of its input.
+    """Return the axes of each classifier weight that run over classes: of its output, its input.
 
     Args:
         modules: The classifier's modules, by their names in the state dict.
@@ -62,7 +62,7 @@ def class_axes(
 def differ_in_classes(
     own: Tensor, theirs: Tensor, axes: Sequence[int], classes: int, others: int
 ) -> bool:
-    """Whether two weights are alike but for the number of classes."""
+    """Return whether two weights differ in nothing but the number of classes."""
     if own.dim() != theirs.dim():
         return False
     sizes = [
@@ -75,40 +75,40 @@ def differ_in_classes(
 def take_rows(
     own: Tensor, theirs: Tensor, axes: Sequence[int], matches: Sequence[int | None], others: int
 ) -> Tensor:
-    """A weight whose rows are those of the classes' namesakes, and our own for all other classes.
+    """Return a weight with their rows for matched classes, and our own for all others.
 
-    Where the input has channels for classes as well, a class that has a namesake does not listen to
-    one that has none: its logits stay what they were.
+    Where the input has channels for classes as well, a matched class gets zeros for those that are
+    not: its logits stay what they were.
 
     Args:
         own: Our weight.
         theirs: Theirs; each class has as many channels as in ours.
         axes: The axes that run over classes: of the output, then of the input.
-        matches: For each of our classes the place of its namesake, or None.
+        matches: For each of our classes the index of theirs, or None.
         others: The number of their classes.
     """
-    places = torch.tensor([(i, j) for i, j in enumerate(matches) if j is not None]).T
+    indices = torch.tensor([(i, j) for i, j in enumerate(matches) if j is not None]).T
     result = own.clone()
     mine, source = (value.movedim(axes[0], 0) for value in (result, theirs))
-    rows, from_rows = _channels(places, len(mine), len(matches), len(source), others)
+    rows, from_rows = _channels(indices, len(mine), len(matches), len(source), others)
     if len(axes) == 1:
         mine[rows] = source[from_rows].to(mine.dtype)
         return result
     # The first axis went to the front, and moved the second if that stood before it.
     mine[rows] = 0
     mine, source = (value.movedim(axes[1] + (axes[1] < axes[0]), 1) for value in (mine, source))
-    columns, from_columns = _channels(places, mine.shape[1], len(matches), source.shape[1], others)
+    columns, from_columns = _channels(indices, mine.shape[1], len(matches), source.shape[1], others)
     mine[rows[:, None], columns] = source[from_rows[:, None], from_columns].to(mine.dtype)
     return result
 
 
 def _channels(
-    places: Tensor, channels: int, classes: int, other_channels: int, other_classes: int
+    indices: Tensor, channels: int, classes: int, other_channels: int, other_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """The channels of matched classes, ours and theirs; a class may have several in a row."""
+    """Return the channels of matched classes, ours and theirs; a class may have several."""
     found = []
     sizes = ((channels, classes), (other_channels, other_classes))
-    for place, (size, number) in zip(places, sizes, strict=True):
+    for side, (size, number) in zip(indices, sizes, strict=True):
         each = size // number
-        found.append((place[:, None] * each + torch.arange(each)).flatten())
+        found.append((side[:, None] * each + torch.arange(each)).flatten())
     return found[0], found[1]

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class NameMap:
-    """Renames the weights of a state dict by what their names begin with, and back.
+    """Renames the weights of a state dict by the prefixes of their names, and back.
 
     A name is theirs if it begins with one of their prefixes, and a state dict is if all of its
     names are. There is no other test: that the shapes fit, and that nothing is missing, is for
@@ -37,17 +37,17 @@ class NameMap:
     def __post_init__(self) -> None:
         for side in zip(*self.pairs, strict=True):
             for prefix in side:
-                # Else a name could be read in two ways, and the way back could not be told.
+                # Else a name would be ambiguous.
                 assert sum(other.startswith(prefix) for other in side) == 1, prefix
         assert set(self.optional) <= {ours for _, ours in self.pairs}
 
     def ours(self, weights: Mapping[str, T]) -> dict[str, T] | None:
-        """Their weights under our names, in their order; None if these are not theirs."""
+        """Return their weights under our names, in their order; None if these are not theirs."""
         kept = {key: value for key, value in weights.items() if not key.startswith(self.dropped)}
         return _rename(kept, self.pairs)
 
     def theirs(self, weights: Mapping[str, T]) -> dict[str, T] | None:
-        """Our weights under their names, in our order; None if these are not ours."""
+        """Return our weights under their names, in our order; None if these are not ours."""
         return _rename(weights, [(ours, theirs) for theirs, ours in self.pairs])
 
 

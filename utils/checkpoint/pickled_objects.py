@@ -1,4 +1,4 @@
-"""What a pickle would build, read off its instructions: nothing is built, imported or run."""
+"""Find out what a pickle would build from its instructions: nothing is built, imported or run."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Found(NamedTuple):
 
     Attributes:
         kind: The name of its class.
-        is_whole: Whether it is all that the file holds.
-        key: The key under which it stands, or nothing where that cannot be told.
+        is_whole: Whether the file contains nothing else.
+        key: The key that it is under, or nothing where that cannot be told.
         texts: Every text in the file, of which some are keys.
     """
 
@@ -44,7 +44,7 @@ class Found(NamedTuple):
 
 
 def how_to_save_weights_alone(path: str) -> str:
-    """What a file of `torch.save` holds beside weights, and how its owner saves them alone.
+    """Return what a file of `torch.save` contains beside weights, and how to save them alone.
 
     Returns:
         One sentence without a full stop, or nothing where that cannot be told.
@@ -64,11 +64,11 @@ def how_to_save_weights_alone(path: str) -> str:
         keys = (key for key in (*_WEIGHT_KEYS, *_MODEL_KEYS) if key in found.texts)
         line = f'torch.save({{"state_dict": c["{next(keys, "state_dict")}"]}}, "weights.pth")'
     place = f' under "{found.key}"' if found.key else ""
-    return f"holds an object ({found.kind}){place}; {owner}, c being its content: {line}"
+    return f"contains an object ({found.kind}){place}; {owner}, c being its content: {line}"
 
 
 def find_object(path: str) -> Found | None:
-    """The first object in a file that is neither a tensor nor plain data, if there is one."""
+    """Return the first object in a file that is neither a tensor nor plain data, if any."""
     texts: set[str] = set()
     before: list[str] = []  # the texts, and beginnings of tuples and items, since the last value
     found, is_whole, key = "", False, ""
@@ -99,7 +99,7 @@ def _is_plain(kind: str) -> bool:
 
 
 def _instructions(path: str) -> Iterator[tuple[str, Any]]:
-    """Names and arguments of the instructions that make the content."""
+    """Yield names and arguments of the instructions that make the content."""
     with open(path, "rb") as file:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:

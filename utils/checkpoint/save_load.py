@@ -69,7 +69,7 @@ def save_checkpoint(
             except RuntimeError:
                 if writer.error is None:
                     raise
-                raise writer.error from None  # for which torch has words of its own
+                raise writer.error from None  # torch hides it behind one of its own
             comment = _MARK + writer.digest.hexdigest().encode()
             file.seek(-2, os.SEEK_END)
             file.write(len(comment).to_bytes(2, "little") + comment)
@@ -89,7 +89,7 @@ def save_checkpoint(
 
 
 class _Writer:
-    """A file for `torch.save()`: takes the digest on the way, and remembers why a write failed."""
+    """A file for `torch.save()`: computes the digest, and remembers why a write failed."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -109,7 +109,7 @@ class _Writer:
 
 
 class _Nowhere:
-    """A file that only counts."""
+    """A file that only counts bytes."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -124,14 +124,14 @@ class _Nowhere:
 
 
 def file_size(checkpoint: dict[str, Any]) -> int:
-    """How many bytes the file of a checkpoint takes."""
+    """Return how many bytes the file of a checkpoint takes."""
     file = _Nowhere()
     torch.save(checkpoint, cast(BinaryIO, file))
     return file.size + _COMMENT_BYTES
 
 
 def bytes_of(checkpoint: Any) -> int:
-    """How many bytes the tensors of a checkpoint take, which is nearly what its file takes."""
+    """Return how many bytes the tensors of a checkpoint take, which is nearly its file's size."""
     if isinstance(checkpoint, Tensor):
         return checkpoint.nbytes
     if isinstance(checkpoint, Mapping):
@@ -140,7 +140,7 @@ def bytes_of(checkpoint: Any) -> int:
 
 
 def why_unwritten(path: Path, error: OSError, size: int) -> str:
-    """What to tell a user for whom a file could not be written.
+    """Return the message for a file that could not be written.
 
     Args:
         path: The file.
@@ -158,10 +158,10 @@ def why_unwritten(path: Path, error: OSError, size: int) -> str:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Look whether a disk has room for a first checkpoint.
+    """Refuse a disk without room for a first checkpoint.
 
     Args:
-        folder: Where it will be; need not be there yet.
+        folder: Where it will be; need not exist yet.
         size: How many bytes it takes at least.
 
     Raises:
@@ -177,14 +177,14 @@ def check_room(folder: Path, size: int) -> None:
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint of ours, of the ancestor, or a bare `state_dict`, onto the CPU.
+    """Read a checkpoint of ours or pytorch-segmentation's, or a bare `state_dict`, onto the CPU.
 
-    Also read are torchvision's training checkpoints, whose weights are under `model`, and files of
+    Also read are the training checkpoints of torchvision, whose weights are under `model`, and
     safetensors.
 
-    Nothing in the file is executed: only tensors and plain data (and the NumPy number that the
-    ancestor stored as `monitor_best`) are read. The content is held against its digest, or against
-    the archive's checksums where another program wrote it.
+    Nothing in the file is executed: only tensors and plain data (and the NumPy number that
+    pytorch-segmentation stored as `monitor_best`) are read. The content is held against its digest,
+    or against the archive's checksums where another program wrote it.
 
     Returns:
         At least `state_dict`, its keys without a leading `module.`.
@@ -211,7 +211,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path}: cannot be read as a checkpoint ({first_line(error)})"
         ) from None
     if not isinstance(checkpoint, dict):
-        raise CheckpointError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint")
+        raise CheckpointError(f"{path}: contains a {type(checkpoint).__name__}, not a checkpoint")
     if "state_dict" not in checkpoint and isinstance(checkpoint.get("model"), dict):
         checkpoint = {"state_dict": checkpoint["model"]}
     if "state_dict" not in checkpoint:
@@ -219,14 +219,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise CheckpointError(f"{path}: has no 'state_dict'; it is not a checkpoint of a model")
         checkpoint = {"state_dict": checkpoint}
     if not is_weights(checkpoint["state_dict"]):
-        raise CheckpointError(f"{path}: its 'state_dict' holds more than tensors")
+        raise CheckpointError(f"{path}: its 'state_dict' contains more than tensors")
     if "monitor_best" in checkpoint and isinstance(checkpoint["monitor_best"], np.number):
         checkpoint["monitor_best"] = checkpoint["monitor_best"].item()
     return {**checkpoint, "state_dict": without_prefix(checkpoint["state_dict"])}
 
 
 def without_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """A copy without what wrappers put in front of every key: `module.`, `_orig_mod.`, `model.`."""
+    """Return a copy without the prefixes of wrappers: `module.`, `_orig_mod.`, `model.`."""
     found = ""
     while state_dict:
         shared = (p for p in _WRAPPERS if all(k.startswith(found + p) for k in state_dict))
@@ -238,7 +238,7 @@ def without_prefix(state_dict: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluated_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights that validation saw: the moving average where there is one, else the model's.
+    """Return the weights that validation saw: the moving average, or else the model's.
 
     Raises:
         CheckpointError: If the average is damaged.
@@ -247,19 +247,19 @@ def evaluated_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     if average is None:
         return checkpoint["state_dict"]
     if not is_weights(average):
-        raise CheckpointError("its moving average 'ema' holds more than tensors")
+        raise CheckpointError("its moving average 'ema' contains more than tensors")
     return without_prefix({k: v for k, v in average.items() if k != "n_averaged"})
 
 
 def describe_misfit(
     own: Mapping[str, Tensor], weights: Mapping[str, Tensor], optional: tuple[str, ...] = ()
 ) -> str:
-    """Why weights do not fit a model, in one line; empty if they do.
+    """Return why weights do not fit a model, in one line; empty if they do.
 
     Args:
         own: The model's `state_dict`.
         weights: A checkpoint's.
-        optional: What names begin with that may be missing.
+        optional: Prefixes of names that may be missing.
     """
     different = [key for key in own if key in weights and own[key].shape != weights[key].shape]
     # Written by torch 0.4 or older, a file lacks these counters; evaluation does not read them.
@@ -292,12 +292,12 @@ def _digest(data: bytes) -> str:
 
 
 def _verify(path: Path) -> None:
-    """Raise if a byte of the file is not what was written."""
+    """Refuse a file of which a byte is not what was written."""
     data = path.read_bytes()
     if not data:
         raise CheckpointError(f"{path}: is empty (0 bytes)")
     if not data.startswith((b"PK", b"\x80")):  # a zip archive, or the pickle of old versions
-        raise CheckpointError(f"{path}: is no checkpoint")
+        raise CheckpointError(f"{path}: is not a checkpoint")
     comment = data[-_COMMENT_BYTES:]
     record = data[-_COMMENT_BYTES - _END_RECORD_BYTES : -_COMMENT_BYTES]
     hexadecimal = len(comment) == _COMMENT_BYTES and not comment[-64:].strip(b"0123456789abcdef")
@@ -319,14 +319,14 @@ def _verify(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a program that died while it saved has left in a run's folder."""
+    """Delete what a program that died while saving has left in a run folder."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def copy_of(source: str | os.PathLike[str], target: Path) -> None:
-    """The same file under a further name, in place of what is there."""
-    # A name that nobody can guess: nothing is followed that lies there.
+    """Keep a file under a further name, in place of what is there."""
+    # A name that nobody can guess, so that no link is there to be followed.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         try:

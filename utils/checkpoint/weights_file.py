@@ -1,4 +1,4 @@
-"""Files of weights: tensors and plain data, and nothing in them is ever run."""
+"""Read files of weights: tensors and plain data; nothing in them is ever run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class WeightsFileError(ValueError):
 
 
 def read_weights_file(path: str | os.PathLike[str]) -> Any:
-    """What a file of `torch.save` holds, on the CPU.
+    """Return the content of a file of `torch.save`, on the CPU.
 
-    Only tensors and plain data are read, and the NumPy number that the ancestor stored as
+    Only tensors and plain data are read, and the NumPy number that pytorch-segmentation stored as
     `monitor_best`: everything else, such as an object that would run code, is refused and not
     even imported. This is the only place that opens such files.
 
@@ -36,7 +36,7 @@ def read_weights_file(path: str | os.PathLike[str]) -> Any:
         Tensors and plain data, in plain dicts, lists and tuples.
 
     Raises:
-        WeightsFileError: If the file is damaged, holds anything else, or claims more than it has.
+        WeightsFileError: If the file is damaged, contains anything else, or claims to be larger.
         OSError: If it cannot be opened.
     """
     check_torch()
@@ -59,15 +59,15 @@ def read_weights_file(path: str | os.PathLike[str]) -> Any:
             # torch's own text advises to load it all the same, which would run the file's code.
             further = how_to_save_weights_alone(os.fspath(path))
             raise WeightsFileError(
-                "holds more than tensors and plain data, or is no checkpoint; it was not loaded"
-                + (f": it {further}" if further else "")
+                "contains more than tensors and plain data, or is not a checkpoint; it was not "
+                "loaded" + (f": it {further}" if further else "")
             ) from None
         raise WeightsFileError(f"cannot be read as a checkpoint ({first_line(error)})") from None
     return _plain(content)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read a file of the format safetensors, which holds tensors and nothing else.
+    """Read a file of the format safetensors, which contains tensors and nothing else.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -100,7 +100,7 @@ def check_torch() -> None:
 def _check_archive(path: str) -> None:
     """Refuse an archive that unpacks to more than it is, before memory is asked for.
 
-    torch writes its parts as they are; packed ones could hold a thousand times as much.
+    torch writes its parts as they are; packed ones could contain a thousand times as much.
 
     Raises:
         WeightsFileError: If it does, or is no archive.
@@ -118,7 +118,7 @@ def _check_archive(path: str) -> None:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """The same in plain containers: those that come out of a file may have attributes set.
+    """Return the same in plain containers: those of a file may have attributes set.
 
     Raises:
         WeightsFileError: If it is nested too deeply.
@@ -133,7 +133,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _numpy_number_types() -> list[Any]:
-    """What a pickled NumPy number refers to, under its names in NumPy 1 and 2."""
+    """Return what a pickled NumPy number refers to, under its names in NumPy 1 and 2."""
     scalar = np.float64(0).__reduce__()[0]
     return [
         (scalar, "numpy.core.multiarray.scalar"),
@@ -144,14 +144,14 @@ def _numpy_number_types() -> list[Any]:
 
 
 def is_weights(value: object) -> bool:
-    """Whether a value is what a model's `state_dict` has to be: names and dense tensors."""
+    """Return whether a value is like a model's `state_dict`: names and dense tensors."""
     return isinstance(value, Mapping) and all(
         isinstance(key, str) and is_dense(item) for key, item in value.items()
     )
 
 
 def is_dense(value: object) -> TypeGuard[Tensor]:
-    """Whether a value is a tensor whose numbers all lie in memory."""
+    """Return whether a value is a tensor whose numbers all lie in memory."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
