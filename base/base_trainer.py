@@ -149,21 +149,7 @@ class BaseTrainer:
         for epoch in range(first, self.settings.epochs + 1):
             if self._is_over():
                 break
-            training = self.train_epoch(epoch)
-            validation = self.validate(epoch) if self.validates(epoch) else {}
-            # Not before: a run that is stopped in validation ends the epoch again.
-            self.log_epoch(training, validation)
-            metrics = {**training, **validation}
-            judged = self.validates(epoch) or not self.settings.val
-            if self.lr_scheduler is not None:
-                watched = judged and self.sign != 0
-                self.lr_scheduler.epoch_end(metrics[self.monitored] if watched else None)
-            self.epoch, self.batch = epoch, 0
-            if judged:
-                self.meta["labelled_classes"] = metrics.get("labelled_classes")
-            change = self._judge(metrics, epoch) if judged else None
-            self._report(metrics, epoch, judged, change)
-            self._save(epoch, improved=self.best_epoch == epoch)
+            self._run_epoch(epoch)
             if (number := self.signal_of_any(self.stop.received)) and epoch < self.settings.epochs:
                 raise Stopped(number)
         if self._is_over() and self.epoch < self.settings.epochs:
@@ -172,7 +158,28 @@ class BaseTrainer:
                 self.monitored,
                 self.epoch - self.best_epoch,
             )
-        count = self.epoch - first + 1
+        return self._result(self.epoch - first + 1, started)
+
+    def _run_epoch(self, epoch: int) -> None:
+        """Train, validate, log, judge and save an epoch."""
+        training = self.train_epoch(epoch)
+        validation = self.validate(epoch) if self.validates(epoch) else {}
+        # Not before: a run that is stopped in validation ends the epoch again.
+        self.log_epoch(training, validation)
+        metrics = {**training, **validation}
+        judged = self.validates(epoch) or not self.settings.val
+        if self.lr_scheduler is not None:
+            watched = judged and self.sign != 0
+            self.lr_scheduler.epoch_end(metrics[self.monitored] if watched else None)
+        self.epoch, self.batch = epoch, 0
+        if judged:
+            self.meta["labelled_classes"] = metrics.get("labelled_classes")
+        change = self._judge(metrics, epoch) if judged else None
+        self._report(metrics, epoch, judged, change)
+        self._save(epoch, improved=self.best_epoch == epoch)
+
+    def _result(self, count: int, started: float) -> RunResult:
+        """Log how long so many epochs took, and return what the run leaves behind."""
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
         if count:
             logger.info("%d epoch%s in %d min %d s.", count, "s" * (count > 1), minutes, seconds)

@@ -118,6 +118,7 @@ def init_from(model: BaseModel, start: Start, classes: Sequence[str] = ()) -> st
     Raises:
         CheckpointError: If the weights are of another model.
     """
+    # Match the classes
     weights, optional = model.own_names(start.weights)
     own = model.state_dict()
     classifier = _classifier_of(model)
@@ -133,6 +134,8 @@ def init_from(model: BaseModel, start: Start, classes: Sequence[str] = ()) -> st
                 weights[key] = take_rows(own[key], weights[key], axes[key], rows.indices, count)
     elif count is not None and not rows.as_they_are:
         replaced = keys
+
+    # Check that all else fits
     adapted = _adapt_input(own, weights)
     wanted = {key: value for key, value in own.items() if key not in replaced}
     offered = {key: value for key, value in weights.items() if key not in replaced}
@@ -142,18 +145,23 @@ def init_from(model: BaseModel, start: Start, classes: Sequence[str] = ()) -> st
         hint = f", but of the model {start.arch}" if start.arch not in ("", name) else ""
         raise CheckpointError(f"init_from: the weights are not of this {name}{hint}: {misfit}")
     _check_shared(own, offered)
+
+    # Load
     model.load_state_dict(offered, strict=False)
     if rows.warning:
         logger.warning(rows.warning)
     notes = dict.fromkeys(keys & offered.keys(), rows.note)
     if replaced:
-        text = f"the classifier is new: {model.num_classes} classes, {count} in the file"
-        if count == model.num_classes:
-            text = "the classifier is new: other classes"
-        notes = dict.fromkeys(replaced, text)
+        notes = dict.fromkeys(replaced, _note_of_new(model.num_classes, count))
     if adapted:
         notes[adapted] = f"first layer adapted to {own[adapted].shape[1]} channels"
     return "\n".join([_table(own, offered, keys if rows.note else replaced, notes), *rows.lines])
+
+
+def _note_of_new(classes: int, others: int | None) -> str:
+    if classes == others:
+        return "the classifier is new: other classes"
+    return f"the classifier is new: {classes} classes, {others} in the file"
 
 
 def _check_shared(own: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> None:

@@ -43,18 +43,18 @@ def dry_run(
     Raises:
         ValueError: If they do not fit together.
     """
-    # One sample, as often as a micro-batch on one rank has images
     sample = loader.first_sample()
-    part = loader.batches.batch_size // accumulation_steps
-    count = min(part if is_synchronised(model) else part // world_size(), 2)
-    images = torch.from_numpy(sample.image).to(device).expand(count, -1, -1, -1)
-    labels = torch.from_numpy(sample.label).to(device).long().expand(count, -1, -1)
-    channels = images.shape[-1]
+    channels = sample.image.shape[-1]
     if model.in_channels != channels:
         raise ValueError(
             f"arch.args.in_channels: {model.in_channels}, but the images have {channels} "
             "channels; leave it out to take it from them"
         )
+    # One image where a micro-batch of a rank has no more, else two
+    size = loader.batches.batch_size // accumulation_steps
+    count = min(size if is_synchronised(model) else size // world_size(), 2)
+    images = torch.from_numpy(sample.image).to(device).expand(count, -1, -1, -1)
+    labels = torch.from_numpy(sample.label).to(device).long().expand(count, -1, -1)
     for loss in loss_modules:
         loss.to(device)
     snapshot = StateSnapshot(model, loss_modules)
@@ -74,17 +74,19 @@ def dry_run(
             raise ValueError(
                 f"out of memory with {count} images; use a smaller crop_size or model"
             ) from None
-
-        # Losses
         logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-        for index, loss in enumerate(loss_modules):
-            try:
-                loss.train()(logits.detach(), labels)
-            except ValueError as error:
-                where = f"loss.{index}" if len(loss_modules) > 1 else "loss"
-                raise ValueError(f"{where}.args.{error}") from error
+        _try_losses(loss_modules, logits.detach(), labels)
         snapshot.restore()
         return several and _leaves_out(model, outputs)
+
+
+def _try_losses(modules: list[nn.Module], logits: torch.Tensor, labels: torch.Tensor) -> None:
+    for index, loss in enumerate(modules):
+        try:
+            loss.train()(logits, labels)
+        except ValueError as error:
+            where = f"loss.{index}" if len(modules) > 1 else "loss"
+            raise ValueError(f"{where}.args.{error}") from error
 
 
 def _leaves_out(model: BaseModel, outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> bool:

@@ -305,10 +305,10 @@ def test_exception_two_weights_for_one_place(tmp_path: Path) -> None:
     start = load_start(tmp_path / "new.pth")
     with pytest.raises(CheckpointError, match="leave out the legacy argument"):
         init_from(legacy, start)
-    assert models.UperNet.args_for(args, start["state_dict"])["legacy_fpn"] is False
+    assert models.UperNet.args_for(args, start.weights)["legacy_fpn"] is False
     old = legacy.state_dict()
     assert models.UperNet.args_for(args, old)["legacy_fpn"] is True
-    assert models.UperNet.args_for({**args, "legacy_fpn": True}, start["state_dict"])["legacy_fpn"]
+    assert models.UperNet.args_for({**args, "legacy_fpn": True}, start.weights)["legacy_fpn"]
     save_checkpoint({"state_dict": old}, tmp_path / "old.pth")
     init_from(models.UperNet(K, **args, legacy_fpn=True), load_start(tmp_path / "old.pth"))
 
