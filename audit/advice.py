@@ -1,4 +1,4 @@
-"""What to write into the config, worked out from the files."""
+"""Lines for the config, derived from the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from utils.samples.class_weights import class_weights
 
 
 def keeps_imagenet(config: Config, dataset: BaseDataset) -> bool:
-    """Whether pretrained weights expect the mean and std that are set."""
+    """Return whether mean and std are ImageNet's, as pretrained weights expect them."""
     set_now, imagenet = (dataset.mean, dataset.std), (BaseDataset.mean, BaseDataset.std)
     same = [list(values) for values in set_now] == [list(values) for values in imagenet]
     return same and bool(config.arch.args.get("pretrained", False))
@@ -26,15 +26,15 @@ def keeps_imagenet(config: Config, dataset: BaseDataset) -> bool:
 def lines_to_paste(
     config: Config, splits: Mapping[str, Split], proposals: Mapping[str, Proposal]
 ) -> dict[str, dict[str, Any]]:
-    """Entries of the config by the section that they belong into, `"train_loader.args"`.
+    """Return entries of the config by the section that they belong in, `"train_loader.args"`.
 
-    Mean and std are the training's in every section, as the model sees all pictures normalised by
-    them; they are left out where pretrained weights expect ImageNet's. Weights are ENet's, see
-    `utils/samples/class_weights.py`; they wait until the masks are clear.
+    Mean and std are the training's in every section, because all images are normalised by them;
+    they are left out if pretrained weights expect ImageNet's. Weights are ENet's, see
+    `utils/samples/class_weights.py`, and given only once the masks are clear.
 
     Args:
         config: The checked config.
-        splits: By name.
+        splits: Splits by name.
         proposals: Likewise.
     """
     train = splits["train"]
@@ -46,16 +46,16 @@ def lines_to_paste(
         taken = signature_of(getattr(dataloaders, component.type))
         entries = _entries(component, split, proposals[name])
         if list(split.dataset.classes) != list(train.dataset.classes):
-            del entries["classes"]  # which of the two is right, a person knows
+            del entries["classes"]  # only a person knows which of the two is right
         entries.update({} if keeps_imagenet(config, train.dataset) else statistics(train, split))
         found = {k: v for k, v in entries.items() if k in taken and v is not None}
         pasted.update({f"{split.section}.args": found} if found else {})
     pixels = _pixels(train, proposals["train"].label_map)
-    for place, term in enumerate(config.loss):
+    for index, term in enumerate(config.loss):
         weighted = "class_weights" in signature_of(getattr(losses, term.type))
         if sum(pixels) and weighted and proposals["train"].settled:
             several = isinstance(config.tree.get("loss"), list)
-            where = f"loss.{place}" if several else "loss"
+            where = f"loss.{index}" if several else "loss"
             pasted[f"{where}.args"] = {"class_weights": class_weights(pixels)}
     return pasted
 
@@ -70,7 +70,7 @@ def _entries(component: Component, split: Split, proposal: Proposal) -> dict[str
 
 
 def statistics(train: Split, split: Split) -> dict[str, list[float]]:
-    """The mean and std of the training, for a split with pictures of its kind."""
+    """Return the mean and std of the training for a split with images of the same bands."""
     if not train.bands or split.dataset.channels != train.dataset.channels:
         return {}
     return {
@@ -80,7 +80,7 @@ def statistics(train: Split, split: Split) -> dict[str, list[float]]:
 
 
 def _pixels(train: Split, label_map: Mapping[str, int] | None) -> list[int]:
-    """Pixels of each class in the training, under the map that is proposed."""
+    """Count the pixels of each class in the training, under the proposed map."""
     if label_map is None:
         return [totals.pixels for totals in train.classes]
     counts: collections.Counter[int] = collections.Counter()
@@ -90,7 +90,7 @@ def _pixels(train: Split, label_map: Mapping[str, int] | None) -> list[int]:
 
 
 def _spread(band: BandStatistics) -> float:
-    return band.std or 1.0  # a constant channel becomes 0, whatever it is divided by
+    return band.std or 1.0  # a constant channel becomes 0, whatever its divisor
 
 
 def _rounded(value: float) -> float:

@@ -15,32 +15,31 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def find(split: Split) -> Iterator[Finding]:
-    """Everything that is wrong with the files of a split."""
+    """Yield everything that is wrong with the files of a split."""
     yield from _partners(split)
     yield from _unreadable(split)
     yield from _odd_ends(split)
     yield from _sizes(split)
     yield from _orientation(split)
-    yield from _picture_encodings(split)
+    yield from _image_encodings(split)
     yield from _mask_encodings(split)
     yield from _values(split)
 
 
 def _partners(split: Split) -> Iterator[Finding]:
-    if split.held_out:  # of the training's own dataset
+    if split.held_out:  # the training has the same dataset
         return
     for problem in split.dataset.problems:
         yield Finding(
             "error", "missing-partner", split.name, problem,
-            'put the files or the list right; training goes on with the rest with "on_bad_sample": '
-            '"skip"',
+            'correct the files or the list; "on_bad_sample": "skip" trains with the rest',
         )  # fmt: skip
     for note in split.dataset.notes:
         guessed = note in split.dataset.guesses
         yield Finding(
             "warning", "names-differ" if guessed else "extra-partner", split.name, note,
-            "look at the pair that is shown; where it is wrong, rename the files" if guessed
-            else "find out whether something is missing; if not, remove what is over",
+            "look at the pair that is shown; if it is wrong, rename the files" if guessed
+            else "find out whether something is missing; if not, remove the extra files",
         )  # fmt: skip
 
 
@@ -58,15 +57,15 @@ def _unreadable(split: Split) -> Iterator[Finding]:
             found[kind][split.mask_key(facts)] = error
     fixes = {
         "jpeg-mask": "JPEG changes label values: export the masks as PNG",
-        "empty-file": "copy or export them again, or remove picture and mask",
+        "empty-file": "copy or export them again, or remove image and mask",
         "unreadable": "copy or export them again, write a damaged JPEG anew (its message says "
-        "how), or remove picture and mask; training goes on "
-        'without them with "on_bad_sample": "skip"',
+        "how), or remove image and mask; "
+        '"on_bad_sample": "skip" trains without them',
     }
     texts = {
         "jpeg-mask": "{} lossily compressed",
         "empty-file": "{} empty",
-        "unreadable": "{} not to be used",
+        "unreadable": "{} unusable",
     }
     for kind, files in found.items():
         verb = "file is" if len(files) == 1 else "files are"
@@ -81,9 +80,9 @@ def _odd_ends(split: Split) -> Iterator[Finding]:
             "warning",
             "jpeg-end",
             split.name,
-            f"{count(len(files), 'JPEG')} complete but for the end, read all the same",
-            "other programs may refuse them: copy them again if they were whole where they come "
-            f"from, or write them anew, with an editor or {mending_command(next(iter(files)))}",
+            f"{count(len(files), 'JPEG')} complete except for the end, and read",
+            "other programs may refuse them: copy them again if the originals are complete, or "
+            f"write them anew, with an editor or {mending_command(next(iter(files)))}",
             files,
         )
 
@@ -94,7 +93,7 @@ def _kind(error: str) -> str:
 
 def _sizes(split: Split) -> Iterator[Finding]:
     odd = [facts for facts in split.facts if facts.mask is not None and facts.sizes_differ]
-    fix = "export the masks at the pictures' size, scaled with nearest neighbour"
+    fix = "export the masks at the size of the images, scaled with nearest neighbour"
     if odd and all(_fits_turned(facts) for facts in odd):
         fix = _apply_exif(split)
     if odd:
@@ -102,10 +101,10 @@ def _sizes(split: Split) -> Iterator[Finding]:
             "error",
             "size-mismatch",
             split.name,
-            f"{count(len(odd), 'mask')} of another size than the picture",
+            f"{count(len(odd), 'mask')} of another size than the image",
             fix,
             {
-                split.mask_key(f): f"{f.mask.width}x{f.mask.height}, its picture "
+                split.mask_key(f): f"{f.mask.width}x{f.mask.height}, its image "
                 f"{f.image.width}x{f.image.height}"
                 for f in odd
                 if f.mask is not None
@@ -114,7 +113,7 @@ def _sizes(split: Split) -> Iterator[Finding]:
 
 
 def _orientation(split: Split) -> Iterator[Finding]:
-    if split.dataset.exif is not None:  # somebody has decided
+    if split.dataset.exif is not None:  # the config decides
         return
     files = {}
     for facts in split.facts:
@@ -124,24 +123,24 @@ def _orientation(split: Split) -> Iterator[Finding]:
             continue  # nothing to turn, or both turn alike
         told = facts.mask is not None and not facts.sizes_differ
         if turn in TURNED and facts.image.width != facts.image.height and told:
-            continue  # the mask has the size of the stored image, so it was drawn on that
+            continue  # the mask has the size of the stored image, so it was drawn on it
         files[facts.files[0]] = f"EXIF orientation {turn}{_mask_fits(facts)}"
     can_apply = "exif" in signature_of(type(split.dataset))
-    stored = '; where they fit the stored ones, "ignore"' if can_apply else ""
+    stored = '; if they fit the stored ones, "ignore"' if can_apply else ""
     if files:
         yield Finding(
             "warning",
             "exif-orientation",
             split.name,
-            f"{count(len(files), 'picture')} with an EXIF rotation, which is not applied",
-            "look at them in the contact sheet (--sheet); where the masks fit the rotated "
-            f"pictures, {_apply_exif(split)}{stored}",
+            f"{count(len(files), 'image')} with an EXIF rotation, which is not applied",
+            "look at them in the contact sheet (--sheet); if the masks fit the rotated "
+            f"images, {_apply_exif(split)}{stored}",
             files,
         )
 
 
 def _turn(facts: SampleFacts) -> int:
-    """The EXIF orientation of the image."""
+    """Return the EXIF orientation of the image."""
     return next((f.exif_orientation for f in facts.image.files if f.exif_orientation), 1)
 
 
@@ -152,7 +151,7 @@ def _apply_exif(split: Split) -> str:
 
 
 def _fits_turned(facts: SampleFacts) -> bool:
-    """Whether a mask of another size than its stored image has that of the turned one."""
+    """Return whether a mask has the size of the turned image, but not of the stored one."""
     size = (0, 0) if facts.mask is None else (facts.mask.width, facts.mask.height)
     return _turn(facts) in TURNED and size == (facts.image.height, facts.image.width)
 
@@ -161,9 +160,9 @@ def _mask_fits(facts: SampleFacts) -> str:
     if facts.mask is None or facts.mask.error or facts.image.error:
         return ""
     if not facts.sizes_differ:
-        return ", the mask has the size of the picture as stored"
+        return ", the mask has the size of the stored image"
     fits = _fits_turned(facts)
-    return ", the mask fits the rotated picture" if fits else ", the mask fits neither way"
+    return ", the mask fits the rotated image" if fits else ", the mask fits neither way"
 
 
 def _mixed(
@@ -171,7 +170,7 @@ def _mixed(
     mode_of: Callable[[SampleFacts], str],
     key_of: Callable[[SampleFacts], str],
 ) -> tuple[str, dict[str, str]]:
-    """The encodings with their counts, and the files of all but the most frequent one."""
+    """Return the encodings with their counts, and the files of all but the most frequent."""
     modes = {key_of(f): mode_of(f) for f in facts if mode_of(f)}
     counts = collections.Counter(modes.values())
     if len(counts) < 2:
@@ -181,7 +180,7 @@ def _mixed(
     return shown, {file: mode for file, mode in modes.items() if mode != usual}
 
 
-def _picture_encodings(split: Split) -> Iterator[Finding]:
+def _image_encodings(split: Split) -> Iterator[Finding]:
     shown, files = _mixed(
         split.facts, lambda f: "/".join(i.mode for i in f.image.files), lambda f: f.files[0]
     )
@@ -190,8 +189,8 @@ def _picture_encodings(split: Split) -> Iterator[Finding]:
             "warning",
             "mixed-pictures",
             split.name,
-            f"pictures are encoded in several ways ({shown})",
-            "make sure that all mean the same; alpha is dropped and grey is tripled",
+            f"images are encoded in several ways ({shown})",
+            "make sure that all mean the same; alpha is dropped, grey becomes RGB",
             files,
         )
     channels = collections.Counter(f.image.channels for f in split.facts if f.image.channels)
@@ -202,7 +201,7 @@ def _picture_encodings(split: Split) -> Iterator[Finding]:
             "error",
             "different-bands",
             split.name,
-            f"{count(len(odd), 'picture')} of another number of bands than {usual}",
+            f"{count(len(odd), 'image')} with another number of bands than {usual}",
             "export them with the same bands, or choose the bands in the config",
             {f.files[0]: count(f.image.channels, "band") for f in odd},
         )
@@ -219,7 +218,7 @@ def _mask_encodings(split: Split) -> Iterator[Finding]:
             "mixed-masks",
             split.name,
             f"masks are encoded in several ways ({shown})",
-            "make sure that a value means the same class in all; best write all by one program",
+            "make sure that a value means the same class in all; best write all with one program",
             files,
         )
 
@@ -231,7 +230,7 @@ def _values(split: Split) -> Iterator[Finding]:
             "error",
             "not-finite",
             split.name,
-            f"{count(len(files), 'picture')} with NaN or infinite values",
+            f"{count(len(files), 'image')} with NaN or infinite values",
             "name the value of missing pixels (nodata) in the file or the config",
             files,
         )

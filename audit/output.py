@@ -1,4 +1,4 @@
-"""Where the results go, found out before the work."""
+"""Output files of an audit: checked before the work, written after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from audit.report import PROGRAM
-from audit.sheet import PAGE, PICTURE, make_sheet
+from audit.sheet import PAGE, SHEET, make_sheet
 from audit.sheet_html import MARK
 from inspection.finding import Finding
 from inspection.split import Split
@@ -21,26 +21,26 @@ from utils.files import atomic_write as new_file
 
 
 def check_outputs(json_file: str | None, sheet: Path | None) -> None:
-    """Find out before the work whether its results can be written and replace nothing foreign.
+    """Check before the work that its results can be written and replace nothing foreign.
 
     Raises:
         ValueError: If they cannot, or would.
     """
     check_json(json_file, PROGRAM)
     if sheet is not None:
-        check_page("--sheet", [sheet / PAGE, sheet / PICTURE], MARK)
+        check_page("--sheet", [sheet / PAGE, sheet / SHEET], MARK)
 
 
 def check_page(option: str, files: Sequence[Path], mark: str) -> None:
-    """Find out whether an option's folder takes a page and its pictures, and holds none foreign.
+    """Check that a page can be written to an option's folder and replaces nothing foreign.
 
     Args:
         option: For messages.
-        files: The page, and what is beside it in the same folder.
-        mark: A text that is in every page of ours.
+        files: The page, and the files beside it in the same folder.
+        mark: A text in every page of this program.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If it cannot, or would.
     """
     folder = files[0].parent
     with refusing(f"{option} {folder}"):
@@ -50,20 +50,20 @@ def check_page(option: str, files: Sequence[Path], mark: str) -> None:
         ours = not there or _holds_text(files[0], mark)
     if not ours:
         raise ValueError(
-            f"{option}: {there[0]} is there and is no report of this program, so it is not "
+            f"{option}: {there[0]} exists and is not a report of this program, so it is not "
             "replaced; choose another folder"
         )
 
 
 def check_json(json_file: str | None, program: str) -> None:
-    """Find out whether `--json` names what can be written, and nothing foreign.
+    """Check that the file of `--json` can be written and replaces nothing foreign.
 
     Args:
         json_file: Its value.
-        program: Who writes it, as the file itself says.
+        program: The program that writes it, as the file itself says.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If it cannot, or would.
     """
     if json_file in (None, "-"):
         return
@@ -74,13 +74,13 @@ def check_json(json_file: str | None, program: str) -> None:
         ours = not os.path.lexists(path) or _holds_json_of(path, program)
     if not ours:
         raise ValueError(
-            f"--json: {path} is there and was not written by {program}, so it is not replaced; "
+            f"--json: {path} exists and was not written by {program}, so it is not replaced; "
             "choose another file"
         )
 
 
 def _holds_json_of(path: Path, program: str) -> bool:
-    """Whether a file was written by a program of ours, or is empty.
+    """Return whether a file was written by a program, or is empty.
 
     Raises:
         OSError: If it is a folder or cannot be read.
@@ -96,7 +96,7 @@ def _holds_json_of(path: Path, program: str) -> bool:
 
 
 def _holds_text(path: Path, text: str) -> bool:
-    """Whether a text is in a file.
+    """Return whether a file contains a text.
 
     Raises:
         OSError: If it is a folder or cannot be read.
@@ -105,7 +105,7 @@ def _holds_text(path: Path, text: str) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is no pipe, which would be waited for, and no device, which would be replaced."""
+    """Return whether it is a regular file: a pipe would block, a device would be replaced."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     return path.is_file()
@@ -113,7 +113,7 @@ def _is_file(path: Path) -> bool:
 
 @contextlib.contextmanager
 def refusing(flag: str) -> Iterator[None]:
-    """Turn what the system says into one message.
+    """Turn an `OSError` into one message.
 
     Raises:
         ValueError: If a file cannot be written.
@@ -125,7 +125,7 @@ def refusing(flag: str) -> Iterator[None]:
 
 
 def write_json(path: str, tree: object) -> None:
-    """Write the report for programs, to the standard output for `-`.
+    """Write the report for programs; `-` is the standard output.
 
     Raises:
         ValueError: If it cannot be written.

@@ -1,4 +1,4 @@
-"""The splits that a config names, and every sample of them."""
+"""The splits that a config names, and the facts of their samples."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from utils.samples.band_rule import StatisticsMissing
 
 
 def read_splits(config: Config, workers: int | None, cache_folder: str | Path) -> dict[str, Split]:
-    """Every sample that the config names, by split.
+    """Read every sample that the config names, by split.
 
     Args:
         config: The checked config.
         workers: Processes that read; None uses every core.
-        cache_folder: Where it is kept what is in the files.
+        cache_folder: Where the facts are kept.
 
     Raises:
-        ConfigError: With every dataset that cannot be found.
+        ConfigError: If datasets cannot be found; it names all of them.
     """
     found = list_splits(config)
-    # A training and the share that it holds back read one dataset.
+    # A training and the fraction that it holds back read one dataset.
     datasets = list({id(split.dataset): split.dataset for split in found}.values())
     facts = scan(datasets, config.ignore_index, workers, cache_folder)
-    places = {id(dataset): place for place, dataset in enumerate(datasets)}
+    indices = {id(dataset): index for index, dataset in enumerate(datasets)}
     return {
         split.name: dataclasses.replace(
-            split, facts=[facts[places[id(split.dataset)]][index] for index in split.indices]
+            split, facts=[facts[indices[id(split.dataset)]][index] for index in split.indices]
         )
         for split in found
     }
 
 
 def list_splits(config: Config) -> list[Split]:
-    """The splits of a config, without having read a file.
+    """Return the splits of a config, without reading a file.
 
     Raises:
-        ConfigError: With every dataset that cannot be found.
+        ConfigError: If datasets cannot be found; it names all of them.
     """
     splits: list[Split] = []
     problems = []
@@ -60,24 +60,24 @@ def list_splits(config: Config) -> list[Split]:
 
 
 def _splits_of(config: Config, name: str) -> list[Split]:
-    """What a section loads and, of the training without a `val_loader`, what it holds back."""
+    """Return the split of a section, and what a training without `val_loader` holds back."""
     section = f"{name}_loader"
     try:
         source, lacks = build_source(getattr(config, section), section), False
     except ConfigError as error:
         if not isinstance(error.__cause__, StatisticsMissing):
             raise
-        # The pictures can be read with any; their own are measured from all of them.
+        # The images can be read with any statistics; their own are measured on all of them.
         found = {"mean": error.__cause__.mean, "std": error.__cause__.std}
         config = with_statistics(config, section, found)
         source, lacks = build_source(getattr(config, section), section), True
-    samples, share = source.dataset.samples, source.options.val_split
-    kept = share_of(samples, share, False)
+    samples, fraction = source.dataset.samples, source.options.val_split
+    kept = share_of(samples, fraction, False)
     ignored = config.ignore_index
     splits = [Split(name, section, *source, kept, ignore_index=ignored, lacks_statistics=lacks)]
-    if name == "train" and config.val_loader is None and share:
+    if name == "train" and config.val_loader is None and fraction:
         held = build_source(getattr(config, section), section, held_out=True)
-        indices = share_of(samples, share, True)
+        indices = share_of(samples, fraction, True)
         splits.append(
             Split("val", section, source.dataset, *held[1:], indices, ignore_index=ignored)
         )
@@ -87,7 +87,7 @@ def _splits_of(config: Config, name: str) -> list[Split]:
 def with_statistics(
     config: Config, section: str, statistics: Mapping[str, Sequence[float]]
 ) -> Config:
-    """The config with a mean and std in a section."""
+    """Return the config with a mean and std in a section."""
     component = getattr(config, section)
     filled = dataclasses.replace(component, args={**component.args, **statistics})
     return dataclasses.replace(config, **{section: filled})

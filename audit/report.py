@@ -1,4 +1,4 @@
-"""What the audit has found, for people and for programs."""
+"""The report of an audit, for people and for programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from inspection.finding import Finding, count
 from inspection.split import Split
 
 PROGRAM = "check.py"
-FORMAT = 1  # of the JSON: counts up when a key goes away or changes its meaning
+FORMAT = 1  # of the JSON: incremented when a key is removed or changes its meaning
 
 
 def to_json(
@@ -26,7 +26,7 @@ def to_json(
     paste: Mapping[str, Mapping[str, Any]],
     step: StepReport | None,
 ) -> dict[str, Any]:
-    """Everything as plain data."""
+    """Return everything as plain data."""
     return {
         "program": PROGRAM,
         "format": FORMAT,
@@ -63,7 +63,7 @@ def _step_to_json(step: StepReport) -> dict[str, Any]:
 
 
 def _three_sizes(split: Split) -> dict[str, tuple[int, int]]:
-    """The (width, height) of the smallest, the middle and the largest picture, by area."""
+    """Return (width, height) of the smallest, the median and the largest image by area."""
     sizes = split.sizes
     if not sizes:
         return {}
@@ -71,7 +71,7 @@ def _three_sizes(split: Split) -> dict[str, tuple[int, int]]:
 
 
 def _encodings(split: Split, *, masks: bool) -> list[tuple[str, int]]:
-    """`("JPEG RGB", 367)`, the most frequent first."""
+    """Count encodings, such as `("JPEG RGB", 367)`, the most frequent first."""
     found: collections.Counter[str] = collections.Counter()
     for facts in split.facts:
         if not masks:
@@ -79,12 +79,12 @@ def _encodings(split: Split, *, masks: bool) -> list[tuple[str, int]]:
         elif facts.mask is not None and facts.mask.file is not None:
             found[f"{facts.mask.file.format} {facts.mask.file.mode}"] += 1
         elif facts.mask is not None and not facts.mask.error and Path(facts.label).suffix:
-            found[Path(facts.label).suffix] += 1  # no picture: polygons, or a matrix
+            found[Path(facts.label).suffix] += 1  # not an image file: polygons, or a matrix
     return found.most_common()
 
 
 def split_table(splits: Sequence[Split]) -> str:
-    """A row a split: pictures, sizes, encodings."""
+    """Return a row a split: images, sizes, encodings."""
     rows = []
     for split in splits:
         sizes = ["x".join(map(str, size)) for size in _three_sizes(split).values()] or [""] * 3
@@ -93,18 +93,18 @@ def split_table(splits: Sequence[Split]) -> str:
             for masks in (False, True)
         ]
         rows.append([split.name, len(split.facts), *sizes, *encodings])
-    headers = ["split", "pictures", "smallest", "median", "largest", "encoded as", "masks"]
+    headers = ["split", "images", "smallest", "median", "largest", "encoded as", "masks"]
     return tabulate(rows, headers, disable_numparse=True)
 
 
 def class_table(splits: Sequence[Split]) -> str:
-    """A row a class: pixels, share and pictures in each split that has labels."""
+    """Return a row a class: pixels, percentage and images in each split that has labels."""
     labelled = [split for split in splits if split.labels]
     if not labelled:
         return ""
     headers = ["", "class"]
     for split in labelled:
-        headers += [f"{split.name} pixels", "%", "pictures"]
+        headers += [f"{split.name} pixels", "%", "images"]
     rows: list[list[str]] = []
     for number, name in enumerate(labelled[0].dataset.classes):
         cells = [str(number), name]
@@ -127,7 +127,7 @@ def _class_cells(split: Split, number: int) -> list[str]:
 
 
 def findings_text(findings: Sequence[Finding]) -> str:
-    """The findings, errors first."""
+    """Return the findings, errors first."""
     if not findings:
         return "No findings."
     errors = sum(finding.severity == "error" for finding in findings)
@@ -137,11 +137,11 @@ def findings_text(findings: Sequence[Finding]) -> str:
 
 
 def lines_to_paste_text(paste: Mapping[str, Mapping[str, Any]], tree: Mapping[str, Any]) -> str:
-    """The entries of each section, equal ones once; between braces they are JSON.
+    """Return the entries of each section, equal ones once; between braces they are JSON.
 
     Args:
         paste: The entries by section.
-        tree: The config, in which a loss may be no more than a name.
+        tree: The config, in which a loss may be just a name.
     """
     if not paste:
         return ""
@@ -150,7 +150,7 @@ def lines_to_paste_text(paste: Mapping[str, Mapping[str, Any]], tree: Mapping[st
         section, entries = _whole_loss(section, entries, tree.get("loss"))
         lines = [f"{_json(key)}: {_json(value)}" for key, value in entries.items()]
         sections.setdefault(",\n".join(lines), []).append(section)
-    blocks = ["Lines to paste (weights by ENet's 1 / ln(1.02 + share of the pixels)):"]
+    blocks = ["Lines to paste (weights by ENet's 1 / ln(1.02 + fraction of the pixels)):"]
     blocks += [f"into {' and '.join(names)}:\n{lines}" for lines, names in sections.items()]
     return "\n\n".join(blocks)
 
@@ -158,13 +158,13 @@ def lines_to_paste_text(paste: Mapping[str, Mapping[str, Any]], tree: Mapping[st
 def _whole_loss(
     section: str, entries: Mapping[str, Any], loss: Any
 ) -> tuple[str, Mapping[str, Any]]:
-    """Where entries go: a loss that is no more than a name has no place for arguments."""
+    """Return the section for entries: a loss that is just a name cannot have arguments."""
     if section == "loss.args" and isinstance(loss, str):
         return "the config itself", {"loss": {"type": loss, "args": entries}}
     if section.startswith("loss.") and isinstance(loss, list):
-        place = section.split(".")[1]
-        if isinstance(loss[int(place)], str):
-            return f"loss.{place}, as {{...}}", {"type": loss[int(place)], "args": entries}
+        index = section.split(".")[1]
+        if isinstance(loss[int(index)], str):
+            return f"loss.{index}, as {{...}}", {"type": loss[int(index)], "args": entries}
     return section, entries
 
 
@@ -173,11 +173,13 @@ def _json(value: Any) -> str:
 
 
 def step_text(step: StepReport) -> str:
-    """What the trial steps have shown."""
-    groups = ", ".join(f"{_millions(g.parameters)} at rate {g.rate:g}" for g in step.groups)
-    loading = "beside the model" if step.overlaps else "in turn with the model (num_workers 0)"
+    """Return what the steps measured."""
+    groups = ", ".join(
+        f"{_millions(g.parameters)} at learning rate {g.rate:g}" for g in step.groups
+    )
+    loading = "in parallel with the model" if step.overlaps else "before each step (num_workers 0)"
     rows = [
-        ("pictures", _shape(step.images)),
+        ("images", _shape(step.images)),
         ("labels", _shape(step.labels)),
         ("logits", _shape(step.logits)),
         ("loss", f"{step.loss:.4f}"),
@@ -204,7 +206,7 @@ def _millions(number: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """In the unit that a person would use."""
+    """Return a duration in the unit that a person would use."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

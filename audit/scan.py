@@ -1,4 +1,4 @@
-"""Read every sample over all cores, each file only once for as long as it stays the same."""
+"""Read every sample on all cores, each file only once as long as it stays the same."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ SECONDS_BETWEEN_COMMITS = 2
 class FactsCache:
     """Facts in an SQLite file, by paths, sizes, times and rule.
 
-    A file that cannot be made or written to costs a warning and the second reading, no more.
+    A file that cannot be made or written to costs only a warning and a second reading.
 
     Args:
-        folder: Where the file goes; made if needed.
+        folder: The folder of the file; made if needed.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -49,7 +49,7 @@ class FactsCache:
             self._open()
 
     def get(self, sample: Sample, rule: str) -> SampleFacts | None:
-        """What is known of a sample whose files have not changed."""
+        """Return the facts of a sample whose files have not changed, or None."""
         key, stamp = _key(sample, rule)
         if self._database is None or stamp is None:
             return None
@@ -63,13 +63,13 @@ class FactsCache:
         return None
 
     def put(self, sample: Sample, rule: str, facts: SampleFacts) -> None:
-        """Keep what was found, unless a file could not be read: its rights may change."""
+        """Keep facts, unless a file could not be read: its permissions may change."""
         key, stamp = _key(sample, rule)
         failed = facts.image.error or (facts.mask is not None and facts.mask.error)
         if self._database is None or stamp is None or failed:
             return
         with self._warning():
-            # Names may hold bytes that are no UTF-8; the sample knows them.
+            # Names may contain bytes that are not UTF-8; the sample knows them.
             nameless = msgspec.structs.replace(facts, name="", files=[], label="")
             row = (key, stamp, msgspec.msgpack.encode(nameless))
             self._database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", row)
@@ -78,7 +78,7 @@ class FactsCache:
                 self._committed = time.monotonic()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Commit what is left, and close the file."""
         if self._database is not None:
             with self._warning():
                 self._database.commit()
@@ -92,8 +92,8 @@ class FactsCache:
         )
 
     def _replace(self, error: sqlite3.Error) -> None:
-        """Begin anew where the file is no database, or no longer one."""
-        logger.warning("%s is damaged (%s) and is made anew", self.path, error)
+        """Start a new file if this one is not a database, or no longer one."""
+        logger.warning("%s is damaged (%s) and is replaced", self.path, error)
         if self._database is not None:
             self._database.close()
         self._database = None
@@ -106,12 +106,12 @@ class FactsCache:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            # Its sub-classes speak of locks, rights and full disks instead.
+            # Its sub-classes are about locks, permissions and full disks instead.
             if type(error) is sqlite3.DatabaseError:
                 self._replace(error)
                 return
             logger.warning(
-                "%s cannot be used (%s); the next check reads every file again, unless --cache "
+                "%s cannot be used (%s); the next check reads every file again unless --cache "
                 "names another folder",
                 self.path,
                 error,
@@ -120,7 +120,7 @@ class FactsCache:
 
 
 def _key(sample: Sample, rule: str) -> tuple[str, str | None]:
-    """What a sample is called in the cache, and the state of its files; None if it has none."""
+    """Return a sample's key in the cache, and the state of its files; None if it has none."""
     words = [rule, sample.name, *(f"{os.path.abspath(f)}|{f}" for f in sample.files)]
     key = hashlib.sha256(os.fsencode("\n".join(words))).hexdigest()
     try:
@@ -136,11 +136,11 @@ def scan(
     workers: int | None,
     cache_folder: str | Path,
 ) -> list[list[SampleFacts]]:
-    """The facts of every sample of every dataset, in order.
+    """Return the facts of every sample of every dataset, in order.
 
     Args:
         datasets: What to read.
-        ignore_index: The label of pixels that do not count.
+        ignore_index: The label of ignored pixels.
         workers: Processes that read; 1 reads in this one, None uses every core.
         cache_folder: Where facts are kept.
 
@@ -175,7 +175,7 @@ def _cores() -> int:
 def _examine_all(
     datasets: Sequence[BaseDataset], ignore_index: int, jobs: Sequence[Job], workers: int
 ) -> Iterator[SampleFacts]:
-    """The facts of each job, in order."""
+    """Yield the facts of each job, in order."""
     workers = min(workers, len(jobs))
     if workers <= 1:
         yield from map(_examiner(datasets, ignore_index), jobs)
@@ -184,12 +184,12 @@ def _examine_all(
         workers, initializer=_start_worker, initargs=(list(datasets), ignore_index)
     )
     try:
-        # Small enough that the bar moves, large enough that handing over costs nothing.
+        # Small enough that the bar moves, large enough that the transfer costs nothing.
         chunk = max(1, min(16, len(jobs) // (4 * workers)))
         yield from pool.map(_work, jobs, chunksize=chunk)
     except BrokenProcessPool:
         raise ValueError(
-            "a process that was reading pictures was killed, as a rule for want of memory; "
+            "a process that was reading images was killed, usually because memory ran out; "
             f"use fewer than --workers {workers}"
         ) from None
     finally:
@@ -197,7 +197,7 @@ def _examine_all(
 
 
 def _examiner(datasets: Sequence[BaseDataset], ignore_index: int) -> Callable[[Job], SampleFacts]:
-    """Does one job; its look-up tables are made once."""
+    """Return a function that does one job; its look-up tables are made once."""
     maps = [
         Samples(dataset, Augmentation(), seed=0, ignore_index=ignore_index).label_map
         for dataset in datasets
@@ -210,7 +210,7 @@ _examine: Callable[[Job], SampleFacts]  # of a worker process
 
 def _start_worker(datasets: Sequence[BaseDataset], ignore_index: int) -> None:
     global _examine
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     cv2.setNumThreads(0)
     _examine = _examiner(datasets, ignore_index)
 

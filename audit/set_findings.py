@@ -1,4 +1,4 @@
-"""Findings about a set as a whole: doubles, sizes against crops, statistics, batches."""
+"""Findings about a set as a whole: duplicates, sizes and crops, statistics, batches."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from utils.config.sections import Config
 from utils.transforms.augmentation import Augmentation
 from utils.transforms.geometry import SCALE_RANGE
 
-MAX_PADDING = 1 / 3  # share of a crop
-MIN_SEEN = 0.05  # share of a picture that a crop shows
+MAX_PADDING = 1 / 3  # of a crop
+MIN_SEEN = 0.05  # of an image, in a crop
 MAX_SHIFT = 0.25  # of the mean, in standard deviations
 MAX_STRETCH = 4 / 3  # of the standard deviation, either way
-MIN_PICTURES = 10  # fewer say little about the mean of a set
+MIN_IMAGES = 10  # fewer say little about the mean of a set
 
 
 def find(split: Split, config: Config) -> Iterator[Finding]:
-    """What does not fit a training in the pictures of the training split."""
+    """Yield what does not suit a training in the images of the training split."""
     yield from _duplicates(split)
     yield from _batch_shapes(split)
     yield from _crops(split)
@@ -35,7 +35,7 @@ def find(split: Split, config: Config) -> Iterator[Finding]:
 
 
 def find_leaks(train: Split, other: Split) -> Iterator[Finding]:
-    """Pictures that are trained on and tested on."""
+    """Yield images that are both trained on and tested on."""
     seen = {f.image.sha256: f.files[0] for f in train.facts if f.image.sha256}
     files = {
         f.files[0]: f"is {seen[f.image.sha256]}" for f in other.facts if f.image.sha256 in seen
@@ -45,8 +45,8 @@ def find_leaks(train: Split, other: Split) -> Iterator[Finding]:
             "error",
             "leak",
             other.name,
-            f"{count(len(files), 'picture')} of {len(other.facts)} identical to training pictures",
-            f"remove them from one of the two: figures of {other.name} would flatter the model",
+            f"{count(len(files), 'image')} of {len(other.facts)} identical to training images",
+            f"remove them from one of the two: metrics of {other.name} would be too good",
             files,
         )
 
@@ -64,25 +64,25 @@ def _duplicates(split: Split) -> Iterator[Finding]:
             "warning",
             "duplicates",
             split.name,
-            f"{count(len(files), 'picture')} of {len(split.facts)} there more than once",
-            "remove the copies: they count double, and their masks may differ",
+            f"{count(len(files), 'image')} of {len(split.facts)} are duplicates",
+            "remove the copies: they count twice, and their masks may differ",
             files,
         )
 
 
 def _batch_shapes(split: Split) -> Iterator[Finding]:
-    """Whether the pictures of a batch come out of the augmentation in one size."""
+    """Yield an error if a batch's images have several sizes after the augmentation."""
     if split.options.batch_size == 1:
         return
     shapes = set().union(*output_sizes(split.augmentation, list(set(split.sizes))))
-    reason = f"pictures have several sizes{why_sizes_differ(split.augmentation)}"
+    reason = f"images have several sizes{why_sizes_differ(split.augmentation)}"
     if len(shapes) > 1:
         smallest = min(min(size) for size in split.sizes)
         yield Finding(
             "error",
             "mixed-sizes",
             split.name,
-            f"{reason}, which cannot stand in one batch of {split.options.batch_size}",
+            f"{reason}, which cannot be stacked to a batch of {split.options.batch_size}",
             f"{one_size(split.augmentation, crop_within(smallest))}, or set a batch_size of 1",
         )
 
@@ -92,14 +92,14 @@ def _crops(split: Split) -> Iterator[Finding]:
     if crop is None or not split.augmentation.augment or not split.sizes:
         return
     sizes = collections.Counter(split.sizes)
-    shares = [_crop_shares(split.augmentation, *size) for size in sizes]
-    padding, seen = np.average(shares, axis=0, weights=list(sizes.values()))
+    fractions = [_crop_fractions(split.augmentation, *size) for size in sizes]
+    padding, seen = np.average(fractions, axis=0, weights=list(sizes.values()))
     if padding > MAX_PADDING:
-        fix = "raise base_size" if base else "scale the pictures up with base_size"
+        fix = "raise base_size" if base else "scale the images up with base_size"
         yield Finding(
             "warning", "small-pictures", split.name,
             f"{100 * padding:.0f} % of what the model sees is padding: "
-            f"{_smaller(split.sizes, crop, base)} pictures are smaller than crop_size {crop}"
+            f"{_smaller(split.sizes, crop, base)} images are smaller than crop_size {crop}"
             f"{f' at base_size {base}' if base else ''}",
             f"set crop_size to {_usual_short_side(split.sizes, base)}, or {fix}",
         )  # fmt: skip
@@ -107,14 +107,14 @@ def _crops(split: Split) -> Iterator[Finding]:
         now = base or round(statistics.median(max(size) for size in split.sizes))
         yield Finding(
             "warning", "large-pictures", split.name,
-            f"a crop of {crop} shows {100 * seen:.1f} % of a picture on the average",
-            f"set base_size (the long side, {now} now) to {2 * crop}, or cut the pictures into "
+            f"a crop of {crop} shows {100 * seen:.1f} % of an image on average",
+            f"set base_size (the long side, {now} now) to {2 * crop}, or cut the images into "
             "tiles",
         )  # fmt: skip
 
 
-def _crop_shares(augmentation: Augmentation, width: int, height: int) -> tuple[float, float]:
-    """The share of a crop that is padding, and of a picture that a crop shows, over all scales."""
+def _crop_fractions(augmentation: Augmentation, width: int, height: int) -> tuple[float, float]:
+    """Return the fractions of a crop that is padding and of an image in a crop, over all scales."""
     crop, base = augmentation.crop_size or 1, augmentation.base_size
     scales = np.linspace(*SCALE_RANGE, 31) if base and augmentation.scale else np.ones(1)
     ratio = scales * _base_ratio(width, height, base)
@@ -128,13 +128,13 @@ def _base_ratio(width: int, height: int, base: int | None) -> float:
 
 
 def _smaller(sizes: Sequence[tuple[int, int]], crop: int, base: int | None) -> str:
-    """How many pictures are smaller than the crop: `"3 of 10"`."""
+    """Count the images that are smaller than the crop: `"3 of 10"`."""
     small = sum(min(size) * _base_ratio(*size, base) < crop for size in sizes)
     return f"{small} of {len(sizes)}"
 
 
 def _usual_short_side(sizes: Sequence[tuple[int, int]], base: int | None) -> int:
-    """A multiple of 32 that the middle one of the pictures fills."""
+    """Return a multiple of 32 within the median of the short sides."""
     sides = [min(size) * _base_ratio(*size, base) for size in sizes]
     return max(int(statistics.median(sides)) // 32 * 32, 32)
 
@@ -145,24 +145,24 @@ def _constant_bands(split: Split) -> Iterator[Finding]:
         yield Finding(
             "warning", "constant-band", split.name,
             f"{'bands' if len(constant) > 1 else 'band'} {', '.join(constant)} of "
-            f"{len(split.bands)} with one value everywhere",
-            "a model learns nothing from it: leave it out (bands), or look at how it was exported",
+            f"{len(split.bands)} with a single value",
+            "a model learns nothing from it: leave it out (bands), or check how it was exported",
         )  # fmt: skip
 
 
 def find_missing_statistics(split: Split) -> Iterator[Finding]:
-    """Whether a section lacks the mean and std that its pictures need."""
+    """Yield an error if a section lacks the mean and std that its images need."""
     if split.lacks_statistics:
         yield Finding(
             "error", "mean-std", split.name,
-            f"{split.section} names no mean and std for its pictures of "
+            f"{split.section} has no mean and std for its images of "
             f"{count(split.dataset.channels, 'band')}",
-            "set those of the training pictures, as in the lines to paste",
+            "set those of the training images, as in the lines to paste",
         )  # fmt: skip
 
 
 def find_differences(train: Split, val: Split) -> Iterator[Finding]:
-    """Whether training and validation speak of the same classes and kind of pictures."""
+    """Yield an error if training and validation differ in classes or bands."""
     try:
         check_same(train.dataset, val.dataset)
     except ValueError as error:
@@ -175,7 +175,7 @@ def find_differences(train: Split, val: Split) -> Iterator[Finding]:
 def _statistics(split: Split, config: Config) -> Iterator[Finding]:
     if split.lacks_statistics or keeps_imagenet(config, split.dataset):
         return
-    if len(split.usable) < MIN_PICTURES:
+    if len(split.usable) < MIN_IMAGES:
         return
     known = zip(split.bands, split.dataset.mean, split.dataset.std, strict=False)
     odd = [(n, *three) for n, three in enumerate(known, 1) if _is_far(*three)]
@@ -184,13 +184,13 @@ def _statistics(split: Split, config: Config) -> Iterator[Finding]:
         expected = ", ".join(f"{mean:.4g} and {std:.4g}" for *_, mean, std in odd[:4])
         yield Finding(
             "warning", "mean-std", split.name,
-            f"mean and std of the pictures (band {measured}) are far from those set ({expected})",
+            f"mean and std of the images (band {measured}) are far from those set ({expected})",
             "set mean and std as in the lines to paste",
         )  # fmt: skip
 
 
 def _is_far(band: BandStatistics, mean: float, std: float) -> bool:
-    """Whether a band that varies has another mean or spread than the one that is set."""
+    """Return whether a band that varies is far from the mean and std that are set."""
     if band.low == band.high:
         return False
     stretched = std <= 0 or not 1 / MAX_STRETCH < band.std / std < MAX_STRETCH
@@ -198,22 +198,22 @@ def _is_far(band: BandStatistics, mean: float, std: float) -> bool:
 
 
 def _batches(split: Split) -> Iterator[Finding]:
-    pictures, batch = len(split.facts), split.options.batch_size
-    if (pictures < batch and split.options.drop_last) or pictures == 1 < batch:
+    images, batch = len(split.facts), split.options.batch_size
+    if (images < batch and split.options.drop_last) or images == 1 < batch:
         yield Finding(
             "error", "batch-size", split.name,
-            f"{count(pictures, 'picture')} cannot make a batch of {batch}",
-            f"set batch_size to {pictures}, or add pictures",
+            f"{count(images, 'image')} cannot fill a batch of {batch}",
+            f"set batch_size to {images}, or add images",
         )  # fmt: skip
         return
-    if pictures % batch == 1 < batch and not split.options.drop_last:
+    if images % batch == 1 < batch and not split.options.drop_last:
         yield Finding(
             "warning", "batch-size", split.name,
-            f"{pictures} pictures in batches of {batch} leave one over, which cannot be normalised "
-            "alone: each epoch leaves out another picture",
-            f"set batch_size to {_without_rest(pictures, batch)}",
+            f"{images} images in batches of {batch} leave one over, which cannot be normalised "
+            "alone: each epoch leaves out another image",
+            f"set batch_size to {_without_rest(images, batch)}",
         )  # fmt: skip
-    batches = -(-pictures // batch)
+    batches = -(-images // batch)
     if split.options.num_workers > batches:
         yield Finding(
             "warning", "num-workers", split.name,
@@ -222,7 +222,7 @@ def _batches(split: Split) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _without_rest(pictures: int, batch: int) -> int:
-    """The nearest batch size that does not leave a single picture over."""
-    sizes = [size for size in range(2, 3 * batch + 3) if pictures % size != 1]
+def _without_rest(images: int, batch: int) -> int:
+    """Return the nearest batch size that does not leave a single image over."""
+    sizes = [size for size in range(2, 3 * batch + 3) if images % size != 1]
     return min(sizes, key=lambda size: (abs(size - batch), size), default=1)

@@ -1,4 +1,4 @@
-"""The contact sheet: which samples to look at, and the files they are shown in."""
+"""The contact sheet: which samples to look at, and the files that show them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from utils.drawing.palette import IGNORED_COLOUR
 
 FOR_EACH_FINDING = 3
 MIN_TILES = 12
-PICTURE, PAGE = "contact_sheet.png", "contact_sheet.html"
+SHEET, PAGE = "contact_sheet.png", "contact_sheet.html"
 
-Choice = tuple[Split, int, list[str]]  # split, place in it, messages
+Choice = tuple[Split, int, list[str]]  # split, index in it, messages
 
 
 def make_sheet(
@@ -28,10 +28,10 @@ def make_sheet(
     """Write `contact_sheet.png` and `contact_sheet.html`.
 
     Args:
-        folder: Where to; made if needed.
+        folder: Their folder; made if needed.
         config: The checked config.
         splits: Every split, the training first.
-        findings: Of the audit.
+        findings: All of the audit.
 
     Returns:
         The two files.
@@ -41,19 +41,19 @@ def make_sheet(
     """
     folder.mkdir(parents=True, exist_ok=True)
     tiles = [
-        make_tile(split.dataset, split.indices[place], split.label_map, split.name, messages)
-        for split, place, messages in choose(splits, findings)
+        make_tile(split.dataset, split.indices[index], split.label_map, split.name, messages)
+        for split, index, messages in choose(splits, findings)
     ]
-    title = f"{config.name}: {len(tiles)} of {sum(len(split.facts) for split in splits)} pictures"
+    title = f"{config.name}: {len(tiles)} of {sum(len(split.facts) for split in splits)} images"
     legend = make_legend(splits[0])
-    paths = [folder / PICTURE, folder / PAGE]
+    paths = [folder / SHEET, folder / PAGE]
     write_png(paths[0], title, tiles, legend)
     write_html(paths[1], title, tiles, legend, findings)
     return paths
 
 
 def make_legend(train: Split) -> list[Entry]:
-    """Every class with its share of the pixels that count, and the ignored label of all pixels."""
+    """Return the classes with their fraction of valid pixels; ignored with that of all pixels."""
     entries = [
         Entry(name, (colour[0], colour[1], colour[2]), totals.share, str(number))
         for number, (name, colour, totals) in enumerate(
@@ -66,46 +66,46 @@ def make_legend(train: Split) -> list[Entry]:
 
 
 def choose(splits: Sequence[Split], findings: Sequence[Finding]) -> list[Choice]:
-    """The samples to look at: some of each finding, then as few as show every class, then others.
+    """Choose samples: some of each finding, then as few as show every class, then others.
 
     Args:
         splits: Every split.
-        findings: Of the audit.
+        findings: All of the audit.
     """
     chosen: dict[tuple[str, int], Choice] = {}
     for split in splits:
-        for place, messages in _with_findings(split, findings):
-            chosen[split.name, place] = (split, place, messages)
-    shown = {label for split, place, _ in chosen.values() for label in _labels(split, place)}
+        for index, messages in _with_findings(split, findings):
+            chosen[split.name, index] = (split, index, messages)
+    shown = {label for split, index, _ in chosen.values() for label in _labels(split, index)}
     for split in splits:
-        for place in _cover(split, shown):
-            chosen.setdefault((split.name, place), (split, place, []))
-    for split, place in _spread(splits):
+        for index in _cover(split, shown):
+            chosen.setdefault((split.name, index), (split, index, []))
+    for split, index in _spread(splits):
         if len(chosen) >= MIN_TILES:
             break
-        chosen.setdefault((split.name, place), (split, place, []))
+        chosen.setdefault((split.name, index), (split, index, []))
     return list(chosen.values())
 
 
 def _with_findings(split: Split, findings: Sequence[Finding]) -> Iterable[tuple[int, list[str]]]:
-    """The first few samples of every finding that names files, with all that is said of them."""
-    places = {}
-    for place, facts in enumerate(split.facts):
-        places.update(dict.fromkeys((*facts.files[:1], split.mask_key(facts)), place))
+    """Return the first samples of every finding that names files, with all their messages."""
+    indices = {}
+    for index, facts in enumerate(split.facts):
+        indices.update(dict.fromkeys((*facts.files[:1], split.mask_key(facts)), index))
     said: dict[int, list[str]] = {}
     first: dict[int, None] = {}
     for finding in findings:
         if finding.split not in ("", split.name):
             continue
-        named = [(places[file], what) for file, what in finding.files.items() if file in places]
-        first.update(dict.fromkeys(place for place, _ in named[:FOR_EACH_FINDING]))
-        for place, what in named:
-            said.setdefault(place, []).append(f"{finding.kind}{': ' if what else ''}{what}")
-    return [(place, said[place]) for place in first]
+        named = [(indices[file], what) for file, what in finding.files.items() if file in indices]
+        first.update(dict.fromkeys(index for index, _ in named[:FOR_EACH_FINDING]))
+        for index, what in named:
+            said.setdefault(index, []).append(f"{finding.kind}{': ' if what else ''}{what}")
+    return [(index, said[index]) for index in first]
 
 
-def _labels(split: Split, place: int) -> set[int]:
-    return _classes_of(split.facts[place], len(split.dataset.classes))
+def _labels(split: Split, index: int) -> set[int]:
+    return _classes_of(split.facts[index], len(split.dataset.classes))
 
 
 def _classes_of(facts: SampleFacts, num_classes: int) -> set[int]:
@@ -114,20 +114,20 @@ def _classes_of(facts: SampleFacts, num_classes: int) -> set[int]:
 
 
 def _cover(split: Split, shown: set[int]) -> Iterable[int]:
-    """Samples that show the classes that none has shown yet, the fullest first."""
+    """Yield samples that show further classes, those with the most of them first."""
     labels = {
-        place: _labels(split, place) for place, facts in enumerate(split.facts) if facts.usable
+        index: _labels(split, index) for index, facts in enumerate(split.facts) if facts.usable
     }
     missing = set().union(*labels.values()) - shown if labels else set()
     while missing:
-        place = max(labels, key=lambda place: len(labels[place] & missing))
-        missing -= labels[place]
-        shown |= labels[place]
-        yield place
+        index = max(labels, key=lambda index: len(labels[index] & missing))
+        missing -= labels[index]
+        shown |= labels[index]
+        yield index
 
 
 def _spread(splits: Sequence[Split]) -> Iterable[tuple[Split, int]]:
-    """Samples from all over the splits, in turn."""
+    """Yield samples spread over the splits, in turn."""
     for number in range(MIN_TILES):
         for split in splits:
             if len(split.facts):

@@ -1,4 +1,4 @@
-"""The contact sheet as one HTML file, pictures and all."""
+"""The contact sheet as one HTML file that contains its images."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def write_html(
     legend: Sequence[Entry],
     findings: Sequence[Finding],
 ) -> None:
-    """Write title, findings, legend and tiles; the file needs nothing beside it.
+    """Write title, findings, legend and tiles into one self-contained file.
 
     Raises:
         OSError: If it cannot be written.
@@ -97,7 +97,7 @@ def write_html(
         legend="".join(_chip(entry, f"{100 * entry.share:.2f} %") for entry in legend),
         tiles="\n".join(map(_tile, tiles)),
     )
-    # Names of files may hold bytes that are no UTF-8; they stay as they are.
+    # File names may contain bytes that are not UTF-8; they are written as they are.
     write_text(path, page, overwrite=True)
 
 
@@ -112,28 +112,28 @@ def _findings(findings: Sequence[Finding]) -> str:
     return f"<details open><summary>Findings: {len(findings)}</summary><ul>{items}</ul></details>"
 
 
-def _chip(entry: Entry, share: str) -> str:
+def _chip(entry: Entry, percent: str) -> str:
     colour = "#{:02x}{:02x}{:02x}".format(*entry.colour)
     return (
         f'<span class="chip"><i style="background:{colour}"></i>'
-        f"<span>{html.escape(entry.name)} <small>{share}</small></span></span>"
+        f"<span>{html.escape(entry.name)} <small>{percent}</small></span></span>"
     )
 
 
 def _tile(tile: Tile) -> str:
     size = "cannot be read" if tile.size is None else f"{tile.size[0]}x{tile.size[1]}"
-    pictures = _picture(tile.picture, "picture") + _picture(tile.overlay, "labels")
+    images = _image(tile.image, "image") + _image(tile.overlay, "labels")
     chips = "".join(_chip(entry, f"{100 * entry.share:.1f} %") for entry in tile.entries)
     messages = "".join(f'<p class="error">{html.escape(text)}</p>' for text in tile.messages)
     return (
-        f'<article{" class=odd" if tile.messages else ""}><div class="pair">{pictures}</div>'
+        f'<article{" class=odd" if tile.messages else ""}><div class="pair">{images}</div>'
         f'<div class="text"><b>{html.escape(tile.name)}</b> '
         f'<span class="faint">{size}, {tile.split}</span>{messages}'
         f'<div class="chips">{chips}</div></div></article>'
     )
 
 
-def _picture(image: np.ndarray | None, what: str) -> str:
+def _image(image: np.ndarray | None, what: str) -> str:
     if image is None:
         return f"<div>no {what}</div>"
     buffer = io.BytesIO()

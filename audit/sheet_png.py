@@ -1,4 +1,4 @@
-"""The contact sheet as one picture."""
+"""The contact sheet as one PNG."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from utils.drawing.legend import (
 from utils.drawing.palette import save_picture
 
 COLUMNS = 2
-CELL = 332  # pixels; a tile has two cells, the picture and its labels
+CELL = 332  # pixels; a tile has two cells, the image and its labels
 GAP = 8
 MARGIN = 24
 LINE = 18
 WIDTH = 2 * MARGIN + COLUMNS * (2 * CELL + 3 * GAP)
 
 ALARM = "#b42318"
-MAX_LINES = 4  # of text below a tile, each for labels and for messages
+MAX_LINES = 4  # of labels below a tile, and as many of messages
 
 
 def write_png(path: Path, title: str, tiles: Sequence[Tile], legend: Sequence[Entry]) -> None:
@@ -57,7 +57,7 @@ def _length(text: str) -> float:
 
 
 def _legend(title: str, legend: Sequence[Entry]) -> Image.Image:
-    """The title, and the classes in columns."""
+    """Draw the title, and the classes in columns."""
     classes = draw_legend(legend, WIDTH - 2 * MARGIN)
     block = Image.new("RGB", (WIDTH, MARGIN + 34 + classes.height + 20), PAPER)
     write(ImageDraw.Draw(block), (MARGIN, MARGIN - 6), drawable(title, 20), INK, 20)
@@ -68,23 +68,23 @@ def _legend(title: str, legend: Sequence[Entry]) -> Image.Image:
 def _row(tiles: Sequence[Tile]) -> Image.Image:
     drawn = [_tile(tile) for tile in tiles]
     block = Image.new("RGB", (WIDTH, max(image.height for image in drawn) + GAP), PAPER)
-    for place, image in enumerate(drawn):
-        block.paste(image, (MARGIN + place * (2 * CELL + 3 * GAP), 0))
+    for column, image in enumerate(drawn):
+        block.paste(image, (MARGIN + column * (2 * CELL + 3 * GAP), 0))
     return block
 
 
 def _tile(tile: Tile) -> Image.Image:
-    """Picture and labels side by side, the text below."""
-    pictures = [_scaled(image) for image in (tile.picture, tile.overlay) if image is not None]
-    height = max([image.height for image in pictures], default=CELL // 3)
+    """Draw image and labels side by side, the text below."""
+    images = [_scaled(image) for image in (tile.image, tile.overlay) if image is not None]
+    height = max([image.height for image in images], default=CELL // 3)
     block = Image.new("RGB", (2 * CELL + GAP, height + (2 * MAX_LINES + 2) * LINE), PAPER)
     draw = ImageDraw.Draw(block)
-    for place in range(2):
-        x = place * (CELL + GAP)
-        if place < len(pictures):
-            block.paste(pictures[place], (x, 0))
+    for cell in range(2):
+        x = cell * (CELL + GAP)
+        if cell < len(images):
+            block.paste(images[cell], (x, 0))
         else:
-            text = "cannot be read" if tile.messages or not pictures else "no labels"
+            text = "cannot be read" if tile.messages or not images else "no labels"
             draw.rectangle((x, 0, x + CELL - 1, height - 1), "#e5e7eb")
             write(draw, (x + CELL / 2, height / 2), text, FAINT, anchor="mm")
     y = height + 4
@@ -103,7 +103,7 @@ def _tile(tile: Tile) -> Image.Image:
 
 def _scaled(image: np.ndarray) -> Image.Image:
     height = max(1, round(image.shape[0] * CELL / image.shape[1]))
-    # A tall picture keeps its shape within a square.
+    # A tall image keeps its aspect ratio.
     if height <= CELL * 3 // 2:
         return Image.fromarray(image).resize((CELL, height), Image.Resampling.LANCZOS)
     high = CELL * 3 // 2
@@ -116,15 +116,15 @@ def _scaled(image: np.ndarray) -> Image.Image:
 
 
 def _entries(draw: ImageDraw.ImageDraw, entries: Sequence[Entry], y: int, width: int) -> int:
-    """Swatches with names, in lines; returns where the next line starts."""
+    """Draw swatches with names in lines; return where the next line starts."""
     x, lines = 0, 1
-    for place, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         text = f"{entry_name(entry)} {shown_share(entry.share)}"
         needed = 18 + int(_length(text)) + 12
         if x and x + needed > width:
             x, y, lines = 0, y + LINE, lines + 1
         if lines > MAX_LINES:
-            write(draw, (0, y), f"and {len(entries) - place} more", FAINT)
+            write(draw, (0, y), f"and {len(entries) - index} more", FAINT)
             break
         draw_swatch(draw, x, y, entry)
         write(draw, (x + 18, y), text, INK)

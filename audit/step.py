@@ -1,4 +1,4 @@
-"""A few real training steps: do they fit, what do they cost."""
+"""A few real training steps: whether they fit in memory, and what they cost."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from utils.runs.logger import RunFolder, RunLog
 
 TIMED_STEPS = 5
 TIMED_BATCHES = 16
-MAX_SECONDS = 20.0  # for either; the first step is always taken
+MAX_SECONDS = 20.0  # for steps and for batches; the first step is always taken
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The parameters that an optimizer moves at one rate."""
+    """The parameters that an optimizer updates with one learning rate."""
 
     parameters: int
     rate: float
@@ -38,25 +38,25 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class StepReport:
-    """What the steps have shown.
+    """The measurements of the steps.
 
     Args:
         device: Where they were taken.
-        images: Shape of the normalised pictures.
+        images: Shape of the normalised images.
         labels: Shape of the labels.
         logits: Shape of the logits.
         loss: Of the first step.
-        memory_bytes: At the highest, beyond what the program took before the first step.
-        memory_kind: How that was measured.
+        memory_bytes: The peak, beyond what the program took before the first step.
+        memory_kind: How it was measured.
         parameters: Of the model.
-        groups: Of the optimizer, in its order.
+        groups: Those of the optimizer, in its order.
         frozen: Parameters that do not train.
         forgotten: Parameters that train and are in no group.
         step_seconds: Forward, backward and update, the median of several.
-        load_seconds: From batch to batch, where nothing else is done.
-        steps: In an epoch.
-        epochs: In the training.
-        overlaps: Whether other processes load while the model computes.
+        load_seconds: From batch to batch, with nothing else to do.
+        steps: Steps of an epoch.
+        epochs: Epochs of the training.
+        overlaps: Whether loader processes work while the model computes.
     """
 
     device: str
@@ -78,21 +78,21 @@ class StepReport:
 
     @property
     def epoch_seconds(self) -> float:
-        """An epoch without validation."""
+        """Duration of an epoch without validation."""
         both = (self.step_seconds, self.load_seconds)
         return self.steps * (max(both) if self.overlaps else sum(both))
 
     @property
     def training_seconds(self) -> float:
-        """The whole training without validation."""
+        """Duration of the whole training without validation."""
         return self.epochs * self.epoch_seconds
 
 
 def measure_step(trainer: Trainer) -> StepReport:
-    """Take a few steps; the model is of no use afterwards.
+    """Take a few steps; the model cannot be used afterwards.
 
     Args:
-        trainer: With everything that training needs; its log and folder are not touched.
+        trainer: Complete but for its log and folder, which are not used.
 
     Raises:
         TrainingError: If the loss is not finite.
@@ -169,13 +169,13 @@ def _name(device: torch.device) -> str:
 
 
 def _group(group: dict) -> Group:
-    # A schedule may start at another rate than the one that the config names.
+    # A schedule may start at another learning rate than the config's.
     rate = group.get("initial_lr", group["lr"])
     return Group(sum(p.numel() for p in group["params"]), float(rate))
 
 
 def _time_loading(loader: BaseDataLoader) -> tuple[Batch, float]:
-    """The first batch, and the seconds from batch to batch behind it."""
+    """Return the first batch, and the seconds from batch to batch after it."""
     started = time.perf_counter()
     batches = loader.epoch(1)
     first = next(batches)
@@ -192,9 +192,9 @@ def _time_loading(loader: BaseDataLoader) -> tuple[Batch, float]:
 
 
 def _time_steps(trainer: Trainer, batch: Batch, first: float) -> float:
-    """The median of a few steps with the transfer to the device.
+    """Return the median of a few steps with the transfer to the device.
 
-    The first one, which warms up, counts only where there is no time for others.
+    The first one, which warms up, is used only if there is no time for others.
     """
     seconds: list[float] = []
     while len(seconds) < TIMED_STEPS and first + sum(seconds) < MAX_SECONDS:
@@ -207,10 +207,10 @@ def _time_steps(trainer: Trainer, batch: Batch, first: float) -> float:
 
 
 class _PeakMemory:
-    """How much more memory is in use at the highest than at the start.
+    """The peak of the memory in use, above the level at the start.
 
-    On a GPU what torch has handed out to tensors; on the CPU the growth of the process, looked at
-    every few milliseconds.
+    On a GPU it is the memory that torch has allocated for tensors, on the CPU the growth of the
+    process, sampled every few milliseconds.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""One sample as a person would look at it: the picture, and its labels laid over it by name."""
+"""One sample for a person to look at: the image, and its labels drawn over it with names."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from utils.drawing.palette import IGNORED_COLOUR
 from utils.files.data_file import DataError
 from utils.samples.labels import LabelMap
 
-MAX_SIDE = 480  # pixels of a picture on the sheet
+MAX_SIDE = 480  # pixels of an image on the sheet
 OPACITY = 0.55
-NAMED_FROM = 0.004  # share of a picture that a region needs to be named in it
-BLANK = 128  # under a mask that is of another size than its picture
+MIN_NAMED = 0.004  # fraction of an image that a region needs to be named in it
+BLANK = 128  # under a mask of another size than its image
 
 UNKNOWN_COLOUR = (255, 0, 255)
 UNKNOWN, IGNORED = "no class", "ignored"
@@ -28,13 +28,13 @@ UNKNOWN, IGNORED = "no class", "ignored"
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """What the sheet shows of a sample.
+    """A sample as the sheet shows it.
 
     Args:
-        name: Of the sample.
-        split: Where it is used.
-        size: (width, height) in its file; None where it cannot be read.
-        picture: (h, w, 3) uint8 RGB, small; None where it cannot be read.
+        name: The sample's name.
+        split: The split that uses it.
+        size: (width, height) in its file; None if it cannot be read.
+        image: (h, w, 3) uint8 RGB, small; None if it cannot be read.
         overlay: The same with its labels.
         entries: The labels in it, the largest first.
         messages: What is wrong with it.
@@ -43,7 +43,7 @@ class Tile:
     name: str
     split: str
     size: tuple[int, int] | None
-    picture: np.ndarray | None
+    image: np.ndarray | None
     overlay: np.ndarray | None
     entries: Sequence[Entry]
     messages: Sequence[str]
@@ -55,42 +55,40 @@ def make_tile(
     """Read a sample and draw it.
 
     Args:
-        dataset: Where it is from.
-        index: Its place there.
+        dataset: The sample's dataset.
+        index: Its index there.
         labels: From mask values to labels.
-        split: Where it is used.
+        split: The split that uses it.
         messages: What is wrong with it.
     """
     name = dataset.samples[index].name
     try:
         pixels = dataset.load_image(index).pixels
-        picture = dataset.preview(pixels)
-    except (DataError, IndexError):  # damaged, or of another number of bands
+        image = dataset.preview(pixels)
+    except (DataError, IndexError):  # damaged, or with another number of bands
         return Tile(name, split, None, None, None, (), messages)
-    size = (picture.shape[1], picture.shape[0])
-    small = _shrink(picture)
+    size = (image.shape[1], image.shape[0])
+    small = _shrink(image)
     try:
         mask = dataset.load_mask(index)
-    except DataError:  # damaged, or there is none
+    except DataError:  # damaged or missing
         return Tile(name, split, size, small, None, (), messages)
     under = small
-    if mask.shape[:2] != picture.shape[:2]:  # it does not lie on the picture: by itself
+    if mask.shape[:2] != image.shape[:2]:  # drawn by itself, as it does not fit the image
         under = _shrink(np.full((*mask.shape[:2], 3), BLANK, np.uint8))
     numbers, entries = _to_entries(_resize(mask, under.shape), mask, dataset, labels)
     return Tile(name, split, size, small, _overlay(under, numbers, entries), entries, messages)
 
 
-def _shrink(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
+def _shrink(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
     scale = MAX_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(
-        picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def _resize(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    # OpenCV has no resize for every type that a mask may have.
+    # OpenCV cannot resize every type that a mask may have.
     rows = (np.arange(shape[0]) + 0.5) * mask.shape[0] / shape[0]
     columns = (np.arange(shape[1]) + 0.5) * mask.shape[1] / shape[1]
     return mask[rows.astype(int)[:, None], columns.astype(int)]
@@ -99,17 +97,17 @@ def _resize(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _to_entries(
     small: np.ndarray, mask: np.ndarray, dataset: BaseDataset, labels: LabelMap
 ) -> tuple[np.ndarray, list[Entry]]:
-    """The small mask as places in the list of its entries."""
+    """Return the small mask as indices of its entries, and the entries."""
     of_small, of_mask = _safe_labels(small, labels), _safe_labels(mask, labels)
     found, counts = np.unique(of_mask, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     entries = []
     numbers = np.zeros(small.shape[:2], np.int32)
-    for place, label in enumerate(found[order].tolist()):
+    for index, label in enumerate(found[order].tolist()):
         name, colour = describe_label(label, dataset, labels.ignore_index)
-        share = float(counts[order[place]]) / of_mask.size
-        entries.append(Entry(name, colour, share, str(label)))
-        numbers[of_small == label] = place
+        fraction = float(counts[order[index]]) / of_mask.size
+        entries.append(Entry(name, colour, fraction, str(label)))
+        numbers[of_small == label] = index
     return numbers, entries
 
 
@@ -117,7 +115,7 @@ _NO_LABEL = -(1 << 16)
 
 
 def _safe_labels(mask: np.ndarray, labels: LabelMap) -> np.ndarray:
-    """Labels, `_NO_LABEL` where a value means nothing."""
+    """Return labels, `_NO_LABEL` for values that mean nothing."""
     known = labels.knows(mask)
     result = np.full(mask.shape[:2], _NO_LABEL, np.int32)
     if known.any():
@@ -126,7 +124,7 @@ def _safe_labels(mask: np.ndarray, labels: LabelMap) -> np.ndarray:
 
 
 def describe_label(label: int, dataset: BaseDataset, ignore_index: int) -> tuple[str, Colour]:
-    """The name and the colour of a label."""
+    """Return the name and the colour of a label."""
     if label == _NO_LABEL:
         return UNKNOWN, UNKNOWN_COLOUR
     if label == ignore_index:
@@ -135,31 +133,30 @@ def describe_label(label: int, dataset: BaseDataset, ignore_index: int) -> tuple
     return dataset.classes[label], (red, green, blue)
 
 
-def _overlay(picture: np.ndarray, numbers: np.ndarray, entries: Sequence[Entry]) -> np.ndarray:
-    """Colours laid over the picture with outlines, names in the larger regions."""
+def _overlay(image: np.ndarray, numbers: np.ndarray, entries: Sequence[Entry]) -> np.ndarray:
+    """Draw colours with outlines over the image, and names in the larger regions."""
     colours = [entry.colour for entry in entries]
-    canvas = Image.fromarray(lay_over(picture, numbers, colours, opacity=OPACITY))
+    canvas = Image.fromarray(lay_over(image, numbers, colours, opacity=OPACITY))
     draw = ImageDraw.Draw(canvas)
-    for place, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         if entry.name != IGNORED:
-            _name_region(draw, numbers == place, entry_name(entry))
+            _name_region(draw, numbers == index, entry_name(entry))
     return np.array(canvas)
 
 
 def _name_region(draw: ImageDraw.ImageDraw, region: np.ndarray, name: str) -> None:
-    """Write a name where the largest part of a region is widest."""
-    _, parts, facts, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
+    """Write a name where the largest component of a region is widest."""
+    _, components, facts, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
     if len(facts) < 2:
         return
     largest = int(facts[1:, cv2.CC_STAT_AREA].argmax()) + 1
-    if facts[largest, cv2.CC_STAT_AREA] < NAMED_FROM * region.size:
+    if facts[largest, cv2.CC_STAT_AREA] < MIN_NAMED * region.size:
         return
-    inside = np.pad((parts == largest).astype(np.uint8), 1)
+    inside = np.pad((components == largest).astype(np.uint8), 1)
     depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     font = font_for(name, FONT_SIZE)
     half = draw.textlength(name, font) / 2 + 3
     left = min(max(float(x) - 1, half), max(region.shape[1] - half, half))
     top = min(max(float(y) - 1, FONT_SIZE), region.shape[0] - FONT_SIZE)
-    place = (left, top)
-    draw.text(place, name, "white", font, anchor="mm", stroke_width=2, stroke_fill="black")
+    draw.text((left, top), name, "white", font, anchor="mm", stroke_width=2, stroke_fill="black")

@@ -1,4 +1,4 @@
-"""Count what is in a picture and in a mask, exactly."""
+"""Exact sums over an image and counts over a mask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHUNK = 1 << 24  # OpenCV counts in float32, exact up to here
 
 
 class BandTotals(msgspec.Struct, frozen=True):
-    """Sums over the pixels of one channel that hold data; whole numbers for 8-bit pictures."""
+    """Sums over the pixels of one channel that hold data; whole numbers for 8-bit images."""
 
     count: int
     total: int | float
@@ -22,23 +22,23 @@ class BandTotals(msgspec.Struct, frozen=True):
 
 
 def band_totals(pixels: np.ndarray, present: np.ndarray | None = None) -> list[BandTotals]:
-    """Sums of each channel of a picture.
+    """Return the sums of each channel of an image.
 
     Args:
         pixels: (H, W, C).
-        present: (H, W) bool, the pixels that count; None for all.
+        present: (H, W) bool, the pixels that hold data; None for all.
     """
     totals = _totals_8_bit if pixels.dtype == np.uint8 else _totals
     return [totals(pixels, channel, present) for channel in range(pixels.shape[2])]
 
 
 def _totals_8_bit(pixels: np.ndarray, channel: int, present: np.ndarray | None) -> BandTotals:
-    """By way of the histogram, so that all sums are exact."""
+    """Return the sums from a histogram, which makes them exact."""
     counts = np.zeros(256, np.int64)
     rows = max(_CHUNK // pixels.shape[1], 1)
     for top in range(0, len(pixels), rows):
-        part = None if present is None else present[top : top + rows].astype(np.uint8)
-        histogram = cv2.calcHist([pixels[top : top + rows]], [channel], part, [256], [0, 256])
+        chosen = None if present is None else present[top : top + rows].astype(np.uint8)
+        histogram = cv2.calcHist([pixels[top : top + rows]], [channel], chosen, [256], [0, 256])
         counts += histogram.ravel().astype(np.int64)
     values = np.arange(256)
     seen = np.flatnonzero(counts)
@@ -61,7 +61,7 @@ def _totals(pixels: np.ndarray, channel: int, present: np.ndarray | None) -> Ban
 
 
 def count_values(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different values of a mask, (U,) ids or (U, 3) colours, and the pixels of each."""
+    """Return the unique values of a mask, (U,) ids or (U, 3) colours, and the pixels of each."""
     if mask.ndim == 3:
         keys, counts = count_values(_pack_colours(mask))
         return _unpack_colours(keys), counts
@@ -73,25 +73,25 @@ def count_values(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pack_colours(colours: np.ndarray) -> np.ndarray:
-    """Colours (..., 3) as one number each, which sorts several times as fast."""
+    """Return colours (..., 3) as one number each, which sorts several times as fast."""
     wide = colours.astype(np.int32)
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
 def _unpack_colours(numbers: np.ndarray) -> np.ndarray:
-    """What `_pack_colours` made of colours, as colours again."""
+    """Return the colours that `_pack_colours` packed."""
     return np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], axis=-1).astype(np.uint8)
 
 
-def places_of(some: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Where each of `some` values stands among all."""
+def indices_of(some: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the index of each of `some` values among all values."""
     if values.ndim == 1:
         return np.searchsorted(values, some)
     return np.searchsorted(_pack_colours(values), _pack_colours(some))
 
 
 def label_values(values: np.ndarray, labels: LabelMap) -> tuple[np.ndarray, np.ndarray]:
-    """The label of each value (U,), and which of them have none."""
+    """Return the label of each value (U,), and which values have none."""
     known = labels.knows(values[None])[0]
     ids = np.zeros(len(values), np.int64)
     if known.any():

@@ -1,4 +1,4 @@
-"""What is in the files of one sample: everything that the audit knows, without the pixels."""
+"""Facts about the files of one sample: everything that the audit knows, without the pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from base.base_dataset import BaseDataset, Picture
-from inspection.counts import BandTotals, band_totals, count_values, label_values, places_of
+from inspection.counts import BandTotals, band_totals, count_values, indices_of, label_values
 from utils.files.data_file import DataError
 from utils.files.file_facts import FileFacts, file_facts
 from utils.files.file_notes import collect_notes
@@ -21,28 +21,26 @@ from utils.samples.pairing import Sample
 
 T = TypeVar("T")
 
-FORMAT = 3  # of these structures in a cache: count up when one of them changes
+FORMAT = 3  # of these structures in a cache: increment when one of them changes
 
-# Of a mask with more values (a photograph, or colours that were smoothed) the most frequent are
-# kept.
-MAX_VALUES = 1024
+MAX_VALUES = 1024  # of a mask: the most frequent of a photograph or of smoothed colours
 
 
 class ImageFacts(msgspec.Struct, frozen=True):
-    """A picture.
+    """An image.
 
     Args:
-        files: Of each file that it is read from, where there are files.
-        error: Why it cannot be used; the rest is empty then.
+        files: The facts of each image file that it is read from.
+        error: Why it cannot be used; then the rest is empty.
         width: In pixels.
         height: In pixels.
-        channels: As the model sees it.
+        channels: Channels that the model sees.
         dtype: The type of its values.
-        sha256: Of the decoded pixels, so that another file of the same picture is found.
+        sha256: Hash of the decoded pixels, which finds copies in other files.
         bands: Sums of each channel.
         missing: Pixels without data.
-        not_finite: Values that are NaN or infinite and not marked as missing.
-        notes: What is odd about a file that was read all the same, by file.
+        not_finite: Pixels that are NaN or infinite and not marked as missing.
+        notes: Oddities of files that were read nevertheless, by file.
     """
 
     files: list[FileFacts] = []
@@ -62,15 +60,15 @@ class MaskFacts(msgspec.Struct, frozen=True):
     """A mask.
 
     Args:
-        file: What it is read from, where that is a picture file.
-        error: Why it cannot be used; the rest is empty then.
+        file: The facts of its file, if that is an image file.
+        error: Why it cannot be used; then the rest is empty.
         width: In pixels.
         height: In pixels.
         values: Id ("7") or colour ("128,0,64") -> pixels, of the most frequent `MAX_VALUES`.
-        num_values: Different ids or colours.
+        num_values: The number of unique ids or colours.
         unknown: Those of `values` that are neither class nor ignored.
-        labels: Class or the ignored label -> pixels, without the unknown values; pixels where the
-            picture holds no data count as ignored.
+        labels: Class or the ignored label -> pixels, without the unknown values; pixels without
+            data in the image are ignored.
     """
 
     file: FileFacts | None = None
@@ -82,20 +80,15 @@ class MaskFacts(msgspec.Struct, frozen=True):
     unknown: list[str] = []
     labels: dict[int, int] = {}
 
-    @property
-    def holds_colours(self) -> bool:
-        """Whether the values are colours."""
-        return any("," in value for value in self.values)
-
 
 class SampleFacts(msgspec.Struct, frozen=True):
     """One sample of a dataset.
 
     Args:
-        name: What messages call it.
-        files: Every file that it is read from; its picture's first.
-        image: The picture.
-        mask: None where it has no labels.
+        name: Its name in messages.
+        files: Every file that it is read from; those of the image first.
+        image: The image.
+        mask: The mask; None for a sample without labels.
         label: The file that the mask is read from.
     """
 
@@ -115,7 +108,7 @@ class SampleFacts(msgspec.Struct, frozen=True):
 
     @property
     def sizes_differ(self) -> bool:
-        """Whether picture and mask can be read and have different sizes."""
+        """Whether image and mask can be read and have different sizes."""
         image, mask = self.image, self.mask
         if mask is None or mask.error or image.error:
             return False
@@ -123,19 +116,19 @@ class SampleFacts(msgspec.Struct, frozen=True):
 
 
 def examine(dataset: BaseDataset, index: int, labels: LabelMap) -> SampleFacts:
-    """Read one sample and write down what is in it.
+    """Read one sample and return its facts.
 
     Args:
-        dataset: Where it is from.
-        index: Its place there.
+        dataset: The sample's dataset.
+        index: Its index there.
         labels: From mask values to labels.
     """
     sample = dataset.samples[index]
     with collect_notes() as notes:
-        picture, error = _attempt(lambda: dataset.load_image(index))
+        loaded, error = _attempt(lambda: dataset.load_image(index))
     image = ImageFacts(files=_facts_of(sample.bands or (sample.image,)), error=error)
-    if picture is not None:
-        image = _describe_picture(picture, image.files)
+    if loaded is not None:
+        image = _describe_image(loaded, image.files)
         image = msgspec.structs.replace(image, notes={n.path: n.what for n in notes})
     mask = None
     if sample.label is not None:
@@ -143,17 +136,17 @@ def examine(dataset: BaseDataset, index: int, labels: LabelMap) -> SampleFacts:
         file = next(iter(_facts_of([sample.label])), None)
         mask = MaskFacts(file=file, error=error)
         if stored is not None:
-            mask = describe_mask(stored, None if picture is None else picture.missing, labels, file)
+            mask = describe_mask(stored, None if loaded is None else loaded.missing, labels, file)
     return SampleFacts(image=image, mask=mask, **names_of(sample))
 
 
 def names_of(sample: Sample) -> dict[str, Any]:
-    """What facts say of a sample without having read it."""
+    """Return the facts of a sample that are known without reading it."""
     return {"name": sample.name, "files": list(sample.files), "label": sample.label or ""}
 
 
 def _attempt(load: Callable[[], T]) -> tuple[T | None, str]:
-    """What `load` returns, or why it cannot."""
+    """Return the result of `load`, or the reason for none."""
     try:
         return load(), ""
     except DataError as error:
@@ -161,7 +154,7 @@ def _attempt(load: Callable[[], T]) -> tuple[T | None, str]:
 
 
 def _facts_of(paths: Sequence[str]) -> list[FileFacts]:
-    """Of the files that are pictures; scenes that a program draws have none."""
+    """Return the facts of the image files among the paths; drawn scenes have none."""
     found = []
     for path in paths:
         if os.path.isfile(path):
@@ -170,8 +163,8 @@ def _facts_of(paths: Sequence[str]) -> list[FileFacts]:
     return found
 
 
-def _describe_picture(picture: Picture, files: list[FileFacts]) -> ImageFacts:
-    pixels, missing = np.ascontiguousarray(picture.pixels), picture.missing
+def _describe_image(image: Picture, files: list[FileFacts]) -> ImageFacts:
+    pixels, missing = np.ascontiguousarray(image.pixels), image.missing
     height, width, channels = pixels.shape
     finite = np.ones((height, width), bool)
     if pixels.dtype.kind == "f":
@@ -195,13 +188,13 @@ def _describe_picture(picture: Picture, files: list[FileFacts]) -> ImageFacts:
 def describe_mask(
     mask: np.ndarray, missing: np.ndarray | None, labels: LabelMap, file: FileFacts | None = None
 ) -> MaskFacts:
-    """Count what a mask holds.
+    """Count the values and labels of a mask.
 
     Args:
         mask: Ids (H, W) or colours (H, W, 3).
-        missing: (H, W) bool, where the picture has no data; None for nowhere.
+        missing: (H, W) bool, where the image has no data; None for nowhere.
         labels: From mask values to labels.
-        file: What it was read from.
+        file: The facts of its file.
     """
     height, width = mask.shape[:2]
     values, counts = count_values(mask)
@@ -210,7 +203,7 @@ def describe_mask(
     if missing is not None and missing.shape == mask.shape[:2] and missing.any():
         there, rest = count_values(mask[~missing][None])
         counted = np.zeros_like(counts)
-        counted[places_of(there, values)] = rest
+        counted[indices_of(there, values)] = rest
     totals: dict[int, int] = {}
     for label, count in zip(ids[~unknown].tolist(), counted[~unknown].tolist(), strict=True):
         totals[label] = totals.get(label, 0) + count

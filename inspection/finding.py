@@ -1,4 +1,4 @@
-"""One thing that would go wrong, and how to put it right."""
+"""A problem that a training would have, and how to solve it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ MAX_FILES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that would go wrong.
+    """One problem.
 
     Args:
-        severity: An error ends a training or spoils its figures; a warning is for a person to
+        severity: An error ends a training or spoils its metrics; a warning is for a person to
             judge.
-        kind: The same word for the same thing, for programs.
-        split: Where: `"train"`, `"val"`, `"test"`, or `""` for the config as a whole.
+        kind: A fixed word for programs.
+        split: `"train"`, `"val"`, `"test"`, or `""` for the config as a whole.
         message: What is wrong.
         fix: What to do.
-        files: Every file that it is about -> what is wrong with it, or nothing.
+        files: Every file concerned -> what is wrong with it, or nothing.
     """
 
     severity: Literal["error", "warning"]
@@ -40,6 +40,6 @@ class Finding:
 
 
 def count(number: int, noun: str) -> str:
-    """`"1 mask"`, `"2 masks"`, `"3 classes"`."""
+    """Return `"1 mask"`, `"2 masks"`, `"3 classes"`."""
     ending = "es" if noun.endswith(("s", "ch")) else "s"
     return f"{number} {noun}{ending * (number != 1)}"

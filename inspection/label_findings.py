@@ -1,4 +1,4 @@
-"""Findings about labels: values that mean nothing, classes that do not occur."""
+"""Findings about labels: values without a meaning, classes that do not occur."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from inspection.split import Split
 from utils.config.signatures import signature_of
 from utils.samples.pairing import few
 
-RARE = 1e-4  # share of the pixels that count
-MAX_SHOWN = 24  # values of a map to fill in
+RARE = 1e-4  # of the valid pixels
+MAX_SHOWN = 24  # values of a map to be filled in
 
 
 def find(split: Split, proposal: Proposal) -> Iterator[Finding]:
-    """Everything that is wrong with the masks of a split.
+    """Yield everything that is wrong with the masks of a split.
 
     Args:
         split: The split.
-        proposal: What its values may mean.
+        proposal: The proposed meaning of its values.
     """
     masks = [facts for facts in split.facts if facts.mask is not None and not facts.mask.error]
     if not masks:
@@ -34,7 +34,7 @@ def find(split: Split, proposal: Proposal) -> Iterator[Finding]:
 
 
 def holds_black_and_white_only(split: Split) -> bool:
-    """Return whether the masks hold nothing but 0 and 255, and 255 is ignored by default only."""
+    """Return whether the masks hold only 0 and 255, and 255 is ignored only by default."""
     values = set(split.values)
     return (
         str(WHITE) in values
@@ -46,10 +46,10 @@ def holds_black_and_white_only(split: Split) -> bool:
 
 
 def find_undecided_white(splits: Sequence[Split]) -> Iterator[Finding]:
-    """Masks of 0 and 255 where nobody has said what 255 is; a training refuses them.
+    """Yield splits whose masks hold 0 and 255 without a config that says what 255 is.
 
-    Read as it stands one class would be left, and every metric of it is perfect. Beside a 1, 255
-    can only be what is ignored, and then it is so in the other split as well.
+    With 255 ignored, one class would be left, and all its metrics perfect; so a training refuses
+    such masks. Beside a 1, 255 can only mean ignored, and then it does in the other split as well.
     """
     masks = [set(facts.mask.values) for split in splits for facts in split.facts if facts.mask]
     if any({"1", str(WHITE)} <= values for values in masks):
@@ -62,8 +62,8 @@ def find_undecided_white(splits: Sequence[Split]) -> Iterator[Finding]:
             "error",
             "binary-mask",
             split.name,
-            "the masks hold nothing but 0 and 255, and 255 is ignored unless the config says what "
-            f"it is, so that {names[0]} would be the only class",
+            "the masks hold only 0 and 255, and 255 is ignored unless the config says what it is, "
+            f"so that {names[0]} would be the only class",
             f"add to {split.section}.args\n"
             f'    "label_map": {json.dumps(BINARY)}    if 255 is {names[1]}\n'
             f'    "label_map": {json.dumps({"0": 1, str(WHITE): 0})}    if 0 is {names[1]}\n'
@@ -73,7 +73,7 @@ def find_undecided_white(splits: Sequence[Split]) -> Iterator[Finding]:
 
 
 def find_classes(train: Split, val: Split | None) -> Iterator[Finding]:
-    """Classes that training or validation will not see, or hardly."""
+    """Yield classes that are absent or rare in training or validation."""
     yield from _duplicates(train)
     names = list(train.dataset.classes)
     if any(train.labels.values()):
@@ -84,8 +84,8 @@ def find_classes(train: Split, val: Split | None) -> Iterator[Finding]:
                 "class-without-pixels",
                 train.name,
                 f"{_of(absent, names)} without a pixel: {few(absent)}",
-                "nothing can be learnt about them: check the ids of the masks (label_map), add "
-                "pictures, or remove the classes",
+                "nothing can be learned about them: check the ids of the masks (label_map), add "
+                "images, or remove the classes",
             )
         yield from _rare(train, names)
     if val is None or not any(val.labels.values()):
@@ -101,7 +101,7 @@ def find_classes(train: Split, val: Split | None) -> Iterator[Finding]:
             "class-missing-in-val",
             val.name,
             f"{_of(lacking, names)} of the training without a pixel: {few(lacking)}",
-            "their IoU cannot be measured: move pictures with these classes to the validation",
+            "their IoU cannot be measured: move images with these classes to the validation",
         )
 
 
@@ -121,7 +121,7 @@ def _rare(train: Split, names: list[str]) -> Iterator[Finding]:
             "rare-class",
             train.name,
             f"{_of(rare, names)} with less than {100 * RARE:g} % of the pixels: {few(rare)}",
-            "weigh the classes (see the lines to paste), or show these pictures more often",
+            "weight the classes (see the lines to paste), or show these images more often",
         )
 
 
@@ -131,7 +131,7 @@ def _blended(split: Split) -> Iterator[Finding]:
             "error",
             "blended-mask",
             split.name,
-            f"{count(len(split.blended), 'mask')} with mixtures of labels, as smoothing makes them",
+            f"{count(len(split.blended), 'mask')} with mixtures of labels, as from smoothing",
             "export the masks without anti-aliasing and scale them with nearest neighbour",
             {
                 split.mask_key(f): f"{len(f.mask.unknown)} odd values"
@@ -142,7 +142,7 @@ def _blended(split: Split) -> Iterator[Finding]:
 
 
 def _unknown(split: Split, proposal: Proposal, *, colours: bool) -> Iterator[Finding]:
-    """Ids, or colours, that mean nothing: a set may hold both, and each has a map of its own."""
+    """Yield ids, or colours, without a meaning: a set may hold both, each with its own map."""
     unknown = {value: n for value, n in split.unknown.most_common() if ("," in value) == colours}
     if not unknown:
         return
@@ -150,7 +150,7 @@ def _unknown(split: Split, proposal: Proposal, *, colours: bool) -> Iterator[Fin
     if colours and split.dataset.colour_map is None:
         kind, text = "colours-for-ids", "colours where class ids were expected"
     elif colours:
-        kind, text = "unknown-colours", "colours that are no class"
+        kind, text = "unknown-colours", "colours that are not a class"
     files = {}
     for facts in split.facts:
         if facts.mask is not None and not split.is_blended(facts.mask):
@@ -162,7 +162,7 @@ def _unknown(split: Split, proposal: Proposal, *, colours: bool) -> Iterator[Fin
 
 
 def _fix(split: Split, proposal: Proposal, unknown: Mapping[str, int]) -> str:
-    fix = f"put the masks right{_map_fix(split, proposal, unknown)}"
+    fix = f"correct the masks{_map_fix(split, proposal, unknown)}"
     ids = [int(value) for value in unknown if "," not in value]
     named = "classes" in signature_of(type(split.dataset))
     if ids and named and split.dataset.label_map is None:
@@ -173,10 +173,10 @@ def _fix(split: Split, proposal: Proposal, unknown: Mapping[str, int]) -> str:
 
 
 def _map_fix(split: Split, proposal: Proposal, unknown: Mapping[str, int]) -> str:
-    """The map to set: as proposed, or ignoring what is odd, or to be filled in."""
+    """Return the map to set: as proposed, with odd values ignored, or to be filled in."""
     dataset = split.dataset
     kinds = {"," in value for value in split.values}
-    # Beside a palette, ids are read by rules that a map would switch off.
+    # Beside a palette, ids are read by rules that a map would disable.
     reads_both = len(kinds) > 1 and dataset.colour_map is not None and dataset.label_map is None
     if split.blended or reads_both or "label_map" not in signature_of(type(dataset)):
         return ""
@@ -199,13 +199,13 @@ def _short(label_map: Mapping[str, int]) -> str:
 
 def _binary(split: Split, proposal: Proposal) -> Iterator[Finding]:
     masks = [f for f in split.facts if f.mask and proposal.is_binary(f.mask.values)]
-    # Where all are, `find_undecided_white` has more to say; a value that is named is believed.
+    # If all are, `find_undecided_white` says more; an ignored value that is named is intended.
     if not masks or split.dataset.void is not None or holds_black_and_white_only(split):
         return
     label_map = json.dumps(BINARY)
     fix = f'set "label_map": {label_map} if 255 is the object'
     if proposal.label_map is None:
-        fix = "write 1 for 255 in them if 255 is the object; leave them if it does not count"
+        fix = "write 1 for 255 in them if 255 is the object; leave them if it is ignored"
         if "label_map" in signature_of(type(split.dataset)):
             both = json.dumps({"0": 0, "1": 1, str(WHITE): 1})
             fix = (
@@ -234,28 +234,28 @@ def _ignored(split: Split, masks: list[SampleFacts]) -> Iterator[Finding]:
             "error" if everything else "warning",
             "all-ignored",
             split.name,
-            f"{count(len(files), 'mask')} of {len(masks)} without a pixel that counts",
-            "nothing is learnt from them: check the ids of the masks (label_map, ignore_index), or "
-            "remove the pictures",
+            f"{count(len(files), 'mask')} of {len(masks)} without a valid pixel",
+            "nothing is learned from them: check the ids of the masks (label_map, ignore_index), "
+            "or remove the images",
             files,
         )
 
 
 def _duplicates(train: Split) -> Iterator[Finding]:
     names, palette = list(train.dataset.classes), [tuple(c) for c in train.dataset.palette]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
         yield Finding(
-            "warning", "duplicate-names", "", f"classes of the same name: {few(twice)}",
-            "rename them, so that figures and pictures can be told apart",
+            "warning", "duplicate-names", "", f"classes of the same name: {few(repeated)}",
+            "rename them, so that metrics and images can be told apart",
         )  # fmt: skip
     same = sorted({c for c in palette[: len(names)] if palette.count(c) > 1})
-    # A dataset with colours of its own has them from its makers.
+    # The colours of a dataset without this argument are those of its authors.
     if same and "palette" in signature_of(type(train.dataset)):
         shown = [f"{list(c)} ({', '.join(_named(names, palette, c))})" for c in same]
         yield Finding(
             "warning", "duplicate-colours", "", f"classes of the same colour: {few(shown, 3)}",
-            "give each its own in palette, so that pictures can be told apart",
+            "give each its own in palette, so that classes can be told apart",
         )  # fmt: skip
 
 

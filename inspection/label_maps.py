@@ -1,4 +1,4 @@
-"""A `label_map` for masks whose values mean nothing yet: only where there is little doubt."""
+"""A `label_map` for masks whose values have no meaning yet: only if there is little doubt."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from utils.config.signatures import signature_of
 
 Key = TypeVar("Key", bound=Hashable)
 
-# Share of the pixels: a value with fewer is a slip and no class, and changes no class weight.
-STRAY = 1e-4
+STRAY = 1e-4  # of the pixels: a value with fewer is a slip, and changes no class weight
 
-SIXTEEN_BIT = (257, 256)  # from 8-bit values to 16-bit ones, by repeating the byte or a shift
+SIXTEEN_BIT = (257, 256)  # factors from 8 to 16 bits: the byte repeated, or shifted
 WHITE = 255
 BINARY = {"0": 0, str(WHITE): 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-    """What is known of the values of a split's masks.
+    """The proposed meaning of the values of a split's masks.
 
     Args:
-        label_map: Under it they mean something; None if they can stay, or there is a doubt.
-        white: Whether masks of 0 and 255 alone may mean an object by 255.
-        settled: Whether, with the map, almost every pixel means something.
+        label_map: Gives them a meaning; None if they have one, or there is doubt.
+        white: Whether 255 may be an object in masks of only 0 and 255.
+        settled: Whether, with the map, almost every pixel has a meaning.
     """
 
     label_map: dict[str, int] | None
@@ -36,12 +35,12 @@ class Proposal:
     settled: bool
 
     def is_binary(self, values: Iterable[str]) -> bool:
-        """Whether a mask with these values may mean an object by 255."""
+        """Return whether 255 may be an object in a mask with these values."""
         return self.white and set(values) == set(BINARY)
 
 
 def propose(splits: Iterable[Split]) -> dict[str, Proposal]:
-    """A proposal for each split by its name; splits of one rule have one, from all their masks."""
+    """Return a proposal for each split by name; splits of one rule share one."""
     groups: dict[str, list[Split]] = collections.defaultdict(list)
     for split in splits:
         of = split.dataset
@@ -74,7 +73,7 @@ def _of(group: Sequence[Split]) -> Proposal:
         len(dataset.classes) == 2
         and dataset.label_map is None
         and group[0].known_ids.get(WHITE) == -1
-        # Beside 1, 255 can only be what does not count.
+        # Beside 1, 255 can only mean ignored.
         and not any({"1", str(WHITE)} <= set(mask.values) for mask in masks)
     )
     doubt = white and label_map is None and any(set(m.values) == set(BINARY) for m in masks)
@@ -84,20 +83,20 @@ def _of(group: Sequence[Split]) -> Proposal:
 
 
 def label_map_of(split: Split, values: Mapping[str, int]) -> dict[str, int] | None:
-    """A `label_map` for masks that hold these values.
+    """Return a `label_map` for masks that hold these values.
 
-    Ids and colours have a rule each. The map names every known id where there is one: ids that a
-    map leaves out are errors, and with a map of colours alone grey stands for a colour.
+    Ids and colours have a rule each. The map names every known id if there is one: ids that a map
+    leaves out are errors, and with a map of colours alone grey is a colour.
 
     Args:
-        split: With its classes and the map that it has.
+        split: The split, with its classes and its current map.
         values: Id or colour -> pixels.
 
     Returns:
-        None if the masks can stay as they are, or it is not clear what the values mean.
+        None if the masks need no map, or the meaning of the values is not clear.
     """
     dataset = split.dataset
-    # A person has said what the colours mean, and ids beside them are read by other rules.
+    # A person has given the colours a meaning, and ids beside them are read by other rules.
     if "label_map" not in signature_of(type(dataset)) or dataset.colour_map is not None:
         return None
     ids = {int(value): n for value, n in values.items() if "," not in value}
@@ -114,12 +113,12 @@ def label_map_of(split: Split, values: Mapping[str, int]) -> dict[str, int] | No
 def ignoring(
     split: Split, label_map: Mapping[str, int] | None, unknown: Iterable[str]
 ) -> dict[str, int]:
-    """A `label_map` that leaves all as it is and ignores further values.
+    """Return a `label_map` that changes nothing but ignores further values.
 
     Args:
-        split: With the map that it has.
-        label_map: The one that is proposed for other values.
-        unknown: The values.
+        split: The split, with its current map.
+        label_map: The proposal for other values.
+        unknown: The values to ignore.
     """
     ids = {int(value): -1 for value in unknown if "," not in value}
     colours = {_colour(value): -1 for value in unknown if "," in value}
@@ -130,7 +129,7 @@ def ignoring(
 
 
 def label_under(split: Split, label_map: Mapping[str, int], value: str) -> int:
-    """The class of a value under a map: what it does not name has the meaning that it had."""
+    """Return the class of a value under a map, or without it if the map does not name it."""
     if value in label_map:
         return label_map[value]
     if "," in value:
@@ -139,7 +138,7 @@ def label_under(split: Split, label_map: Mapping[str, int], value: str) -> int:
 
 
 def to_keys(ids: Mapping[int, int], colours: Mapping[tuple[int, int, int], int]) -> dict[str, int]:
-    """The keys of a config: `"7"`, `"128,0,64"`."""
+    """Return a table with the keys of a config: `"7"`, `"128,0,64"`."""
     table = {str(value): label for value, label in sorted(ids.items())}
     return table | {",".join(map(str, value)): label for value, label in sorted(colours.items())}
 
@@ -150,20 +149,20 @@ def _colour(value: str) -> tuple[int, int, int]:
 
 
 def _of_one_bit(split: Split, masks: Iterable[MaskFacts]) -> dict[str, int] | None:
-    """A map of black and white that also reads masks of 0 and 1, as files of one bit a pixel hold.
+    """Return a map of black and white that also reads masks of 0 and 1 (one bit a pixel).
 
     Args:
-        split: With the map that it has.
-        masks: Of all splits with this map.
+        split: The split, with its current map.
+        masks: The masks of all splits with this map.
 
     Returns:
-        None if the map does not name white as a class, or 1 may mean something else.
+        None if white is not a class of the map, or 1 may mean something else.
     """
     known = split.known_ids
     if split.dataset.label_map is None or 1 in known or known.get(WHITE, -1) < 0:
         return None
     with_one = [set(mask.values) for mask in masks if "1" in mask.values]
-    # A mask that holds both has 1 for a class of its own, or by damage.
+    # In a mask that holds both, 1 is a class of its own, or damage.
     if not with_one or any(values - {"0", "1"} for values in with_one):
         return None
     return to_keys({**known, 1: known[WHITE]}, {})
@@ -174,7 +173,7 @@ def _of_ids(split: Split, ids: Mapping[int, int]) -> dict[int, int] | None:
 
 
 def _scaled(split: Split, ids: Mapping[int, int]) -> dict[int, int] | None:
-    """Where a program has taken 8-bit ids for brightness and stretched them to 16 bits."""
+    """Return a map for 8-bit ids that a program stretched to 16 bits as if they were brightness."""
     known, classes = split.known_ids, set(range(len(split.dataset.classes)))
     for factor in SIXTEEN_BIT:
         table = {value: known.get(value // factor, -2) for value in ids}
@@ -185,14 +184,14 @@ def _scaled(split: Split, ids: Mapping[int, int]) -> dict[int, int] | None:
 
 
 def _in_order(split: Split, ids: Mapping[int, int]) -> dict[int, int] | None:
-    """As many ids as classes: the ids in their order are the classes in theirs.
+    """Map as many ids as classes: the ids in ascending order are the classes in theirs.
 
-    White is what does not count or, where a class would be left over without it, a class. Ids that
-    are classes already are moved only if all start at 1: others are right as they are.
+    White is ignored or, if a class would be left over without it, a class. Ids that are classes
+    already are moved only if they are 1 to K: others are right as they are.
     """
     number, total = len(split.dataset.classes), sum(ids.values())
     void = {value for value in ids if split.known_ids.get(value) == -1}
-    # An ignored value that a person has named is believed.
+    # An ignored value that the config names is intended.
     for ignored in (void,) if split.dataset.void is not None else (void, void - {WHITE}):
         kept = sorted(set(ids) - ignored)
         if len(kept) != number or number < 2 or kept[0] < 0:
@@ -207,7 +206,7 @@ def _in_order(split: Split, ids: Mapping[int, int]) -> dict[int, int] | None:
 def _of_colours(
     split: Split, colours: Mapping[tuple[int, int, int], int]
 ) -> dict[tuple[int, int, int], int] | None:
-    """Grey is an id written three times; other colours have to be those of the palette."""
+    """Map grey as an id written three times; other colours have to be those of the palette."""
     grey = {red: n for (red, green, blue), n in colours.items() if red == green == blue}
     if len(grey) == len(colours):
         table = _only_known(split.known_ids, grey)
@@ -219,7 +218,7 @@ def _of_colours(
 
 
 def _only_known(known: Mapping[Key, int], values: Iterable[Key]) -> dict[Key, int] | None:
-    """The labels of the values, if all have one and there are two classes among them."""
+    """Return the labels of the values, if all have one and there are two classes among them."""
     if not all(value in known for value in values):
         return None
     table = {value: known[value] for value in values}

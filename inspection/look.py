@@ -1,4 +1,4 @@
-"""Look at a split: the heads of its files, the labels of a sample of it."""
+"""A quick look at a split: the headers of its files, the labels of some of its masks."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from utils.samples.pair_cache import CACHE_FOLDER
 
 logger = logging.getLogger(__name__)
 
-MAX_HEADS = 5000  # a head takes a tenth of a millisecond
+MAX_HEADS = 5000  # a header takes a tenth of a millisecond
 MAX_MASKS = 128
 MAX_THREADS = 8
 WORTH_KEEPING = 1.0  # seconds; a quicker look is taken again
 
 
 class _Looked(msgspec.Struct):
-    """What was found in the files of a split, as it is kept for later runs."""
+    """The facts of a split's files, as they are kept for later runs."""
 
     heads: list[tuple[ImageHead, ImageHead] | None]
     masks: dict[int, MaskFacts]
@@ -42,15 +42,15 @@ class _Looked(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What is known of a split before its training.
+    """The facts of a split before its training.
 
     Args:
-        split: The split; its facts are those of the masks that were looked at.
-        indices: The indices of the samples whose heads were read, in the dataset.
-        heads: For each of these the head of the image and of the mask; None where a sample is not
-            made of two image files.
-        total: How many samples the split has.
-        broken: For the index of a sample whose image or mask has no head and cannot be read, why.
+        split: The split; its facts are those of the masks that were read.
+        indices: The dataset indices of the samples whose headers were read.
+        heads: The headers of each sample's image and mask; None for a sample that is not two image
+            files.
+        total: The number of samples of the split.
+        broken: Index of a sample that cannot be read -> why.
     """
 
     split: Split
@@ -66,20 +66,20 @@ class Survey:
 
     @property
     def absent(self) -> list[str]:
-        """The classes without a valid pixel in the masks that were looked at."""
+        """The classes without a valid pixel in the masks that were read."""
         names = self.split.dataset.classes
         totals = self.split.classes
         return [str(name) for name, own in zip(names, totals, strict=True) if not own.pixels]
 
 
 def look(name: str, section: str, loader: BaseDataLoader, most: int | None = None) -> Survey:
-    """Read the heads of the files of a split and the labels of a sample of it.
+    """Read the headers of the files of a split and the labels of some of its masks.
 
     Args:
         name: `"train"` or `"val"`.
-        section: Where the config names it.
+        section: Its section of the config.
         loader: Its loader.
-        most: How many masks to read, the same ones every time; None for `MAX_MASKS`.
+        most: The number of masks to read, the same ones every time; None for `MAX_MASKS`.
     """
     indices = loader.batches.indices.tolist()
     split = Split(
@@ -122,7 +122,7 @@ def _read(split: Split, with_head: Sequence[int], with_mask: Sequence[int]) -> _
                 return None
             return read_head(sample.image), read_head(sample.label)
         except DataError:
-            # Drawn by the program, an annotation, or damage: the reader of the pixels decides.
+            # Drawn by the program, an annotation, or damaged: reading the pixels decides.
             try:
                 dataset.load_image(index)
                 dataset.load_mask(index)
@@ -136,7 +136,7 @@ def _read(split: Split, with_head: Sequence[int], with_mask: Sequence[int]) -> _
         except DataError as error:
             return MaskFacts(error=str(error))
 
-    # The decoders run without the lock of the interpreter.
+    # The decoders release the GIL.
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         read, found = pool.map(mask, with_mask), pool.map(heads, with_head)
         words = f"looking at the masks of {split.name}"
@@ -146,15 +146,15 @@ def _read(split: Split, with_head: Sequence[int], with_mask: Sequence[int]) -> _
 
 
 def reads_files(dataset: BaseDataset) -> bool:
-    """Whether image and mask of a sample come straight from one file each."""
+    """Return whether image and mask of a sample are each read from one image file."""
     own = type(dataset)
     return own.load_image is BaseDataset.load_image and own.load_mask is BaseDataset.load_mask
 
 
 def _cache_file(split: Split, *indices: Sequence[int]) -> Path | None:
-    """The file that keeps a look, named by all that it depends on; None where there are no files.
+    """Return the cache file of a look, named by all that it depends on; None without files.
 
-    The stamp of every file is a part of the name, so a file that changed is looked at again.
+    Size and time of every file are part of the name, so changed files are read again.
     """
     dataset = split.dataset
     words = [f"{FORMAT} {split.ignore_index} {dataset.reading_rule()} {[*map(len, indices)]}"]
@@ -172,7 +172,7 @@ def _cache_file(split: Split, *indices: Sequence[int]) -> Path | None:
 def _from_cache(path: Path | None) -> _Looked | None:
     try:
         return None if path is None else msgspec.msgpack.decode(path.read_bytes(), type=_Looked)
-    except (OSError, msgspec.MsgspecError):  # not there, or not ours
+    except (OSError, msgspec.MsgspecError):  # missing, or not ours
         return None
 
 

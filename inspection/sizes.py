@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 def output_sizes(
     augmentation: Augmentation, sizes: Sequence[tuple[int, int]]
 ) -> list[set[tuple[int, int]]]:
-    """Return the sizes in which images come out of an augmentation, a set for each input size.
+    """Return the sizes of augmented images, a set for each input size.
 
     Sizes that are drawn at random are represented by a few draws. A pipeline of Albumentations is
     tried on two of the sizes, and the other sets are empty.
 
     Args:
-        augmentation: What is done to the images.
+        augmentation: The augmentation.
         sizes: (width, height) of images.
     """
     crop, base = augmentation.crop_size, augmentation.base_size
@@ -59,7 +59,7 @@ def output_sizes(
 
 
 def _piped_sizes(pipeline: AlbumentationsPipeline, size: tuple[int, int]) -> set[tuple[int, int]]:
-    """The sizes that a pipeline makes of one size in a few draws; empty if it refuses."""
+    """Return the sizes that a pipeline makes of one size in a few draws; empty if it fails."""
     width, height = size
     image, label = np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8)
     try:
@@ -68,12 +68,12 @@ def _piped_sizes(pipeline: AlbumentationsPipeline, size: tuple[int, int]) -> set
             for seed in range(4)
         ]
     except DataError:
-        return set()  # made for other channels; the first batch says what is wrong
+        return set()  # made for other channels; the first batch raises the error
     return {(w, h) for h, w in made}
 
 
 def why_sizes_differ(augmentation: Augmentation) -> str:
-    """What of an augmentation that does not crop gives images several sizes; may be empty."""
+    """Name the operations of an augmentation without crop that change sizes; may be empty."""
     if not augmentation.augment or augmentation.val:
         return ""
     words = ["albumentations"] if augmentation.pipeline is not None else []
@@ -89,14 +89,14 @@ def crop_within(side: int) -> int:
 
 
 def one_size(augmentation: Augmentation, crop: int) -> str:
-    """What gives all images the size of a crop."""
+    """Return what to set so that all images have the size of a crop."""
     if augmentation.pipeline is not None:
         return f"end the pipeline with RandomCrop of {crop}x{crop}, always applied"
     return f'set "augment": true and "crop_size": {crop} (which needs no padding)'
 
 
 def check_files(found: Survey) -> None:
-    """Refuse files that are empty, or end within their header."""
+    """Refuse files that are empty or end within their header."""
     if found.broken:
         more = len(found.broken) - 1
         others = f"; {more} more cannot be read: python check.py names them" if more else ""
@@ -124,7 +124,7 @@ def check_sizes(found: Survey) -> None:
 
 
 def _mixed_rules(found: Survey) -> str:
-    """What to do where some masks fit the stored image alone, and others the turned one alone."""
+    """Return what to do if some masks fit only the stored image, and others only the turned one."""
     dataset = found.split.dataset
     pairs = [(i, *pair) for i, pair in zip(found.indices, found.heads, strict=True) if pair]
     stored = [i for i, a, b in pairs if fits(a, b, "ignore") and not fits(a, b, "apply")]
@@ -136,14 +136,14 @@ def _mixed_rules(found: Survey) -> str:
     return (
         f"{len(shown)} masks fit the image as its EXIF orientation shows it (the first: {names[0]})"
         f", and {len(stored)} as it is stored ({names[1]}), so no rule fits all: turn the pixels "
-        f"of the former, mogrify -auto-orient on copies{rule}"
+        f"of the former with mogrify -auto-orient on copies{rule}"
     )
 
 
 def warn_of_orientation(surveys: Sequence[Survey]) -> None:
-    """Name an image whose EXIF orientation may turn it away from its mask.
+    """Warn of an image whose EXIF orientation may not fit its mask.
 
-    Where a quarter turn changes the size, the size of the mask tells which rule is right.
+    If a quarter turn changes the size, the size of the mask tells which rule is right.
     """
     doubtful = [
         (found.split, index, pair[0].orientation)
@@ -157,23 +157,23 @@ def warn_of_orientation(surveys: Sequence[Survey]) -> None:
         return
     split, index, orientation = doubtful[0]
     sections = " and ".join(dict.fromkeys(f"{one.section}.args" for one, *_ in doubtful))
-    cure = "where the masks fit the turned images, turn the pixels: mogrify -auto-orient, on copies"
+    fix = "if the masks fit the turned images, turn the pixels with mogrify -auto-orient on copies"
     if "exif" in signature_of(type(split.dataset)):
-        cure = (
-            f'write "exif": "apply" into {sections} where the masks were drawn on images as a '
-            'person sees them, "exif": "ignore" where they were drawn on the stored pixels'
+        fix = (
+            f'write "exif": "apply" into {sections} if the masks were drawn on images as a '
+            'person sees them, "exif": "ignore" if they were drawn on the stored pixels'
         )
     logger.warning(
         "%d of %d images carry an EXIF orientation, which is not applied, and their sizes do not "
         "tell whether the masks fit the stored or the turned image; the first: %s (orientation "
         "%d); %s",
         len(doubtful), sum(len(found.indices) for found in surveys),
-        split.dataset.samples[index].image, orientation, cure,
+        split.dataset.samples[index].image, orientation, fix,
     )  # fmt: skip
 
 
 def check_batches(found: Survey, loader: BaseDataLoader) -> None:
-    """Refuse images that come out of the augmentation in several sizes, which no batch can hold."""
+    """Refuse augmented images of several sizes, which cannot be stacked to a batch."""
     split, batch = found.split, loader.batches.batch_size
     if batch // world_size() < 2 or len(found.indices) < 2:
         return

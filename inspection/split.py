@@ -1,4 +1,4 @@
-"""The samples of one split, and sums over them."""
+"""The samples of one split, and sums over their facts."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ClassTotals:
     """How often a class occurs.
 
     Args:
-        pixels: Over all pictures.
-        share: Of the pixels that count, 0..1.
-        pictures: That have at least one pixel of it.
+        pixels: Its pixels in all images.
+        share: Its fraction of the valid pixels, 0..1.
+        pictures: The number of images with at least one pixel of it.
     """
 
     pixels: int
@@ -42,7 +42,7 @@ class ClassTotals:
 
 @dataclasses.dataclass(frozen=True)
 class BandStatistics:
-    """A channel over all pixels that hold data: in 0..1 for 8-bit pictures, raw for others."""
+    """A channel over all pixels that hold data: in 0..1 for 8-bit images, raw for others."""
 
     mean: float
     std: float
@@ -52,18 +52,18 @@ class BandStatistics:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """What one section of the config loads.
+    """The samples that one section of the config loads.
 
     Args:
         name: `"train"`, `"val"` or `"test"`.
-        section: Where the config says so.
-        dataset: Where the samples are from.
+        section: The section's key in the config.
+        dataset: The dataset of the samples.
         augmentation: What is done to them.
-        options: How they are dealt out.
-        indices: Their places in the dataset.
-        facts: Of each of them.
-        ignore_index: The label of pixels that do not count.
-        lacks_statistics: Whether the config lacks the mean and std that the pictures need.
+        options: How they are batched.
+        indices: Their indices in the dataset.
+        facts: The facts of each sample.
+        ignore_index: The label of ignored pixels.
+        lacks_statistics: Whether the config lacks the mean and std that the images need.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Split:
 
     @property
     def held_out(self) -> bool:
-        """Whether it is what the training holds back."""
+        """Whether the training holds this split back."""
         return self.section != f"{self.name}_loader"
 
     @functools.cached_property
     def label_map(self) -> LabelMap:
-        """From mask values to labels."""
+        """The map from mask values to labels."""
         samples = Samples(
             self.dataset, Augmentation(), seed=0, ignore_index=self.ignore_index, indices=()
         )
@@ -91,7 +91,7 @@ class Split:
 
     @functools.cached_property
     def known_ids(self) -> dict[int, int]:
-        """Id in a mask -> class, or -1 for what does not count."""
+        """Id in a mask -> class, or -1 for ignored."""
         ids = np.arange(LOWEST_ID, HIGHEST_ID + 1, dtype=np.int32)[None]
         known = ids[self.label_map.knows(ids)]
         labels = self.label_map(known[None], "")[0].tolist()
@@ -101,33 +101,33 @@ class Split:
         }
 
     def mask_key(self, facts: SampleFacts) -> str:
-        """The file of a mask; with the picture, where a file holds the labels of several."""
+        """Return the file of a mask, with the image if a file holds the labels of several."""
         if self._labels_in[facts.label] < 2:
             return facts.label
         return f"{facts.label}: {facts.files[0]}"
 
     @functools.cached_property
     def _labels_in(self) -> collections.Counter[str]:
-        """Samples of each label file."""
+        """The number of samples of each label file."""
         return collections.Counter(facts.label for facts in self.facts)
 
     @functools.cached_property
     def blended(self) -> list[SampleFacts]:
-        """Those whose masks were smoothed."""
+        """The samples whose masks were smoothed."""
         return [f for f in self.facts if f.mask is not None and self.is_blended(f.mask)]
 
     def is_blended(self, mask: MaskFacts) -> bool:
-        """Whether a mask holds more odd values than labels could be, as smoothing makes them."""
+        """Return whether a mask holds too many unknown values to be labels, as after smoothing."""
         return len(mask.unknown) > max(MAX_STRAY_VALUES, len(self.dataset.classes))
 
     @functools.cached_property
     def usable(self) -> list[SampleFacts]:
-        """Those that training can load."""
+        """The samples that training can load."""
         return [facts for facts in self.facts if facts.usable]
 
     @functools.cached_property
     def sizes(self) -> list[tuple[int, int]]:
-        """(width, height) of the pictures that can be read, the smallest first."""
+        """(width, height) of the images that can be read, the smallest first."""
         sizes = [(f.image.width, f.image.height) for f in self.facts if not f.image.error]
         return sorted(sizes, key=lambda size: (size[0] * size[1], size))
 
@@ -152,15 +152,15 @@ class Split:
         """Totals of each class."""
         numbers = range(len(self.dataset.classes))
         counted = sum(self.labels[number] for number in numbers)
-        pictures = _sum(dict.fromkeys(facts.mask.labels, 1) for facts in self.facts if facts.mask)
+        images = _sum(dict.fromkeys(facts.mask.labels, 1) for facts in self.facts if facts.mask)
         return [
-            ClassTotals(self.labels[n], self.labels[n] / counted if counted else 0.0, pictures[n])
+            ClassTotals(self.labels[n], self.labels[n] / counted if counted else 0.0, images[n])
             for n in numbers
         ]
 
     @functools.cached_property
     def bands(self) -> list[BandStatistics]:
-        """Statistics of each channel, over the pictures that have the usual number of them."""
+        """Statistics of each channel, over the images with the dataset's number of channels."""
         images = [facts.image for facts in self.facts if facts.image.bands]
         images = [image for image in images if image.channels == self.dataset.channels]
         unit = 255 if all(image.dtype == "uint8" for image in images) else 1
@@ -170,7 +170,7 @@ class Split:
 
 
 def _statistics(totals: Sequence[BandTotals], unit: int) -> BandStatistics:
-    """Of one channel of several pictures, in its unit."""
+    """Return the statistics of one channel over several images, in its unit."""
     totals = [band for band in totals if band.count]
     if not totals:
         return BandStatistics(0.0, 0.0, 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""A quick look at the data before a training: the heads of the files, the labels of a sample."""
+"""A survey of the data before a training: refuse what cannot work, warn of what is odd."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ FEW_VALUES = 8  # of a mask; a photo has more
 def survey(
     train_loader: BaseDataLoader, val_loader: BaseDataLoader | None, *, held_out: bool
 ) -> list[str]:
-    """Look at the data of a training, refuse what cannot go well, and warn of what is odd.
+    """Look at the data of a training, refuse what cannot work, and warn of what is odd.
 
-    The head of every image and mask is read (of thousands where there are more), and the labels of
-    up to `MAX_MASKS` samples a split. What took longer than a second is kept in `saved/cache`, and
-    forgotten when a file changes. Of several ranks the main one looks.
+    The header of every image and mask is read (of `MAX_HEADS` at most), and the labels of up to
+    `MAX_MASKS` samples a split. Facts that took longer than a second are kept in `saved/cache`
+    until a file changes. Only the main rank looks.
 
     Args:
         train_loader: The training batches.
         val_loader: The validation batches, or None.
-        held_out: Whether the validation is what `val_split` holds back.
+        held_out: Whether the validation is held back by `val_split`.
 
     Returns:
         The splits whose labels are all known now, "train" or "val".
@@ -71,7 +71,7 @@ def _survey(loaders: dict[str, tuple[str, BaseDataLoader]]) -> list[str]:
 
 
 def _read_all_if_binary(found: Survey, loader: BaseDataLoader) -> Survey:
-    """Look at every mask where a sample holds nothing but 0 and 255: one more value settles it."""
+    """Read every mask if the first ones hold only 0 and 255: one more value decides."""
     if found.is_complete or not label_findings.holds_black_and_white_only(found.split):
         return found
     split = found.split
@@ -79,7 +79,7 @@ def _read_all_if_binary(found: Survey, loader: BaseDataLoader) -> Survey:
 
 
 def _check_transparency(surveys: Iterable[Survey]) -> None:
-    """Refuse masks of one colour whose alpha channel, which is dropped, draws the objects."""
+    """Refuse masks of one colour whose alpha channel, which is dropped, shows the objects."""
     for found in surveys:
         facts = [one for one in found.split.facts if one.mask and not one.mask.error]
         if not reads_files(found.split.dataset) or len(found.split.values) != 1:
@@ -87,7 +87,7 @@ def _check_transparency(surveys: Iterable[Survey]) -> None:
         for one in facts:
             if _alpha_varies(one.label):
                 raise DataError(
-                    f"{found.split.section}: the masks have one colour everywhere, and their "
+                    f"{found.split.section}: the masks have one colour everywhere, but their "
                     f"transparency, which is not read, varies (the first: {one.label}). Make it "
                     "the mask, on copies: mogrify -alpha extract *.png gives 0 where an image is "
                     f'transparent and 255 elsewhere, with "label_map": {json.dumps(BINARY)}'
@@ -101,12 +101,12 @@ def _alpha_varies(path: str) -> bool:
                 return False
             low, high = image.getchannel("A").getextrema()
             return bool(low != high)
-    except Exception:  # nothing that can be looked at
+    except Exception:  # not an image that Pillow can open
         return False
 
 
 def _check_labels(surveys: dict[str, Survey], strict: dict[str, Survey]) -> None:
-    """Refuse values that mean nothing, with the map that gives them a meaning where it is clear."""
+    """Refuse values without a meaning, with the map that gives them one if it is clear."""
     proposals = propose(found.split for found in surveys.values())
     for name, found in surveys.items():
         masks = [facts for facts in found.split.facts if facts.mask and facts.mask.error]
@@ -124,14 +124,14 @@ def _check_labels(surveys: dict[str, Survey], strict: dict[str, Survey]) -> None
 
 
 def _exchanged(found: Survey) -> str:
-    """Ask whether images and masks are exchanged, where the first image looks like a mask."""
+    """Ask whether images and masks are exchanged if the first image looks like a mask."""
     dataset = found.split.dataset
     if not reads_files(dataset) or dataset.band_rule is not None:
         return ""
     image = dataset.samples[found.indices[0]].image
     try:
         values = np.unique(read_mask(image).reshape(-1))
-    except DataError:  # a JPEG, as a rule
+    except DataError:  # usually a JPEG
         return ""
     if len(values) > max(len(dataset.classes) + 1, FEW_VALUES):
         return ""
@@ -141,13 +141,13 @@ def _exchanged(found: Survey) -> str:
 
 
 def _text(finding: Finding, found: Survey) -> str:
-    """A finding with its fix; the section says where, not the split and the word for programs."""
+    """Return a finding with its fix and the section, without split and kind."""
     where = found.split.section
     return f"{where}: {str(finding).partition('] ')[2].partition(': ')[2]}; {finding.fix}"
 
 
 def _warn_of_absent_classes(surveys: dict[str, Survey]) -> None:
-    """Name the classes that training or validation has no labelled pixel of."""
+    """Warn of classes without a labelled pixel in training or validation."""
     for found in surveys.values():
         if found.is_complete:
             text = absent_classes(found.absent, len(found.split.dataset.classes), found.split.name)

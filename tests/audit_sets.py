@@ -19,7 +19,7 @@ MEAN, STD = 127.5 / 255, 0.2906
 
 
 def make_clean(folder: Path) -> Path:
-    """Folder `Folder` can read: pictures of even noise, masks of three stripes; and a config."""
+    """Folder `Folder` can read: images of uniform noise, masks of three stripes; and a config."""
     rng = np.random.default_rng(0)
     for split, number in (("train", TRAIN), ("val", VAL)):
         for kind in ("images", "masks"):
@@ -32,7 +32,7 @@ def make_clean(folder: Path) -> Path:
 
 
 def save_pair(folder: Path, split: str, name: str, rng: np.random.Generator) -> None:
-    """One picture with its mask."""
+    """One image with its mask."""
     width, height = SIZE
     pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "images" / split / f"{name}.png")
@@ -76,8 +76,8 @@ def change_masks(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> No
         Image.fromarray(change(np.array(Image.open(path)))).save(path)
 
 
-def change_picture(folder: Path, change: Callable[[Image.Image], Image.Image], **save: Any) -> None:
-    """Write the first training picture anew."""
+def change_image(folder: Path, change: Callable[[Image.Image], Image.Image], **save: Any) -> None:
+    """Replace the first training image."""
     path = folder / "images/train/train00.png"
     change(Image.open(path)).save(path, **save)
 
@@ -143,7 +143,7 @@ def turned_image(folder: Path, orientation: int) -> None:
 
 
 def mixed_pictures(folder: Path, tree: dict[str, Any]) -> None:
-    change_picture(folder, lambda picture: picture.convert("RGBA"))
+    change_image(folder, lambda image: image.convert("RGBA"))
 
 
 def mixed_masks(folder: Path, tree: dict[str, Any]) -> None:
@@ -242,13 +242,13 @@ def duplicate_colours(folder: Path, tree: dict[str, Any]) -> None:
 
 def leak(folder: Path, tree: dict[str, Any]) -> None:
     """The same pixels in another file: compressed anew."""
-    picture = Image.open(folder / "images/train/train03.png")
-    picture.save(folder / "images/val/val01.png", compress_level=1)
+    image = Image.open(folder / "images/train/train03.png")
+    image.save(folder / "images/val/val01.png", compress_level=1)
 
 
 def duplicates(folder: Path, tree: dict[str, Any]) -> None:
-    picture = Image.open(folder / "images/train/train03.png")
-    picture.save(folder / "images/train/train05.png", compress_level=1)
+    image = Image.open(folder / "images/train/train03.png")
+    image.save(folder / "images/train/train05.png", compress_level=1)
 
 
 def small_pictures(folder: Path, tree: dict[str, Any]) -> None:
@@ -261,7 +261,7 @@ def large_pictures(folder: Path, tree: dict[str, Any]) -> None:
 
 def mixed_sizes(folder: Path, tree: dict[str, Any]) -> None:
     set_args(tree, augment=None, crop_size=None, flip=None)
-    change_picture(folder, lambda picture: picture.crop((0, 0, 40, 40)))
+    change_image(folder, lambda image: image.crop((0, 0, 40, 40)))
     change_mask(folder, lambda mask: mask[:40, :40])
 
 

@@ -148,10 +148,10 @@ def test_feature_figures_equal_a_naive_loop(dataset):
     """Independent: Pillow and NumPy, a pixel array of everything at once."""
     _, report = run(dataset)
     train = report["splits"]["train"]
-    pictures = np.stack([np.array(Image.open(p).convert("RGB"), np.float64)
+    images = np.stack([np.array(Image.open(p).convert("RGB"), np.float64)
                          for p in sorted((dataset / "images/train").iterdir())])  # fmt: skip
     masks = np.stack([np.array(Image.open(p)) for p in sorted((dataset / "masks/train").iterdir())])
-    flat = pictures.reshape(-1, 3) / 255
+    flat = images.reshape(-1, 3) / 255
     for channel, band in enumerate(train["bands"]):
         assert band["mean"] == pytest.approx(flat[:, channel].mean(), abs=1e-12)
         assert band["std"] == pytest.approx(flat[:, channel].std(), abs=1e-12)
@@ -203,7 +203,7 @@ def test_feature_exif_says_which_way_the_mask_fits(dataset):
     audit_sets.exif_orientation(dataset, tree)
     _, report = run(dataset, tree)
     (what,) = report["findings"][0]["files"].values()
-    assert what.endswith("the mask has the size of the picture as stored")
+    assert what.endswith("size of the stored image")
 
 
 def test_feature_a_size_that_tells_is_no_doubt_and_names_the_rule(dataset):
@@ -213,7 +213,7 @@ def test_feature_a_size_that_tells_is_no_doubt_and_names_the_rule(dataset):
     audit_sets.change_mask(dataset, np.rot90)
     findings = {f["kind"]: f for f in run(dataset, tree)[1]["findings"]}
     (what,) = findings["exif-orientation"]["files"].values()
-    assert what.endswith("the mask fits the rotated picture")
+    assert what.endswith("fits the rotated image")
     assert '"exif": "apply"' in findings["size-mismatch"]["fix"]
     assert "export" not in findings["size-mismatch"]["fix"]
 
@@ -221,10 +221,10 @@ def test_feature_a_size_that_tells_is_no_doubt_and_names_the_rule(dataset):
 def test_feature_the_batch_size_that_is_proposed_leaves_none_over():
     from audit.set_findings import _without_rest
 
-    for pictures in range(3, 200):
+    for images in range(3, 200):
         for batch in (2, 3, 8, 16):
-            size = _without_rest(pictures, batch)
-            assert size > 1 and pictures % size != 1, (pictures, batch)
+            size = _without_rest(images, batch)
+            assert size > 1 and images % size != 1, (images, batch)
 
 
 def test_feature_the_held_back_share_is_the_validation(dataset):
@@ -237,7 +237,7 @@ def test_feature_the_held_back_share_is_the_validation(dataset):
 
 
 def test_feature_pretrained_weights_keep_imagenets_statistics(dataset):
-    """ImageNet's mean and std are far from these pictures', and right for weights from there."""
+    """ImageNet's mean and std are far from these images', and right for weights from there."""
     tree = audit_sets.config_of(dataset)
     for section in ("train_loader", "val_loader"):
         audit_sets.set_args(tree, section, mean=None, std=None)
@@ -247,7 +247,7 @@ def test_feature_pretrained_weights_keep_imagenets_statistics(dataset):
     assert code == 0 and "mean" not in report["paste"]["train_loader.args"]
 
 
-def test_feature_a_picture_of_another_number_of_bands_is_found():
+def test_feature_an_image_of_another_number_of_bands_is_found():
     """Independent of any reader: facts as a dataset of rasters would give them."""
     from audit.file_findings import find
     from base.base_dataloader import LoaderOptions
@@ -274,7 +274,7 @@ def test_feature_training_that_skips_bad_samples_is_tried(dataset):
     assert report["step"]["steps"] == 3
 
 
-def test_feature_test_pictures_are_audited(dataset):
+def test_feature_test_images_are_audited(dataset):
     tree = audit_sets.config_of(dataset)
     tree["test_loader"] = tree["val_loader"]
     code, report = run(dataset, tree)
@@ -297,7 +297,7 @@ def test_feature_test_pictures_are_audited(dataset):
     ],
 )
 def test_exception_mistakes_are_one_message(dataset, flags, text, capsys, monkeypatch):
-    """Before a picture is read."""
+    """Before an image is read."""
     monkeypatch.chdir(dataset)
     monkeypatch.setattr("audit.scan.scan", None)
     monkeypatch.setattr("audit.read.scan", None)
@@ -414,7 +414,7 @@ def test_feature_what_is_held_back_has_no_partners_of_its_own(dataset):
 
 
 def test_feature_a_step_that_fails_for_another_reason_is_told(dataset):
-    """A damaged file is named once; a wrong model beside a damaged validation picture too."""
+    """A damaged file is named once; a wrong model beside a damaged validation image too."""
     tree = audit_sets.config_of(dataset)
     audit_sets.unreadable(dataset, tree)
     assert "step" not in kinds(run(dataset, tree, step=True)[1])
@@ -425,7 +425,7 @@ def test_feature_a_step_that_fails_for_another_reason_is_told(dataset):
 
 
 def test_feature_bands_without_statistics_are_measured(dataset):
-    """Independent: NumPy over all training pictures; what is pasted makes the config clean."""
+    """Independent: NumPy over all training images; what is pasted makes the config clean."""
     import tifffile
 
     rng = np.random.default_rng(0)
@@ -453,8 +453,8 @@ def test_feature_bands_without_statistics_are_measured(dataset):
     assert run(dataset, tree, step=True)[0] == 0
 
 
-def test_feature_masks_of_one_file_are_named_with_their_pictures():
-    """As where one JSON file holds the outlines of all pictures."""
+def test_feature_masks_of_one_file_are_named_with_their_images():
+    """As where one JSON file holds the outlines of all images."""
     from audit.file_findings import find
     from audit.sheet import choose
     from base.base_dataloader import LoaderOptions

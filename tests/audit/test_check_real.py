@@ -63,7 +63,7 @@ def test_feature_camvid_is_clean_and_has_its_statistics(real_data, facts, tmp_pa
     assert code == 0 and train["pictures"] == 367
     assert train["picture_encodings"] == {"JPEG RGB": 367}
     assert train["mask_encodings"] == {"PNG grey": 367}
-    # Those figures need not be of the JPEGs that the pictures have become since.
+    # Those numbers need not be of the JPEGs that the images have become since.
     for band, mean, std in zip(train["bands"], expected["mean"], expected["std"], strict=True):
         assert band["mean"] == pytest.approx(mean, abs=1e-3)
         assert band["std"] == pytest.approx(std, abs=1e-3)
@@ -109,7 +109,7 @@ def test_feature_carparts_is_clean(real_data, facts, tmp_path):
 
 
 def test_feature_voc_is_palette_and_its_leak_is_found(real_data, tmp_path):
-    """The small copy has one of its validation pictures in the extended training list."""
+    """The small copy has one of its validation images in the extended training list."""
     folder = str(real_data / "voc2012_layout")
     sets = [loader("VOC", data_dir=folder, split=split) for split in ("train_aug", "val")]
     code, report = audit(tmp_path, tree_of(*sets))
@@ -120,7 +120,7 @@ def test_feature_voc_is_palette_and_its_leak_is_found(real_data, tmp_path):
 
 
 def test_feature_cocostuff_shows_its_classes(real_data, tmp_path):
-    """182 classes, masks as pixel maps and as .mat files: the same pictures, the same labels."""
+    """182 classes, masks as pixel maps and as .mat files: the same images, the same labels."""
     big = [loader("COCO", data_dir=str(real_data / "cocostuff164k_layout"), split=f"{split}2017")
            for split in ("train", "val")]  # fmt: skip
     small = [loader("COCO", data_dir=str(real_data / "cocostuff10k_layout"), split=split,
@@ -133,4 +133,4 @@ def test_feature_cocostuff_shows_its_classes(real_data, tmp_path):
     audit(tmp_path, tree_of(*big), *flags)
     page = (tmp_path / "sheet/contact_sheet.html").read_text()
     for name in (c["name"] for c in totals[0] if c["pixels"]):
-        assert page.count(f"<span>{name} <small>") >= 2, name  # in the legend and below a picture
+        assert page.count(f"<span>{name} <small>") >= 2, name  # in the legend and below an image

@@ -30,13 +30,13 @@ from utils.transforms.augmentation import Augmentation
 
 
 class Flat(BaseDataset):
-    """Grey pictures with a mask of one's own; nothing is on disk."""
+    """Grey images with a mask of one's own; nothing is on disk."""
 
     classes = tuple(f"name {n}" for n in range(182))
     palette = tuple(voc_palette(182))
 
     def __init__(self, masks, pixels=None):
-        super().__init__([Sample(f"picture {n}", f"{n}.png", f"{n}_m.png")
+        super().__init__([Sample(f"image {n}", f"{n}.png", f"{n}_m.png")
                           for n in range(len(masks))])  # fmt: skip
         self.masks, self.pixels = masks, pixels
 
@@ -64,7 +64,7 @@ def split_of(labels, name="train"):
     return Split(name, f"{name}_loader", dataset, Augmentation(), LoaderOptions(1), indices, facts)
 
 
-def test_feature_every_class_is_seen_with_few_pictures():
+def test_feature_every_class_is_seen_with_few_images():
     labels = [{n, (n + 1) % 182} for n in range(182)] * 3
     chosen = choose([split_of(labels)], [])
     assert {label for _, place, _ in chosen for label in labels[place]} == set(range(182))
@@ -93,7 +93,7 @@ def test_feature_samples_with_findings_come_first():
 
 
 def test_feature_the_overlay_has_the_classes_colours():
-    """Half class colour, half picture, by hand; bright outlines; names only in text."""
+    """Half class colour, half image, by hand; bright outlines; names only in text."""
     mask = np.zeros((40, 60), np.uint8)
     mask[:, 30:], mask[30:, :] = 7, 255
     tile = make_tile(Flat([mask]), 0, LABELS, "train", ())
@@ -118,11 +118,11 @@ def test_feature_values_without_a_meaning_stand_out():
 
 
 def test_feature_a_mask_of_another_size_keeps_its_shape():
-    """A mask that does not lie on the picture is drawn beside it, not stretched over it."""
+    """A mask that does not fit the image is drawn beside it, not stretched over it."""
     mask = np.zeros((60, 20), np.uint8)
     mask[:, 10:] = 7
     tile = make_tile(Flat([mask], np.full((20, 60, 3), 100, np.uint8)), 0, LABELS, "train", ())
-    assert tile.picture.shape[:2] == (160, 480) and tile.overlay.shape[:2] == (480, 160)
+    assert tile.image.shape[:2] == (160, 480) and tile.overlay.shape[:2] == (480, 160)
     expected = 0.45 * 128 + 0.55 * np.array(voc_palette(8)[7])
     np.testing.assert_allclose(tile.overlay[20, 140], expected, atol=1)
 
@@ -139,7 +139,7 @@ def test_feature_names_beyond_a_font_are_replaced():
         assert drawable(greek, 13, "3") == greek and font_for(greek, 13) is not fonts(13)[0]
 
 
-def test_feature_pictures_of_many_bands_are_shown_by_their_preview():
+def test_feature_images_of_many_bands_are_shown_by_their_preview():
     class Bands(Flat):
         mean, std, channels, preview_bands = [1000.0] * 5, [100.0] * 5, 5, (4, 2, 0)
 
@@ -147,7 +147,7 @@ def test_feature_pictures_of_many_bands_are_shown_by_their_preview():
     pixels[..., 4], pixels[..., 0] = 1200, 800
     tile = make_tile(Bands([np.zeros((30, 30), np.uint8)], pixels), 0, LABELS, "train", ())
     # Two deviations above the mean is white, two below black.
-    assert tuple(tile.picture[3, 3]) == (255, 128, 0)
+    assert tuple(tile.image[3, 3]) == (255, 128, 0)
 
 
 def test_feature_the_image_of_the_sheet_shows_the_tiles(tmp_path):
@@ -176,9 +176,9 @@ class Pages(HTMLParser):
 
 def test_feature_the_page_is_complete_in_itself(tmp_path):
     """Read with Python's own parser: nothing is fetched, names are text and no markup."""
-    picture = np.full((30, 40, 3), 77, np.uint8)
-    tiles = [Tile("<b>x", "train", (4, 3), picture, picture, [Entry("a&b", (1, 2, 3), 1.0)], [])]
-    finding = Finding("error", "leak", "val", "1 picture <twice>", "remove it", {"a.png": ""})
+    image = np.full((30, 40, 3), 77, np.uint8)
+    tiles = [Tile("<b>x", "train", (4, 3), image, image, [Entry("a&b", (1, 2, 3), 1.0)], [])]
+    finding = Finding("error", "leak", "val", "1 image <twice>", "remove it", {"a.png": ""})
     write_html(tmp_path / "s.html", "title", tiles, [Entry("a&b", (1, 2, 3), 1.0)] * 2, [finding])
     text = (tmp_path / "s.html").read_text()
     pages = Pages()
@@ -188,7 +188,7 @@ def test_feature_the_page_is_complete_in_itself(tmp_path):
         head, _, data = source.partition(",")
         assert head == "data:image/jpeg;base64"
         assert Image.open(io.BytesIO(base64.b64decode(data))).size == (40, 30)
-    assert "<b>x" in pages.text and "a&b" in pages.text and "1 picture <twice>" in pages.text
+    assert "<b>x" in pages.text and "a&b" in pages.text and "1 image <twice>" in pages.text
     assert not re.search(r"url\(|@import|https?:", text)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import check
-from audit.step import MAX_SECONDS
+from audit.step import MAX_SECONDS, try_step
 from builders.data import build_loaders
 from builders.training import build_training
 from tests import audit_sets
@@ -25,7 +25,7 @@ def tree(tmp_path):
 def take_step(tmp_path, tree):
     (tmp_path / "config.json").write_text(json.dumps(tree))
     config = check.read_config(check.parse_arguments(["-c", str(tmp_path / "config.json")]))
-    return check.try_step(config, torch.device("cpu"), 0)
+    return try_step(config, torch.device("cpu"), 0)
 
 
 def test_feature_shapes_and_parameters_are_those_of_the_training(tmp_path, tree):
@@ -66,7 +66,7 @@ def test_feature_a_loss_that_is_not_finite_is_a_finding(tmp_path, tree):
     assert step is None and finding.kind == "loss" and "the loss is nan" in finding.message
 
 
-def test_feature_want_of_memory_is_a_finding(tmp_path, tree, monkeypatch):
+def test_feature_out_of_memory_is_a_finding(tmp_path, tree, monkeypatch):
     from trainer import Trainer
 
     def train_step(*_):
@@ -111,6 +111,6 @@ def test_feature_memory_of_a_gpu(tmp_path, tree):
     tree["n_gpu"] = 1
     (tmp_path / "config.json").write_text(json.dumps(tree))
     config = check.read_config(check.parse_arguments(["-c", str(tmp_path / "config.json")]))
-    step, findings = check.try_step(config, torch.device("cuda"), 1)
+    step, findings = try_step(config, torch.device("cuda"), 1)
     assert findings == [] and step.memory_bytes > 4 * step.parameters
     assert "max_memory_allocated" in step.memory_kind
