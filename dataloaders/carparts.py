@@ -19,10 +19,10 @@ IGNORED = 255
 
 @dataclasses.dataclass(frozen=True)
 class CarSample(Sample):
-    """A picture with a second mask: where the car is.
+    """An image with a second mask: where the car is.
 
     Args:
-        foreground: The file of that mask, 0 outside the car.
+        foreground: The file of this mask, 0 outside the car.
     """
 
     foreground: str = ""
@@ -36,26 +36,26 @@ class CarSample(Sample):
 class CarParts(BaseDataset):
     """Car parts as id masks: 13 parts, left and right as one, and the background.
 
-    Pictures and parts are those of https://github.com/dsmlr/Car-Parts-Segmentation, which come as
+    Images and parts are those of https://github.com/dsmlr/Car-Parts-Segmentation, which come as
     COCO polygons of 18 parts; this is the layout of
     https://github.com/derby-ding/carpartssegment: `<split>/JPEGImages/<stem>.jpg` with
     `<split>/annotation/<stem>.png`. `python convert.py coco` makes such masks of the polygons.
 
-    Background is what is no part: the body and the roof of the car as well as the street. With
-    `foreground` everything outside the car is ignored, whatever the mask says there, so that a
-    network for cars cut out by a detector need not learn the street; what it then says outside a
-    car means nothing, and `<split>/foreground` is needed at prediction too.
+    Background is everything else: the body and the roof of the car as well as the street. With
+    `foreground` everything outside the car is ignored, whatever its label, so that a network for
+    cars cut out by a detector need not learn the street; its predictions outside a car then have
+    no meaning, and `<split>/foreground` is needed at prediction too.
 
     Args:
         data_dir: The folder with `train` and `valid` in it.
         split: Which of the two.
         labels: `annotation`, or `annotation_noisy`, the training labels with wrong parts in them:
-            for methods that are to stand this.
-        foreground: What `<split>/foreground/<stem>.png` is for: true ignores what lies outside of
-            the car, `"weight"` tells losses such as `RegionAwareLoss` where it is.
+            for methods that are robust to label noise.
+        foreground: The use of `<split>/foreground/<stem>.png`: true ignores what lies outside the
+            car, `"weight"` tells losses such as `RegionAwareLoss` where it is.
 
     Raises:
-        DataError: If a folder is missing or no picture has its mask.
+        DataError: If a folder is missing or no image has a mask.
         ValueError: If there is no such split, or noisy labels are asked for in `valid`.
     """
 
@@ -69,7 +69,7 @@ class CarParts(BaseDataset):
         (5, 255, 237), (255, 7, 158), (5, 61, 209), (120, 70, 10), (6, 82, 143), (255, 140, 204),
         (255, 4, 255), (51, 7, 204),
     )  # fmt: skip
-    mean = (0.479, 0.47211, 0.46569)  # of the 400 training pictures
+    mean = (0.479, 0.47211, 0.46569)  # of the 400 training images
     std = (0.30731, 0.30691, 0.3111)
     void = (IGNORED,)
 
@@ -85,7 +85,7 @@ class CarParts(BaseDataset):
             raise ValueError(f"split: expected one of train, valid, got {split!r}")
         if labels == "annotation_noisy" and split == "valid":
             raise ValueError(
-                "labels: annotation_noisy is there for train only, as a score on wrong labels "
+                "labels: annotation_noisy exists for train only, because a score on wrong labels "
                 'means nothing; use "annotation" with the split valid'
             )
         root = Path(data_dir, split)
@@ -102,7 +102,7 @@ class CarParts(BaseDataset):
         super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
-        """The ids (H, W) of a mask, 255 outside the car if that is asked for.
+        """Read the ids (H, W) of a mask, 255 outside the car if that is requested.
 
         Raises:
             DataError: If a file cannot be used, or the two masks differ in size.
@@ -113,7 +113,7 @@ class CarParts(BaseDataset):
         return np.where(self._car(index, mask), mask, np.uint8(IGNORED))
 
     def load_foreground(self, index: int) -> np.ndarray:
-        """Where the car is: (H, W) bool.
+        """Return where the car is, (H, W) bool.
 
         Raises:
             DataError: If a file cannot be used, or the two masks differ in size.
@@ -126,7 +126,7 @@ class CarParts(BaseDataset):
         car = read_mask(sample.foreground)
         if car.shape != mask.shape:
             raise DataError(
-                f"{sample.foreground}: is {car.shape[1]}x{car.shape[0]} and {sample.label} is "
+                f"{sample.foreground}: is {car.shape[1]}x{car.shape[0]} but {sample.label} is "
                 f"{mask.shape[1]}x{mask.shape[0]}; make them one size"
             )
         return car != 0

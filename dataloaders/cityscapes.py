@@ -28,17 +28,17 @@ BLACK = "troisdorf_000000_000073"
 class CityScapes(BaseDataset):
     """Streets of 50 cities in 19 classes, labelled finely or coarsely.
 
-    https://www.cityscapes-dataset.com/. A picture `<city>_<sequence>_<frame>_leftImg8bit.png` and
-    its mask `..._gtFine_labelIds.png` or `..._gtCoarse_labelIds.png` are found by what stands
-    before that. The 34 ids become 19 classes, the others do not count. Where there is no
-    `labelIds`, `labelTrainIds` (0..18 and 255) are read.
+    https://www.cityscapes-dataset.com/. An image `<city>_<sequence>_<frame>_leftImg8bit.png` and
+    its mask `..._gtFine_labelIds.png` or `..._gtCoarse_labelIds.png` are paired by the text
+    before that. 19 of the 34 ids are classes, the others are ignored. If there are no `labelIds`,
+    `labelTrainIds` (0..18 and 255) are read.
 
     Args:
         data_dir: The folder in which the archives were unpacked: `leftImg8bit` and `gtFine` or
-            `gtCoarse`, each directly in it or once more in a folder of the archive's name
+            `gtCoarse`, each directly in it or in a folder of the archive's name
             (`gtFine_trainvaltest/gtFine`).
-        split: `test` has no public labels; `train_extra` has coarse ones only.
-        mode: Which labels.
+        split: `test` has no public labels; `train_extra` has only coarse ones.
+        mode: The labels to read.
 
     Raises:
         DataError: If a folder is missing or no sample is complete.
@@ -68,14 +68,14 @@ class CityScapes(BaseDataset):
         folder = _find(root, "leftImg8bit", f"leftImg8bit_{archive}", split)
         images = by_stem(folder, IMAGE_EXTENSIONS, suffix="_leftImg8bit")
         if not images:
-            raise DataError(f"{folder}: holds no *_leftImg8bit.png")
+            raise DataError(f"{folder}: contains no *_leftImg8bit.png")
         if split == "test":
             super().__init__([Sample(name, str(images[name])) for name in sorted(images)])
             return
         pairing = self._pair_labels(root, split, mode, images, folder)
         if any(sample.name.endswith(BLACK) for sample in pairing.samples):
             pairing.notes.append(
-                f"{folder}: {BLACK} is a black picture in Cityscapes' own archive; if it is in "
+                f"{folder}: {BLACK} is a black image in Cityscapes' own archive; if it is in "
                 "yours, remove it and its mask"
             )
         super().__init__(pairing)
@@ -93,7 +93,7 @@ class CityScapes(BaseDataset):
             self.label_map = None
         if not masks:
             raise DataError(
-                f"{folder}: holds neither *_{name}_labelIds.png nor *_labelTrainIds.png"
+                f"{folder}: contains neither *_{name}_labelIds.png nor *_labelTrainIds.png"
             )
         return pair(images, masks, image_folder, folder)
 

@@ -1,4 +1,4 @@
-"""COCO-Stuff: things and stuff on the pictures of COCO."""
+"""COCO-Stuff: things and stuff on the images of COCO."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ NAMES: tuple[str, ...] = (
     "wall-brick", "wall-concrete", "wall-other", "wall-panel", "wall-stone", "wall-tile",
     "wall-wood", "water-other", "waterdrops", "window-blind", "window-other", "wood",
 )  # fmt: skip
-# On the list of names, and never drawn.
+# On the list of names, but in no mask.
 ABSENT = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
 
-# Those of MMSegmentation's 171 classes, where nine colours stand for a second class too. These
-# nine and the absent classes have the first colours of the VOC map that are free, so that a
-# prediction shows which class is meant.
+# Those of MMSegmentation's 171 classes, where nine colours are used for two classes. The second
+# ones and the absent classes have the first free colours of the VOC map, so that a prediction shows
+# which class is meant.
 # https://github.com/open-mmlab/mmsegmentation/blob/main/mmseg/datasets/coco_stuff.py
 _COLOURS = bytes.fromhex(
     """
@@ -78,8 +78,8 @@ class COCO(BaseDataset):
     """COCO-Stuff, 164k or 10k: 91 kinds of things and 91 of stuff, unlabelled pixels ignored.
 
     https://github.com/nightrome/cocostuff, https://arxiv.org/abs/1612.03716. Eleven kinds of
-    things occur nowhere. With 182 classes they have no pixel, hence no IoU, and are left out of
-    every mean; with 171 the classes behind them move up.
+    things are absent. With 182 classes they have no pixel, hence no IoU, and are left out of
+    every mean; with 171 the classes after them move up.
 
     `CocoStuff164k` is `images/<split>/*.jpg` and `annotations/<split>/*.png`, where a pixel is
     the id less one, 255 unlabelled. `CocoStuff10k` is `imageLists/<split>.txt`, `images/*.jpg` and
@@ -92,7 +92,7 @@ class COCO(BaseDataset):
         num_classes: 182 with the absent classes, or 171 without.
 
     Raises:
-        DataError: If a folder or list is missing, or no picture has its mask.
+        DataError: If a folder or list is missing, or no image has a mask.
         ValueError: If the release has no such split, or SciPy is needed and missing.
     """
 
@@ -130,7 +130,7 @@ class COCO(BaseDataset):
         super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
-        """A mask as stored: ids (H, W), of a PNG or of a `.mat` file.
+        """Read a mask as stored: ids (H, W), of a PNG or of a `.mat` file.
 
         Raises:
             DataError: If the file cannot be used.
@@ -158,18 +158,18 @@ def _read_list(root: Path, split: str) -> Pairing:
 
 
 def read_mat_mask(path: str) -> np.ndarray:
-    """The array `S` of a file of COCO-Stuff 10k, version 1.1.
+    """Read the array `S` of a file of COCO-Stuff 10k, version 1.1.
 
     Returns:
         (H, W) ids: 0 unlabelled, 1..91 things, 92..182 stuff.
 
     Raises:
-        DataError: If the file cannot be read, holds no such array, or is of version 1.0.
+        DataError: If the file cannot be read, has no such array, or is of version 1.0.
     """
     count = max(mat_shapes(path).get("names", (0,)))
     if 0 < count < len(NAMES):
         raise DataError(
-            f"{path}: names {count} labels where there are {len(NAMES) + 1}; version 1.0 numbered "
-            "them otherwise, use COCO-Stuff 10k version 1.1"
+            f"{path}: names {count} labels; expected {len(NAMES) + 1}. Version 1.0 numbered "
+            "them differently; use COCO-Stuff 10k version 1.1"
         )
     return read_mat(path, "S")

@@ -15,15 +15,15 @@ FOLDERS = {"training": "train", "validation": "test"}
 
 
 class DeepScene(BaseDataset):
-    """Freiburg Forest: 230 + 136 pictures of forest tracks.
+    """Freiburg Forest: 230 + 136 images of forest tracks.
 
     http://deepscene.cs.uni-freiburg.de/, Valada et al., "Deep Multispectral Semantic Scene
     Understanding of Forested Environments using Multimodal Fusion", ISER 2016.
 
-    Pictures and masks share what stands before the first `_`: `rgb/b1-09517_Clipped.jpg` belongs
-    to `GT_color/b1-09517_Clipped.png` or `GT_color/b1-09517_mask.png`. Masks hold colours. Void has
-    none, so that class 0 occurs nowhere and counts in no mean; white, which others use for it, is
-    ignored, and every other colour is an error. The authors' own figures take Tree for Vegetation.
+    Images and masks share the text before the first `_`: `rgb/b1-09517_Clipped.jpg` belongs
+    to `GT_color/b1-09517_Clipped.png` or `GT_color/b1-09517_mask.png`. Masks have colours. Void has
+    none, so class 0 is absent and in no mean; white, which others use for it, is ignored, and every
+    other colour is an error. The authors' own metrics count Tree as Vegetation.
 
     Args:
         data_dir: The folder with `train` and `test` in it, or its parent where that is called
@@ -31,7 +31,7 @@ class DeepScene(BaseDataset):
         split: `training` reads `train`, `validation` reads `test`.
 
     Raises:
-        DataError: If a folder is missing, two files share an id, or no picture has its mask.
+        DataError: If a folder is missing, two files share an id, or no image has a mask.
         ValueError: If there is no such split.
     """
 
@@ -71,14 +71,14 @@ def _find_root(data_dir: Path) -> Path:
 
 
 def _by_id(found: Mapping[str, Path]) -> dict[str, Path]:
-    """Files by what their stems share."""
+    """Return the files by the id in their stems."""
     named: dict[str, Path] = {}
     for stem, path in found.items():
         key = stem.partition("_")[0]
         if key in named:
             raise DataError(
-                f"{named[key]} and {path} share the id {key}; remove one, so that it is clear "
-                "which belongs to which"
+                f"{named[key]} and {path} share the id {key}; remove one, so that the pairs "
+                "are unique"
             )
         named[key] = path
     return named

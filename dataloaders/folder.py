@@ -1,4 +1,4 @@
-"""A person's own pictures and masks, without code."""
+"""A person's own images and masks, without code."""
 
 from __future__ import annotations
 
@@ -20,64 +20,64 @@ from utils.samples.source_pairs import pair_sources
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Colour = tuple[Channel, Channel, Channel]
-MaskId = Annotated[int, msgspec.Meta(ge=-32768, le=65535)]  # what utils/samples/labels.py looks up
+MaskId = Annotated[int, msgspec.Meta(ge=-32768, le=65535)]  # of utils/samples/labels.py
 Limits = tuple[float, float]
 
 
 class Folder(BaseDataset):
-    """Pictures in one folder, masks in another, paired by their whole stem.
+    """Images in one folder, masks in another, paired by their whole stem.
 
     Either `images` and `masks` name two folders (searched with their sub-folders), list files or
-    patterns, below `data_dir` if that is given; or `data_dir` with `split` stands for
+    patterns, below `data_dir` if that is given; or `data_dir` with `split` means
     `<data_dir>/images/<split>` and `<data_dir>/masks/<split>`. `a.0.JPG` belongs to `a.0.png`, and
     `berlin/1.jpg` to `berlin/1.png`.
 
-    Masks hold class ids (grey or palette pictures), or colours if `palette` or a `label_map` of
-    colours says which is which. With a `label_map` of colours alone, grey and palette masks stand
-    for the colours that they show; with `palette`, palette masks do that use the classes' colours
-    in an order of their own.
+    Masks have class ids (grey or palette images), or colours if `palette` or a `label_map` of
+    colours says which is which. With a `label_map` of colours alone, grey and palette masks are
+    read by the colours that they show; with `palette`, so are palette masks that use the classes'
+    colours in another order.
 
-    Pictures are of 8 bits, read as RGB. If the first is a TIFF or PNG of another kind or an NPY
-    file, or one of the arguments from `bands` to `rgb` is given, all bands are read as they are
-    stored; then `mean` and `std` are needed, and a message holds them, ready to paste.
+    Images have 8 bits and are read as RGB. If the first is a TIFF or PNG of another kind or an NPY
+    file, or one of the arguments from `bands` to `rgb` is given, all bands are read as stored; then
+    `mean` and `std` are required, and a message contains them, ready to paste.
 
     Args:
-        classes: The names of the classes, or how many there are.
-        data_dir: The folder that the other paths start from.
+        classes: The names of the classes, or their number.
+        data_dir: The folder that the other paths are relative to.
         split: The sub-folder of `images` and of `masks`.
-        images: A folder, a text file with one picture a line, or a pattern such as
+        images: A folder, a text file with one image a line, or a pattern such as
             `"photos/*.jpg"`.
-        masks: Likewise of the masks: `"photos/*_mask.png"`. It may be left out where `images` is a
-            text file whose lines name picture and mask.
-        mask_suffix: What a mask's stem has behind the picture's: `"_gt"` for `1.jpg`, `1_gt.png`.
-        mask_prefix: What it has before: `"mask_"` for `mask_1.png`.
-        image_suffix: What a picture's stem has behind the mask's: `"_sat"` for `1_sat.jpg`.
-            Pictures without it are left out.
-        image_prefix: What it has before: `"img_"` for `img_1.jpg`.
+        masks: Likewise of the masks: `"photos/*_mask.png"`. It may be left out if `images` is a
+            text file whose lines name image and mask.
+        mask_suffix: Suffix of a mask's stem: `"_gt"` for `1.jpg`, `1_gt.png`.
+        mask_prefix: Its prefix: `"mask_"` for `mask_1.png`.
+        image_suffix: Suffix of an image's stem: `"_sat"` for `1_sat.jpg`. Images without it are
+            left out.
+        image_prefix: Its prefix: `"img_"` for `img_1.jpg`.
         palette: A colour [r, g, b] for each class; the VOC colours by default.
-        ignore_index: The id or ids in the masks that do not count; by default 255, unless it is a
-            class, and the `ignore_index` at the top of the config.
-        label_map: Id or `"r,g,b"` in the masks -> class, or -1 for what does not count. Ids that
-            it does not name are errors.
+        ignore_index: The ignored id or ids in the masks; by default 255, unless it is a class,
+            and the `ignore_index` at the top of the config.
+        label_map: Id or `"r,g,b"` in the masks -> class, or -1 for ignored. Ids that it does not
+            name are errors.
         mean: Mean of each channel: in 0..1 for 8 bits, else in the unit of the file. ImageNet's
             by default, for RGB.
         std: Standard deviation of each channel, likewise.
         bands: The bands to use, in this order, counted from 1; all by default.
-        band_suffixes: What the stems end with where each band is a file of its own: with
-            `["_HH", "_HV"]`, `1_HH.tif` and `1_HV.tif` are the bands of picture `1`.
-        clip: [low, high], or one such pair a band, in the numbers that the files hold.
-        nodata: The value of pixels that do not count, instead of the one that a TIFF names. NaN
-            and infinity never count.
-        rgb: The three bands, counted from 1 in the file, that show red, green and blue where
-            pictures are logged, or one to show in grey; the first ones by default.
+        band_suffixes: The ends of the stems if each band is a file of its own: with
+            `["_HH", "_HV"]`, `1_HH.tif` and `1_HV.tif` are the bands of image `1`.
+        clip: [low, high], or one such pair a band, in the unit of the files.
+        nodata: The value of pixels without data, instead of the one that a TIFF names. NaN and
+            infinity are never data.
+        rgb: The three bands, counted from 1 in the file, that show red, green and blue in logged
+            images, or one to show in grey; the first ones by default.
         exif: Whether the EXIF orientation of images and masks is applied (`"apply"`: both are read
             as a person sees them) or not (`"ignore"`). By default it is not, and a warning names
-            images that carry one where it cannot be told which is right. A checkpoint keeps the
+            images that have one if it is not clear which rule is right. A checkpoint keeps the
             rule, and `inference.py` reads images by it.
 
     Raises:
-        DataError: If a folder is missing or empty, two pictures share a stem, or pictures are
-            their own masks.
+        DataError: If a folder is missing or empty, two images share a stem, or images are their
+            own masks.
         ValueError: If the arguments contradict each other.
     """
 
@@ -114,8 +114,8 @@ class Folder(BaseDataset):
         check_classes(self.classes)
         self.exif = exif
         if len(set(self.classes)) < count:
-            twice = next(c for c in self.classes if list(self.classes).count(c) > 1)
-            raise ValueError(f"classes: {twice!r} stands twice")
+            name = next(c for c in self.classes if list(self.classes).count(c) > 1)
+            raise ValueError(f"classes: duplicate class {name!r}")
         if palette is not None and len(palette) != count:
             raise ValueError(f"palette: {len(palette)} colours for {count} classes")
         self.palette = (
@@ -166,27 +166,27 @@ class Folder(BaseDataset):
 def _sources(
     data_dir: str | None, split: str | None, images: str | None, masks: str | None
 ) -> tuple[Path, Path]:
-    """Where pictures and masks are."""
+    """Return the sources of images and masks."""
     root = Path(data_dir or "")
     if data_dir is not None:
         for argument, name in (("split", split), ("images", images), ("masks", masks)):
             _check_below(argument, name)
     if images is not None and masks is not None:
         if split is not None:
-            raise ValueError("split: goes with data_dir alone, not with images and masks")
+            raise ValueError("split: cannot be combined with images and masks, only with data_dir")
         return root / images, root / masks
     if images is not None and (root / images).is_file():
         return root / images, root / images  # each line may name both
     if images is not None or masks is not None:
         missing = "masks" if masks is None else "images"
-        raise ValueError(f"{missing}: required beside {'images' if masks is None else 'masks'}")
+        raise ValueError(f"{missing}: required with {'images' if masks is None else 'masks'}")
     if data_dir is None:
         raise ValueError('name two folders, "images" and "masks", or a "data_dir"')
     return root / "images" / (split or ""), root / "masks" / (split or "")
 
 
 def _check_below(argument: str, name: str | None) -> None:
-    """Refuse a name that leaves `data_dir`; links in there are the user's own.
+    """Refuse a name that leaves `data_dir`; links inside are the user's own.
 
     Raises:
         ValueError: If it does.
@@ -194,15 +194,15 @@ def _check_below(argument: str, name: str | None) -> None:
     path = os.path.normpath(name or "")
     if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir:
         raise ValueError(
-            f"{argument}: {name!r} leads out of data_dir; name a data_dir that holds everything, "
-            "or leave it out"
+            f"{argument}: {name!r} leads out of data_dir; name a data_dir that contains "
+            "everything, or leave it out"
         )
 
 
 def _parse_label_map(
     label_map: Mapping[str, int], num_classes: int
 ) -> tuple[dict[int, int] | None, dict[tuple[int, int, int], int] | None]:
-    """Ids and colours apart; None for the kind that does not occur."""
+    """Return the map of ids and that of colours; None for a kind that does not occur."""
     ids: dict[int, int] = {}
     colours: dict[tuple[int, int, int], int] = {}
     for key, label in label_map.items():

@@ -1,4 +1,4 @@
-"""Gaofen-2: the optical pictures of the 2020 contest."""
+"""Gaofen-2: the optical images of the 2020 contest."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from utils.samples.pairing import Pairing, by_stem, nearest, pair
 
 Split = Literal["train", "valid", "all"]
 
-FIRST_VALID = 421  # of the 500 pictures of the contest, where they lie in one folder
+FIRST_VALID = 421  # of the 500 images of the contest, if they are in one folder
 EXTENSIONS = (".tif", ".tiff")
 
 
 class Gaofen2(BaseDataset):
-    """Gaofen-2 pictures of 0.8 m in nine classes, track 4 of the 2020 Gaofen contest.
+    """Gaofen-2 images of 0.8 m in nine classes, track 4 of the 2020 Gaofen contest.
 
-    https://github.com/AICyberTeam/2020Gaofen. Two trees are known: `sat/{train,valid}/img` with
-    `N.tif`, its mask `lbl/N_gt.png` of class ids or, where that is missing, `img/N_gt.png` in
-    colours; and one folder with `N.tif` and `N_gt.png`, whose numbers decide: `train` is 1 to 420,
-    `valid` the rest.
+    https://github.com/AICyberTeam/2020Gaofen. There are two layouts: `sat/{train,valid}/img` with
+    `N.tif`, its mask `lbl/N_gt.png` of class ids or, if that is missing, `img/N_gt.png` in
+    colours; and one folder with `N.tif` and `N_gt.png`, where the number decides: `train` is 1
+    to 420, `valid` the rest.
 
     Args:
         data_dir: The folder with `sat` in it, or `sat` itself, or the one folder.
         split: `all` is both, for `val_split`.
-        bands: The bands to use, in this order, counted from 1, where files have more than three.
-        mean: Mean of each band; by default that of the contest's pictures, for RGB of 8 bits.
+        bands: The bands to use, in this order, counted from 1, if files have more than three.
+        mean: Mean of each band; by default that of the contest's images, for 8-bit RGB.
         std: Standard deviation of each band, likewise.
 
     Raises:
-        DataError: If there is no such tree.
+        DataError: If the folder has neither layout.
         ValueError: If there is no such split, or the bands, mean or std do not fit the files.
     """
 
@@ -77,7 +77,7 @@ class Gaofen2(BaseDataset):
         super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
-        """A mask as stored: ids (H, W), or colours (H, W, 3), which alone lie beside pictures.
+        """Read a mask as stored: ids (H, W), or colours (H, W, 3) beside the images.
 
         Raises:
             DataError: If the file cannot be used.
@@ -87,7 +87,7 @@ class Gaofen2(BaseDataset):
 
 
 def _find(data_dir: Path, split: str) -> Pairing:
-    """The pictures of a split in whichever tree there is."""
+    """Find the images of a split in either layout."""
     for root in (data_dir / "sat", data_dir):
         folders = [root / name for name in ("train", "valid") if split in (name, "all")]
         found = [folder for folder in folders if (folder / "img").is_dir()]
@@ -105,17 +105,17 @@ def _find(data_dir: Path, split: str) -> Pairing:
 
 
 def _pair_folder(images: Path, labels: Path, split: str = "all") -> Pairing:
-    """Masks of ids where there are any, else the colours beside the pictures."""
+    """Pair images with masks of ids if there are any, otherwise with the colours beside them."""
     masks: dict[str, Path] = {}
     for folder in (images, labels):
         if any(folder.glob("*_gt.png")):
             masks |= by_stem(folder, (".png",), suffix="_gt")
-    pictures = by_stem(images, EXTENSIONS)
-    return pair(_of_split(pictures, split), _of_split(masks, split), images, labels)
+    found = by_stem(images, EXTENSIONS)
+    return pair(_of_split(found, split), _of_split(masks, split), images, labels)
 
 
 def _of_split(files: dict[str, Path], split: str) -> dict[str, Path]:
-    """Of all files, those whose number says so."""
+    """Return the files whose number belongs in the split."""
     if split == "all":
         return files
     for name, path in files.items():

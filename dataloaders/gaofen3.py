@@ -1,4 +1,4 @@
-"""Gaofen-3: the polarimetric radar pictures of the 2020 contest."""
+"""Gaofen-3: the polarimetric radar images of the 2020 contest."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class Gaofen3(BaseDataset):
     makes one.
 
     The colours are those of https://github.com/ggsDing/SARSeg. Its grey (125, 125, 125) is called
-    invalid and does not count. Black, called background, is a class, as in the networks of the
-    contest's teams; the contest itself speaks of the six others.
+    invalid and ignored. Black, called background, is a class, as in the networks of the contest's
+    teams; the contest itself has only the six others.
 
     Args:
         data_dir: The folder with the scenes, or with `train` and `val` in it.
         split: `train` and `val` are folders; `all` is every scene.
-        polarisations: Which ones, in this order.
-        clip: (low, high) for all of them; None keeps the values, a few of which are far beyond
-            all others.
-        background: Count black as a seventh class; otherwise it does not count.
+        polarisations: The ones to use, in this order.
+        clip: (low, high) for all of them; None keeps the values, a few of which are far above all
+            others.
+        background: Use black as a seventh class; otherwise it is ignored.
         mean: Mean of each polarisation, after clipping; known for the clips (0, 1000) and None.
         std: Standard deviation, likewise.
 
@@ -109,7 +109,7 @@ class Gaofen3(BaseDataset):
 
 
 def _find(data_dir: Path, split: str, suffixes: list[str]) -> Pairing:
-    """The scenes of a split, in its folder or all in one."""
+    """Find the scenes of a split, in its folder or all in one."""
     wanted = FOLDERS if split == "all" else (split,)
     folders = [data_dir / name for name in wanted if (data_dir / name).is_dir()]
     if split == "all" and not folders:
@@ -121,11 +121,11 @@ def _find(data_dir: Path, split: str, suffixes: list[str]) -> Pairing:
         )
     result = Pairing()
     for folder in folders:
-        part = pair_bands(
+        pairing = pair_bands(
             find_source(folder, EXTENSIONS, "image"),
             by_stem(folder, (".png",), suffix="_gt"),
             folder,
             suffixes=suffixes,
         )
-        result.add(part)
+        result.add(pairing)
     return result

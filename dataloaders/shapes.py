@@ -1,4 +1,4 @@
-"""Scenes drawn by the program: shapes on textured ground, so that a first run needs no download."""
+"""Scenes that the program draws: shapes on textured ground, so a first run downloads nothing."""
 
 from typing import Annotated, Literal
 
@@ -15,32 +15,31 @@ ImageSize = Annotated[int, msgspec.Meta(ge=16)]
 NUM_IMAGES = {"train": 2000, "val": 200}
 SPLIT_KEYS = {"train": 0, "val": 1}
 
-# Contours are drawn this many times larger: the share of covered subpixels is a pixel's opacity,
-# and half of them decide its label, so that the two edges agree.
+# Contours are drawn this many times larger: the fraction of covered subpixels is a pixel's opacity,
+# and a half decides its label, so that the two edges agree.
 SUPERSAMPLING = 8
 
 VOID = 255
 
 QUARTER_TURN = np.array([[0, -1], [1, 0]])
 
-# Share of objects with an ignored outline, as around the objects of PASCAL VOC.
-OUTLINED = 0.35
+OUTLINED = 0.35  # of the objects have an ignored outline, as those of PASCAL VOC
 
 
 class Shapes(BaseDataset):
     """Five kinds of shapes with random texture, colour, size, rotation, overlap and light.
 
-    Colour and texture tell nothing about the class, and soft patches and thin lines without a
-    class distract. A scene is a pure function of (seed, split, index): it is drawn when it is read,
-    the two splits share none, and asking for more images leaves the first ones as they were.
-    The outline of some objects is ignored. Versions of OpenCV round outlines differently, which
-    moves the label of about one pixel in ten thousand.
+    Colour and texture do not depend on the class, and soft patches and thin lines without a class
+    are distractors. A scene is a pure function of (seed, split, index): it is drawn when it is
+    read, the splits share none, and more images leave the first ones as they are. The outline
+    of some objects is ignored. Versions of OpenCV round outlines differently, which changes the
+    label of about one pixel in ten thousand.
 
     Args:
-        split: Which of the two streams of scenes.
+        split: One of the two streams of scenes.
         num_images: None for 2000 (train) or 200 (val).
-        image_size: Side of the square pictures, in pixels; objects grow with it.
-        seed: Of the whole dataset.
+        image_size: Side of the square images, in pixels; objects grow with it.
+        seed: Seed of the whole dataset.
 
     Raises:
         ValueError: If `split` is neither "train" nor "val".
@@ -70,7 +69,7 @@ class Shapes(BaseDataset):
         if split not in SPLIT_KEYS:
             raise ValueError(f"split: expected one of {', '.join(SPLIT_KEYS)}, got {split!r}")
         names = [f"{split}_{index:06d}" for index in range(num_images or NUM_IMAGES[split])]
-        # There are no files: the names stand in for paths in messages and reports.
+        # There are no files: messages and reports show the names instead of paths.
         samples = [Sample(name=name, image=name, label=name) for name in names]
         super().__init__(samples)
         self.split = split
@@ -96,11 +95,11 @@ class Shapes(BaseDataset):
         return Pair(*draw_scene(np.random.default_rng(stream), self.image_size))
 
     def load_image(self, index: int) -> Picture:
-        """Draw one scene; its picture."""
+        """Draw one scene and return its image."""
         return Picture(self.load(index).image)
 
     def load_mask(self, index: int) -> np.ndarray:
-        """Draw one scene; its mask."""
+        """Draw one scene and return its mask."""
         return self.load(index).mask
 
 
@@ -108,8 +107,8 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndar
     """Draw ground, distractors, objects from back to front, then light and camera.
 
     Args:
-        rng: Source of chance.
-        size: Side of the picture, in pixels.
+        rng: Source of randomness.
+        size: Side of the image, in pixels.
 
     Returns:
         Image (size, size, 3), uint8 RGB, and mask (size, size), uint8.
@@ -140,7 +139,7 @@ def place(
     radius: float,
     centres: list[tuple[float, float, float]],
 ) -> tuple[float, float] | None:
-    """Find a place where no object hides another one wholly; None after eight tries."""
+    """Find a centre where no object hides another one completely; None after eight tries."""
     for x, y in rng.uniform(0.08 * size, 0.92 * size, (8, 2)).tolist():
         near = ((x - cx) ** 2 + (y - cy) ** 2 < (0.75 * (r + radius)) ** 2 for cx, cy, r in centres)
         if not any(near):
@@ -163,7 +162,7 @@ def draw_texture(
 ) -> np.ndarray:
     """Draw a texture around a colour, (height, width, 3) float32.
 
-    Flat, stripes, checks, gradient and clouds occur everywhere, on ground, patches and objects.
+    Ground, patches and objects are flat, striped, checked, graded or cloudy.
     """
     kind = rng.integers(5)
     contrast = rng.uniform(0.15, 0.45) * (1 if rng.random() < 0.5 else -1)
@@ -221,7 +220,7 @@ def draw_object(
     kind = int(rng.integers(1, len(Shapes.classes)))
     contours = draw_contours(rng, kind, radius)
 
-    # Only the rectangle around the object is touched: room for the shadow and the outline.
+    # Only the rectangle around the object changes, with a margin for the shadow and the outline.
     margin = 4
     x0, x1 = max(int(x - radius) - margin, 0), min(int(x + radius) + margin + 1, size)
     y0, y1 = max(int(y - radius) - margin, 0), min(int(y + radius) + margin + 1, size)
@@ -272,7 +271,7 @@ def draw_contours(rng: np.random.Generator, kind: int, radius: float) -> list[np
 
 
 def circle_points(count: int, offset: float = 0.0) -> np.ndarray:
-    """Points on the unit circle, (count, 2), the first turned by `offset` steps."""
+    """Return points on the unit circle, (count, 2), the first turned by `offset` steps."""
     angles = 2 * np.pi * (np.arange(count) + offset) / count
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
@@ -280,7 +279,7 @@ def circle_points(count: int, offset: float = 0.0) -> np.ndarray:
 def rasterise(
     contours: list[np.ndarray], x: float, y: float, height: int, width: int
 ) -> np.ndarray:
-    """Fill contours moved to (x, y): the covered share of each pixel, (height, width) uint8."""
+    """Fill contours at (x, y): the covered fraction of each pixel, (height, width) uint8."""
     canvas = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
     # OpenCV's whole coordinates are pixel centres, ours are pixel corners. Its finer coordinates
     # are drawn differently by its versions 4 and 5.
@@ -291,7 +290,7 @@ def rasterise(
 
 
 def finish(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Light from one side, then a camera with a little blur and noise: uint8 from float32."""
+    """Add light from one side, then a camera's blur and noise: uint8 from float32."""
     size = image.shape[0]
     light_x, light_y, level = rng.uniform(-0.25, 0.25, 3).astype(np.float32)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)

@@ -34,17 +34,17 @@ class VOC(BaseDataset):
     http://host.robots.ox.ac.uk/pascal/VOC/voc2012/. The splits named `..._aug` and `sbd_...` use
     the annotations of SBD, http://home.bharathh.info/pubs/pdfs/BharathICCV2011.pdf.
 
-    A list in `ImageSets/Segmentation` holds one id a line (`2011_000003`), or picture and mask
+    A list in `ImageSets/Segmentation` has one id a line (`2011_000003`), or image and mask
     (`/JPEGImages/2011_000003.jpg /SegmentationClassAug/2011_000003.png`). Without
-    `SegmentationClassAug`, `train_aug` and `trainval_aug` are put together from VOC and SBD: all of
-    SBD and VOC's train, less VOC's val, or with it; VOC's own masks where it has them.
-    `sbd_...` are SBD's own splits; its train and val mix those of VOC.
+    `SegmentationClassAug`, `train_aug` and `trainval_aug` are composed of VOC and SBD: all of SBD
+    and VOC's train, without VOC's val, or with it; VOC's own masks if it has them. `sbd_...` are
+    SBD's own splits; its train and val mix those of VOC.
 
     Args:
         data_dir: The folder with `VOCdevkit/VOC2012` in it, or that folder itself (one of another
             year too); for SBD also with `benchmark_RELEASE/dataset`, or that folder itself.
-        split: Which list to read. `test` has no public labels.
-        download: Fetch what the split needs and `data_dir` lacks: VOC (2 GB), SBD (1.4 GB).
+        split: The list to read. `test` has no public labels.
+        download: Download what the split needs and `data_dir` lacks: VOC (2 GB), SBD (1.4 GB).
 
     Raises:
         DataError: If the folder or the list is missing, no sample is complete, SciPy is missing
@@ -75,10 +75,10 @@ class VOC(BaseDataset):
         super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
-        """A mask as stored, (H, W): a PNG of VOC's or a MATLAB file of SBD's.
+        """Read a mask as stored, (H, W): a PNG of VOC's or a MATLAB file of SBD's.
 
         Raises:
-            DataError: If the file cannot be used or the sample has none.
+            DataError: If the file cannot be used or the sample has no mask.
         """
         file = self.mask_file(index)
         if file.endswith(".mat"):
@@ -87,11 +87,11 @@ class VOC(BaseDataset):
 
 
 def _download(data_dir: Path, split: str) -> None:
-    """Fetch the originals that a split needs, unless they are there."""
+    """Download the originals that a split needs, unless they exist."""
     voc, sbd = _find_voc(data_dir), _find_sbd(data_dir)
     if split in ("test", "val_aug", "test_aug"):
         if voc is None or not _list_file(voc, split).is_file():
-            raise ValueError(f"download: nothing public holds the split {split!r} of VOC")
+            raise ValueError(f"download: the split {split!r} of VOC is not public")
         return
     if voc is None and not split.startswith("sbd_"):
         voc = fetch_voc(data_dir)
@@ -103,7 +103,7 @@ def _download(data_dir: Path, split: str) -> None:
 
 
 def _pair(data_dir: Path, split: str) -> Pairing:
-    """The samples of a list of VOC's."""
+    """Return the samples of a list of VOC's."""
     root = _find_voc(data_dir)
     if root is None:
         expected = data_dir / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
@@ -145,16 +145,16 @@ def _list_file(root: Path, split: str) -> Path:
 def _parse_line(line: str, inside: Callable[[str], Path], masks: str, source: Path) -> Sample:
     words = line.split()
     if len(words) == 1:
-        picture = line if "/" in line else f"JPEGImages/{line}.jpg"
-        words = [picture, f"{masks}/{Path(picture).stem}.png"]
+        file = line if "/" in line else f"JPEGImages/{line}.jpg"
+        words = [file, f"{masks}/{Path(file).stem}.png"]
     if len(words) != 2:
-        raise DataError(f"{source}: expected an id, or picture and mask, on the line {line!r}")
+        raise DataError(f"{source}: expected an id, or image and mask, on the line {line!r}")
     image, label = (inside(word.lstrip("/")) for word in words)
     return Sample(image.stem, str(image), str(label))
 
 
 def _pair_sbd(data_dir: Path, split: str) -> Pairing:
-    """The samples of a list of SBD's."""
+    """Return the samples of a list of SBD's."""
     root = _find_sbd(data_dir)
     if root is None:
         expected = data_dir / "benchmark_RELEASE" / "dataset" / "cls"
@@ -173,7 +173,7 @@ def _find_sbd(data_dir: Path) -> Path | None:
 
 
 def _read_ids(source: Path) -> list[str]:
-    """The ids of a list, which are file names and no paths."""
+    """Return the ids of a list, which are file names and not paths."""
     ids = read_lines(source)
     for name in ids:
         if Path(name).name != name:
@@ -186,13 +186,13 @@ def _sbd_sample(name: str, inside: Callable[[str], Path]) -> Sample:
 
 
 def _compose(voc: Path, sbd: Path, *, with_val: bool) -> Pairing:
-    """The samples of `train_aug` or `trainval_aug` out of the two originals.
+    """Return the samples of `train_aug` or `trainval_aug`, composed of the two originals.
 
-    The rule is that of the lists in circulation, see `tools/dataset_converters/voc_aug.py` of
+    The rule is that of the common lists, see `tools/dataset_converters/voc_aug.py` of
     https://github.com/open-mmlab/mmsegmentation.
     """
     train, val = (set(_read_ids(_list_file(voc, name))) for name in ("train", "val"))
-    more = {name for part in ("train", "val") for name in _read_ids(sbd / f"{part}.txt")}
+    more = {name for half in ("train", "val") for name in _read_ids(sbd / f"{half}.txt")}
     names = train | more | val if with_val else (train | more) - val
     in_voc, in_sbd = Root(voc, voc).inside, Root(sbd, sbd).inside
     samples = [
@@ -203,7 +203,7 @@ def _compose(voc: Path, sbd: Path, *, with_val: bool) -> Pairing:
     ]
     pairing = keep_existing(samples, f"{voc} and {sbd}")
     pairing.notes.append(
-        f"{voc}: holds no SegmentationClassAug; the {len(names)} pictures of the split are put "
-        f"together from VOC and {sbd}"
+        f"{voc}: has no SegmentationClassAug; the {len(names)} images of the split are composed "
+        f"of VOC and {sbd}"
     )
     return pairing

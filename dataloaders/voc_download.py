@@ -1,4 +1,4 @@
-"""Fetch Pascal VOC 2012 and SBD."""
+"""Download Pascal VOC 2012 and SBD."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SILENCE = 20.0  # seconds without an answer after which a download has failed
 
 
 def fetch_voc(data_dir: Path) -> Path:
-    """Fetch VOC 2012 into `data_dir`; torchvision compares the archive's MD5 sum.
+    """Download VOC 2012 into `data_dir`; torchvision checks the archive's MD5 sum.
 
     Returns:
         The folder VOCdevkit/VOC2012 in it.
 
     Raises:
-        DataError: If there is no connection, or what comes is not the archive.
+        DataError: If there is no connection, or the download is not the archive.
     """
-    # Importing torchvision's datasets costs every other run time.
+    # Imported here, because torchvision's datasets take time to import.
     from torchvision.datasets import VOCSegmentation
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
@@ -41,13 +41,13 @@ def fetch_voc(data_dir: Path) -> Path:
 
 
 def fetch_sbd(data_dir: Path) -> Path:
-    """Fetch SBD into `data_dir`; torchvision compares the archive's MD5 sum.
+    """Download SBD into `data_dir`; torchvision checks the archive's MD5 sum.
 
     Returns:
         The folder benchmark_RELEASE/dataset in it.
 
     Raises:
-        DataError: If there is no connection, SciPy is missing, or what comes is not the archive.
+        DataError: If there is no connection, SciPy is missing, or the download is not the archive.
     """
     from torchvision.datasets import SBDataset
 
@@ -65,13 +65,13 @@ def fetch_sbd(data_dir: Path) -> Path:
 
 
 def fetch_sbd_list(folder: Path) -> Path:
-    """Fetch SBD's list without VOC's val, which its archive lacks, unless it is there.
+    """Download SBD's list without VOC's val, which its archive lacks, unless it exists.
 
     Returns:
         The file train_noval.txt in the folder.
 
     Raises:
-        DataError: If there is no connection, or what comes is not the list.
+        DataError: If there is no connection, or the download is not the list.
     """
     from torchvision.datasets import SBDataset
     from torchvision.datasets.utils import download_url
@@ -88,7 +88,7 @@ def fetch_sbd_list(folder: Path) -> Path:
 def _fetch(url: str, target: Path, unpack: Callable[[Path], Path], by_hand: str) -> Path:
     """Let `unpack` fill a temporary folder and move what it returns to `target`.
 
-    Nothing is left behind that is not whole: a run that is interrupted starts anew.
+    Nothing incomplete is left behind: an interrupted run starts again.
     """
     if target.exists():
         return target
@@ -104,14 +104,14 @@ def _fetch(url: str, target: Path, unpack: Callable[[Path], Path], by_hand: str)
                 found.rename(target)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(
-            f"{url}: could not be downloaded ({error}); fetch it in another way and {by_hand}"
+            f"{url}: could not be downloaded ({error}); download it in another way and {by_hand}"
         ) from None
     return target
 
 
 @contextlib.contextmanager
 def _give_up_after(seconds: float) -> Iterator[None]:
-    """Let no connection wait for ever, as torchvision's do."""
+    """Set a timeout for connections, because torchvision sets none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

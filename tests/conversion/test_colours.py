@@ -95,7 +95,7 @@ def test_exception_nothing_of_that_suffix(tmp_path, capsys):
         assert re.search(r"in: .*'_x'.* a_gt\.png$", captured.err)
         assert not captured.out
     (tmp_path / "empty").mkdir()
-    for folder, message in (("empty", "holds no picture"), ("in/su", "no such folder")):
+    for folder, message in (("empty", "contains no image"), ("in/su", "no such folder")):
         assert run("colours", tmp_path / folder, "--list") == 2
         assert message in capsys.readouterr().err
     assert not output.exists()

@@ -75,7 +75,7 @@ def test_feature_ade20k_constants():
 def test_exception_ade20k(tree):
     with pytest.raises(ValueError, match="no 'train'; did you mean 'training'"):
         ADE20K(str(tree), "train")
-    with pytest.raises(DataError, match=r"expected images and annotations .*holds: ADEChall"):
+    with pytest.raises(DataError, match=r"expected images and annotations .*: ADEChall"):
         ADE20K(str(tree.parent / "nothing"), "training")
     label = tree / "annotations/training/ADE_train_00000002.png"
     save(label, np.full((8, 10), 255, np.uint8))
@@ -84,10 +84,10 @@ def test_exception_ade20k(tree):
     label.unlink()
     dataset = ADE20K(str(tree), "training")
     assert len(dataset) == 1
-    assert "1 of 2 pictures" in dataset.problems[0]
+    assert "1 of 2 images" in dataset.problems[0]
     assert "ADE_train_00000002" in dataset.problems[0]
     (tree / "images/training/ADE_train_00000001.jpg").unlink()
-    with pytest.raises(DataError, match="1 of 1 pictures"):
+    with pytest.raises(DataError, match="1 of 1 images"):
         ADE20K(str(tree), "training")
 
 

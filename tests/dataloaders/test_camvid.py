@@ -55,20 +55,20 @@ def test_feature_camvid_list_with_foreign_paths(tree):
     assert [sample.name for sample in dataset.samples] == NAMES[:2]
     assert dataset.samples[0].image.endswith(".JPG")
     assert dataset.problems == []
-    assert "leaves out 1 of 3 pictures: Seq05VD_f00000" in dataset.notes[0]
+    assert "leaves out 1 of 3 images: Seq05VD_f00000" in dataset.notes[0]
     (tree / "train.txt").write_text("\n".join([*lines, "/x/y.png /z/y.png"]))
     dataset = CamVid(str(tree), "train")
     assert len(dataset) == 2
-    assert "1 of the 3 pictures that it names are not there: y" in dataset.problems[0]
+    assert "1 of the 3 images that it names are missing: y" in dataset.problems[0]
     (tree / "train.txt").write_text("/x/y.png /z/y.png")
-    with pytest.raises(DataError, match="1 of the 1 pictures"):
+    with pytest.raises(DataError, match="1 of the 1 images"):
         CamVid(str(tree), "train")
 
 
 def test_exception_camvid(tree):
     with pytest.raises(ValueError, match="no 'training'; did you mean 'train'"):
         CamVid(str(tree), "training")
-    with pytest.raises(DataError, match=r"no such folder .*holds: test, testannot, train, "):
+    with pytest.raises(DataError, match=r"no such folder .*: test, testannot, train, "):
         CamVid(str(tree / "CamVid"), "train")
     save(tree / f"trainannot/{NAMES[0]}.png", np.full((8, 10), 12, np.uint8))
     with pytest.raises(DataError, match="80 pixels have label 12"):
@@ -76,7 +76,7 @@ def test_exception_camvid(tree):
     (tree / f"trainannot/{NAMES[0]}.png").unlink()
     dataset = CamVid(str(tree), "train")
     assert [sample.name for sample in dataset.samples] == NAMES[1:]
-    assert f"1 of 3 pictures in {tree / 'train'} have no mask" in dataset.problems[0]
+    assert f"1 of 3 images in {tree / 'train'} have no mask" in dataset.problems[0]
 
 
 def test_feature_camvid_constants():

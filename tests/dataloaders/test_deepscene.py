@@ -73,7 +73,7 @@ def test_exception_deepscene_masks(tree):
     with pytest.raises(DataError, match=r"b1-99445_mask\.png: 2 pixels .*\(1, 60, 0\)"):
         label_of(DeepScene(str(tree), "training"))
     save(tree / "train/GT_color/b1-99445_mask.png", mask[..., 0] % 6 + 1)  # ids
-    with pytest.raises(DataError, match=r"colour that is no class.*\(1, 1, 1\)"):
+    with pytest.raises(DataError, match=r"colour that is not a class.*\(1, 1, 1\)"):
         label_of(DeepScene(str(tree), "training"))
 
 
@@ -90,7 +90,7 @@ def test_feature_deepscene_grey_and_palette_masks_are_colours(tree):
 def test_feature_deepscene_missing_files_are_problems(tree):
     (tree / "test/GT_color/b275-311_Clipped.png").unlink()
     dataset = DeepScene(str(tree), "validation")
-    assert "1 of 2 pictures" in dataset.problems[0] and "b275-311" in dataset.problems[0]
+    assert "1 of 2 images" in dataset.problems[0] and "b275-311" in dataset.problems[0]
     save(tree / "test/GT_color/b9-9_mask.png", colours(0))
     assert "1 of 2 masks" in DeepScene(str(tree), "validation").notes[0]
 
@@ -101,10 +101,10 @@ def test_exception_deepscene_folders(tree):
         DeepScene(str(tree), "validation")
     with pytest.raises(ValueError, match="split: expected one of training, validation, got 'test'"):
         DeepScene(str(tree), "test")
-    with pytest.raises(DataError, match=r"expected the folders train and test \(.*holds: GT_color"):
+    with pytest.raises(DataError, match=r"expected the folders train and test \(.*: GT_color"):
         DeepScene(str(tree / "train"), "training")
     (tree / "train/GT_color").rename(tree / "train/GT")
-    with pytest.raises(DataError, match=r"no such folder.*holds: GT, rgb"):
+    with pytest.raises(DataError, match=r"no such folder.*: GT, rgb"):
         DeepScene(str(tree), "training")
 
 

@@ -72,7 +72,7 @@ def test_feature_gaofen2_one_folder(sat, tmp_path):
         assert [s.name for s in dataset.samples] == names
         assert not dataset.problems and not dataset.notes
     (flat / "1_gt.png").unlink()
-    assert "1 of 2 pictures" in Gaofen2(str(flat), "train").problems[0]
+    assert "1 of 2 images" in Gaofen2(str(flat), "train").problems[0]
     shutil.copy(flat / "2.tif", flat / "city.tif")
     with pytest.raises(DataError, match=r"city\.tif: has no number.* use the split \"all\""):
         Gaofen2(str(flat), "train")

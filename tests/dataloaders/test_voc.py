@@ -127,7 +127,7 @@ def test_exception_voc(voc):
     root = voc / "VOCdevkit/VOC2012"
     with pytest.raises(ValueError, match="no 'train-aug'; did you mean 'train_aug'"):
         VOC(str(voc), "train-aug")
-    with pytest.raises(DataError, match="expected VOCdevkit/VOC2012/.*holds: VOCdevkit.*download"):
+    with pytest.raises(DataError, match="expected VOCdevkit/VOC2012/.*: VOCdevkit.*download"):
         VOC(str(voc / "nothing"), "train")
     with pytest.raises(DataError, match=r"expected benchmark_RELEASE/dataset/cls.*VOCdevkit"):
         VOC(str(voc), "sbd_train")
@@ -135,7 +135,7 @@ def test_exception_voc(voc):
     with pytest.raises(DataError, match="lies outside the dataset's folder"):
         VOC(str(voc), "train")
     write(root, "train", "2007_000001 1 0")
-    with pytest.raises(DataError, match="expected an id, or picture and mask, on the line '2007"):
+    with pytest.raises(DataError, match="on the line '2007"):
         VOC(str(voc), "train")
     (root / "SegmentationClassAug").rename(root / "Elsewhere")
     with pytest.raises(DataError, match=r"2 of the files .*SegmentationClassAug are a separate"):
@@ -195,7 +195,7 @@ def test_feature_aug_is_put_together_from_the_originals(voc, sbd):
     (root / "SegmentationClassAug").rename(root / "Elsewhere")
     dataset = VOC(str(voc), "train_aug")
     assert [s.name for s in dataset.samples] == [NAMES[0], "2008_000001", "2008_000002"]
-    assert "put together from VOC" in dataset.notes[0]
+    assert "composed of VOC" in dataset.notes[0]
     expected = read(root / f"SegmentationClass/{NAMES[0]}.png")
     assert np.array_equal(label_of(dataset, 0, -1), np.where(expected == 255, -1, expected))
     expected = read_sbd(voc / "benchmark_RELEASE/dataset/cls/2008_000001.mat")
@@ -211,13 +211,13 @@ def test_exception_sbd(sbd, monkeypatch):
     data = path.read_bytes()
     dataset = VOC(str(sbd), "sbd_train")
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"2008_000002\.mat: is no MATLAB file, or damaged"):
+    with pytest.raises(DataError, match=r"2008_000002\.mat: is not a MATLAB file"):
         dataset.load(0)
     scipy.io.savemat(path, {"GTinst": {"Segmentation": ids(0, 21)}})
-    with pytest.raises(DataError, match=r"holds no GTcls\.Segmentation"):
+    with pytest.raises(DataError, match=r"no GTcls\.Segmentation"):
         dataset.load(0)
     scipy.io.savemat(path, {"GTcls": {"Segmentation": np.zeros((8, 10))}})
-    with pytest.raises(DataError, match="no .* array of whole numbers"):
+    with pytest.raises(DataError, match="not an .* array"):
         dataset.load(0)
     scipy.io.savemat(path, {"GTcls": {"Segmentation": ids(0, 21, (9, 10))}})
     with pytest.raises(DataError, match="is 10x9 and its image .* is 10x8"):
@@ -315,7 +315,7 @@ def test_feature_download_fetches_what_the_split_needs(tmp_path, monkeypatch):
     assert calls[2:] == [("list", "train_noval.txt", "79bff800c5f0b1ec6b21080a3c066722")]
     there = {p.name for p in (tmp_path / "benchmark_RELEASE/dataset").iterdir()}
     assert there == {"img", "cls", "train.txt", "val.txt", "train_noval.txt"}
-    with pytest.raises(ValueError, match="nothing public holds the split 'test'"):
+    with pytest.raises(ValueError, match="download: the split 'test'"):
         VOC(str(tmp_path), "test", download=True)
 
 

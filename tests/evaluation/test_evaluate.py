@@ -373,7 +373,7 @@ def test_feature_a_label_that_is_no_class_is_named_with_its_value(model, data, c
 def test_exception_masks_that_are_missing(model, data, capsys):
     (data / "masks" / "val" / "val1.png").unlink()
     message = refused(capsys, model, *overrides(data))
-    assert "1 of 7 pictures" in message and "have no mask" in message
+    assert "1 of 7 images" in message and "have no mask" in message
     assert message.endswith("(-o val_loader.args.on_bad_sample=skip leaves them out)")
     code, report = run(model, *overrides(data), "-oval_loader.args.on_bad_sample=skip")
     assert (code, len(report["images"])) == (0, 6)
@@ -932,7 +932,7 @@ def test_feature_what_is_not_ours_is_not_replaced(model, tmp_path, capsys):
     (folder / "index.html").write_text("<h1>my page on evaluate.py</h1>")
     assert evaluate.main(["--model", str(model), "--json", str(foreign)]) == 2
     said = capsys.readouterr().err
-    assert "is there and was not written by evaluate.py, so it is not replaced" in said
+    assert "was not written by evaluate.py" in said
     assert evaluate.main(["--model", str(model), "--report", str(folder)]) == 2
     assert "is no report of this program" in capsys.readouterr().err
     assert foreign.read_text() == '{"format": 1}'

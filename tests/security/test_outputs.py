@@ -53,7 +53,7 @@ def test_feature_a_new_file_is_whole_or_not_there(folder):
         file.write(b"half")
         assert not path.exists()
     assert path.read_bytes() == b"half"
-    with pytest.raises(FileExistsError, match=r"a\.txt exists already"):
+    with pytest.raises(FileExistsError, match=r"a\.txt already exists"):
         write_text(path, "new")
     assert path.read_bytes() == b"half"
     write_text(path, "new", overwrite=True)
@@ -66,7 +66,7 @@ def test_feature_a_new_file_is_whole_or_not_there(folder):
 
 def test_feature_what_comes_in_between_stays(folder):
     path = folder / "a.txt"
-    with pytest.raises(FileExistsError, match="exists already"), new_file.new_file(path) as file:
+    with pytest.raises(FileExistsError, match="already exists"), new_file.new_file(path) as file:
         file.write(b"late")
         path.write_bytes(FOREIGN)
     assert path.read_bytes() == FOREIGN
@@ -230,7 +230,7 @@ def test_feature_convert_replaces_nothing(folder, victim, capsys):
     (folder / "lists/train.txt").symlink_to(victim)
     command = ["split", "data", "--val", "0.25", "-o", "lists"]
     assert convert.main(command) == 2
-    assert "exist already" in capsys.readouterr().err
+    assert "already exist" in capsys.readouterr().err
     assert os.listdir(folder / "lists") == ["train.txt"]
     assert convert.main([*command, "--overwrite"]) == 0
     assert victim.read_bytes() == FOREIGN
@@ -258,7 +258,7 @@ def test_feature_inference_leaves_what_is_there(folder, victim, model, capsys):
     command = ["-m", model, "-i", "in", "-o", "out", "-d", "cpu", "-mo", "whole", "--overlay"]
     assert inference.main(command) == 1  # the link that leads nowhere is neither followed nor lost
     assert (out / "a.png").read_bytes() == victim.read_bytes() == FOREIGN
-    assert "b.png exists already" in capsys.readouterr().err
+    assert "b.png already exists" in capsys.readouterr().err
     assert not (folder / "made_by_link").exists()
     assert inference.main([*command, "--overwrite"]) == 0
     assert victim.read_bytes() == FOREIGN

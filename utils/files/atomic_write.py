@@ -1,4 +1,4 @@
-"""Files that the program writes: whole or not there, and nothing replaced unasked."""
+"""Write files completely or not at all, and replace nothing unasked."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """A file, open for writing, that gets its name once it is whole.
+    """Open a file for writing that gets its name once it is complete.
 
-    It is written under a name that nobody can guess, which must not be there, and then renamed, so
-    that a link that lies in wait under either name is never followed.
+    It is written under a random name that must not exist, and then renamed, so that a planted link
+    of either name is never followed.
 
     Args:
-        path: Where to. The folder has to exist.
-        overwrite: Replace what is there.
+        path: The file. Its folder has to exist.
+        overwrite: Replace an existing file.
 
     Raises:
-        FileExistsError: If something of that name is there and `overwrite` is off.
+        FileExistsError: If the path exists and `overwrite` is off.
         OSError: If it cannot be written; nothing is left behind.
     """
     path = Path(path)
     if not overwrite:
         _refuse(path)
-    # Short, because the final name may be as long as the file system allows.
+    # Short, because the final name may have the maximum length of the file system.
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}.tmp")
     with open(temporary, "xb") as file:
         try:
@@ -47,7 +47,7 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Fal
     """Write a text file as UTF-8; see `new_file`.
 
     Raises:
-        FileExistsError: If something of that name is there and `overwrite` is off.
+        FileExistsError: If the path exists and `overwrite` is off.
         OSError: If it cannot be written; nothing is left behind.
     """
     with new_file(path, overwrite=overwrite) as file:
@@ -55,7 +55,7 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Fal
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename where there is nothing; a plain renaming would replace what came in between."""
+    """Rename to a path that must not exist; `os.replace` would overwrite it."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -68,4 +68,4 @@ def _move(source: Path, target: Path) -> None:
 
 def _refuse(path: Path) -> None:
     if os.path.lexists(path):
-        raise FileExistsError(f"{path} exists already")
+        raise FileExistsError(f"{path} already exists")

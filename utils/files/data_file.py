@@ -1,4 +1,4 @@
-"""Files of a dataset: their bytes, their limits, and the error that names them."""
+"""Files of a dataset: their bytes, their limits, and the error that names the file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-# Pillow's own limit, applied to every format before anything is decoded: a file of a few bytes can
-# claim any size.
+# Pillow's own limit, applied to every format before decoding: a file of a few bytes can claim any
+# size.
 MAX_PIXELS = 178_956_970
-MAX_BYTES = 1 << 30  # of a file that is read at once: MAX_PIXELS uncompressed take half of it
+MAX_BYTES = 1 << 30  # of a file that is read at once; MAX_PIXELS of RGB take half of it
 
 
 class DataError(ValueError):
@@ -20,18 +20,18 @@ class DataError(ValueError):
 
 @contextlib.contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A regular file, open for reading; what goes wrong while it is open becomes a `DataError`.
+    """Open a regular file for reading; an `OSError` while it is open becomes a `DataError`.
 
     Raises:
-        DataError: If it is missing, empty, no regular file or cannot be read.
+        DataError: If it is missing, empty, not a regular file or cannot be read.
     """
     if "\0" in os.fspath(path):
-        raise DataError(f"{os.fspath(path)!r}: is no file name, as it holds a NUL character")
+        raise DataError(f"{os.fspath(path)!r}: is not a file name: it contains a NUL")
     try:
-        # Opening a pipe that nobody writes to would wait for ever.
+        # Opening a pipe without a writer would block for ever.
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):
-            kind = "a folder" if os.path.isdir(path) else "no regular file"
+            kind = "a folder" if os.path.isdir(path) else "not a regular file"
             raise DataError(f"{path}: is {kind}")
         if facts.st_size == 0:
             raise DataError(f"{path}: is empty (0 bytes)")
@@ -45,24 +45,24 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The whole of a regular file.
+    """Read a regular file.
 
     Raises:
-        DataError: If it is missing, empty, no regular file, larger than `MAX_BYTES`, or cannot be
-            read.
+        DataError: If it is missing, empty, not a regular file, larger than `MAX_BYTES`, or cannot
+            be read.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
             raise DataError(
-                f"{path}: has {size / 1e9:.1f} GB, more than the {MAX_BYTES / 1e9:.1f} GB that a "
-                "picture may have; cut it into tiles"
+                f"{path}: has {size / 1e9:.1f} GB, more than the {MAX_BYTES / 1e9:.1f} GB that an "
+                "image may have; cut it into tiles"
             )
         return file.read()
 
 
 def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
-    """Refuse a size that no training picture has, before memory is asked for.
+    """Refuse a size that no training image has, before memory is allocated.
 
     Raises:
         DataError: If there are more than `MAX_PIXELS` pixels, or none.
@@ -77,16 +77,16 @@ def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
 
 
 def check_stored(path: str | os.PathLike[str], claimed: float, stored: int, most: int) -> None:
-    """Refuse a header that claims what its few bytes cannot hold, before memory is asked for.
+    """Refuse a header that claims more than its bytes can hold, before memory is allocated.
 
     Args:
         path: For messages.
-        claimed: Bytes or pixels of the decoded picture.
+        claimed: Bytes or pixels of the decoded image.
         stored: Bytes of the file.
-        most: What one byte can hold at most in the file's format.
+        most: The maximum that one byte can hold in the file's format.
 
     Raises:
-        DataError: If the picture is larger than that.
+        DataError: If the image is larger than that.
     """
     if claimed > stored * most:
         raise DataError(

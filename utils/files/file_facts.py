@@ -1,4 +1,4 @@
-"""What a picture's header says, without decoding the picture."""
+"""The header of an image file, read without decoding the pixels."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from utils.files.png_file import (
 from utils.files.tiff_io import TIFF_STARTS, collect_complaints
 
 _ORIENTATION = 0x0112
-_NO_PICTURE = 0b101  # NewSubfileType: an overview or thumbnail, a mask
+_NO_IMAGE = 0b101  # NewSubfileType: an overview or thumbnail, a mask
 _PNG_MODES = {
     GREY: "grey", RGB: "RGB", PALETTE: "palette", GREY_ALPHA: "grey+alpha", RGB_ALPHA: "RGBA",
 }  # fmt: skip
 # PhotometricInterpretation and channels -> mode
 _TIFF_MODES = {(2, 3): "RGB", (2, 4): "RGBA", (3, 1): "palette", (5, 4): "CMYK", (6, 3): "RGB"}
-# Pillow's name -> mode, channels, bits of a channel.
+# Pillow's mode -> mode, channels, bits of a channel.
 _PILLOW_MODES = {
     "1": ("grey", 1, 1), "L": ("grey", 1, 8), "P": ("palette", 1, 8), "RGB": ("RGB", 3, 8),
     "RGBA": ("RGBA", 4, 8), "RGBX": ("RGBA", 4, 8), "CMYK": ("CMYK", 4, 8),
@@ -42,19 +42,19 @@ _PILLOW_MODES = {
 
 @dataclasses.dataclass(frozen=True)
 class FileFacts:
-    """How a picture is stored.
+    """How an image is stored.
 
     Attributes:
         format: "JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF" or "NPY".
-        mode: "grey", "palette", "RGB", "RGBA", "grey+alpha", "CMYK" or "4 bands"; with "16-bit "
-            or "float " in front where a value has not 8 bits.
+        mode: "grey", "palette", "RGB", "RGBA", "grey+alpha", "CMYK" or "4 bands"; prefixed by
+            "16-bit " or "float " if values do not have 8 bits.
         width: In pixels.
         height: In pixels.
-        channels: Values of each pixel; a palette picture has one.
-        bits: Of each value.
-        frames: Pictures in the file; overviews and thumbnails do not count.
-        exif_orientation: 1 to 8 (1: as it is), or None where the file names none.
-        size_bytes: Of the file.
+        channels: Values of each pixel; a palette image has one.
+        bits: Bits of each value.
+        frames: Images in the file, without overviews and thumbnails.
+        exif_orientation: 1 to 8 (1: upright), or None if the file has none.
+        size_bytes: Size of the file.
     """
 
     format: str
@@ -69,9 +69,9 @@ class FileFacts:
 
 
 def file_facts(path: str | os.PathLike[str]) -> FileFacts:
-    """Read the header of a picture or mask.
+    """Read the header of an image or mask.
 
-    A header can be right while the pixels behind it are damaged; reading the picture tells.
+    A header can be right although the pixels are damaged; only reading them tells.
 
     Raises:
         DataError: If the file cannot be opened, or no header is found in it.
@@ -90,10 +90,10 @@ def file_facts(path: str | os.PathLike[str]) -> FileFacts:
         return _other(path)
     except UnidentifiedImageError:
         raise DataError(
-            f"{path}: is not a picture that can be read (it begins with {start!r})"
+            f"{path}: is not an image that can be read (it begins with {start!r})"
         ) from None
     except Exception as error:
-        # The header decides what a reader does, so a damaged one can raise anything.
+        # A damaged header can make the reader raise anything.
         raise DataError(
             f"{path}: has a damaged header ({error}); copy or export it again"
         ) from None
@@ -121,13 +121,13 @@ def _png(path: str | os.PathLike[str]) -> FileFacts:
 
 
 def _tiff(path: str | os.PathLike[str]) -> FileFacts:
-    # Complaints are for those who want the pixels.
+    # Complaints matter only to a reader of the pixels.
     with open_file(path) as file, collect_complaints(), tifffile.TiffFile(file) as tiff:
-        # Counted first: in a chain that goes in circles, a loop over `pages` has no end.
+        # Count first: in a circular chain of pages, a loop over `pages` would not end.
         if len(tiff.pages) == 0:
-            raise ValueError("it holds no page")
+            raise ValueError("it has no page")
         page = tiff.pages.first
-        frames = sum(not getattr(other, "subfiletype", 0) & _NO_PICTURE for other in tiff.pages)
+        frames = sum(not getattr(other, "subfiletype", 0) & _NO_IMAGE for other in tiff.pages)
         channels, bits = page.samplesperpixel, page.bitspersample
         tag = page.tags.get(_ORIENTATION)
         size = os.fstat(file.fileno()).st_size
@@ -160,11 +160,11 @@ def _other(path: str | os.PathLike[str]) -> FileFacts:
     data = read_bytes(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        picture = Image.open(io.BytesIO(data), formats=("BMP", "GIF", "WEBP"))
-    mode, channels, bits = _PILLOW_MODES[picture.mode]
+        image = Image.open(io.BytesIO(data), formats=("BMP", "GIF", "WEBP"))
+    mode, channels, bits = _PILLOW_MODES[image.mode]
     return FileFacts(
-        picture.format or "", _deep(mode, bits), *picture.size, channels, bits,
-        getattr(picture, "n_frames", 1), orientation_of(picture.info.get("exif", b"")), len(data),
+        image.format or "", _deep(mode, bits), *image.size, channels, bits,
+        getattr(image, "n_frames", 1), orientation_of(image.info.get("exif", b"")), len(data),
     )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def orientation_of(exif: bytes) -> int | None:
         return None
     tags = Image.Exif()
     with warnings.catch_warnings(), contextlib.suppress(Exception):
-        # A damaged note does not make a damaged picture.
+        # Damaged EXIF data do not make a damaged image.
         warnings.simplefilter("ignore")
         tags.load(exif)
     value = tags.get(_ORIENTATION)

@@ -1,4 +1,4 @@
-"""What is odd about files that are read all the same: noted, counted, said once."""
+"""Oddities of files that are read nevertheless: noted, counted, reported once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class FileNote(NamedTuple):
 
     Attributes:
         path: The file.
-        noun: What it is, in the singular: `"JPEG"`.
+        noun: Its kind, in the singular: `"JPEG"`.
         what: What it has: `"no end marker"`.
     """
 
@@ -29,7 +29,7 @@ _collector: contextvars.ContextVar[list[FileNote] | None] = contextvars.ContextV
 
 
 def add_note(path: str | os.PathLike[str], noun: str, what: str) -> None:
-    """Note an oddity for whoever collects; a reader by itself says nothing, and goes on."""
+    """Note an oddity for the current collector, if there is one."""
     notes = _collector.get()
     if notes is not None:
         notes.append(FileNote(os.fspath(path), noun, what))
@@ -37,7 +37,7 @@ def add_note(path: str | os.PathLike[str], noun: str, what: str) -> None:
 
 @contextlib.contextmanager
 def collect_notes() -> Iterator[list[FileNote]]:
-    """A list that gets the notes of all files that are read inside."""
+    """Yield a list that gets the notes of all files that are read in this context."""
     notes: list[FileNote] = []
     token = _collector.set(notes)
     try:
@@ -47,7 +47,7 @@ def collect_notes() -> Iterator[list[FileNote]]:
 
 
 def count_notes(notes: Iterable[FileNote]) -> list[str]:
-    """One line a kind: `"3 JPEGs have no end marker, first: a.jpg"`; a file counts once."""
+    """Return one line a kind: `"3 JPEGs have no end marker, first: a.jpg"`."""
     files: dict[tuple[str, str], set[str]] = {}
     for note in notes:
         files.setdefault((note.noun, note.what), set()).add(note.path)

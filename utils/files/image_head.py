@@ -1,4 +1,4 @@
-"""The size and the EXIF orientation of an image file, from its first bytes."""
+"""Size and EXIF orientation of an image file, from its first bytes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from utils.files.tiff_io import TIFF_STARTS
 ExifRule = Literal["apply", "ignore"]
 
 UPRIGHT = 1
-SWAPPING = (5, 6, 7, 8)  # the orientations that exchange width and height
+SWAPPING = (5, 6, 7, 8)  # orientations that exchange width and height
 
-# Pillow reads no more than the header of these until their pixels are asked for.
+# Pillow reads only the header of these until their pixels are requested.
 _LAZY_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 
 
 class ImageHead(NamedTuple):
-    """What the head of an image file says.
+    """The head of an image file.
 
     Attributes:
         width: In pixels, as stored.
         height: In pixels, as stored.
-        orientation: The EXIF orientation, 1 to 8; 1 where the file names none.
+        orientation: The EXIF orientation, 1 to 8; 1 if the file has none.
     """
 
     width: int
@@ -51,8 +51,8 @@ class ImageHead(NamedTuple):
 def read_head(path: str | os.PathLike[str]) -> ImageHead:
     """Read the size and orientation of an image without its pixels.
 
-    A hundred times as fast as decoding, so that all files of a dataset can be looked at before a
-    training. What the head claims is not verified: reading the image does that.
+    This is a hundred times as fast as decoding, so that all files of a dataset can be checked
+    before a training. The claims of the head are not verified; reading the image does that.
 
     Raises:
         DataError: If the file cannot be opened, or no head is found in it.
@@ -62,13 +62,13 @@ def read_head(path: str | os.PathLike[str]) -> ImageHead:
         file.seek(0)
         if not start.startswith((*TIFF_STARTS, NPY_START)):
             try:
-                # Pillow also warns of what the readers of the pixels refuse.
+                # Pillow also warns of problems that the readers of the pixels refuse.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     image = Image.open(file, formats=_LAZY_FORMATS)
                     exif = image.info.get("exif", b"")
             except Exception as error:
-                # The header decides what a reader does, so a damaged one can raise anything.
+                # A damaged header can make the reader raise anything.
                 raise DataError(f"{path}: has no header that can be read ({error})") from None
             return ImageHead(*image.size, orientation_of(exif) or UPRIGHT)
     facts = file_facts(path)
@@ -78,7 +78,7 @@ def read_head(path: str | os.PathLike[str]) -> ImageHead:
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn stored pixels to how a person sees the image.
+    """Turn stored pixels so that the image is upright.
 
     The orientations are those of the EXIF standard (CIPA DC-008, tag 0x0112): 3 is half a turn, 6
     a quarter turn clockwise, 8 one counter-clockwise; 2, 4, 5 and 7 are mirrored.

@@ -1,4 +1,4 @@
-"""Read pictures and label masks, the same way everywhere."""
+"""Read images and label masks, the same way everywhere."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ from utils.files.png_file import (
 )
 from utils.files.tiff_io import TIFF_STARTS, is_plain_tiff, read_plain_tiff, read_tiff
 
-# What Pillow is asked to read; others hide damage, or start other programs.
+# The formats that Pillow reads; others hide damage, or start other programs.
 _PILLOW_FORMATS = ("BMP", "GIF", "TIFF", "WEBP")
 
-# Pixels that a byte can hold. GIF: twelve bits stand for 3839 pixels at most. A lossless WebP needs
-# no bit for a pixel.
+# Pixels that a byte can hold. GIF: at most 3839 pixels in twelve bits. A lossless WebP may need no
+# bit for a pixel.
 _MAX_IN_BYTE = {"BMP": 8, "GIF": 2600}
 
 _LARGEST_ID = 1 << 31
-_IGNORED_ID = 255  # what is ignored by default
+_IGNORED_ID = 255  # ignored by default
 
-# Of a TIFF alone, Pillow applies the orientation, and nobody can tell it not to.
+# Pillow always applies the orientation of a TIFF, and only of a TIFF.
 _TURNED_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
@@ -60,22 +60,21 @@ _TURNED_BACK = {
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an 8-bit picture as RGB.
+    """Read an 8-bit image as RGB.
 
-    The EXIF rotation is not applied, as label masks never carry one. Transparency is dropped.
+    The EXIF rotation is not applied, because label masks never have one. Transparency is dropped.
 
-    A JPEG that is complete but for its end is read and noted (`utils/files/file_notes.py`).
+    A JPEG that is complete except for its end is read and noted (`utils/files/file_notes.py`).
 
-    Damage is found as far as the formats allow: by check sums in PNG, by structure and by
-    impossible codes in JPEG and WebP. A changed byte that still decodes to a picture cannot be
-    told from a good file.
+    Damage is found as far as the formats allow: by checksums in PNG, by structure and impossible
+    codes in JPEG and WebP. A changed byte that still decodes to an image cannot be detected.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        DataError: If the file is missing, no picture, cut off, damaged, an animation, or has more
-            than 8 bits a channel.
+        DataError: If the file is missing, not an image, cut off, damaged, an animation, or has
+            more than 8 bits a channel.
     """
     data = read_bytes(path)
     if data.startswith(JPEG_START):
@@ -91,15 +90,15 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a label mask without interpreting it.
 
-    A palette picture gives its indices, never its colours; one of 1, 2 or 4 bits a sample gives
+    A palette image gives its indices, never its colours; one of 1, 2 or 4 bits a sample gives
     numbers from 0 on, never shades of grey. Transparency is dropped. Floating-point numbers are ids
-    if all of them are whole; what a TIFF marks as missing by a value that is none becomes 255.
+    if all of them are whole; pixels that a TIFF marks as missing by another value become 255.
 
     Returns:
-        Ids (H, W), uint8, int32 or int64; or colours (H, W, 3) uint8 where the file holds colours.
+        Ids (H, W), uint8, int32 or int64; or colours (H, W, 3) uint8 if the file has colours.
 
     Raises:
-        DataError: If the file is missing, no picture, cut off, damaged, or lossily compressed.
+        DataError: If the file is missing, not an image, cut off, damaged, or lossily compressed.
     """
     data = read_bytes(path)
     if data.startswith(JPEG_START):
@@ -115,14 +114,14 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(
             f"{path}: is a lossy WebP, which changes label values; export the masks as PNG"
         )
-    picture = _open(path, data)
-    if picture.mode in ("P", "L", "1"):
-        return np.array(picture, dtype=np.uint8)
-    return np.array(picture.convert("RGB"))
+    image = _open(path, data)
+    if image.mode in ("P", "L", "1"):
+        return np.array(image, dtype=np.uint8)
+    return np.array(image.convert("RGB"))
 
 
 def decode_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
-    """The ids (H, W) or colours (H, W, 3) of a mask that is a PNG file; see `read_mask`.
+    """Return the ids (H, W) or colours (H, W, 3) of a mask that is a PNG; see `read_mask`.
 
     Raises:
         DataError: If it is damaged, or has colours of 16 bits.
@@ -136,15 +135,15 @@ def decode_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     mask = _decode(path, data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if header.bits == 16:
         return mask.astype(np.int32)
-    # The decoder spreads fewer bits over 0..255.
+    # The decoder stretches fewer bits to 0..255.
     return mask if header.bits == 8 else mask // (255 // (2**header.bits - 1))
 
 
 def check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> PngHeader:
-    """The header of a PNG that holds one picture of a decent size.
+    """Return the header of a PNG with one image of an acceptable size.
 
     Raises:
-        DataError: If it does not, or cannot hold what its header claims.
+        DataError: If it has another content, or cannot hold what its header claims.
     """
     header = read_png_header(path, data)
     check_pixels(path, header.width, header.height)
@@ -156,7 +155,7 @@ def check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> Pn
 
 
 def list_images(folder: Path, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> list[Path]:
-    """All files below a folder with one of the extensions (any case), hidden ones left out, sorted.
+    """List all files below a folder with an extension (any case), without hidden ones, sorted.
 
     Args:
         folder: Searched with its sub-folders.
@@ -172,9 +171,9 @@ def list_images(folder: Path, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) ->
 
 
 def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
-    """Refuse what libjpeg only warns of: it fills up what is missing, and the picture looks good.
+    """Decode a JPEG and refuse damage that libjpeg only warns of while it makes up pixels.
 
-    OpenCV and Pillow keep these warnings to themselves or print them.
+    OpenCV and Pillow hide these warnings or print them.
     """
     header = read_jpeg_header(path, data)
     check_pixels(path, header.width, header.height)
@@ -191,27 +190,27 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
             if pixels is None:
                 raise
     except ValueError as error:
-        if "subsampling" in str(error):  # what TurboJPEG does not know, nobody decodes strictly
+        if "subsampling" in str(error):  # no other library decodes these strictly
             factors = " ".join(f"{across}x{down}" for across, down in header.sampling)
             raise DataError(
-                f"{path}: is damaged, or has a sampling ({factors}) in which damage is not found; "
+                f"{path}: is damaged, or has a sampling ({factors}) that hides damage; "
                 "convert it to RGB and save it again"
             ) from None
         raise DataError(
-            f"{path}: is cut off or damaged ({error}); get the file again where it comes from; if "
-            "it was no better there, write what can be decoded anew, with an editor or "
-            f"{mending_command(path)}, and look at it"
+            f"{path}: is cut off or damaged ({error}); get the file again from its source; if "
+            "that is damaged too, write what can be decoded anew, with an editor or "
+            f"{mending_command(path)}, and check the result"
         ) from None
     if not is_cmyk:
         return pixels
-    # The file holds the inverse, as Adobe's programs began to write it.
+    # The file has the inverse, as Adobe's programs write it.
     return np.array(Image.fromarray(255 - pixels, "CMYK").convert("RGB"))
 
 
 def _decode_without_end(
     path: str | os.PathLike[str], data: bytes, header: JpegHeader, space: str
 ) -> np.ndarray | None:
-    """The pixels of a JPEG that is complete but for its end; None for any other."""
+    """Return the pixels of a JPEG that is complete except for its end; None for any other."""
     guess = with_proper_end(data, header)
     if guess is None:
         return None
@@ -230,7 +229,7 @@ def _decode_without_end(
 def _read_png(path: str | os.PathLike[str], data: bytes, header: PngHeader) -> np.ndarray:
     plain = header.colour == RGB and not header.interlaced
     if plain and (decode := _fast_png_decoder()) is not None:
-        # What it cannot decode, OpenCV refuses in its own words.
+        # If it fails, OpenCV below raises the error.
         with contextlib.suppress(Exception):
             return decode(data)
     return _decode(path, data, cv2.IMREAD_COLOR_RGB)
@@ -238,7 +237,7 @@ def _read_png(path: str | os.PathLike[str], data: bytes, header: PngHeader) -> n
 
 @functools.cache
 def _fast_png_decoder() -> Callable[[bytes], np.ndarray] | None:
-    """That of imagecodecs, where it is installed: it takes two thirds of OpenCV's time."""
+    """Return imagecodecs' decoder if installed: it takes two thirds of OpenCV's time."""
     try:
         from imagecodecs import png_decode
     except ImportError:
@@ -247,27 +246,27 @@ def _fast_png_decoder() -> Callable[[bytes], np.ndarray] | None:
 
 
 def _read_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
-    """Refuse what Pillow would read wrongly: several pages, many bands, more than 8 bits."""
+    """Read a plain TIFF; refuse several pages, many bands and more than 8 bits."""
     facts = file_facts(path)
     check_pixels(path, facts.width, facts.height)
     _check_frames(path, facts.frames)
     if not is_plain_tiff(path):
         raise DataError(
-            f"{path}: is no plain picture but {facts.channels} x {facts.bits} bits a pixel "
+            f"{path}: is not a plain image but has {facts.channels} x {facts.bits} bits a pixel "
             f"({facts.mode}); convert it to RGB with 8 bits a channel, or name the bands to read"
         )
     pixels = read_plain_tiff(path)
     if pixels is not None:
         return pixels
-    picture = _open(path, data).convert("RGB")
+    image = _open(path, data).convert("RGB")
     turn = _TURNED_BACK.get(facts.exif_orientation or 1)
-    return np.array(picture if turn is None else picture.transpose(turn))
+    return np.array(image if turn is None else image.transpose(turn))
 
 
 def _ids_or_colours(
     path: str | os.PathLike[str], pixels: np.ndarray, nodata: float | None = None
 ) -> np.ndarray:
-    """A mask out of bands (H, W, C)."""
+    """Return bands (H, W, C) as a mask."""
     kind, channels = pixels.dtype, pixels.shape[2]
     if kind == np.uint8 and channels in (3, 4):
         return np.ascontiguousarray(pixels[:, :, :3])
@@ -275,8 +274,8 @@ def _ids_or_colours(
         return _whole_numbers(path, pixels[:, :, 0], nodata)
     if kind.kind not in "biu" or channels != 1:
         raise DataError(
-            f"{path}: has {channels} bands of type {kind}; expected one of class ids in whole "
-            "numbers, or RGB colours of 8 bits"
+            f"{path}: has {channels} bands of type {kind}; expected one of class ids as whole "
+            "numbers, or 8-bit RGB colours"
         )
     ids = pixels[:, :, 0]
     if kind.itemsize == 1 and kind.kind in "bu":
@@ -287,8 +286,8 @@ def _ids_or_colours(
 def _whole_numbers(
     path: str | os.PathLike[str], values: np.ndarray, nodata: float | None
 ) -> np.ndarray:
-    """Ids (H, W) int32 out of floating-point numbers, as QGIS and NumPy write them by default."""
-    # Of numbers that are too large, some are whole by their format alone.
+    """Return floating-point numbers, which QGIS and NumPy write by default, as ids (H, W) int32."""
+    # Very large floating-point numbers are always whole.
     with np.errstate(invalid="ignore", over="ignore"):
         odd = ~((np.abs(values) < _LARGEST_ID) & (values == np.floor(values)))
     if nodata is not None and odd.any():
@@ -298,16 +297,16 @@ def _whole_numbers(
     if odd.any():
         row, column = np.argwhere(odd)[0].tolist()
         raise DataError(
-            f"{path}: holds {values[row, column]:.6g} at row {row}, column {column}, and "
-            f"{int(odd.sum()) - 1} more such values; expected one of class ids in whole numbers: "
-            "write the ids (not scores, heights or shares), and an id of its own, such as "
-            f"{_IGNORED_ID}, where there is no data"
+            f"{path}: has {values[row, column]:.6g} at row {row}, column {column}, and "
+            f"{int(odd.sum()) - 1} more such values; expected class ids as whole numbers: write "
+            f"ids (not scores, heights or fractions), and an id of its own, such as {_IGNORED_ID}, "
+            "where there is no data"
         )
     return values.astype(np.int32)
 
 
 def _is_lossy_webp(data: bytes) -> bool:
-    """Whether the first picture is of the kind "VP8 " and not "VP8L".
+    """Return whether the first image is of the kind "VP8 " and not "VP8L".
 
     https://developers.google.com/speed/webp/docs/riff_container
     """
@@ -331,22 +330,22 @@ def _decode(path: str | os.PathLike[str], data: bytes, flags: int) -> np.ndarray
 
 
 def _open(path: str | os.PathLike[str], data: bytes) -> ImageFile.ImageFile:
-    """A decoded Pillow picture; Pillow raises where data is missing."""
+    """Decode an image with Pillow, which raises if data is missing."""
     try:
-        # It also warns, on the terminal and once for each worker, of what the checks here refuse.
+        # Pillow also warns, once for each worker, of problems that the checks here refuse.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
-            check_pixels(path, *picture.size)
-            if (most := _MAX_IN_BYTE.get(picture.format or "")) is not None:
-                check_stored(path, math.prod(picture.size), len(data), most)
-            if picture.format != "TIFF":  # see _read_tiff
-                _check_frames(path, getattr(picture, "n_frames", 1))
-            _check_filled(path, picture)
-            picture.load()
+            image = Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS)
+            check_pixels(path, *image.size)
+            if (most := _MAX_IN_BYTE.get(image.format or "")) is not None:
+                check_stored(path, math.prod(image.size), len(data), most)
+            if image.format != "TIFF":  # see _read_tiff
+                _check_frames(path, getattr(image, "n_frames", 1))
+            _check_filled(path, image)
+            image.load()
     except UnidentifiedImageError:
         raise DataError(
-            f"{path}: is not a picture that can be read (it begins with {data[:12]!r}); expected "
+            f"{path}: is not an image that can be read (it begins with {data[:12]!r}); expected "
             "JPEG, PNG, BMP, TIFF, WebP or GIF"
         ) from None
     except Image.DecompressionBombError as error:
@@ -354,24 +353,24 @@ def _open(path: str | os.PathLike[str], data: bytes) -> ImageFile.ImageFile:
     except DataError:
         raise
     except Exception as error:
-        # The header decides what a decoder does, so a damaged one can raise anything.
+        # A damaged header can make the decoder raise anything.
         raise _damaged(path, error) from None
-    return picture
+    return image
 
 
-def _check_filled(path: str | os.PathLike[str], picture: ImageFile.ImageFile) -> None:
-    """Refuse the two kinds in which Pillow makes up pixels that are not there."""
-    if picture.format == "BMP" and picture.info.get("compression") in (1, 2):
-        raise DataError(f"{path}: is a BMP with run-length coding; save it without, or as PNG")
-    if picture.format == "GIF" and picture.tile[0][1] != (0, 0, *picture.size):
-        raise DataError(f"{path}: its picture covers only a part of it; export it as PNG")
+def _check_filled(path: str | os.PathLike[str], image: ImageFile.ImageFile) -> None:
+    """Refuse the two kinds of files for which Pillow makes up missing pixels."""
+    if image.format == "BMP" and image.info.get("compression") in (1, 2):
+        raise DataError(f"{path}: is a BMP with run-length encoding; save it without, or as PNG")
+    if image.format == "GIF" and image.tile[0][1] != (0, 0, *image.size):
+        raise DataError(f"{path}: its first frame covers only a part of it; export it as PNG")
 
 
 def _check_frames(path: str | os.PathLike[str], frames: int) -> None:
     if frames > 1:
         raise DataError(
-            f"{path}: holds {frames} pictures, and which one is meant is not clear; save each as "
-            "a file of its own"
+            f"{path}: has {frames} images, and it is not clear which one to use; save each as a "
+            "file of its own"
         )
 
 

@@ -1,4 +1,4 @@
-"""JPEGs in which every block is there and only the end is not as it should be."""
+"""JPEGs with all their blocks but a wrong end."""
 
 from __future__ import annotations
 
@@ -13,33 +13,32 @@ _END_MARKER = b"\xff\xd9"
 _SCAN = b"\xda"
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)
 
-# Among the codes of a scan, 0xFF stands only in front of a zero or a restart marker.
+# In the codes of a scan, only a zero or a restart marker follows 0xFF.
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 
-# Other values than zero stand a few times in a row in codes, too.
+# Other values than zero are also repeated a few times in codes.
 _SHORTEST_RUN = 4
 
-_NOT_THERE = 16  # more than a coefficient has bits
+_MISSING = 16  # more than a coefficient has bits
 
 
 def with_proper_end(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, str] | None:
-    """Guess how a JPEG looks with its end marker right behind its last block.
+    """Return a guess of a JPEG with its end marker right after its last block.
 
-    A strict decoder has to judge the guess, and the same JPEG with a byte less: if it accepts the
-    first and refuses the second, every bit of the last block is there and nothing is left over.
-    Stray bytes are only zeros, or a run of one other value; whatever else is left over may be codes
-    that damage has put there. They are left out as a whole: where a part of the picture was
-    overwritten, none of that is decoded.
+    A strict decoder has to judge the guess, and the same JPEG without its last byte: if it accepts
+    the first and refuses the second, the last block is complete and nothing is left over. Stray
+    bytes are only zeros, or a run of one other value; other bytes may be codes left by damage. They
+    are removed completely: if a part of the image was overwritten, none of it is decoded.
 
     Args:
         data: A JPEG that a strict decoder has refused.
         header: Its header.
 
     Returns:
-        A JPEG, the same with a byte less, and what is odd about the file if the guess is right;
-        None where nothing of this kind can be wrong with it.
+        A JPEG, the same without its last byte, and the oddity of the file if the guess is right;
+        None if the file cannot have such an oddity.
     """
-    # Where nothing is left, a decoder of arithmetic codes has to go on with zeros.
+    # A decoder of arithmetic codes continues with zeros at the end, and accepts any guess.
     if header.frame not in _HUFFMAN_FRAMES:
         return None
     end = _end_of_scans(data, header)
@@ -56,19 +55,19 @@ def with_proper_end(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, str]
 
 
 def mending_command(path: str | os.PathLike[str]) -> str:
-    """What to type for a new JPEG with everything that can be decoded of a damaged one."""
+    """Return the command that writes what can be decoded of a damaged JPEG as a new one."""
     mended = Path(path).with_name(f"{Path(path).stem}_mended.jpg")
     return f"jpegtran -copy all {shlex.quote(os.fspath(path))} > {shlex.quote(str(mended))}"
 
 
 def _end_of_scans(data: bytes, header: JpegHeader) -> int | None:
-    """Where the end marker is or should be; None if a scan is missing.
+    """Return the position of the end marker, or where it should be; None if a scan is missing.
 
-    A file that was cut between two scans decodes without a warning: to a picture without a
+    A file that was cut between two scans decodes without a warning: to an image without a
     component, or without the last bits of its coefficients.
     """
-    # The lowest bit that is there of each coefficient of each component.
-    lowest = {component: [_NOT_THERE] * 64 for component in header.components}
+    # The lowest bit in the file of each coefficient of each component.
+    lowest = {component: [_MISSING] * 64 for component in header.components}
     _add_scan(data[header.scan_header : header.scan], header, lowest)
     position = header.scan
     while True:
@@ -86,20 +85,20 @@ def _end_of_scans(data: bytes, header: JpegHeader) -> int | None:
 
 
 def _add_scan(scan: bytes, header: JpegHeader, lowest: dict[int, list[int]]) -> None:
-    """Note what a scan brings, by its header: its components, coefficients and lowest bit."""
+    """Update the lowest bits by the components, coefficients and bit in a scan's header."""
     if len(scan) < 8:
         return
     first, last, bit = (0, 63, 0) if header.sequential else (scan[-3], scan[-2], scan[-1] & 15)
     for component in scan[3:-3:2]:
-        bits = lowest.setdefault(component, [_NOT_THERE] * 64)
-        for place in range(first, min(last, 63) + 1):
-            bits[place] = min(bits[place], bit)
+        bits = lowest.setdefault(component, [_MISSING] * 64)
+        for index in range(first, min(last, 63) + 1):
+            bits[index] = min(bits[index], bit)
 
 
 def _without_stray_bytes(codes: bytes) -> int:
-    """How long the codes of a scan are without the stray bytes behind them, if there are any."""
+    """Return the length of a scan's codes without stray bytes after them."""
     value = codes[-1:]
     length = len(codes.rstrip(value))
     if value == b"\0":
-        return length + codes.endswith(b"\xff", 0, length)  # 0xFF in codes has a zero behind it
+        return length + codes.endswith(b"\xff", 0, length)  # 0xFF in codes is followed by a zero
     return length if len(codes) - length >= _SHORTEST_RUN else len(codes)

@@ -16,25 +16,25 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # these three hold tables
 _SEQUENTIAL = (0xC0, 0xC1, 0xC9)
 _PROGRESSIVE = (0xC2, 0xCA)
-_WHOLE_SPECTRUM = b"\0\x3f\0"  # how the header of a sequential scan has to end
-# Each scan goes over all pixels, so that many of them can keep a decoder busy for hours; encoders
-# make about ten.
+_WHOLE_SPECTRUM = b"\0\x3f\0"  # the required end of a sequential scan's header
+# Each scan covers all pixels, so many of them could keep a decoder busy for hours; encoders write
+# about ten.
 _MAX_SCANS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class JpegHeader:
-    """What the frame of a JPEG file says about its picture.
+    """The frame header of a JPEG file.
 
     Attributes:
         width: In pixels.
         height: In pixels.
-        bits: Of each sample.
+        bits: Bits of each sample.
         sampling: Horizontal and vertical sampling factor of each component.
-        components: The number by which scans call each component.
-        frame: The marker of the frame, which says how the picture is coded.
-        scan_header: Where the header of the first scan begins, behind its marker.
-        scan: Where it ends.
+        components: The number of each component in scans.
+        frame: The marker of the frame, which determines the coding.
+        scan_header: Start of the first scan's header, after its marker.
+        scan: End of that header.
         exif: The EXIF data, or nothing.
     """
 
@@ -83,14 +83,14 @@ def read_jpeg_header(path: str | os.PathLike[str], data: bytes) -> JpegHeader:
             exif = data[position + 8 : end]
         position = end
     if header is None or marker == _END:
-        raise DataError(f"{path}: is a JPEG without a picture in it; copy or export it again")
+        raise DataError(f"{path}: is a JPEG without an image in it; copy or export it again")
     return dataclasses.replace(header, frame=frame, scan_header=position, scan=end, exif=exif)
 
 
 def mend_scan(data: bytes, header: JpegHeader) -> bytes:
-    """The same JPEG with the numbers that a sequential scan has to name.
+    """Return a JPEG with the numbers that a sequential scan must have.
 
-    Some phones write others, which mean nothing, and a strict decoder stops at them.
+    Some phones write others, which have no meaning but stop a strict decoder.
     """
     start, end = header.scan - len(_WHOLE_SPECTRUM), header.scan
     if not header.sequential or data[start:end] == _WHOLE_SPECTRUM:
@@ -99,7 +99,7 @@ def mend_scan(data: bytes, header: JpegHeader) -> bytes:
 
 
 def _next_marker(path: str | os.PathLike[str], data: bytes, position: int) -> tuple[int, int]:
-    """The marker at a position, and where its segment starts."""
+    """Return the marker at a position, and where its segment starts."""
     start = position
     while data.startswith(b"\xff", position):
         position += 1

@@ -1,4 +1,4 @@
-"""Arrays out of MATLAB files."""
+"""Arrays in MATLAB files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 
 def import_scipy() -> ModuleType:
-    """`scipy.io`; a dataset asks for it before training, not at its first mask.
+    """Return `scipy.io`; a dataset calls this before training, not at its first mask.
 
     Raises:
         DataError: If SciPy is not installed.
@@ -33,7 +33,7 @@ def import_scipy() -> ModuleType:
 
 
 def mat_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
-    """The shape of each variable of a MATLAB file, from the headers alone.
+    """Return the shape of each variable of a MATLAB file, from the headers alone.
 
     Raises:
         DataError: If the file is missing or damaged.
@@ -45,18 +45,18 @@ def _shapes(path: str | os.PathLike[str], data: bytes) -> dict[str, tuple[int, .
     _check_unpacked(path, data)
     try:
         return {name: shape for name, shape, _ in import_scipy().whosmat(io.BytesIO(data))}
-    except Exception as error:  # which ones a damaged file raises is documented nowhere
+    except Exception as error:  # SciPy does not document what a damaged file raises
         raise _damaged(path, error) from None
 
 
 def _check_unpacked(path: str | os.PathLike[str], data: bytes) -> None:
-    """Refuse what unpacks to far more than a mask, before SciPy unpacks it.
+    """Refuse a file that unpacks to far more than a mask, before SciPy unpacks it.
 
     Format: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, chapter 1.
     """
     order = {b"IM": "<", b"MI": ">"}.get(data[_ORDER : _ORDER + 2])
     if order is None:
-        return  # version 4 packs nothing
+        return  # version 4 has no compression
     position, total = _HEADER, 0
     while position + 8 <= len(data):
         kind, size = struct.unpack_from(f"{order}II", data, position)
@@ -74,12 +74,12 @@ def _check_unpacked(path: str | os.PathLike[str], data: bytes) -> None:
                             "mask has; save the mask alone"
                         )
             except zlib.error:
-                return  # SciPy says it better
+                return  # SciPy raises a better error
         position += size
 
 
 def _damaged(path: str | os.PathLike[str], error: Exception) -> DataError:
-    return DataError(f"{path}: is no MATLAB file, or damaged ({error})")
+    return DataError(f"{path}: is not a MATLAB file, or is damaged ({error})")
 
 
 def read_mat(path: str | os.PathLike[str], *names: str) -> np.ndarray:
@@ -95,7 +95,7 @@ def read_mat(path: str | os.PathLike[str], *names: str) -> np.ndarray:
         Ids (H, W), of the file's type.
 
     Raises:
-        DataError: If the file is missing, damaged, or holds no such array.
+        DataError: If the file is missing, damaged, or has no such array.
     """
     data = read_bytes(path)
     shapes = _shapes(path, data)
@@ -109,11 +109,11 @@ def read_mat(path: str | os.PathLike[str], *names: str) -> np.ndarray:
         fields = value if isinstance(value, dict) else getattr(value, "dtype", np.dtype("u1")).names
         if name not in (fields or ()):
             there = ", ".join(shapes) or "nothing"
-            raise DataError(f"{path}: holds no {'.'.join(names)}, but {there}")
+            raise DataError(f"{path}: has no {'.'.join(names)}, but {there}")
         value = value[name]
         if value.dtype == object and value.size == 1:
             value = value.item()
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "iu":
-        raise DataError(f"{path}: {'.'.join(names)} is no (height, width) array of whole numbers")
+        raise DataError(f"{path}: {'.'.join(names)} is not an (H, W) array of whole numbers")
     check_pixels(path, value.shape[1], value.shape[0])
     return value

@@ -1,4 +1,4 @@
-"""NumPy's array files as pictures."""
+"""NumPy's array files as images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NPY_START = b"\x93NUMPY"
 
 
 def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an array as a picture: (H, W), (H, W, C) or (C, H, W), the bands the shortest axis.
+    """Read an array as an image: (H, W), (H, W, C) or (C, H, W), bands on the shortest axis.
 
     Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 
@@ -20,14 +20,14 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
         (H, W, C) in the file's type and the machine's byte order.
 
     Raises:
-        DataError: If the file is cut off or too large, or holds something else.
+        DataError: If the file is cut off, too large, or something else.
     """
     try:
-        # A map, as the header may claim any size: only what the file really holds can be mapped.
+        # Memory-mapped, because the header may claim any size: mapping fails beyond the file's end.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
         raise DataError(
-            f"{path}: is cut off or no plain array ({error}); save it again with numpy.save"
+            f"{path}: is cut off or not a plain array ({error}); save it again with numpy.save"
         ) from None
     pixels = _orient(path, array)
     check_pixels(path, pixels.shape[1], pixels.shape[0])
@@ -35,7 +35,7 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _orient(path: str | os.PathLike[str], array: np.ndarray) -> np.ndarray:
-    """(H, W), (H, W, C) or (C, H, W) as (H, W, C)."""
+    """Return (H, W), (H, W, C) or (C, H, W) as (H, W, C)."""
     if array.ndim == 2:
         return array[..., None]
     if array.ndim == 3:
@@ -45,6 +45,6 @@ def _orient(path: str | os.PathLike[str], array: np.ndarray) -> np.ndarray:
         if first < min(second, third):
             return np.moveaxis(array, 0, 2)
     raise DataError(
-        f"{path}: holds an array of shape {array.shape}; expected (H, W), (H, W, C) or (C, H, W) "
+        f"{path}: has an array of shape {array.shape}; expected (H, W), (H, W, C) or (C, H, W) "
         "with fewer bands than rows and columns"
     )

@@ -1,4 +1,4 @@
-"""Names that stand in files, held below the folder that they belong to."""
+"""File names from lists and annotations, kept below the folder that they belong in."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ STORES = "SEGMENTATION_STORES"
 class Root:
     """The folder that the names in a list, an annotation file or a config must not leave.
 
-    Links count by where they lead: neither `..`, an absolute name nor a link gets out. The folder
-    itself may be a link. A user whose data folder holds links into a common store names the store
-    in the environment variable `SEGMENTATION_STORES`, several folders separated as in `PATH`: no
-    file can set that.
+    Links are resolved: neither `..`, an absolute name nor a link gets out. The folder itself may be
+    a link. A user whose data folder has links into a common store names the store in the
+    environment variable `SEGMENTATION_STORES`, several folders separated as in `PATH`: no file can
+    set that.
 
-    What is looked up is remembered, so make one for each list and do not keep it.
+    Look-ups are cached, so make one for each list and do not keep it.
 
     Args:
         path: The folder.
-        source: What the names stand in, for messages.
+        source: The file that the names are in, for messages.
     """
 
     def __init__(self, path: str | os.PathLike[str], source: object) -> None:
@@ -33,18 +33,18 @@ class Root:
         self._folders: dict[str, tuple[str, frozenset[str], bool]] = {}
 
     def inside(self, name: str | os.PathLike[str], folder: Path | None = None) -> Path:
-        """The path of a name, without `..`, if it lies below the folder.
+        """Return the path of a name, without `..`, if it lies below the folder.
 
         Args:
-            name: As it stands in the file.
-            folder: What it is relative to; None: the folder itself.
+            name: The name as written in the file.
+            folder: The folder that it is relative to; None: this one.
 
         Raises:
             DataError: If it lies outside.
         """
         text = os.fspath(name)
         if "\0" in text:
-            raise DataError(f"{self._source}: {text!r} is no file name, as it holds a NUL")
+            raise DataError(f"{self._source}: {text!r} is not a file name: it contains a NUL")
         path = Path(os.path.normpath((folder or self.path) / text))
         real, is_safe = self._real(path)
         if is_safe or self._is_allowed(real):
@@ -52,7 +52,7 @@ class Root:
         if not _is_below(os.path.abspath(path), os.path.abspath(self.path)):
             raise DataError(
                 f"{self._source}: {text} lies outside the dataset's folder {self.path}; name a "
-                'folder that holds all files as "data_dir"'
+                'folder that contains all files as "data_dir"'
             )
         raise DataError(
             f"{self._source}: {text} is a link, or lies behind one, that leads out of the folder "
@@ -61,9 +61,9 @@ class Root:
         )
 
     def _real(self, path: Path) -> tuple[str, bool]:
-        """Where a path leads, and whether it is no link in a folder that is allowed.
+        """Return where a path leads, and whether it is not a link and in an allowed folder.
 
-        Each folder is listed once, much faster on a network drive.
+        Each folder is listed only once, which is much faster on a network drive.
         """
         folder, name = os.path.split(path)
         if folder not in self._folders:

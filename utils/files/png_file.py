@@ -1,4 +1,4 @@
-"""The structure of a PNG file: its header, and whether anything of it is missing or changed."""
+"""The structure of a PNG file: its header, and whether a part is missing or changed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 
 @dataclasses.dataclass(frozen=True)
 class PngHeader:
-    """What a PNG file says about its picture.
+    """The header of a PNG file.
 
     Attributes:
         width: In pixels.
         height: In pixels.
-        bits: Of each sample.
+        bits: Bits of each sample.
         colour: `GREY`, `RGB`, `PALETTE`, `GREY_ALPHA` or `RGB_ALPHA`.
-        interlaced: Whether its rows come in seven passes.
-        frames: More than one in an animation.
+        interlaced: Whether its rows are stored in seven passes.
+        frames: The number of frames; more than one in an animation.
         exif: The EXIF data, or nothing.
     """
 
@@ -46,17 +46,17 @@ class PngHeader:
 
     @property
     def channels(self) -> int:
-        """Samples of each pixel."""
+        """The number of samples of a pixel."""
         return _SAMPLES[self.colour]
 
     @property
     def raw_bytes(self) -> int:
-        """Of all samples, in front of compression."""
+        """The uncompressed size of all samples."""
         return self.width * self.height * self.channels * self.bits // 8
 
 
 def read_png_header(path: str | os.PathLike[str], data: bytes) -> PngHeader:
-    """The header, and what stands in front of the pixels.
+    """Read the header and the chunks before the pixels.
 
     Raises:
         DataError: If a chunk is cut off or the header is damaged.
@@ -77,7 +77,7 @@ def read_png_header(path: str | os.PathLike[str], data: bytes) -> PngHeader:
 
 
 def read_png_palette(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
-    """The colours of a palette picture, (N, 3) uint8.
+    """Return the colours of a palette image, (N, 3) uint8.
 
     Raises:
         DataError: If a chunk is cut off, or there is no palette.
@@ -89,9 +89,9 @@ def read_png_palette(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
 
 
 def needed_chunks(path: str | os.PathLike[str], data: bytes, *, indices: bool = False) -> bytes:
-    """The same PNG with nothing but its pixels and palette, every check sum compared.
+    """Return a PNG with only its pixels and palette, after checking every checksum.
 
-    Texts, colour profiles and frames of an animation stay out: they change no pixel, decoders
+    Texts, colour profiles and frames of an animation are left out: they change no pixel, decoders
     complain about them, and a few bytes of them can unpack to gigabytes.
 
     Format: https://www.w3.org/TR/png-3/, chapter 5.
@@ -99,24 +99,24 @@ def needed_chunks(path: str | os.PathLike[str], data: bytes, *, indices: bool = 
     Args:
         path: For messages.
         data: The file, which starts with `PNG_START`.
-        indices: Make a palette picture a grey one of the same samples. Pillow, the only one to
-            hand out indices, makes up what is missing of them.
+        indices: Make a palette image a grey one of the same samples. Pillow, the only library
+            that returns indices, makes up missing ones.
 
     Raises:
-        DataError: If a chunk is missing, cut off, changed, or of a kind that nobody knows.
+        DataError: If a chunk is missing, cut off, changed, or of an unknown kind.
     """
     view, kinds = memoryview(data), set()
     kept: list[bytes | memoryview] = []
     for kind, start, end in _chunks(path, data):
-        if kind[0] & 32:  # a small letter: can be left out
+        if kind[0] & 32:  # a lower-case letter: can be left out
             continue
         if kind not in _NEEDED:
             name = kind.decode("ascii", "replace")
-            raise DataError(f"{path}: holds an unknown part {name!r}; export it as a plain PNG")
+            raise DataError(f"{path}: has an unknown chunk {name!r}; export it as a plain PNG")
         if zlib.crc32(view[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             name = kind.decode("ascii")
             raise DataError(
-                f"{path}: is damaged (wrong check sum of {name} at byte {start}); copy or export "
+                f"{path}: is damaged (wrong checksum of {name} at byte {start}); copy or export "
                 "it again"
             )
         kinds.add(kind)
@@ -125,7 +125,7 @@ def needed_chunks(path: str | os.PathLike[str], data: bytes, *, indices: bool = 
         elif not (indices and kind == b"PLTE"):
             kept.append(view[start - 8 : end + 4])
     if b"IDAT" not in kinds:
-        raise DataError(f"{path}: is a PNG without a picture in it; copy or export it again")
+        raise DataError(f"{path}: is a PNG without an image in it; copy or export it again")
     size = len(PNG_START) + sum(map(len, kept))
     return data if size == len(data) else b"".join((PNG_START, *kept))
 
@@ -136,7 +136,7 @@ def _grey_header(header: bytes) -> bytes:
 
 
 def _chunks(path: str | os.PathLike[str], data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind of each chunk up to the last one, and where its content starts and ends."""
+    """Yield the kind of each chunk up to the last one, and where its content starts and ends."""
     position = len(PNG_START)
     kind = b""
     while kind != b"IEND":
@@ -162,6 +162,6 @@ def _parse_header(path: str | os.PathLike[str], header: bytes) -> PngHeader:
 
 def _cut_off(path: str | os.PathLike[str], data: bytes) -> DataError:
     return DataError(
-        f"{path}: is cut off (a PNG of {len(data)} bytes without its last part); copy or export it "
-        "again"
+        f"{path}: is cut off (a PNG of {len(data)} bytes without its last chunk); copy or export "
+        "it again"
     )

@@ -21,7 +21,7 @@ from utils.files.tiff_io import TIFF_STARTS, holds_bands, is_plain_tiff, read_ti
 
 PixelType = Literal["uint8", "uint16", "int16", "float32"]
 
-# What a file may hold -> what the program computes with. float32 is exact up to 2^24.
+# Type in a file -> type in the program. float32 is exact up to 2^24.
 _TYPES: dict[str, PixelType] = {
     "bool": "uint8", "uint8": "uint8", "int8": "int16", "int16": "int16", "uint16": "uint16",
     "int32": "float32", "uint32": "float32", "int64": "float32", "uint64": "float32",
@@ -31,7 +31,7 @@ _EXACT = 1 << 24
 
 
 class Raster(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         pixels: (H, W, C) in the file's type and the machine's byte order.
@@ -44,18 +44,17 @@ class Raster(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BandRule:
-    """Which bands of which files make a picture, and what is done to their values.
+    """The bands of an image, and what is done to their values.
 
     Plain data: a checkpoint keeps it.
 
     Args:
-        channels: How many bands the picture has in the end.
-        dtype: The type that pictures are handed out in.
-        bands: The bands to take, in this order, counted from 1 as GDAL and the sensors do; None
-            for all.
-        suffixes: What the files' stems end with where each band is a file of its own.
-        clip: (low, high) for all bands, or one pair a band, in the numbers that the file holds.
-        nodata: The value that marks missing pixels, instead of the one that a file names.
+        channels: The number of bands of an image.
+        dtype: The type of its pixels.
+        bands: The bands to take, in this order, counted from 1 as GDAL does; None for all.
+        suffixes: The ends of the files' stems if each band is a file of its own.
+        clip: (low, high) for all bands, or one pair a band, in the unit of the file.
+        nodata: The value of missing pixels, instead of the one that a file names.
     """
 
     channels: int
@@ -67,24 +66,24 @@ class BandRule:
 
     @property
     def is_8_bit(self) -> bool:
-        """Whether mean and std count in 0..1; else they are in the unit of the sensor."""
+        """Whether mean and std are in 0..1; otherwise they are in the unit of the sensor."""
         return self.dtype == "uint8"
 
 
 def pixel_type(dtype: np.dtype) -> PixelType | None:
-    """The type in which values of a file's type are handed out; None for complex numbers."""
+    """Return the program's type for a file's type; None for complex numbers."""
     return _TYPES.get(dtype.name)
 
 
 def read_raster(path: str | os.PathLike[str]) -> Raster:
-    """Read all bands of a file, exactly as stored: TIFF, NPY, or a picture of 8 or 16 bits.
+    """Read all bands of a file, exactly as stored: TIFF, NPY, or an image of 8 or 16 bits.
 
-    An NPY file holds (H, W), (H, W, C) or (C, H, W): the bands are the shortest axis. Colour
-    pictures are in the order red, green, blue, with alpha in PNG; palettes are applied, except in
-    TIFF. The EXIF rotation is not applied.
+    An NPY file has (H, W), (H, W, C) or (C, H, W): the bands are the shortest axis. Colour images
+    are in the order red, green, blue, with alpha in PNG; palettes are applied, except in TIFF. The
+    EXIF rotation is not applied.
 
     Raises:
-        DataError: If the file cannot be used, or what it holds is no picture of numbers.
+        DataError: If the file cannot be used, or has values that are not real numbers.
     """
     with open_file(path) as file:
         start = file.read(len(NPY_START))
@@ -93,17 +92,17 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
     elif start.startswith(NPY_START):
         raster = Raster(read_npy(path))
     else:
-        raster = Raster(_read_picture(path))
+        raster = Raster(_read_image_file(path))
     if pixel_type(raster.pixels.dtype) is None:
         raise DataError(
-            f"{path}: holds numbers of type {raster.pixels.dtype}; save them as one of "
+            f"{path}: has numbers of type {raster.pixels.dtype}; save them as one of "
             f"{', '.join(get_args(PixelType))}"
         )
     return raster
 
 
-def is_plain_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is an ordinary picture of 8 bits that is best read as RGB.
+def is_plain_image(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is an ordinary 8-bit image that is best read as RGB.
 
     Raises:
         DataError: If the file's header cannot be used.
@@ -117,22 +116,22 @@ def is_plain_picture(path: str | os.PathLike[str]) -> bool:
 def read_bands(
     paths: Sequence[str | os.PathLike[str]], rule: BandRule, fill: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read one picture by a rule.
+    """Read one image by a rule.
 
-    A pixel is missing where any chosen band holds the nodata value, NaN or infinity. The values
-    that are missing become `fill`, which a network sees as zero; all others are clipped.
+    A pixel is missing if any chosen band has the nodata value, NaN or infinity there. Missing
+    values become `fill`, which a network sees as zero; all others are clipped.
 
     Args:
         paths: One file, or one a band.
-        rule: What to take.
+        rule: The bands to read.
         fill: The mean of each channel: in 0..1 for uint8, else in the unit of the file.
 
     Returns:
         Pixels (H, W, C) of type `rule.dtype`, and where they are missing, (H, W) bool or None.
 
     Raises:
-        DataError: If a file cannot be used, files of one picture differ in size, or there are
-            other bands or another type than the rule says.
+        DataError: If a file cannot be used, files of one image differ in size, or bands or type
+            differ from the rule.
     """
     rasters = [read_raster(path) for path in paths]
     _check_files(paths, rasters)
@@ -141,7 +140,7 @@ def read_bands(
     hole = np.dstack([missing for _, missing in layers])
     if pixels.shape[2] != rule.channels:
         raise DataError(
-            f"{paths[0]}: has {pixels.shape[2]} bands, expected {rule.channels}; leave it out, or "
+            f"{paths[0]}: has {pixels.shape[2]} bands; expected {rule.channels}; leave it out, or "
             'choose bands that all files have with "bands"'
         )
     _clip(paths[0], pixels, rule.clip)
@@ -152,11 +151,11 @@ def read_bands(
 
 
 def band_siblings(path: str | os.PathLike[str], suffixes: Sequence[str]) -> tuple[str, ...]:
-    """The files of all bands of a picture, given that of the first band.
+    """Return the files of all bands of an image, given that of the first band.
 
     Args:
         path: `1_HH.tiff`.
-        suffixes: What the stems end with, as in `BandRule`; none where one file holds all bands.
+        suffixes: The ends of the stems, as in `BandRule`; none if one file has all bands.
 
     Raises:
         DataError: If the name does not end with the first suffix, or a file is missing.
@@ -166,7 +165,7 @@ def band_siblings(path: str | os.PathLike[str], suffixes: Sequence[str]) -> tupl
     file = Path(path)
     if not file.stem.endswith(suffixes[0]):
         raise DataError(
-            f"{path}: expected the file of a first band, with a name that ends with "
+            f"{path}: expected the file of a first band, whose name ends with "
             f"{suffixes[0]}{file.suffix}"
         )
     stem = file.stem.removesuffix(suffixes[0])
@@ -174,37 +173,37 @@ def band_siblings(path: str | os.PathLike[str], suffixes: Sequence[str]) -> tupl
 
 
 def _find_band(first: Path, stem: str) -> str:
-    """The file of a band beside that of the first one, which may have another extension."""
+    """Return the file of a band beside that of the first one, possibly with another extension."""
     same = first.with_name(f"{stem}{first.suffix}")
     if same.is_file():
         return str(same)
     endings = {form for e in (*IMAGE_EXTENSIONS, ".npy") for form in (e, e.upper())}
     found = [p for ending in endings if (p := first.with_name(f"{stem}{ending}")).is_file()]
     if len(found) != 1:
-        many = "is missing beside it" if not found else "is there with several extensions"
-        raise DataError(f"{first}: its band {same.name} {many}")
+        problem = "is missing beside it" if not found else "exists with several extensions"
+        raise DataError(f"{first}: its band {same.name} {problem}")
     return str(found[0])
 
 
 def _check_files(paths: Sequence[str | os.PathLike[str]], rasters: Sequence[Raster]) -> None:
-    """Files of one band each have to be just that, and of one size."""
+    """Check that files of one band each have one band and the same size."""
     height, width, _ = rasters[0].pixels.shape
     for path, raster in zip(paths[1:], rasters[1:], strict=True):
         rows, columns, _ = raster.pixels.shape
         if (rows, columns) != (height, width):
             raise DataError(
-                f"{path}: is {columns}x{rows} and {paths[0]} is {width}x{height}; the bands of a "
-                "picture need one size"
+                f"{path}: is {columns}x{rows} and {paths[0]} is {width}x{height}; the bands of an "
+                "image must have one size"
             )
     for path, raster in zip(paths, rasters, strict=True):
         if len(paths) > 1 and raster.pixels.shape[2] != 1:
-            raise DataError(f"{path}: has {raster.pixels.shape[2]} bands, expected a single one")
+            raise DataError(f"{path}: has {raster.pixels.shape[2]} bands; expected one")
 
 
 def _prepare(
     path: str | os.PathLike[str], raster: Raster, rule: BandRule
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The chosen bands of a file in the type of the rule, and which values are missing."""
+    """Return the chosen bands of a file in the type of the rule, and which values are missing."""
     pixels = raster.pixels
     if rule.bands is not None and not rule.suffixes:
         if max(rule.bands) > pixels.shape[2]:
@@ -220,29 +219,29 @@ def _prepare(
 
 
 def _equals(pixels: np.ndarray, value: float | None) -> np.ndarray:
-    """Where (H, W, C) pixels hold a value, as far as their type can hold it."""
+    """Return where (H, W, C) pixels equal a value, as far as their type can represent it."""
     if value is None:
         return np.zeros(pixels.shape, bool)
-    with np.errstate(over="ignore"):  # a value that the type cannot hold
+    with np.errstate(over="ignore"):  # a value that the type cannot represent
         return pixels == value
 
 
 def _convert(
     path: str | os.PathLike[str], pixels: np.ndarray, hole: np.ndarray, dtype: PixelType
 ) -> np.ndarray:
-    """The values in the type that they are handed out in."""
+    """Return the values in the type of the rule."""
     own = _TYPES[pixels.dtype.name]
     if own != dtype and ("uint8" in (own, dtype) or not np.can_cast(own, dtype)):
         raise DataError(
-            f"{path}: holds numbers of type {pixels.dtype}, expected {dtype} as in the other "
-            "pictures; save all of them with one type"
+            f"{path}: has numbers of type {pixels.dtype}; expected {dtype} as in the other "
+            "images; save all of them with one type"
         )
     if pixels.dtype.name in ("int64", "uint64") and (np.abs(pixels[~hole]) > _EXACT).any():
         raise DataError(
-            f"{path}: holds whole numbers beyond {_EXACT}, which float32 cannot tell apart; "
+            f"{path}: has whole numbers beyond {_EXACT}, which float32 cannot tell apart; "
             "subtract an offset, or divide them"
         )
-    with np.errstate(over="ignore"):  # what becomes infinite counts as missing
+    with np.errstate(over="ignore"):  # values that become infinite are missing
         return np.ascontiguousarray(pixels, dtype)
 
 
@@ -261,22 +260,22 @@ def _clip(
         high = np.floor(np.clip(high, kind.min, kind.max))
         if (low > high).any():
             raise DataError(
-                f"{path}: holds whole numbers, and none lies in the clip range "
-                f"{limits[int(np.argmax(low > high))]}; give it in the numbers of the file"
+                f"{path}: has whole numbers, and none lies in the clip range "
+                f"{limits[int(np.argmax(low > high))]}; give it in the unit of the file"
             )
     np.clip(pixels, low.astype(pixels.dtype), high.astype(pixels.dtype), out=pixels)
 
 
 def _fill_values(fill: Sequence[float], dtype: PixelType) -> np.ndarray:
-    """The mean of each channel as a value of the picture."""
+    """Return the mean of each channel in the type of the image."""
     values = np.asarray(fill, np.float64) * (255 if dtype == "uint8" else 1)
     if dtype == "float32":
         return values.astype(np.float32)
     return np.clip(np.rint(values), np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
 
 
-def _read_picture(path: str | os.PathLike[str]) -> np.ndarray:
-    """A PNG, JPEG, BMP or WebP as (H, W, C), red first."""
+def _read_image_file(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a PNG, JPEG, BMP or WebP as (H, W, C), red first."""
     facts = file_facts(path)
     if facts.format == "PNG" and facts.mode != "palette":
         return _read_png(path, grey_alpha=facts.channels == 2)
@@ -285,7 +284,7 @@ def _read_picture(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read_png(path: str | os.PathLike[str], *, grey_alpha: bool) -> np.ndarray:
-    """A PNG of 8 or 16 bits with its alpha; Pillow would keep 8 bits of 16."""
+    """Read a PNG of 8 or 16 bits with its alpha; Pillow would keep only 8 bits."""
     data = read_bytes(path)
     check_png(path, data, max_bits=16)
     try:
@@ -294,7 +293,7 @@ def _read_png(path: str | os.PathLike[str], *, grey_alpha: bool) -> np.ndarray:
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise DataError(f"{path}: is damaged, it cannot be decoded; copy or export it again")
+        raise DataError(f"{path}: is damaged and cannot be decoded; copy or export it again")
     if pixels.ndim == 2:
         return pixels[..., None]
     if grey_alpha:

@@ -1,4 +1,4 @@
-"""What a TIFF's compressed parts hold, looked at before anything decodes them."""
+"""Checks of a TIFF's compressed strips and tiles, before anything decodes them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from utils.files.jpeg_file import MAX_IN_JPEG
 _JPEG = (6, 7)
 _DEFLATE = (8, 32946)
 _LZMA = 34925
-# Bytes that one byte can hold at most; LZW: 3840 for twelve bits. Of the others, one byte can
-# hold nearly anything.
+# Maximum bytes that one byte can hold; LZW: 3840 in twelve bits. For other compressions there is
+# nearly no limit.
 _MAX_IN_BYTE = {5: 2600, **dict.fromkeys(_DEFLATE, 1032), 32773: 64}
-_BLOCK = 32  # pixels by which an encoder may fill up a strip or tile
-_SLACK = 1 << 20  # that a strip may hold more than its rows
+_BLOCK = 32  # pixels by which an encoder may pad a strip or tile
+_SLACK = 1 << 20  # bytes of a strip beyond its rows
 
 
 def check_segments(path: str | os.PathLike[str], series: Any) -> None:
@@ -31,16 +31,16 @@ def check_segments(path: str | os.PathLike[str], series: Any) -> None:
 
     Args:
         path: For messages.
-        series: What tifffile has found; every strip and tile lies in the file.
+        series: The series of tifffile; every strip and tile lies in the file.
 
     Raises:
-        DataError: If a JPEG is damaged, or a part unpacks to more than its pixels, or cannot
-            unpack to as many.
+        DataError: If a JPEG is damaged, or a strip or tile unpacks to more than its pixels, or
+            cannot unpack to as many.
     """
     page = series.keyframe
     kind = int(page.compression)
     for each in series.pages:
-        if kind in _MAX_IN_BYTE and all(each.databytecounts):  # 0: GDAL leaves out what is empty
+        if kind in _MAX_IN_BYTE and all(each.databytecounts):  # 0: GDAL leaves out empty ones
             bits = math.prod(page.shape) * page.bitspersample
             check_stored(path, bits // 8, sum(each.databytecounts), _MAX_IN_BYTE[kind])
     if kind in _JPEG and page.dtype == np.uint8:
@@ -49,7 +49,7 @@ def check_segments(path: str | os.PathLike[str], series: Any) -> None:
         for data in _segments(series):
             _check_jpeg(path, data, page.jpegtables, most)
     elif kind in (*_DEFLATE, _LZMA) and importlib.util.find_spec("imagecodecs") is None:
-        # tifffile's own decoder takes what comes; imagecodecs stops at the end of the strip.
+        # tifffile's own decoder unpacks everything; imagecodecs stops at the end of the strip.
         most = math.prod(page.chunks) * page.dtype.itemsize + _SLACK
         for data in _segments(series):
             _check_inflated(path, data, most, is_lzma=kind == _LZMA)
@@ -64,11 +64,11 @@ def _segments(series: Any) -> Iterator[bytes]:
 
 
 def _check_jpeg(path: str | os.PathLike[str], data: bytes, tables: bytes | None, most: int) -> None:
-    """Libtiff and tifffile fill up what is missing and say nothing.
+    """Refuse a damaged JPEG; libtiff and tifffile silently make up what is missing.
 
     https://www.awaresystems.be/imaging/tiff/specification/TIFFTechNote2.pdf
     """
-    whole = tables[:-2] + data[2:] if tables else data  # without the marks of end and start
+    whole = tables[:-2] + data[2:] if tables else data  # without the end and start markers
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(whole)
         if height * width > min(most, len(data) * MAX_IN_JPEG):
@@ -76,8 +76,8 @@ def _check_jpeg(path: str | os.PathLike[str], data: bytes, tables: bytes | None,
         simplejpeg.decode_jpeg(whole, "CMYK" if space in ("CMYK", "YCCK") else "RGB")
     except ValueError as error:
         raise DataError(
-            f"{path}: is damaged, or holds a JPEG in which damage is not found ({error}); copy it "
-            "again, or export it without JPEG compression"
+            f"{path}: is damaged, or has a JPEG in which damage cannot be detected ({error}); copy "
+            "it again, or export it without JPEG compression"
         ) from None
 
 
@@ -86,8 +86,8 @@ def _check_inflated(path: str | os.PathLike[str], data: bytes, most: int, *, is_
         unpacker = lzma.LZMADecompressor() if is_lzma else zlib.decompressobj()
         size = len(unpacker.decompress(data, most + 1))
     except (zlib.error, lzma.LZMAError):
-        return  # the decoder says it better
+        return  # the decoder raises a better error
     if size > most:
         raise DataError(
-            f"{path}: is damaged: a part of it unpacks to more than its pixels; export it again"
+            f"{path}: is damaged: a strip or tile unpacks to more than its pixels; export it again"
         )

@@ -25,14 +25,14 @@ MAX_BYTES = 4 << 30
 _ORIENTATION = 274
 _GDAL_NODATA = 42113  # https://gdal.org/en/stable/drivers/raster/gtiff.html
 _GEO_TAGS = (33550, 34264, 34735)  # ModelPixelScale, ModelTransformation, GeoKeyDirectory
-_BAND_AXES = "SCIQ"  # samples, channels, and pages that nobody gave another meaning
+_BAND_AXES = "SCIQ"  # samples, channels, and pages without another meaning
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # PhotometricInterpretation -> its samples
 _WHITE_IS_ZERO, _RGB, _YCBCR = 0, 2, 6
 _GREY_OR_RGB = (0, 1, 2)
 _JPEG = 7
 _ALPHA = (1, 2)  # ExtraSamples: premultiplied or not
 
-# A microscope's file may go on in others; only what the named file holds is read.
+# A microscope's file may continue in others; only the named file is read.
 _ONE_FILE: dict[str, Any] = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
 
 
@@ -40,10 +40,10 @@ def read_tiff(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
     """Read all bands of a TIFF.
 
     Bands are the samples of one page, interleaved or planar, or several pages of one size and one
-    sample. Overviews and masks, flagged as such (NewSubfileType), are no bands. Values are as
-    stored: palette pictures give their indices, and a picture that counts from white is not
-    inverted. rasterio, where it is installed, reads geo-referenced files and what tifffile cannot
-    decode; the pixels are the same.
+    sample. Overviews and masks, flagged as such (NewSubfileType), are not bands. Values are as
+    stored: palette images give their indices, and white-is-zero images are not inverted. If
+    installed, rasterio reads geo-referenced files and those that tifffile cannot decode; the pixels
+    are the same.
 
     Format: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 
@@ -52,8 +52,8 @@ def read_tiff(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
         marks missing ones (GDAL_NODATA) or None.
 
     Raises:
-        DataError: If the file is missing, cut off, damaged, too large, holds several pictures,
-            or is compressed in a way that takes a package that is not installed.
+        DataError: If the file is missing, cut off, damaged, too large, has several images, or is
+            compressed in a way that needs a package that is not installed.
     """
     with _open(path) as series:
         _check(path, series)
@@ -62,11 +62,11 @@ def read_tiff(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
 
 
 def read_plain_tiff(path: str | os.PathLike[str]) -> np.ndarray | None:
-    """Read a TIFF of `is_plain_tiff` as RGB, as far as tifffile knows its colours.
+    """Read a TIFF of `is_plain_tiff` as RGB, if tifffile knows its colours.
 
     Returns:
-        (H, W, 3) uint8, or None for palettes, CMYK, YCbCr, and what takes a further package: the
-        file is complete, and Pillow can read it.
+        (H, W, 3) uint8, or None for palettes, CMYK, YCbCr, and compressions that need another
+        package: the file is complete, and Pillow can read it.
 
     Raises:
         DataError: As `read_tiff`.
@@ -87,10 +87,10 @@ def read_plain_tiff(path: str | os.PathLike[str]) -> np.ndarray | None:
 
 
 def holds_bands(path: str | os.PathLike[str]) -> bool:
-    """Whether a TIFF of `is_plain_tiff` is to be read band by band all the same.
+    """Return whether a TIFF of `is_plain_tiff` must be read band by band nevertheless.
 
-    That is so if it names a value for missing pixels, or if what it calls alpha is no
-    transparency: rasterio and tifffile call the fourth band of red, green, blue and infrared so.
+    It must if it names a value for missing pixels, or if its alpha channel is not transparency:
+    rasterio and tifffile write the fourth band of red, green, blue and infrared as alpha.
 
     Raises:
         DataError: As `read_tiff`.
@@ -107,7 +107,7 @@ def holds_bands(path: str | os.PathLike[str]) -> bool:
 
 
 def is_plain_tiff(path: str | os.PathLike[str]) -> bool:
-    """Whether a TIFF is an ordinary picture: 8 bits, and grey, palette, RGB(A) or CMYK.
+    """Return whether a TIFF is an ordinary image: 8 bits, and grey, palette, RGB(A) or CMYK.
 
     Raises:
         DataError: If the header cannot be used.
@@ -124,13 +124,13 @@ def _is_plain(page: Any) -> bool:
 
 @contextlib.contextmanager
 def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """The pages that make up a TIFF's picture; whatever a damaged file causes is a `DataError`."""
+    """Yield the pages of a TIFF's image; any failure of a damaged file is a `DataError`."""
     with open_file(path) as file, collect_complaints() as complaints:
         try:
             with tifffile.TiffFile(file, **_ONE_FILE) as tiff:
-                # Counted first: in a chain that goes in circles, `series` would walk for ever.
+                # Count first: in a circular chain of pages, `series` would not end.
                 if len(tiff.pages) == 0:
-                    raise ValueError("it holds no page")
+                    raise ValueError("it has no page")
                 series = _only_series(path, tiff.series)
                 if complaints:
                     raise ValueError(complaints[0])
@@ -138,7 +138,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
         except (DataError, OSError):
             raise
         except Exception as error:
-            # The header decides what a decoder does, so a damaged one can raise anything.
+            # A damaged header can make the decoder raise anything.
             if "imagecodecs" in str(error):
                 raise _needs_codec(path, str(error)) from None
             raise DataError(
@@ -148,7 +148,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def collect_complaints() -> Iterator[list[str]]:
-    """Collect what tifffile only logs, such as a chain of pages that leads out of the file."""
+    """Collect errors that tifffile only logs, such as a page offset beyond the file's end."""
     found: list[str] = []
     thread = threading.get_ident()
 
@@ -166,12 +166,12 @@ def collect_complaints() -> Iterator[list[str]]:
 
 
 def _only_series(path: str | os.PathLike[str], every: list[Any]) -> Any:
-    """The one picture of a file, without its overviews and masks."""
+    """Return the one image of a file, without its overviews and masks."""
     found = [s for s in every if not (s.keyframe.is_reduced or s.keyframe.is_mask)]
     if len(found) != 1:
         shapes = " and ".join("x".join(map(str, series.shape)) for series in found[:3])
         raise DataError(
-            f"{path}: holds {len(found)} pictures of different kinds ({shapes or 'none'}); "
+            f"{path}: has {len(found)} images of different kinds ({shapes or 'none'}); "
             "save the one to use as a file of its own"
         )
     return found[0]
@@ -184,14 +184,14 @@ def _check(path: str | os.PathLike[str], series: Any) -> None:
 
 
 def _check_size(path: str | os.PathLike[str], series: Any) -> None:
-    """Hold what the header says against the limits, before memory is asked for."""
+    """Check the header against the limits, before memory is allocated."""
     page = series.keyframe
     check_pixels(path, page.imagewidth, page.imagelength)
     shape = "x".join(map(str, series.shape))
     if series.dtype is None:
         raise DataError(
             f"{path}: has samples of {page.bitspersample} bits in format {page.sampleformat}, "
-            "which nothing here can read; save it with 8, 16 or 32 bits, the same in all bands"
+            "which cannot be read; save it with 8, 16 or 32 bits, the same in all bands"
         )
     if series.size * series.dtype.itemsize > MAX_BYTES:
         raise DataError(
@@ -201,12 +201,12 @@ def _check_size(path: str | os.PathLike[str], series: Any) -> None:
     if page.imagedepth > 1 or len(others) > 1 or set(others) - set(_BAND_AXES):
         raise DataError(
             f"{path}: has the axes {series.axes} ({shape}); expected rows, columns and one axis "
-            "of bands; save each picture as a file of its own"
+            "of bands; save each image as a file of its own"
         )
 
 
 def _check_complete(path: str | os.PathLike[str], series: Any) -> None:
-    """Every strip and tile has to lie in the file, as decoders may make up what does not."""
+    """Check that every strip and tile lies in the file; decoders may make up missing ones."""
     end = series.dataoffset + series.size * series.dtype.itemsize if series.dataoffset else 0
     for page in series.pages:
         offsets, counts = page.dataoffsets, page.databytecounts
@@ -226,19 +226,19 @@ def _check_complete(path: str | os.PathLike[str], series: Any) -> None:
 
 
 def _decode(path: str | os.PathLike[str], series: Any, nodata: float | None) -> np.ndarray:
-    """All values (H, W, C), by whichever package can decode them."""
+    """Return all values (H, W, C), by a package that can decode them."""
     page = series.keyframe
     known = _is_known(page)
     single = len(series.pages) == 1
     if single and (not known or any(tag in page.tags for tag in _GEO_TAGS)) and _has_rasterio():
         return _read_gdal(path, series.dtype)
     if any(p.is_contiguous and p.dataoffsets[0] == 0 for p in series.pages):
-        # GDAL writes no data for what is empty, and tifffile would read the header as pixels.
+        # GDAL writes no data for empty strips, and tifffile would read the header as pixels.
         return _bands_last(np.full(series.shape, nodata or 0, series.dtype), series.axes)
     if known:
         return _bands_last(series.asarray(maxworkers=1), series.axes)
-    # For other kinds Pillow would hand over changed values and say nothing, and it turns a picture
-    # that has an orientation.
+    # Pillow would silently change the values of other kinds, and it turns an image that has an
+    # orientation.
     upright = page.tags.valueof(_ORIENTATION, default=1) == 1
     plain = single and upright and _is_plain(page)
     if plain and page.photometric in (1, 2) and not page.extrasamples:
@@ -248,7 +248,7 @@ def _decode(path: str | os.PathLike[str], series: Any, nodata: float | None) -> 
 
 
 def _is_known(page: Any) -> bool:
-    """Whether tifffile can decode it with the packages that are installed."""
+    """Return whether tifffile can decode a page with the installed packages."""
     return (
         page.compression in tifffile.TIFF.DECOMPRESSORS
         and page.predictor in tifffile.TIFF.UNPREDICTORS
@@ -260,11 +260,11 @@ def _has_rasterio() -> bool:
 
 
 def _read_gdal(path: str | os.PathLike[str], dtype: np.dtype) -> np.ndarray:
-    """The same values (H, W, C) by way of GDAL."""
+    """Return the same values (H, W, C), read by GDAL."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    # Files beside this one, such as .aux.xml or .ovr, shall not change what it holds.
+    # Files beside this one, such as .aux.xml or .ovr, must not change its content.
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
@@ -277,13 +277,13 @@ def _read_gdal(path: str | os.PathLike[str], dtype: np.dtype) -> np.ndarray:
 
 def _needs_codec(path: str | os.PathLike[str], what: str) -> DataError:
     return DataError(
-        f"{path}: cannot be decoded ({what}) without a further package: pip install imagecodecs "
+        f"{path}: cannot be decoded ({what}) without another package: pip install imagecodecs "
         "(or rasterio)"
     )
 
 
 def _bands_last(pixels: np.ndarray, axes: str) -> np.ndarray:
-    """(H, W, C); the order in memory stays."""
+    """Return (H, W, C) without a change of the order in memory."""
     bands = [axis for axis in axes if axis not in "YX"]
     if not bands:
         return pixels[..., None]
@@ -291,7 +291,7 @@ def _bands_last(pixels: np.ndarray, axes: str) -> np.ndarray:
 
 
 def _nodata(path: str | os.PathLike[str], page: Any) -> float | None:
-    """The value that GDAL's tag names."""
+    """Return the value of GDAL's nodata tag."""
     tag = page.tags.get(_GDAL_NODATA)
     if tag is None:
         return None
@@ -300,6 +300,6 @@ def _nodata(path: str | os.PathLike[str], page: Any) -> float | None:
         return float(text)
     except ValueError:
         raise DataError(
-            f"{path}: its nodata tag holds {text!r}; expected a number. Remove it with "
+            f"{path}: its nodata tag is {text!r}; expected a number. Remove it with "
             "gdal_edit.py -unsetnodata, and set nodata in the config"
         ) from None

@@ -10,15 +10,15 @@ from pathlib import Path
 from utils.samples.affixes import Affixes, cut
 from utils.samples.loose_names import NEARLY_ALL, without_zeros
 
-MAX_NAMES = 2000  # that prefixes and suffixes are looked for in
+MAX_NAMES = 2000  # searched for prefixes and suffixes
 MAX_TRIALS = 200  # names that a rule is tried on before it is tried on all
-MAX_AFFIXES = 8  # of each kind that are tried
+MAX_AFFIXES = 8  # of each kind are tried
 
 MASK_WORDS = ("mask", "label", "lbl", "gt", "seg", "annot", "ann", "target", "truth", "trainids")
 IMAGE_WORDS = ("image", "img", "sat", "rgb", "photo", "pic", "leftimg", "input")
 JPEG = (".jpg", ".jpeg")
 
-# Where a separator, a number or a word begins, and where a separator, a number or a word ends.
+# The beginnings, and the ends, of separators, numbers and words.
 _BEGINS = re.compile(
     r"(?<=[^\W_])(?=[\W_])|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)|(?<=[a-z])(?=[A-Z])"
 )
@@ -28,20 +28,20 @@ _ENDS = re.compile(
 
 
 def find_affixes(images: Collection[str], masks: Collection[str]) -> tuple[Affixes, int] | None:
-    """The arguments that pair (nearly) all images, and how many pairs they make.
+    """Return the arguments that pair (nearly) all images, and the number of pairs.
 
     Args:
         images: The stems of the images as they are.
         masks: Those of the masks.
 
     Returns:
-        None if there are no such arguments, or they would part names that are equal.
+        None if there are no such arguments, or names are equal already.
     """
     if not images or not masks or set(images) & set(masks):
         return None
     found = _find_affixes(images, masks)
     if found is None:
-        # What is cut off must stand in the names as they are, so it may hold no number.
+        # A prefix or suffix with a number may not be in the names as they are.
         plain = [list(map(without_zeros, side)) for side in (images, masks)]
         if len(set(plain[0])) == len(images) and len(set(plain[1])) == len(masks):
             found = _find_affixes(*plain)
@@ -52,10 +52,13 @@ def find_affixes(images: Collection[str], masks: Collection[str]) -> tuple[Affix
 
 def _find_affixes(images: Collection[str], masks: Collection[str]) -> tuple[Affixes, int] | None:
     known = set(masks)
-    share = min(1.0, len(images) / len(masks))
+    fraction = min(1.0, len(images) / len(masks))
     one, other = _sample(images, MAX_NAMES), _sample(masks, MAX_NAMES)
     image_sides = [*_affixes(one, NEARLY_ALL), *_around(other, one, NEARLY_ALL)]
-    mask_sides = [*_affixes(other, NEARLY_ALL * share), *_around(one, other, NEARLY_ALL * share)]
+    mask_sides = [
+        *_affixes(other, NEARLY_ALL * fraction),
+        *_around(one, other, NEARLY_ALL * fraction),
+    ]
     rules = [
         Affixes(*image_side, *mask_side)
         for image_side in dict.fromkeys(image_sides)
@@ -71,7 +74,7 @@ def _find_affixes(images: Collection[str], masks: Collection[str]) -> tuple[Affi
 
 
 def find_affixes_within(files: Mapping[str, Path]) -> Affixes | None:
-    """The arguments that tell images and masks of one folder apart.
+    """Return the arguments that tell images and masks of one folder apart.
 
     Args:
         files: Stem -> file, of images and masks alike.
@@ -104,7 +107,7 @@ def find_affixes_within(files: Mapping[str, Path]) -> Affixes | None:
 
 
 def _likelihood(rule: Affixes, pairs: Sequence[tuple[str, str]], files: Mapping[str, Path]) -> int:
-    """How much speaks for the masks being the masks."""
+    """Return how much indicates that the masks are the masks."""
     image, mask = (files[stem].suffix for stem in pairs[0])
     return likeness_to_mask(rule.mask_prefix + rule.mask_suffix + mask) - likeness_to_mask(
         rule.image_prefix + rule.image_suffix + image
@@ -112,28 +115,28 @@ def _likelihood(rule: Affixes, pairs: Sequence[tuple[str, str]], files: Mapping[
 
 
 def likeness_to_mask(name: str) -> int:
-    """How much of a name, with its extension, speaks for a mask: words, and that it is no JPEG."""
+    """Return how much a name, with its extension, is that of a mask: by words, and not a JPEG."""
     text = name.lower()
     words = [any(word in text for word in words) for words in (MASK_WORDS, IMAGE_WORDS)]
     return 2 * words[0] - words[1] - 4 * text.endswith(JPEG)
 
 
 def _sample(names: Collection[str], most: int) -> list[str]:
-    """Names spread over all of them."""
+    """Return names that are spread over all of them."""
     ordered = sorted(names)
     step = max(1, len(ordered) // most)
     return ordered[::step][:most]
 
 
-def _affixes(stems: Sequence[str], share: float) -> Iterator[tuple[str, str]]:
-    """Prefixes and suffixes, also none, that at least this share of the stems has."""
+def _affixes(stems: Sequence[str], fraction: float) -> Iterator[tuple[str, str]]:
+    """Yield prefixes and suffixes, also empty ones, of at least this fraction of the stems."""
     prefixes: collections.Counter[str] = collections.Counter()
     suffixes: collections.Counter[str] = collections.Counter()
     for stem in stems:
         name = stem.rpartition("/")[2]
         prefixes.update(name[: match.start()] for match in list(_ENDS.finditer(name))[:6])
         suffixes.update(name[match.start() :] for match in list(_BEGINS.finditer(name))[-6:])
-    least = max(1.0, share * len(stems))
+    least = max(1.0, fraction * len(stems))
     common = [
         ["", *[text for text, count in counter.most_common(MAX_AFFIXES) if count >= least]]
         for counter in (prefixes, suffixes)
@@ -141,8 +144,10 @@ def _affixes(stems: Sequence[str], share: float) -> Iterator[tuple[str, str]]:
     yield from ((prefix, suffix) for prefix in common[0] for suffix in common[1])
 
 
-def _around(inner: Sequence[str], outer: Sequence[str], share: float) -> Iterator[tuple[str, str]]:
-    """What stands around a few of the inner names in the outer ones, where no word begins."""
+def _around(
+    inner: Sequence[str], outer: Sequence[str], fraction: float
+) -> Iterator[tuple[str, str]]:
+    """Yield the text around a few of the inner names in the outer ones, also within words."""
     around: collections.Counter[tuple[str, str]] = collections.Counter()
     anchors = [name.rpartition("/")[2] for name in _sample(inner, 3)]
     for stem in outer:
@@ -153,28 +158,28 @@ def _around(inner: Sequence[str], outer: Sequence[str], share: float) -> Iterato
                 around[prefix, suffix] += 1
     for (prefix, suffix), _ in around.most_common(MAX_AFFIXES):
         having = sum(cut(stem, prefix, suffix) is not None for stem in outer)
-        if having >= max(1.0, share * len(outer)):
+        if having >= max(1.0, fraction * len(outer)):
             yield prefix, suffix
 
 
 def _is_redundant(image_side: tuple[str, str], mask_side: tuple[str, str]) -> bool:
-    """Whether both have the same in front or behind, so that it need not be cut off."""
+    """Return whether both sides have the same prefix or suffix, which then need not be cut off."""
     return any(
         one == other != "" for one, other in zip(image_side, mask_side, strict=True)
     ) or not (any(image_side) or any(mask_side))
 
 
 def _promising(
-    rules: Iterable[Affixes], images: Collection[str], masks: Collection[str], share: float
+    rules: Iterable[Affixes], images: Collection[str], masks: Collection[str], fraction: float
 ) -> list[Affixes]:
-    """The rules that pair so many of a few images, the plainest first."""
+    """Return the rules that pair this fraction of a few images, the simplest first."""
     trial = _sample(images, MAX_TRIALS)
-    good = [rule for rule in rules if count_pairs(rule, trial, masks) >= share * len(trial)]
+    good = [rule for rule in rules if count_pairs(rule, trial, masks) >= fraction * len(trial)]
     return sorted(good, key=_plainness)[:MAX_AFFIXES]
 
 
 def _plainness(rule: Affixes) -> tuple[int, int, int]:
-    """Few arguments before many; of masks of several kinds, those of ids before colours."""
+    """Return a sort key: few arguments before many, masks of ids before those of colours."""
     text = rule.lines().lower()
     shown = any(word in text for word in ("color", "colour", "instance", "overlay", "vis"))
     named = any(word in text for word in MASK_WORDS)
@@ -182,13 +187,13 @@ def _plainness(rule: Affixes) -> tuple[int, int, int]:
 
 
 def count_pairs(rule: Affixes, images: Collection[str], masks: Collection[str]) -> int:
-    """How many images have a mask by a rule.
+    """Count the images that have a mask by a rule.
 
     Args:
         rule: What is cut off.
         images: Their stems.
-        masks: Their stems, in something that is quick to look up.
+        masks: Their stems, in a collection with fast look-up.
     """
     cores = (cut(stem, rule.image_prefix, rule.image_suffix) for stem in images)
-    # An empty name would belong to any.
+    # An empty name would match any mask.
     return sum(rule.mask(core) in masks for core in cores if core)

@@ -1,4 +1,4 @@
-"""What the names of images and masks have before and behind the part that they share."""
+"""Prefixes and suffixes around the name that an image and its mask share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import unicodedata
 
 @dataclasses.dataclass(frozen=True)
 class Affixes:
-    """What the stems of images and masks have before and behind the name that they share.
+    """Prefixes and suffixes of stems around the name that images and masks share.
 
     Args:
-        image_prefix: Before, in the last part of an image's path.
-        image_suffix: Behind, at the end of its stem.
+        image_prefix: Prefix of the last part of an image's path.
+        image_suffix: Suffix of its stem.
         mask_prefix: Likewise of the masks.
         mask_suffix: Likewise of the masks.
     """
@@ -25,21 +25,21 @@ class Affixes:
 
     @property
     def given(self) -> dict[str, str]:
-        """Those that are not empty, by the name of the argument."""
+        """Those that are not empty, by argument."""
         return {name: text for name, text in dataclasses.asdict(self).items() if text}
 
     def lines(self) -> str:
-        """The arguments as they stand in a config."""
+        """Return the arguments as they are written in a config."""
         return ", ".join(
             f'"{name}": {json.dumps(text, ensure_ascii=False)}' for name, text in self.given.items()
         )
 
     def image(self, core: str) -> str:
-        """The stem of the image with this shared name."""
+        """Return the stem of the image with this shared name."""
         return _join(core, self.image_prefix, self.image_suffix)
 
     def mask(self, core: str) -> str:
-        """The stem of the mask with this shared name."""
+        """Return the stem of the mask with this shared name."""
         return _join(core, self.mask_prefix, self.mask_suffix)
 
 
@@ -47,17 +47,17 @@ NO_AFFIXES = Affixes()
 
 
 def nfc(text: str) -> str:
-    """Return a name in the one form in which an umlaut is a single character."""
+    """Return a name in the Unicode form in which an umlaut is a single character."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def cut(stem: str, prefix: str, suffix: str) -> str | None:
-    """The stem without prefix and suffix, in whichever Unicode form it has them, or None.
+    """Return a stem without prefix and suffix, in whichever Unicode form it has them, or None.
 
     Args:
         stem: With its folders, separated by `/`.
-        prefix: What its last part begins with.
-        suffix: What it ends with.
+        prefix: The beginning of its last part.
+        suffix: Its end.
     """
     if not (prefix.isascii() and suffix.isascii()):
         for form in ("NFC", "NFD"):

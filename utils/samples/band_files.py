@@ -23,18 +23,18 @@ def pair_bands(
     suffixes: Sequence[str],
     affixes: Affixes | None = None,
 ) -> Pairing:
-    """Match masks with pictures that are spread over several files.
+    """Match masks with images whose bands are a file each.
 
     Args:
         image_files: The files of all bands.
         masks: Key -> mask.
         mask_source: Where the masks come from, for messages.
-        suffixes: What the stems of the files end with, one for each band.
-        affixes: What else stands around the name that pictures and masks share; None where a
-            dataset fixes its names, so that no message proposes others.
+        suffixes: The ends of the files' stems, one for each band.
+        affixes: Further prefixes and suffixes around the shared name; None for a dataset with
+            fixed names, so that no message proposes others.
 
     Returns:
-        Samples with `bands` in the order of `suffixes`. A picture that lacks one is a problem.
+        Samples with `bands` in the order of `suffixes`. An image that lacks one is a problem.
 
     Raises:
         DataError: If there is no file of any band.
@@ -44,7 +44,7 @@ def pair_bands(
     names = sorted(set().union(*layers))
     if not names:
         raise DataError(
-            f"{image_files.path}: holds no picture whose stem ends with {' or '.join(suffixes)}"
+            f"{image_files.path}: has no image whose stem ends with {' or '.join(suffixes)}"
         )
     lacking = [
         f"{name}{suffix}"
@@ -65,7 +65,7 @@ def pair_bands(
         result.lost += len(names) - len(first)
         result.problems.append(
             f"{len(lacking)} band files are missing in {image_files.path}: {few(lacking)}; add "
-            "them, or remove the other bands of these pictures"
+            "them, or remove the other bands of these images"
         )
     result.samples = [
         dataclasses.replace(sample, bands=tuple(map(str, files[sample.name])))

@@ -1,4 +1,4 @@
-"""From what a config says of bands to the rule that reads them, and its mean and std."""
+"""The rule by which a config's bands are read, and their mean and std."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from utils.files.data_file import DataError
 from utils.files.raster_io import (
     BandRule,
     PixelType,
-    is_plain_picture,
+    is_plain_image,
     pixel_type,
     read_bands,
     read_raster,
@@ -19,16 +19,16 @@ from utils.samples.pairing import Sample
 
 Clip = Sequence[float | tuple[float, float]]
 
-MEASURED = 32  # pictures that the mean and std in a message come from
-_LOOKED_AT = 32  # files, if none before can be read, to learn how the pictures are stored
+MEASURED = 32  # images that the mean and std in a message come from
+_MAX_TRIED = 32  # files that are opened to learn how the images are stored
 
 
 class StatisticsMissing(ValueError):
-    """Mean and std have to be given; the message holds them, measured on some pictures.
+    """Mean and std are required; the message contains them, measured on some images.
 
     Attributes:
-        mean: Of each channel.
-        std: Likewise; 1 for a constant channel.
+        mean: The mean of each channel.
+        std: Their standard deviations; 1 for a constant channel.
     """
 
     def __init__(self, message: str, mean: list[float], std: list[float]) -> None:
@@ -46,39 +46,41 @@ def choose_rule(
     nodata: float | None = None,
     always: bool = False,
 ) -> BandRule | None:
-    """How the pictures of a dataset are read.
+    """Choose how the images of a dataset are read.
 
-    Type and number of bands are those of the first picture that can be read.
+    Type and number of bands are those of the first image that can be read.
 
     Args:
-        samples: The pictures.
+        samples: The images.
         bands: See `BandRule`.
         suffixes: Likewise.
         clip: [low, high] for all bands, or one such pair a band.
         nodata: See `BandRule`.
-        always: Give a rule for plain pictures too.
+        always: Return a rule for plain images too.
 
     Returns:
-        None for plain 8-bit pictures, if none of the other arguments is given.
+        None for plain 8-bit images, if none of the other arguments is given.
 
     Raises:
-        DataError: If no picture can be read.
-        ValueError: If the arguments do not fit the pictures or each other.
+        DataError: If no image can be read.
+        ValueError: If the arguments do not fit the images or each other.
     """
     if bands is not None and suffixes:
-        raise ValueError("bands: goes with files of several bands, not with band_suffixes")
+        raise ValueError(
+            "bands: selects from files of several bands, and cannot be combined with band_suffixes"
+        )
     if bands is not None and not bands:
         raise ValueError("bands: the list is empty; name bands, counted from 1")
     asked = always or not all(value is None for value in (bands, suffixes, clip, nodata))
     error = None
-    for sample in samples[:_LOOKED_AT]:
+    for sample in samples[:_MAX_TRIED]:
         files = sample.bands or (sample.image,)
         try:
-            if not asked and is_plain_picture(files[0]):
+            if not asked and is_plain_image(files[0]):
                 return None
             kinds = [read_raster(path).pixels[:1, :1] for path in files]
         except DataError as problem:
-            error = error or problem  # a broken file shall not decide what the others are
+            error = error or problem  # a broken file must not decide what the others are
             continue
         in_file = sum(kind.shape[2] for kind in kinds)
         for band in bands or ():
@@ -99,10 +101,10 @@ def choose_rule(
 
 
 def choose_preview(rule: BandRule | None, rgb: Sequence[int] | None = None) -> tuple[int, ...]:
-    """The channels that show red, green and blue.
+    """Choose the channels that show red, green and blue.
 
     Args:
-        rule: How pictures are read.
+        rule: How images are read.
         rgb: Three bands, or one to show in grey, counted from 1 in the file (or the list of
             suffixes); None for the first ones.
 
@@ -127,18 +129,18 @@ def choose_statistics(
     std: Sequence[float] | None,
     default: tuple[Sequence[float], Sequence[float]],
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and std of the channels.
+    """Choose mean and std of the channels.
 
     Args:
-        samples: The pictures.
+        samples: The images.
         rule: How they are read.
-        mean: As given.
+        mean: The mean that the config gives.
         std: Likewise.
-        default: Those of RGB pictures.
+        default: Mean and std of RGB images.
 
     Raises:
-        StatisticsMissing: If one is not given and the pictures are not RGB of 8 bits.
-        ValueError: If there is not one number a channel.
+        StatisticsMissing: If one is not given and the images are not RGB of 8 bits.
+        ValueError: If there is not one number for each channel.
     """
     channels = 3 if rule is None else rule.channels
     if rule is None or (rule.is_8_bit and channels == 3):
@@ -149,19 +151,19 @@ def choose_statistics(
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise ValueError(
-                f"{name}: {len(values)} numbers for pictures of {channels} channels; expected "
-                f"{channels} numbers, one a channel"
+                f"{name}: {len(values)} numbers for images of {channels} channels; expected "
+                f"{channels}, one for each channel"
             )
     return mean, std
 
 
 def measure(
-    pictures: Iterable[tuple[np.ndarray, np.ndarray | None]], channels: int
+    images: Iterable[tuple[np.ndarray, np.ndarray | None]], channels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over all pixels that are not missing.
+    """Measure mean and standard deviation of each channel over all pixels with data.
 
     Args:
-        pictures: Pixels (H, W, C), and where they are missing, (H, W) bool or None.
+        images: Pixels (H, W, C), and where they are missing, (H, W) bool or None.
         channels: C.
 
     Returns:
@@ -169,7 +171,7 @@ def measure(
         is no pixel.
     """
     count, mean, squares = 0, np.full(channels, np.nan), np.full(channels, np.nan)
-    for pixels, missing in pictures:
+    for pixels, missing in images:
         unit = 255 if pixels.dtype == np.uint8 else 1
         values = pixels.reshape(-1, channels) if missing is None else pixels[~missing]
         if not len(values):
@@ -191,7 +193,7 @@ def measure(
 def _readable(
     samples: Sequence[Sample], rule: BandRule, used: list[Sample]
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """The pictures that can be read; which they were goes to `used`."""
+    """Yield the images that can be read, and append their samples to `used`."""
     for sample in samples:
         try:
             yield read_bands(sample.bands or (sample.image,), rule, (0,) * rule.channels)
@@ -201,7 +203,7 @@ def _readable(
 
 
 def _common_type(dtypes: Sequence[np.dtype]) -> PixelType:
-    """The type that holds all bands of a picture."""
+    """Return the type that holds all bands of an image."""
     own = [np.dtype(pixel_type(dtype)) for dtype in dtypes]
     return pixel_type(np.result_type(*own)) or "float32"
 
@@ -212,8 +214,8 @@ def _parse_clip(clip: Clip, channels: int) -> tuple[tuple[float, float], ...]:
     whole = not single or len(single) == len(clip)
     if not whole or len(pairs) not in (1, channels) or any(len(pair) != 2 for pair in pairs):
         raise ValueError(
-            f"clip: expected [low, high], or a list of {channels} such pairs, one a band; got "
-            f"{list(clip)}"
+            f"clip: expected [low, high], or a list of {channels} such pairs, one for each "
+            f"band; got {list(clip)}"
         )
     for low, high in pairs:
         if not low < high:
@@ -222,7 +224,7 @@ def _parse_clip(clip: Clip, channels: int) -> tuple[tuple[float, float], ...]:
 
 
 def _missing(samples: Sequence[Sample], rule: BandRule) -> StatisticsMissing:
-    """The lines to paste, from pictures spread evenly over the dataset."""
+    """Return the error with the lines to paste, measured on images all over the dataset."""
     step = max(1, -(-len(samples) // MEASURED))
     used: list[Sample] = []
     mean, std = measure(_readable(samples[::step], rule, used), rule.channels)
@@ -231,10 +233,10 @@ def _missing(samples: Sequence[Sample], rule: BandRule) -> StatisticsMissing:
     stds = [float(f"{value:.6g}") if value > 0 else 1.0 for value in std]
     remark = f" (constant, so its std is 1: channel {', '.join(constant)})" if constant else ""
     return StatisticsMissing(
-        f"mean and std: required, as ImageNet's do not fit pictures of {rule.channels} bands of "
-        f"type {rule.dtype}. On {len(used)} of {len(samples)} pictures they are{remark}:\n"
+        f"mean and std: required, as ImageNet's do not fit images of {rule.channels} bands of "
+        f"type {rule.dtype}. On {len(used)} of {len(samples)} images they are{remark}:\n"
         f'    "mean": {means},\n    "std": {stds}\n'
-        "  python check.py measures all pictures",
+        "  python check.py measures all images",
         means,
         stds,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def class_weights(pixels: Sequence[int]) -> list[float]:
-    """The weights of ENet: 1 / ln(1.02 + share of the class in the pixels that count).
+    """Return the weights of ENet: 1 / ln(1.02 + fraction of the class in the valid pixels).
 
     Between 1.4 and 50.5, also for a class that does not occur.
 

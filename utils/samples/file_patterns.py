@@ -1,4 +1,4 @@
-"""Files that a pattern names, such as `photos/*_mask.png`."""
+"""Files that match a pattern, such as `photos/*_mask.png`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MAGIC = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
 
 
 def is_pattern(source: str | os.PathLike[str]) -> bool:
-    """Whether a path has wildcards (`*`, `?`, `[a-z]`), and no file or folder is called like it."""
+    """Return whether a path has wildcards (`*`, `?`, `[a-z]`) and is not an existing file."""
     return glob.has_magic(os.fspath(source)) and not os.path.lexists(source)
 
 
 def fixed_folder(pattern: Path) -> Path:
-    """The folder in front of the first part that has a wildcard."""
+    """Return the folder in front of the first part that has a wildcard."""
     folder = Path()
     for part in pattern.parts:
         # A folder may be called `[1]`.
@@ -33,7 +33,7 @@ def fixed_folder(pattern: Path) -> Path:
 
 
 def fixed_text(pattern: PurePath) -> tuple[str, str]:
-    """What stands before the first wildcard and behind the last one in the stems of the files.
+    """Return the text before the first wildcard and after the last one in the files' stems.
 
     The extension does not belong to a stem: of `img_*_mask.png` and `img_*_mask.*` it is `img_` and
     `_mask`. Of a name without wildcards, both are empty.
@@ -46,15 +46,15 @@ def fixed_text(pattern: PurePath) -> tuple[str, str]:
 def files_of_pattern(
     pattern: Path, extensions: Sequence[str], root: Path | None = None
 ) -> list[tuple[str, Path]]:
-    """The files that a pattern names, in order, each with what its wildcards stand for.
+    """Return the files that a pattern matches, in order, each with the match of its wildcards.
 
-    `**` stands for any number of folders. Hidden files and folders are left out unless the pattern
-    names them by their point.
+    `**` matches any number of folders. Hidden files and folders are left out unless the pattern
+    has their leading dot.
 
     Args:
         pattern: With a wildcard in at least one part.
-        extensions: What else a name has to end with, lower case, with the dot.
-        root: What no file may leave, links included; None: anything goes.
+        extensions: The extensions that names must have, lower case, with the dot.
+        root: The folder that no file may leave, links included; None: no limit.
 
     Returns:
         Key and file. A key joins the folders with wildcards and the last part without its extension
@@ -62,14 +62,14 @@ def files_of_pattern(
         `cases/1/mask.png` of `cases/*/mask.png`.
 
     Raises:
-        DataError: If the pattern goes up behind a wildcard, names no file, or a link leaves `root`.
+        DataError: If `..` follows a wildcard, the pattern matches no file, or a link leaves `root`.
     """
     parts = list(pattern.parts)
     folder = fixed_folder(pattern)
     rest = parts[len(folder.parts) :]
     if os.pardir in rest:
         raise DataError(
-            f"{pattern}: '..' cannot stand behind a wildcard; write the path without it"
+            f"{pattern}: '..' is not allowed after a wildcard; write the path without it"
         )
     rest = [part for i, part in enumerate(rest) if rest[i : i + 2] != ["**", "**"]]
     if rest[-1] == "**":
@@ -101,7 +101,7 @@ def _walk(
     captured: tuple[str, ...],
     above: tuple[str, ...],
 ) -> Iterator[tuple[tuple[str, ...], Path]]:
-    """The files below a folder whose parts match, each with the names of the varying folders."""
+    """Yield the files below a folder whose parts match, with the names of varying folders."""
     try:
         with os.scandir(folder) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
@@ -110,7 +110,7 @@ def _walk(
     matcher = matchers[0]
     if matcher is None:
         real = os.path.realpath(folder)
-        if real in above:  # a link to a folder above would be walked for ever
+        if real in above:  # a link to a folder above would be followed for ever
             return
         yield from _walk(folder, matchers[1:], varies[1:], captured, above)
         for entry in entries:
@@ -131,7 +131,7 @@ def _walk(
 
 
 def _matcher(part: str) -> re.Pattern[str]:
-    """What a part of a pattern matches: no hidden names unless it begins with a point itself."""
+    """Compile a part of a pattern, which matches hidden names only if it begins with a dot."""
     return re.compile(("" if part.startswith(".") else r"(?!\.)") + fnmatch.translate(part))
 
 
@@ -141,12 +141,12 @@ def _why_nothing(pattern: Path, folder: Path, names: int, extensions: Sequence[s
     if names:
         return f"matches {names} files, none of them {', '.join(extensions)}"
     if "{" in str(pattern):
-        return "matches no file; '{a,b}' is not understood, use '*' or '?'"
-    return "matches no file (upper and lower case count)"
+        return "matches no file; '{a,b}' is not supported, use '*' or '?'"
+    return "matches no file (the case of letters matters)"
 
 
 def affixes_of(images: Path, masks: Path, affixes: Affixes) -> Affixes:
-    """The prefixes and suffixes that the arguments and the fixed text of patterns make together."""
+    """Return the prefixes and suffixes of arguments and fixed text of patterns together."""
     sides = []
     for source, prefix, suffix in (
         (images, affixes.image_prefix, affixes.image_suffix),
@@ -158,10 +158,10 @@ def affixes_of(images: Path, masks: Path, affixes: Affixes) -> Affixes:
 
 
 def mark_of_masks(images: Path, masks: Path, affixes: Affixes) -> tuple[str, str]:
-    """The prefix and suffix by which a mask is told from a picture that lies beside it.
+    """Return the prefix and suffix that tell a mask from an image beside it.
 
     Returns:
-        Two empty strings where pictures have them too, or masks have none.
+        Two empty strings if images have them too, or masks have none.
     """
     all_of = affixes_of(images, masks, affixes)
     shared = all_of.image_prefix.startswith(all_of.mask_prefix) and all_of.image_suffix.endswith(

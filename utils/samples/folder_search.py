@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable
 from utils.samples.affix_search import likeness_to_mask
 from utils.samples.loose_names import NEARLY_ALL
 
-MAX_FOLDERS = 8  # of each side that are tried
+MAX_FOLDERS = 8  # of each side are tried
 
 
 def find_folders(images: Collection[str], masks: Collection[str]) -> tuple[str, str] | None:
-    """The sub-folders, below which images and masks have equal names; "" for the folder itself.
+    """Return the sub-folders below which names are equal; "" for the folder itself.
 
     Args:
         images: The stems of the images, with their folders.
@@ -27,7 +27,7 @@ def find_folders(images: Collection[str], masks: Collection[str]) -> tuple[str, 
     for one, inner in below[0].items():
         for other, outer in below[1].items():
             count = len(inner & outer)
-            # Either side may hold more, if the other is named as a whole.
+            # Either side may have more, if the other is named as a whole.
             whole = len(inner) == len(images) or (
                 len(outer) == len(masks) and count >= NEARLY_ALL * len(outer)
             )
@@ -37,14 +37,14 @@ def find_folders(images: Collection[str], masks: Collection[str]) -> tuple[str, 
 
 
 def find_kinds(images: Collection[str], masks: Collection[str]) -> tuple[str, str] | None:
-    """The names of folders that part images and masks below others: `1/img/a` and `1/lab/a`.
+    """Return names of folders that separate images and masks below others: `1/img`, `1/lab`.
 
     Args:
         images: The stems of the images, with their folders.
         masks: Those of the masks.
 
     Returns:
-        That of the images and that of the masks, which differ; None if there are none such.
+        The names for images and for masks, which differ; None if there are none.
     """
     for one in _in_all(images):
         for other in _in_all(masks):
@@ -60,13 +60,13 @@ def find_kinds(images: Collection[str], masks: Collection[str]) -> tuple[str, st
 
 
 def find_kinds_within(stems: Collection[str]) -> tuple[str, str] | None:
-    """The names of folders that part images from masks where one folder holds both.
+    """Return names of folders that separate images and masks within one folder.
 
     Args:
         stems: Of images and masks alike, with their folders.
 
     Returns:
-        That of the images and that of the masks; None unless words tell which is which.
+        The names for images and for masks; None unless words tell which is which.
     """
     kinds = {part for stem in stems for part in stem.split("/")[:-1]}
     words = {kind: likeness_to_mask(kind) for kind in kinds}
@@ -86,7 +86,7 @@ def find_kinds_within(stems: Collection[str]) -> tuple[str, str] | None:
 
 
 def _in_all(stems: Collection[str]) -> list[str]:
-    """The folders that every name has, but for the first of its path, the last ones first."""
+    """Return the folders in every path, except its first part, the last ones first."""
     if not stems:
         return []
     common = set.intersection(*(set(stem.split("/")[1:-1]) for stem in stems))
@@ -94,7 +94,7 @@ def _in_all(stems: Collection[str]) -> list[str]:
 
 
 def _folders(stems: Iterable[str]) -> list[str]:
-    """The folders that hold the most of the names, and the one above all."""
+    """Return the folders with most of the names, and the one above all."""
     counts: collections.Counter[str] = collections.Counter()
     for stem in stems:
         parts = stem.split("/")[:-1]

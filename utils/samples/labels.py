@@ -1,4 +1,4 @@
-"""One rule from what a mask holds to class labels."""
+"""One rule from the values of a mask to class labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from utils.files.data_file import DataError
 
 _USUAL_VOID = 255
 _INVALID = -32768  # no class and never an ignored value
-_LOWEST, _HIGHEST = -32768, 65535  # what a mask may hold
+_LOWEST, _HIGHEST = -32768, 65535  # values of a mask
 
 
 class LabelMap:
@@ -20,13 +20,13 @@ class LabelMap:
 
     Args:
         num_classes: K, without the ignored label.
-        ignore_index: The label to give to pixels that do not count.
-        void: Ids in the mask that do not count; None for 255 where that is no class, and, where
-            ids are classes, `ignore_index`.
+        ignore_index: The label of ignored pixels.
+        void: Ignored ids in the mask; None for 255 if that is not a class and, if ids are
+            classes, `ignore_index`.
         ids: Id in the mask -> class or -1 for ignored; ids that it does not name are errors.
             Without it, ids are classes.
         colours: (r, g, b) in the mask -> class, or -1 for ignored.
-        adjustable: Whether the config can say what the masks hold; else messages do not advise it.
+        adjustable: Whether the config can set the map; otherwise messages do not advise it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LabelMap:
         if ids is None:
             table = {**{i: i for i in range(num_classes)}, **void_table}
         else:
-            table = {**void_table, **ids}  # what a map names, it means
+            table = {**void_table, **ids}  # a map overrides the ignored ids
         self._table = np.full(_HIGHEST - _LOWEST + 1, _INVALID, np.int16)
         for value, label in table.items():
             self._table[value - _LOWEST] = ignore_index if label == -1 else label
@@ -67,17 +67,17 @@ class LabelMap:
         self._colour_table: np.ndarray | None = None
 
     def __call__(self, mask: np.ndarray, name: str) -> np.ndarray:
-        """Labels of a mask.
+        """Return the labels of a mask.
 
         Args:
             mask: Ids (H, W), or colours (H, W, 3) uint8.
             name: The file, for messages.
 
         Returns:
-            (H, W) uint8, or int16 where `ignore_index` or the classes do not fit into 8 bits.
+            (H, W) uint8, or int16 if `ignore_index` or the classes do not fit into 8 bits.
 
         Raises:
-            DataError: If the mask holds a value or colour that is neither class nor ignored.
+            DataError: If the mask has a value or colour that is neither class nor ignored.
         """
         if mask.ndim == 3:
             return self._from_colours(mask, name)
@@ -91,19 +91,19 @@ class LabelMap:
         return labels.astype(self.dtype)
 
     def knows(self, mask: np.ndarray) -> np.ndarray:
-        """Where a mask, ids (H, W) or colours (H, W, 3), holds a class or what is ignored."""
+        """Return where a mask, ids (H, W) or colours (H, W, 3), is a class or ignored."""
         if mask.ndim == 3:
             if self._colours is None:
                 return np.zeros(mask.shape[:2], bool)
             return self._colour_labels(mask, self._colours) != _INVALID
         inside = (mask >= _LOWEST) & (mask <= _HIGHEST)
-        places = np.where(inside, mask, 0).astype(np.int32) - _LOWEST
-        return inside & (self._table[places] != _INVALID)
+        indices = np.where(inside, mask, 0).astype(np.int32) - _LOWEST
+        return inside & (self._table[indices] != _INVALID)
 
     def _from_colours(self, mask: np.ndarray, name: str) -> np.ndarray:
         if self._colours is None:
             raise DataError(
-                f"{name}: holds colours where class ids were expected; "
+                f"{name}: has colours where class ids were expected; "
                 + self._advice('say which colour is which class with "palette" or "label_map"')
             )
         labels = self._colour_labels(mask, self._colours)
@@ -111,7 +111,7 @@ class LabelMap:
         if bad.any():
             colour = tuple(int(v) for v in mask[bad][0])
             raise DataError(
-                f"{name}: {int(bad.sum())} pixels have a colour that is no class, for example "
+                f"{name}: {int(bad.sum())} pixels have a colour that is not a class, for example "
                 f"{colour}; " + self._advice('name it in "palette" or "label_map" (-1 ignores it)')
             )
         return labels.astype(self.dtype)
@@ -119,9 +119,9 @@ class LabelMap:
     def _colour_labels(
         self, mask: np.ndarray, colours: Mapping[tuple[int, int, int], int]
     ) -> np.ndarray:
-        """Labels (H, W) int16, `_INVALID` for other colours."""
+        """Return labels (H, W) int16, `_INVALID` for other colours."""
         if self._colour_table is None:
-            # 32 MB, made once: sorting or comparing colours costs several times as much a picture.
+            # 32 MB, made once: sorting or comparing colours takes several times as long an image.
             self._colour_table = np.full(1 << 24, _INVALID, np.int16)
             for (r, g, b), label in colours.items():
                 value = self.ignore_index if label == -1 else label
@@ -141,8 +141,8 @@ class LabelMap:
         )
         raise DataError(
             f"{name}: {values.size} pixels have label {seen}, {known}; "
-            + self._advice('put the mask right, or map the value with "label_map" (-1 ignores it)')
+            + self._advice('correct the mask, or map the value with "label_map" (-1 ignores it)')
         )
 
     def _advice(self, text: str) -> str:
-        return text if self.adjustable else "put the mask right, or read such masks with Folder"
+        return text if self.adjustable else "correct the mask, or read such masks with Folder"

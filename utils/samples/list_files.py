@@ -1,4 +1,4 @@
-"""Lists of files, also as other programs write them."""
+"""Lists of files, including those of other programs."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Literal
 from utils.cli.extensions import IMAGE_EXTENSIONS
 from utils.files.data_file import DataError
 from utils.files.paths import Root
-from utils.samples.affixes import nfc
+from utils.samples.listings import Listings
 from utils.samples.pairing import read_lines, read_text_lines
 
 Role = Literal["image", "mask"]
 
-# What a column of a table is called; the first kind that fits.
+# Names of columns of a table; the first role that matches.
 COLUMNS: dict[Role, re.Pattern[str]] = {
     "mask": re.compile(r"mask|label|lbl|annot|segm|ground.?truth|target|^gt|^seg|^y$", re.I),
     "image": re.compile(r"image|img|file|path|photo|picture|^sat|^rgb|^input|^x$", re.I),
 }
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon"}
-MAX_LOOKS = 200  # lines that decide how a list is to be read
+MAX_LINES = 200  # that decide how a list is read
 
 
 @dataclasses.dataclass(frozen=True)
 class ListFile:
-    """What a list names.
+    """The files that a list names.
 
     Args:
         images: One path a line.
-        masks: The mask of each, where the list says it; else None.
-        in_order: Whether every line of the file stands for a path, none twice.
+        masks: The mask of each image, if the list names them; else None.
+        in_order: Whether every line of the file is a path, without duplicates.
     """
 
     images: list[Path]
@@ -42,59 +42,23 @@ class ListFile:
     in_order: bool = True
 
 
-class Listings:
-    """Which files exist; a folder is listed once, which is much faster on a network drive."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, set[str]] = {}
-        self._forms: dict[str, dict[str, str]] = {}
-
-    def __contains__(self, path: str | os.PathLike[str]) -> bool:
-        folder, name = os.path.split(os.fspath(path))
-        return name in self._listing(folder)
-
-    def other_form(self, path: Path) -> Path | None:
-        """A file whose name differs in its Unicode form alone (NFC, NFD), also in its folders."""
-        if os.fspath(path).isascii() or path.parent == path:
-            return None
-        folder = path.parent
-        if not os.path.isdir(folder):
-            other = self.other_form(folder)
-            if other is None:
-                return None
-            folder = other
-        key = str(folder)
-        if key not in self._forms:
-            self._forms[key] = {nfc(name): name for name in self._listing(key)}
-        name = self._forms[key].get(nfc(path.name))
-        return None if name is None else folder / name
-
-    def _listing(self, folder: str) -> set[str]:
-        if folder not in self._names:
-            try:
-                self._names[folder] = set(os.listdir(folder or "."))
-            except OSError:
-                self._names[folder] = set()
-        return self._names[folder]
-
-
 def read_list_file(source: Path, root: Path | None = None) -> ListFile:
-    r"""The files that a list names.
+    r"""Return the files that a list names.
 
-    As a rule a line is a path, relative to the list's folder or else to `root`. `images\a.png` is
-    read as `images/a.png` where only that exists. Where no line is a path, lines are read as
-    `image<tab>mask`, with commas, semicolons or spaces likewise; a header says which columns to
-    take, or else which of them name files that exist.
+    Usually a line is a path, relative to the list's folder or else to `root`. `images\a.png` is
+    read as `images/a.png` if only that exists. If no line is a path, lines are read as
+    `image<tab>mask`, or with commas, semicolons or spaces; a header says which columns to take,
+    otherwise the columns that name existing files are taken.
 
     Args:
         source: The list.
-        root: What its lines may not leave; None: its own folder.
+        root: The folder that its lines may not leave; None: its own folder.
 
     Raises:
         DataError: If the list cannot be used, or a line leaves `root`.
     """
     lines = read_lines(source)
-    looked = [*lines[:MAX_LOOKS], *lines[MAX_LOOKS :: 1 + len(lines) // MAX_LOOKS]]
+    looked = [*lines[:MAX_LINES], *lines[MAX_LINES :: 1 + len(lines) // MAX_LINES]]
     in_order = len(lines) == len(read_text_lines(source))
     there = Listings()
     inside = Root(source.parent if root is None else root, source)
@@ -120,7 +84,7 @@ def _refuse_lines_of_both_kinds(lines: Sequence[str], reader: _Reader, source: P
     """Refuse a list of images and masks in which some lines lack the mask.
 
     Raises:
-        DataError: With such a line.
+        DataError: If there is such a line.
     """
     alone = next(line for line in lines if reader.exists(line))
     for line in lines:
@@ -136,12 +100,12 @@ def _refuse_lines_of_both_kinds(lines: Sequence[str], reader: _Reader, source: P
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """From the words of a list to paths.
+    """The paths of a list's cells.
 
     Args:
-        folder: What they are relative to.
-        inside: What they may not leave.
-        there: Which files exist.
+        folder: The folder that they are relative to.
+        inside: The folder that they may not leave.
+        there: The files that exist.
     """
 
     folder: Path
@@ -149,7 +113,7 @@ class _Reader:
     there: Listings
 
     def path(self, text: str) -> Path:
-        """The file that a text means; as it stands, if it means none.
+        """Return the file that a text names, or its literal path if there is none.
 
         Raises:
             DataError: If it leads out of the root.
@@ -158,7 +122,7 @@ class _Reader:
         return path if path in self.there else self._other(text, path) or path
 
     def exists(self, text: str) -> bool:
-        """Whether a text means a file that exists."""
+        """Return whether a text names a file that exists."""
         try:
             return bool(text) and self.path(text) in self.there
         except DataError:
@@ -179,7 +143,7 @@ class _Reader:
 
 
 def _tables(lines: Sequence[str], reader: _Reader) -> Iterator[list[list[str]]]:
-    """The lines as rows of at least two cells, in every way in which all have as many."""
+    """Yield the lines as rows of cells, in every way to split them."""
     for delimiter in DELIMITERS:
         if delimiter in lines[0]:
             try:
@@ -195,29 +159,29 @@ def _tables(lines: Sequence[str], reader: _Reader) -> Iterator[list[list[str]]]:
 
 
 def _halves(line: str, reader: _Reader) -> list[str] | None:
-    """Two paths with spaces in them, separated by a space: the one place where both exist."""
-    places = [match.span() for match in re.finditer(r"\s+", line)]
+    """Split a line into two paths with spaces, if at exactly one space both exist."""
+    gaps = [match.span() for match in re.finditer(r"\s+", line)]
     found = [
         [line[:begin], line[end:]]
-        for begin, end in places
+        for begin, end in gaps
         if reader.exists(line[:begin]) and reader.exists(line[end:])
     ]
     return found[0] if len(found) == 1 else None
 
 
 def _read_table(rows: list[list[str]], reader: _Reader, source: Path) -> ListFile | None:
-    """The files of a table; None where it names none.
+    """Return the files of a table; None if it names none.
 
     Raises:
-        DataError: If it cannot be told which column is what, or a cell is empty.
+        DataError: If the roles of the columns are not clear, or a cell is empty.
     """
     width = len(rows[0])
     if width < 2 or any(len(row) != width for row in rows):
         return None
     roles = [_role_of(cell) for cell in rows[0]]
-    begins = any(map(reader.exists, rows[0]))  # at once, without a header
+    begins = any(map(reader.exists, rows[0]))  # no header
     body = rows if begins or not any(roles) else rows[1:]
-    looked = body[:MAX_LOOKS]
+    looked = body[:MAX_LINES]
     there = [i for i in range(width) if any(reader.exists(row[i]) for row in looked)]
     if not there:
         return None
@@ -228,7 +192,7 @@ def _read_table(rows: list[list[str]], reader: _Reader, source: Path) -> ListFil
     others = [i for i in filled if i not in named.values()]
     if (len(named) < 2 and len(others) + len(named) > 2) or (titled and len(filled) > 1):
         raise DataError(
-            f"{source}: it cannot be told which column holds the images and which the masks; "
+            f"{source}: it is not clear which column has the images and which the masks; "
             f"write {_header_for(filled, width)} into its first line"
         )
     body = body[1:] if titled else body
@@ -240,7 +204,7 @@ def _read_table(rows: list[list[str]], reader: _Reader, source: Path) -> ListFil
     columns = [i for i in (image, mask) if i is not None]
     for row in body:
         if not all(row[i] for i in columns):
-            raise DataError(f"{source}: lacks a file in the line {' '.join(row)!r}; complete it")
+            raise DataError(f"{source}: the line {' '.join(row)!r} lacks a file; complete it")
     paths = [[reader.path(row[i]) for row in body] for i in columns]
     return ListFile(paths[0], paths[1] if len(paths) == 2 else None)
 
@@ -256,19 +220,19 @@ def _header_for(filled: Sequence[int], width: int) -> str:
 
 
 def _role_of(cell: str) -> Role | None:
-    """What a header calls a column, if it is words and no name of a file."""
+    """Return the role of a header's cell, if it is words and not a file name."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z _-]*", cell):
         return None
     return next((role for role, words in COLUMNS.items() if words.search(cell)), None)
 
 
 def missing_files(source: Path, files: Iterable[str], shown: Callable[[list[str]], str]) -> str:
-    """What to say of files that a list names and that do not exist, with what may be meant.
+    """Return the message about files of a list that do not exist, with a suggestion.
 
     Args:
         source: The list.
-        files: Those that are missing, at least one.
-        shown: How several names are written.
+        files: The missing files, at least one.
+        shown: Formats several names.
     """
     absent = list(dict.fromkeys(files))
     text = (
@@ -279,7 +243,7 @@ def missing_files(source: Path, files: Iterable[str], shown: Callable[[list[str]
 
 
 def _way_out(source: Path, file: str) -> str:
-    """What would make the first missing file one that exists."""
+    """Return what would lead to a file that exists instead of the first missing one."""
     name = os.path.relpath(file, source.parent)
     separator = next((s for s in DELIMITERS if s in name), " " if " " in name else None)
     if separator is not None:
@@ -291,19 +255,19 @@ def _way_out(source: Path, file: str) -> str:
     for i in range(1, len(parts)):
         if Path(source.parent, *parts[i:]).is_file():
             lead = "/".join(parts[:i])
-            return f" (without {lead}/ in front they would be found: remove it from the lines)"
+            return f" (they would be found without the leading {lead}/: remove it from the lines)"
     for other in _namesakes(Path(file)):
-        return f" ({other} is there: write it as it is called)"
+        return f" ({other} exists: write the name like that)"
     if len(parts) == 1 and not Path(name).suffix:
         return (
-            f" (a line is a path with its folder and ending: sed 's#.*#images/&.jpg#' {source.name}"
+            f" (a line is a path with folder and extension: sed 's#.*#images/&.jpg#' {source.name}"
             " > images.txt makes such a list)"
         )
     return ""
 
 
 def _namesakes(file: Path) -> Iterator[Path]:
-    """Files of the same folder that are called nearly so."""
+    """Yield files of the same folder with nearly the same name."""
     try:
         names = sorted(os.listdir(file.parent))
     except OSError:

@@ -1,4 +1,4 @@
-"""Pairs by names that are not equal, but differ in nothing that matters."""
+"""Pairs by names that are not equal, but do not differ in anything that matters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEARLY_ALL = 0.9  # of the images: below, a rule is no rule
 
 
 def without_zeros(text: str) -> str:
-    """Return a name whose numbers have no zeros in front."""
+    """Return a name without leading zeros in its numbers."""
     return re.sub(r"\d+", lambda number: number[0].lstrip("0") or "0", text)
 
 
@@ -27,9 +27,9 @@ LOOSE: dict[str, Callable[[str], str]] = {
 def match_loosely(
     images: Mapping[str, Path], masks: Mapping[str, Path]
 ) -> tuple[dict[str, Path], str | None]:
-    """The masks, each by the key of its image where the two differ in nothing that matters.
+    """Rename masks to the key of their image if the two do not differ in anything that matters.
 
-    Unicode forms (NFC and NFD) never matter. Case and zeros in front of numbers do not where that
+    Unicode forms (NFC and NFD) never matter. Case and zeros in front of numbers do not if that
     leaves no doubt: all names stay different on both sides, and no pair of equal names is lost.
 
     Args:
@@ -37,13 +37,13 @@ def match_loosely(
         masks: Key -> mask.
 
     Returns:
-        The masks by their new keys, and what the pairs differ in, with the first of them; None
-        where that is nothing to speak of.
+        The masks by their new keys, and a note of what the pairs differ in, with the first of
+        them; None if that needs no note.
     """
     is_plain = all(map(str.isascii, (*images, *masks)))
     masks = dict(masks) if is_plain else _by_keys_of(images, masks, nfc)
     exact = len(images.keys() & masks.keys())
-    if exact >= NEARLY_ALL * len(images):  # the rest is a mistake, not a manner
+    if exact >= NEARLY_ALL * len(images):  # the rest is a mistake, not a convention
         return masks, None
     plain = [list(map(nfc, keys)) for keys in (images, masks)]
     for what, simplify in LOOSE.items():
@@ -51,7 +51,7 @@ def match_loosely(
         if [len(both[0]), len(both[1])] != [len(images), len(masks)]:
             continue
         count = len(both[0] & both[1])
-        # Where some pair as they are, all have to, or two manners are mixed.
+        # If some pair as they are, all have to; otherwise two conventions are mixed.
         if count < (len(images) if exact else max(1, NEARLY_ALL * len(images))):
             continue
         found = _by_keys_of(images, masks, lambda key, f=simplify: f(nfc(key)))  # type: ignore[misc]
@@ -64,7 +64,7 @@ def match_loosely(
 def _by_keys_of(
     images: Mapping[str, Path], masks: Mapping[str, Path], simplify: Callable[[str], str]
 ) -> dict[str, Path]:
-    """Rename the masks whose key differs from that of one image alone, and as simplified not."""
+    """Rename each mask whose simplified key is that of exactly one image without a mask."""
     free: dict[str, list[str]] = collections.defaultdict(list)
     for key in images:
         if key not in masks:
@@ -80,14 +80,14 @@ def _by_keys_of(
 
 
 def match_tails(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Path]:
-    """The masks, each by the key of its picture, where one or both come from lists.
+    """Rename masks to the key of their image, if one or both come from lists.
 
-    A list may name files of one sub-folder only, so that what its lines have in common is an
-    accident. Two lists of the same names in the same order belong together line by line;
-    otherwise as many last parts of the paths are compared as pair the most.
+    A list may name files of one sub-folder only, so its common folder is accidental. Two lists of
+    the same names in the same order pair line by line; otherwise the number of last path parts
+    that pairs the most is compared.
 
     Args:
-        images: Key -> picture, in the order of a list.
+        images: Key -> image, in the order of a list.
         masks: Key -> mask, likewise.
     """
     names, mask_names = list(map(_name, images)), list(map(_name, masks))
@@ -109,7 +109,7 @@ def match_tails(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[s
 
 
 def _name(key: str) -> str:
-    """The name that pictures and masks share."""
+    """Return the name that images and masks share."""
     return nfc(key.rpartition("/")[2])
 
 
@@ -120,6 +120,6 @@ def _folders(path: Path) -> tuple[str, ...]:
 def _tails(
     folders: Sequence[tuple[str, ...]], names: Sequence[str], depth: int
 ) -> Iterable[tuple[str, ...]]:
-    """The last parts of paths, with so many folders."""
+    """Return the last parts of paths, with this many folders."""
     pairs = zip(folders, names, strict=True)
     return ((*parts[max(0, len(parts) - depth) :], name) for parts, name in pairs)

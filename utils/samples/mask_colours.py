@@ -1,4 +1,4 @@
-"""Masks of which the colours say what they mean."""
+"""Masks whose colours say which class a pixel is."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ Colour = tuple[int, int, int]
 
 
 def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read the colours that a mask shows, also where it is a palette or a grey picture.
+    """Read the colours that a mask shows, also those of a palette or grey image.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: If it cannot be used, see `read_mask`, or holds numbers of more than 8 bits.
+        DataError: If it cannot be used, see `read_mask`, or has numbers of more than 8 bits.
     """
     mask = read_mask(path)
     if mask.ndim == 3:
         return mask
     if mask.dtype != np.uint8:
         raise DataError(
-            f"{path}: holds numbers of type {mask.dtype} where colours were expected; save it as "
-            "RGB of 8 bits"
+            f"{path}: has numbers of type {mask.dtype} where colours were expected; save it as "
+            "8-bit RGB"
         )
     if read_bytes(path).startswith(NPY_START):
         return np.dstack([mask] * 3)
@@ -49,22 +49,22 @@ def read_ids_or_colours(
 ) -> np.ndarray:
     """Read a mask that may hold ids or colours.
 
-    RGB is colours. A palette picture is ids if its palette begins with that of the classes or with
-    the VOC colour map; else, if it uses colours of the classes alone, these, as a program that
-    reduces the colours of a picture orders them as it likes. Everything else is ids.
+    RGB is colours. A palette image is ids if its palette begins with that of the classes or with
+    the VOC colour map; otherwise, if it uses only colours of the classes, it is colours, because
+    programs that reduce the colours of an image order them arbitrarily. Everything else is ids.
 
     Args:
         path: The file.
         palette: A colour for each class.
         colours: Colour -> class, or -1.
-        void: Ids that do not count.
+        void: Ignored ids.
 
     Returns:
         Ids (H, W), or colours (H, W, 3) uint8.
 
     Raises:
         DataError: If it cannot be used, see `read_mask`, or its shades of grey are colours of the
-            classes and no ids.
+            classes and not ids.
     """
     mask = read_mask(path)
     if mask.ndim == 3 or mask.dtype != np.uint8:
@@ -75,8 +75,8 @@ def read_ids_or_colours(
     if _has_palette_of_classes(path, palette):
         return mask
     shown = read_image(path)
-    places = np.unique(mask, return_index=True)[1]
-    used = {tuple(colour) for colour in shown.reshape(-1, 3)[places].tolist()}
+    indices = np.unique(mask, return_index=True)[1]
+    used = {tuple(colour) for colour in shown.reshape(-1, 3)[indices].tolist()}
     return shown if used <= set(colours) else mask
 
 
@@ -84,15 +84,15 @@ def _check_ids(
     path: str | os.PathLike[str], mask: np.ndarray, ids: set[int], colours: Mapping[Colour, int]
 ) -> None:
     """Refuse shades of grey that are colours of the classes."""
-    # Every mask of such a dataset comes by here, and NumPy would take as long as reading it.
+    # This runs for every mask of such a dataset, and NumPy would take as long as reading it.
     counts = cv2.calcHist([mask], [0], None, [256], [0, 256])
     values = np.flatnonzero(counts).tolist()
     if set(values) <= ids or any((v, v, v) not in colours for v in values):
         return
     greys = {str(r): label for (r, g, b), label in sorted(colours.items()) if r == g == b}
     raise DataError(
-        f"{path}: holds the values {', '.join(map(str, values))}, of which some are no class ids, "
-        "but all are shades of grey in the palette. If they are meant, give the label_map "
+        f"{path}: has the values {', '.join(map(str, values))}; some of them are not class ids, "
+        "but all are shades of grey in the palette. If these are meant, set the label_map "
         f"{json.dumps(greys)} instead of the palette"
     )
 

@@ -25,16 +25,16 @@ Arrays = tuple[np.ndarray, np.ndarray]
 TYPES = (np.uint8, np.uint16, np.int16, np.float32)
 ALIGNMENT = 64  # bytes; a cache line
 
-# Columns of the table that says where a pair lies.
+# Columns of the table of pairs.
 OFFSET, HEIGHT, WIDTH, CHANNELS, IMAGE_TYPE, LABEL_TYPE = range(6)
 COLUMNS = 6
 EMPTY = -1
 
-CACHE_FOLDER = "saved/cache"  # of everything that is found out once and kept for later runs
+CACHE_FOLDER = "saved/cache"  # of everything that is kept for later runs
 
-LEFT_FREE = 2_000_000_000  # bytes on the disk: checkpoints lie there too
+MIN_FREE = 2_000_000_000  # bytes on the disk, for checkpoints
 
-# https://docs.kernel.org/admin-guide/cgroup-v2.html, and the first version.
+# Limit and usage: https://docs.kernel.org/admin-guide/cgroup-v2.html, and version 1.
 CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     (
@@ -45,29 +45,29 @@ CGROUPS = (
 
 
 class PairCache(Protocol):
-    """Keeps pictures with their labels, by place in the dataset."""
+    """Keeps images with their labels, by index in the dataset."""
 
     def get(self, index: int) -> Arrays | None:
-        """Picture (H, W, C) and labels (H, W), not to be written to; None if they are not kept."""
+        """Return image (H, W, C) and labels (H, W), read-only; None if they are not kept."""
 
     def put(self, index: int, image: np.ndarray, label: np.ndarray) -> None:
         """Keep a pair, if there is room."""
 
 
 class RamCache:
-    """One block of memory that the loader's processes share, filled as pictures are read.
+    """One block of memory that the loader's processes share, filled as images are read.
 
-    The block is reserved and not yet used: a page costs memory once something lies in it. When it
-    is full, further pictures are decoded each time.
+    The block is reserved, but a page takes memory only once it is written to. When the block is
+    full, further images are decoded each time.
 
     Args:
-        num_samples: Pictures in the dataset.
-        limit: Bytes.
-        forked: Whether other processes are to share it.
+        num_samples: Samples of the dataset.
+        limit: Size in bytes.
+        forked: Whether other processes share it.
 
     Raises:
-        ValueError: If there is no such block, or processes of this system do not share memory with
-            those they start.
+        ValueError: If there is not enough memory, or processes of this system do not share memory
+            with those they start.
     """
 
     def __init__(self, num_samples: int, limit: float, *, forked: bool = True) -> None:
@@ -81,20 +81,20 @@ class RamCache:
             self._block = mmap.mmap(-1, self._limit)
         except (OSError, OverflowError, ValueError):
             raise ValueError(
-                f"cache_gb: {limit / 1e9:g} GB are not to be had; {free_memory() / 1e9:.1f} GB of "
-                "memory are free"
+                f"cache_gb: {limit / 1e9:g} GB cannot be allocated; {free_memory() / 1e9:.1f} GB "
+                "of memory are free"
             ) from None
         table = mmap.mmap(-1, (num_samples + 1) * COLUMNS * 8)
         self._table = np.frombuffer(table, np.int64).reshape(num_samples + 1, COLUMNS)
         self._table[:] = EMPTY
-        # The last row: how many bytes are taken, and whether it was said that there are no more.
+        # The last row: the bytes in use, and whether a warning said that the block is full.
         self._state = self._table[num_samples]
         self._state[:] = 0
         self._lock = multiprocessing.Lock()
 
     def get(self, index: int) -> Arrays | None:
-        """Views of the block; None if the pair is not in it."""
-        with self._lock:  # orders this read behind the writing of the pair
+        """Return views of the block; None if the pair is not in it."""
+        with self._lock:  # orders this read after the writing of the pair
             row = self._table[index].copy()
         if row[OFFSET] == EMPTY:
             return None
@@ -112,11 +112,11 @@ class RamCache:
             if self._table[index, OFFSET] != EMPTY:
                 return
             if offset + size > self._limit:
-                self._tell()
+                self._warn_once()
                 return
             self._state[0] = offset + size
-        for array, place in ((image, offset), (label, _aligned(offset + image.nbytes))):
-            block = np.frombuffer(self._block, array.dtype, array.size, place)
+        for array, start in ((image, offset), (label, _aligned(offset + image.nbytes))):
+            block = np.frombuffer(self._block, array.dtype, array.size, start)
             block[:] = array.ravel()
         types = [TYPES.index(array.dtype.type) for array in (image, label)]
         with self._lock:
@@ -128,11 +128,11 @@ class RamCache:
         view.flags.writeable = False
         return view
 
-    def _tell(self) -> None:
+    def _warn_once(self) -> None:
         if not self._state[1]:
             kept = int((self._table[:-1, OFFSET] != EMPTY).sum())
             logger.warning(
-                "cache: %.3g GB are full after %d of %d pictures; the rest is decoded each time",
+                "cache: %.3g GB are full after %d of %d images; the rest is decoded each time",
                 self._limit / 1e9,
                 kept,
                 len(self._table) - 1,
@@ -145,15 +145,15 @@ def _aligned(size: int) -> int:
 
 
 class DiskCache:
-    """Two NPY files a pair, which outlive the run and are mapped into memory when read.
+    """Two NPY files a pair, which outlive the run and are memory-mapped when read.
 
-    The name of a file is made from the paths, sizes and times of what it was decoded from and from
-    the rule that it was read by, so that a pair that no longer fits is never found.
+    A file's name is a hash of the paths, sizes and times of the source files and of the reading
+    rule, so an outdated pair is never found.
 
     Args:
-        folder: Where to; made if needed.
-        files: For each sample, the files that it is read from.
-        rule: What else the arrays depend on.
+        folder: Their folder; made if needed.
+        files: The source files of each sample.
+        rule: Everything else that the arrays depend on.
 
     Raises:
         ValueError: If the folder cannot be made.
@@ -170,38 +170,38 @@ class DiskCache:
             raise ValueError(f"cache_dir: {folder} cannot be made ({error.strerror})") from None
 
     def get(self, index: int) -> Arrays | None:
-        """Arrays mapped from the files; None if they are not there."""
+        """Return arrays mapped from the files; None if there are none."""
         paths = self._paths(index)
         if paths is None:
             return None
         try:
             image, label = (np.load(p, mmap_mode="r", allow_pickle=False) for p in paths)
-        except Exception:  # not there, left unfinished by a power cut, or not ours
+        except Exception:  # missing, truncated by a power cut, or not ours
             return None
         known = image.dtype.type in TYPES and label.dtype.type in TYPES
         fits = image.ndim == 3 and image.shape[:2] == label.shape
         return (image, label) if known and fits else None
 
     def put(self, index: int, image: np.ndarray, label: np.ndarray) -> None:
-        """Write a pair; a disk that is full ends the writing, not the training."""
+        """Write a pair; a full disk ends the writing, not the training."""
         paths = None if self._full else self._paths(index)
         if paths is None:
             return
         try:
-            if shutil.disk_usage(self.folder).free < LEFT_FREE + image.nbytes:
-                raise OSError(errno.ENOSPC, f"less than {LEFT_FREE / 1e9:g} GB would be left")
+            if shutil.disk_usage(self.folder).free < MIN_FREE + image.nbytes:
+                raise OSError(errno.ENOSPC, f"less than {MIN_FREE / 1e9:g} GB would be left")
             for path, array in zip(paths, (image, label), strict=True):
                 _write(path, array)
         except OSError as error:
             self._full = True
             logger.warning(
-                "cache: %s cannot be written to (%s); what is missing is decoded each time",
+                "cache: %s cannot be written to (%s); the missing pairs are decoded each time",
                 self.folder,
                 error.strerror,
             )
 
     def _paths(self, index: int) -> tuple[Path, Path] | None:
-        """The two files of a pair; None if what it is read from is no file."""
+        """Return the two files of a pair; None if a source is not a file."""
         facts = [self._rule]
         try:
             for file in self._files[index]:
@@ -220,7 +220,7 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping, within the limit of a container."""
+    """Return the bytes that can be allocated without swapping, within a container's limit."""
     import psutil
 
     free = psutil.virtual_memory().available

@@ -1,4 +1,4 @@
-"""What to set in a config so that images and masks pair: the hints of messages."""
+"""Hints in messages: what to set in a config so that images and masks pair."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from utils.samples.sources import Source
 
 
 def find_rule(image_files: Source, mask_files: Source) -> tuple[Affixes, int] | None:
-    """The arguments that pair (nearly) all pictures, and how many pairs they make."""
+    """Return the arguments that pair (nearly) all images, and the number of pairs."""
     images, masks = dict(image_files.files), dict(mask_files.files)
     if image_files.path != mask_files.path:
         return find_affixes(images, masks)
@@ -29,7 +29,7 @@ def find_rule(image_files: Source, mask_files: Source) -> tuple[Affixes, int] | 
 
 
 def proposal(affixes: Affixes, count: int, image_files: Source, mask_files: Source) -> str:
-    """The arguments that pair the names, with an example."""
+    """Return the arguments that pair the names, with an example."""
     images = image_files.by_key(affixes.image_prefix, affixes.image_suffix)
     masks, _ = match_loosely(images, mask_files.by_key(affixes.mask_prefix, affixes.mask_suffix))
     example = next((f" ({images[k].name} with {masks[k].name})" for k in images if k in masks), "")
@@ -40,7 +40,7 @@ def proposal(affixes: Affixes, count: int, image_files: Source, mask_files: Sour
 def hint_of_masks_below(
     images: Mapping[str, Path], masks: Mapping[str, Path], image_files: Source, mask_files: Source
 ) -> str:
-    """The pattern of the images, where the folder of the masks lies within theirs."""
+    """Return the pattern of the images if the folder of the masks lies within theirs."""
     of_masks = {path for _, path in mask_files.files}
     alone = [path for stem, path in images.items() if stem not in masks]
     others = [path for stem, path in images.items() if stem in masks]
@@ -54,7 +54,7 @@ def hint_of_masks_below(
 
 
 def hint_of_folders(image_files: Source, mask_files: Source) -> str:
-    """The sub-folders to name, where only the folders in front of the names differ."""
+    """Return the sub-folders to name if only the folders in front of the names differ."""
     sources = {"images": image_files, "masks": mask_files}
     if any(source.listed or is_pattern(source.path) for source in sources.values()):
         return ""
@@ -73,7 +73,7 @@ def hint_of_folders(image_files: Source, mask_files: Source) -> str:
 
 
 def patterns_of_kinds(images: Source, masks: Source, image_kind: str, mask_kind: str) -> str:
-    """The patterns that take images and masks out of folders of these names, below others."""
+    """Return the patterns of images and masks in folders of these names, below others."""
     lines = []
     for name, source, kind in (("images", images, image_kind), ("masks", masks, mask_kind)):
         paths = [path for _, path in source.files if kind in path.parent.parts]
@@ -84,7 +84,7 @@ def patterns_of_kinds(images: Source, masks: Source, image_kind: str, mask_kind:
 
 
 def patterns_by_extension(files: Source) -> str | None:
-    """The arguments for a folder that holds `1.jpg` and its mask `1.png`, and so on."""
+    """Return the arguments for a folder with `1.jpg`, its mask `1.png`, and so on."""
     by_extension: dict[str, set[str]] = {}
     for stem, path in files.files:
         by_extension.setdefault(path.suffix, set()).add(stem)
@@ -101,7 +101,7 @@ def patterns_by_extension(files: Source) -> str | None:
 
 
 def patterns_by_name(files: Source) -> str | None:
-    """The arguments where each sample has a folder of its own, with files of the same names."""
+    """Return the arguments if each sample has its own folder, with files of the same names."""
     names = collections.Counter(path.name for _, path in files.files)
     folders = {path.parent for _, path in files.files}
     everywhere = sorted(name for name, count in names.items() if count == len(folders))
@@ -115,9 +115,9 @@ def patterns_by_name(files: Source) -> str | None:
 
 
 def examples(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
-    """A name of each side, so that their difference can be seen."""
+    """Return a name of each side, so that their difference can be seen."""
     alone = min(stem for stem in images if stem not in masks)
     spare = min((stem for stem in masks if stem not in images), default=None)
     if spare is None:
         return ""
-    return f"; a picture is called {images[alone].name}, a mask without one {masks[spare].name}"
+    return f"; an image is called {images[alone].name}, a mask without one {masks[spare].name}"

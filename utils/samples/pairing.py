@@ -1,4 +1,4 @@
-"""Which mask belongs to which picture; lists and folders of a dataset."""
+"""Pairs of images and masks; lists and folders of a dataset."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from utils.files.data_file import DataError
 from utils.files.image_io import list_images
 from utils.files.paths import Root
 from utils.samples.affixes import cut
+from utils.samples.listings import Listings
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One picture of a dataset and, unless it is unlabelled, its mask.
+    """One image of a dataset and, unless it is unlabelled, its mask.
 
     Args:
-        name: What messages call it.
-        image: Its file; the first, where the picture is spread over several.
-        label: The file that its mask comes from.
-        bands: The files of its bands in their order, where each is a file of its own.
+        name: Its name in messages.
+        image: Its file; the first one if each band is a file of its own.
+        label: The file of its mask.
+        bands: The files of its bands in their order, if each is a file of its own.
     """
 
     name: str
@@ -38,14 +39,14 @@ class Sample:
 
 @dataclasses.dataclass
 class Pairing:
-    """The samples of a dataset, and what is wrong with its lists and folders.
+    """The samples of a dataset, and the problems of its lists and folders.
 
     Args:
-        samples: Those that are complete.
-        problems: What training refuses: a picture without a mask, a line that leads nowhere.
-        notes: What it only warns of: a mask without a picture.
-        lost: Pictures that are named and cannot be used.
-        guesses: How images and masks of different names were paired, to be looked at.
+        samples: The complete samples.
+        problems: Problems that training refuses: an image without a mask, a file that is missing.
+        notes: Oddities that it warns of: a mask without an image.
+        lost: The number of images that are named but cannot be used.
+        guesses: How images and masks of different names were paired, for a person to check.
     """
 
     samples: list[Sample] = dataclasses.field(default_factory=list)
@@ -55,7 +56,7 @@ class Pairing:
     guesses: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: Pairing) -> None:
-        """Take over what another part of the dataset holds."""
+        """Add the samples and problems of another folder of the dataset."""
         self.samples += other.samples
         self.problems += other.problems
         self.notes += other.notes
@@ -70,14 +71,14 @@ def pair(
     mask_source: str | Path,
     hint: str = "",
 ) -> Pairing:
-    """Match pictures and masks by their key, as a rule the stem.
+    """Match images and masks by their key, usually the stem.
 
     Args:
-        images: Key -> picture.
+        images: Key -> image.
         masks: Key -> mask.
-        image_source: Where the pictures come from, for messages.
-        mask_source: Where the masks come from.
-        hint: What else to say of pictures without a mask.
+        image_source: The source of the images, for messages.
+        mask_source: The source of the masks.
+        hint: Further text of the message about images without a mask.
     """
     result = Pairing(
         [Sample(k, str(images[k]), str(masks[k])) for k in sorted(images) if k in masks]
@@ -86,30 +87,29 @@ def pair(
     if alone:
         result.lost = len(alone)
         result.problems.append(
-            f"{len(alone)} of {len(images)} pictures in {image_source} have no mask of the same "
-            f"stem in {mask_source}: {few(alone)}{hint}; add the masks or remove the pictures"
+            f"{len(alone)} of {len(images)} images in {image_source} have no mask of the same "
+            f"stem in {mask_source}: {few(alone)}{hint}; add the masks or remove the images"
         )
     spare = sorted(k for k in masks if k not in images)
     if spare:
         result.notes.append(
-            f"{len(spare)} of {len(masks)} masks in {mask_source} belong to no picture: "
-            f"{few(spare)}"
+            f"{len(spare)} of {len(masks)} masks in {mask_source} belong to no image: {few(spare)}"
         )
     return result
 
 
 def keep_existing(samples: Iterable[Sample], source: str | Path) -> Pairing:
-    """Leave out the samples that lack a file, so that none is missed in the middle of an epoch.
+    """Leave out the samples that lack a file, so that none is missing during an epoch.
 
     Args:
-        samples: As a list names them.
+        samples: The samples of a list.
         source: The list, for messages.
     """
-    listings: dict[str, set[str]] = {}
+    there = Listings()
     result = Pairing()
     missing: list[str] = []
     for sample in samples:
-        absent = [path for path in sample.files if not _is_there(path, listings)]
+        absent = [path for path in sample.files if path not in there]
         missing += absent
         result.lost += bool(absent)
         if not absent:
@@ -121,27 +121,16 @@ def keep_existing(samples: Iterable[Sample], source: str | Path) -> Pairing:
     return result
 
 
-def _is_there(path: str, listings: dict[str, set[str]]) -> bool:
-    """Whether a file exists; a folder is listed once, which is much faster on a network drive."""
-    folder, name = os.path.split(path)
-    if folder not in listings:
-        try:
-            listings[folder] = set(os.listdir(folder or "."))
-        except OSError:
-            listings[folder] = set()
-    return name in listings[folder]
-
-
 def by_stem(
     source: Path, extensions: tuple[str, ...], *, suffix: str = "", root: Path | None = None
 ) -> dict[str, Path]:
-    """The files of a folder (with its sub-folders) or of a list, by stem below it.
+    """Return the files of a folder (with its sub-folders) or a list, by stem below it.
 
     Args:
         source: A folder, or a text file with one path a line.
         extensions: Lower case, with the dot.
-        suffix: What the stems end with; files of other stems are left out, and it is cut off.
-        root: What a list's lines may not leave; None: the list's own folder.
+        suffix: The end of the stems, which is cut off; files of other stems are left out.
+        root: The folder that a list's lines may not leave; None: the list's own folder.
 
     Raises:
         DataError: If there is no such folder or list, it is empty, or two files share a stem.
@@ -153,7 +142,7 @@ def by_stem(
     else:
         raise DataError(f"{source}: no such folder or list file{nearest(source)}")
     if not paths:
-        raise DataError(f"{source}: holds no picture ({', '.join(extensions)})")
+        raise DataError(f"{source}: contains no image ({', '.join(extensions)})")
     stems = ((path.relative_to(top).with_suffix("").as_posix(), path) for path in paths)
     return by_key(stems, suffix=suffix)
 
@@ -161,12 +150,12 @@ def by_stem(
 def by_key(
     files: Iterable[tuple[str, Path]], *, prefix: str = "", suffix: str = ""
 ) -> dict[str, Path]:
-    """The files by what their stems have between prefix and suffix; others are left out.
+    """Return the files by their stems without prefix and suffix; others are left out.
 
     Args:
         files: Stem, with its folders, and file.
-        prefix: What the last part of a stem begins with.
-        suffix: What a stem ends with.
+        prefix: The beginning of a stem's last part.
+        suffix: The end of a stem.
 
     Raises:
         DataError: If two files share a key.
@@ -189,18 +178,18 @@ def read_lines(source: Path) -> list[str]:
     """The lines of a list file without blank ones, each once.
 
     Raises:
-        DataError: If it is missing, no text, or empty.
+        DataError: If it is missing, not text, or empty.
     """
     return list(dict.fromkeys(read_text_lines(source)))
 
 
 def read_text_lines(source: Path) -> list[str]:
-    """All lines of a list file but the blank ones.
+    """Return all lines of a list file except blank ones.
 
-    Byte order marks, CRLF and spaces around a line do not count.
+    Byte order marks, CRLF and spaces around a line are ignored.
 
     Raises:
-        DataError: If it is missing, no text, or empty.
+        DataError: If it is missing, not text, or empty.
     """
     try:
         text = source.read_text(encoding="utf-8-sig")
@@ -211,7 +200,7 @@ def read_text_lines(source: Path) -> list[str]:
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror})") from None
     if "\0" in text:
-        raise DataError(f"{source}: holds NUL characters; save it as UTF-8 text")
+        raise DataError(f"{source}: contains NUL characters; save it as UTF-8 text")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{source}: names no file")
@@ -219,11 +208,11 @@ def read_text_lines(source: Path) -> list[str]:
 
 
 def read_list(source: Path, root: Path | None = None) -> tuple[list[Path], Path]:
-    """The files that a list names, relative to its folder, and the folder they have in common.
+    """Return the files that a list names, relative to its folder, and their common folder.
 
     Args:
         source: The list.
-        root: What its lines may not leave; None: its own folder.
+        root: The folder that its lines may not leave; None: its own folder.
 
     Raises:
         DataError: If the list cannot be used, or a line leaves `root`.
@@ -234,11 +223,11 @@ def read_list(source: Path, root: Path | None = None) -> tuple[list[Path], Path]
 
 
 def masks_within(samples: Sequence[Sample], folder: Path) -> list[str]:
-    """Patterns that name the masks in a folder of images, but no image.
+    """Return patterns that match the masks in a folder of images, but no image.
 
     Args:
-        samples: Images, and masks that may stand beside them.
-        folder: Where the images are looked for.
+        samples: Images, and masks that may lie beside them.
+        folder: The folder of the images.
 
     Returns:
         Empty if no masks lie there, or no pattern tells them from images.
@@ -256,22 +245,22 @@ def masks_within(samples: Sequence[Sample], folder: Path) -> list[str]:
         return sorted(folders)
     if not kinds & {path.suffix for path in images}:
         return sorted(f"*{kind}" for kind in kinds)
-    # Of samples with a folder each, the masks have one name.
+    # If each sample has its own folder, all masks have one name.
     return sorted(names) if len(names) == 1 and not names & {path.name for path in images} else []
 
 
 def few(names: Sequence[str], most: int = 5) -> str:
-    """The first names of many."""
+    """Return the first names of many, as text."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
 
 
 def nearest(path: Path) -> str:
-    """Up to where a path exists, and what is there."""
+    """Return the nearest existing folder of a path, and its content."""
     parent = path.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
     if not parent.is_dir():
         return f" ({parent} is a file)"
     there = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))
-    return f" ({parent} holds: {few(there)})" if there else f" ({parent} is empty)"
+    return f" ({parent} contains: {few(there)})" if there else f" ({parent} is empty)"

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, where a person names folders, lists or patterns."""
+"""Pairs of images and masks from folders, lists or patterns that a person names."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from utils.samples.pair_hints import (
 from utils.samples.pairing import Pairing, Sample, few, pair
 from utils.samples.sources import Source, find_source
 
-PICTURES = (*IMAGE_EXTENSIONS, ".npy")
-MASKS = (*MASK_EXTENSIONS, ".npy", ".jpg", ".jpeg")  # JPEG, to be refused with the reason
+IMAGES = (*IMAGE_EXTENSIONS, ".npy")
+MASKS = (*MASK_EXTENSIONS, ".npy", ".jpg", ".jpeg")  # JPEG, to refuse it with the reason
 
 
 def pair_sources(
@@ -41,20 +41,20 @@ def pair_sources(
     band_suffixes: Sequence[str] | None = None,
     root: Path | None = None,
 ) -> Pairing:
-    """Match pictures and masks by whole stem.
+    """Match images and masks by whole stem.
 
     Args:
-        image_source: A folder, list or pattern of the pictures.
-        mask_source: Likewise of the masks; the same, where they stand beside the pictures.
-        affixes: What the stems have before and behind the name that they share.
-        band_suffixes: What the stems end with where each band is a file of its own.
-        root: What a list's lines and a pattern's files may not leave; None: the list's own folder,
-            and anything.
+        image_source: A folder, list or pattern of the images.
+        mask_source: Likewise of the masks; the same if they lie beside the images.
+        affixes: Prefixes and suffixes of the stems around the name that they share.
+        band_suffixes: The ends of the stems if each band is a file of its own.
+        root: The folder that no line of a list and no file of a pattern may leave; None: the
+            list's own folder, and no limit.
 
     Raises:
         DataError: If there is no such folder or list, it is empty, two files share a stem, or
-            pictures are their own masks.
-        ValueError: If the suffixes of the bands are none, or do not tell them apart.
+            images are their own masks.
+        ValueError: If there are no band suffixes, or they do not tell the bands apart.
     """
     mask_files = find_source(mask_source, MASKS, "mask", root)
     twin = mask_files if image_source == mask_source else None
@@ -62,13 +62,15 @@ def pair_sources(
     if band_suffixes is not None:
         different = set(band_suffixes) - {""}
         if not different or len(different) != len(band_suffixes):
-            raise ValueError("band_suffixes: expected one a band, all different and none empty")
-        image_files = find_source(image_source, PICTURES, "image", root, twin)
+            raise ValueError(
+                "band_suffixes: expected one for each band, all different and none empty"
+            )
+        image_files = find_source(image_source, IMAGES, "image", root, twin)
         result = pair_bands(
             image_files, masks, mask_source, suffixes=band_suffixes, affixes=affixes
         )
     else:
-        image_files = find_source(image_source, PICTURES, "image", root, twin)
+        image_files = find_source(image_source, IMAGES, "image", root, twin)
         result = _pair_files(image_files, mask_files, masks, affixes)
     _check_existence(result, image_files, mask_files)
     _refuse_same_files(result.samples, image_files, mask_files)
@@ -78,7 +80,7 @@ def pair_sources(
 def _pair_files(
     image_files: Source, mask_files: Source, masks: dict[str, Path], affixes: Affixes
 ) -> Pairing:
-    """Match pictures of one file each with their masks."""
+    """Match images of one file each with their masks."""
     image_source, mask_source = image_files.path, mask_files.path
     images = _images_by_key(image_files, affixes)
     if image_source == mask_source and image_files.partners is not None:
@@ -88,7 +90,7 @@ def _pair_files(
         )
     selected = affixes_of(image_source, mask_source, affixes)
     if selected.mask_prefix or selected.mask_suffix:
-        of_masks = set(masks.values())  # they may stand beside the pictures
+        of_masks = set(masks.values())  # they may lie beside the images
         left = {stem: path for stem, path in images.items() if path not in of_masks}
         images = left or images
     if affixes.mask_suffix and image_source == mask_source:
@@ -104,7 +106,7 @@ def _pair_files(
             masks = dict(zip(images, masks.values(), strict=True))
             key = next(iter(images))
             guess = (
-                f"{len(images)} pairs line by line, as no name of {image_source} stands in "
+                f"{len(images)} pairs line by line, as no name of {image_source} is in "
                 f"{mask_source}: {images[key].name} with {masks[key].name}"
             )
         elif rule is not None:
@@ -121,10 +123,10 @@ def _pair_files(
 
 
 def _masks_by_key(mask_files: Source, image_source: Path, affixes: Affixes) -> dict[str, Path]:
-    """The masks by key.
+    """Return the masks by key.
 
     Raises:
-        DataError: If two share one; with patterns, where the images stand beside them.
+        DataError: If two share one; it proposes patterns if the images lie beside them.
     """
     try:
         return mask_files.by_key(affixes.mask_prefix, affixes.mask_suffix)
@@ -133,13 +135,13 @@ def _masks_by_key(mask_files: Source, image_source: Path, affixes: Affixes) -> d
         if mask_files.path != image_source or patterns is None:
             raise
         raise DataError(
-            f"{image_source}: holds images and masks of the same stems; tell them apart by "
+            f"{image_source}: has images and masks of the same stems; tell them apart by "
             f"patterns: {patterns}"
         ) from error
 
 
 def _images_by_key(image_files: Source, affixes: Affixes) -> dict[str, Path]:
-    """The images by key.
+    """Return the images by key.
 
     Raises:
         DataError: If two share one, or there is none.
@@ -148,8 +150,8 @@ def _images_by_key(image_files: Source, affixes: Affixes) -> dict[str, Path]:
     if not images:
         names = few([path.name for _, path in image_files.files], 3)
         raise DataError(
-            f"{image_files.path}: holds no image whose stem has "
-            f"{Affixes(affixes.image_prefix, affixes.image_suffix).lines()}; there is: {names}"
+            f"{image_files.path}: has no image whose stem has "
+            f"{Affixes(affixes.image_prefix, affixes.image_suffix).lines()}; there are: {names}"
         )
     return images
 
@@ -161,14 +163,14 @@ def _in_step(
     mask_files: Source,
     rule: tuple[Affixes, int] | None,
 ) -> bool:
-    """Whether two lists belong together line by line: nothing else pairs any of their names.
+    """Return whether two lists pair line by line: nothing else pairs any of their names.
 
     Args:
-        images: Key -> picture, in the order of the list.
+        images: Key -> image, in the order of the list.
         masks: Key -> mask, likewise.
-        image_files: The list of the pictures.
+        image_files: The list of the images.
         mask_files: The list of the masks.
-        rule: The arguments that would pair them; where there are any, the lines have to agree.
+        rule: The arguments that would pair them, if any; then the lines have to agree.
     """
     if not (image_files.in_order and mask_files.in_order and len(images) == len(masks)):
         return False
@@ -187,7 +189,7 @@ def _cores(files: Source, affixes: Affixes) -> Iterable[str]:
 
 
 def _check_existence(result: Pairing, image_files: Source, mask_files: Source) -> None:
-    """Leave out samples that lack a file, each missed once, with the list that names it."""
+    """Leave out samples that lack a file, and report the files by the list that names them."""
     there = Listings()
     missing: dict[Path, list[str]] = {}
     complete = []
@@ -213,10 +215,10 @@ def _check_existence(result: Pairing, image_files: Source, mask_files: Source) -
 
 
 def _refuse_same_files(samples: Sequence[Sample], image_files: Source, mask_files: Source) -> None:
-    """Refuse pictures that are their own masks.
+    """Refuse images that are their own masks.
 
     Raises:
-        DataError: With what would tell them apart.
+        DataError: If there are any, with arguments that would tell them apart.
     """
     files = SameFiles()
     same = [s for s in samples if files.in_any(s.bands or (s.image,), s.label or "")]

@@ -16,14 +16,14 @@ from utils.samples.pairing import by_key, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a folder, a list or a pattern names.
+    """The files of a folder, a list or a pattern.
 
     Args:
         path: The folder, the list or the pattern.
-        files: Each with its stem below the folder that all have in common.
-        partners: Of a list of images and masks, the mask of each image.
-        list_file: What the list says, if it is one.
-        root: The folder that the arguments of the dataset are relative to, if not the working one.
+        files: Each with its stem below the common folder.
+        partners: The mask of each image, in a list of both.
+        list_file: The content of the list, if it is one.
+        root: The folder that the arguments of the dataset are relative to, if not the current one.
     """
 
     path: Path
@@ -39,11 +39,11 @@ class Source:
 
     @property
     def in_order(self) -> bool:
-        """Whether the files are the lines of a list, none twice."""
+        """Whether the files are the lines of a list, without duplicates."""
         return self.list_file is not None and self.list_file.in_order
 
     def argument(self, *below: str) -> str:
-        """A path below this one as an argument of the dataset."""
+        """Return a path below this one as an argument of the dataset."""
         path = self.path.joinpath(*below)
         return (
             path.as_posix()
@@ -52,7 +52,7 @@ class Source:
         )
 
     def by_key(self, prefix: str = "", suffix: str = "") -> dict[str, Path]:
-        """The files by what their stems have between prefix and suffix; others are left out.
+        """Return the files by their stems without prefix and suffix; others are left out.
 
         Raises:
             DataError: If two share a key.
@@ -67,23 +67,23 @@ def find_source(
     root: Path | None = None,
     twin: Source | None = None,
 ) -> Source:
-    """The files that a path stands for.
+    """Find the files of a folder, a list or a pattern.
 
     Args:
         path: A folder (searched with its sub-folders), a list, or a pattern.
         extensions: Lower case, with the dot.
-        role: Which column of a list to take, if it has one for images and one for masks.
-        root: What lines of a list and files of a pattern may not leave; None: the list's own
-            folder, and anything.
-        twin: The same list in its other role, so that it need not be read again.
+        role: The column of a list to take, if it has one for images and one for masks.
+        root: The folder that no line of a list and no file of a pattern may leave; None: the
+            list's own folder, and no limit.
+        twin: The same list in its other role, so that it is not read again.
 
     Raises:
-        DataError: If there is no such thing, it is empty, or a line leaves `root`.
+        DataError: If the path does not exist, is empty, or a line leaves `root`.
     """
     if path.is_dir():
         files = list_images(path, extensions)
         if not files:
-            raise DataError(f"{path}: holds no picture ({', '.join(extensions)})")
+            raise DataError(f"{path}: contains no image ({', '.join(extensions)})")
         return Source(path, _with_stems(files, path), root=root)
     if path.is_file():
         listed = twin.list_file if twin and twin.list_file else read_list_file(path, root)
@@ -97,10 +97,10 @@ def find_source(
 
 
 def _partners(listed: ListFile, source: Path) -> dict[Path, Path] | None:
-    """Image -> mask, where a list has both.
+    """Return image -> mask, if a list has both.
 
     Raises:
-        DataError: If it gives one image two masks.
+        DataError: If one image has two masks.
     """
     if listed.masks is None:
         return None

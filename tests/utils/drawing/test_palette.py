@@ -111,7 +111,7 @@ class TestSaveMask:
     def test_exception_exists(self, tmp_path):
         path = tmp_path / "mask.png"
         save_mask(path, np.zeros((1, 1), np.uint8), VOC_FIRST)
-        with pytest.raises(FileExistsError, match=r"mask\.png exists already"):
+        with pytest.raises(FileExistsError, match=r"mask\.png already exists"):
             save_mask(path, np.ones((1, 1), np.uint8), VOC_FIRST)
         assert np.array(Image.open(path)).item() == 0
         save_mask(path, np.ones((1, 1), np.uint8), VOC_FIRST, overwrite=True)

@@ -168,7 +168,7 @@ def test_feature_masks_in_a_dataset(tmp_path, kind):
     expected = kind.mask
     if isinstance(expected, np.ndarray):
         if expected.ndim == 3:
-            expected = "holds colours"
+            expected = "has colours"
         elif set(np.unique(expected)) - {*range(NUM_CLASSES), 255}:
             expected = "neither a class"
     if isinstance(expected, str):
@@ -186,7 +186,7 @@ MASK_VALUES = {
     "class_254.png": (np.where(IDS == 2, 254, IDS), "label 254"),
     "ignored.png": (np.full_like(IDS, 255), None),
     "binary.png": ((FEW_IDS > 1).astype(np.uint8) * 255, None),
-    "colours.png": (PHOTO, "holds colours"),
+    "colours.png": (PHOTO, "has colours"),
 }
 
 
@@ -324,7 +324,7 @@ def test_exception_list_that_is_missing_or_a_folder(tmp_path):
         Folder(classes=NUM_CLASSES, **arguments)
     for name in ("images", "masks"):
         (tmp_path / name / "list.txt").mkdir()
-    with pytest.raises(DataError, match=r"list\.txt: holds no picture"):
+    with pytest.raises(DataError, match=r"list\.txt: .*no image"):
         Folder(classes=NUM_CLASSES, **arguments)
 
 

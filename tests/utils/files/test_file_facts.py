@@ -103,12 +103,12 @@ def test_feature_arrays(tmp_path, array, size, mode, bits):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("page.png", "is not a picture"),
+        ("page.png", "is not an image"),
         ("cut_header.png", "cut off"),
         ("cut_header.jpg", "cut off"),
         ("strange_bits.png", "damaged header"),
         ("empty.png", "is empty"),
-        ("pipe.png", "no regular file"),
+        ("pipe.png", "not a regular file"),
     ],
 )
 def test_exception_no_header(tmp_path, name, words):

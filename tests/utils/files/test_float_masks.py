@@ -38,7 +38,7 @@ def test_exception_the_first_odd_value(tmp_path: Path, name: str, odd: float) ->
     values[2, 1] = values[3, 0] = odd
     with pytest.raises(DataError, match="row 2, column 1, and 1 more") as caught:
         read_mask(write(tmp_path / name, values))
-    assert f"{name}: holds {np.float32(odd):.6g} " in str(caught.value)
+    assert f"{name}: has {np.float32(odd):.6g} " in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ def test_feature_padding_behind_the_end_is_no_damage(tmp_path):
     ("data", "words"),
     [
         (b"", "is empty"),
-        (b"hello", "is not a picture"),
-        (b"\xff\xd8\xff\xd9", "without a picture"),
+        (b"hello", "is not an image"),
+        (b"\xff\xd8\xff\xd9", "without an image"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "is damaged at byte 8"),
     ],
 )
@@ -166,9 +166,9 @@ def test_feature_colours():
     labels = LabelMap(2, 255, colours=colours)(mask, "m")
     assert labels.tolist() == [[0, 1], [255, 0]]
     mask[0, 0, 0] = 1
-    with pytest.raises(DataError, match=r"1 pixels have a colour that is no class.*\(1, 0, 0\)"):
+    with pytest.raises(DataError, match=r"1 pixels have a colour .*\(1, 0, 0\)"):
         LabelMap(2, 255, colours=colours)(mask, "m")
-    with pytest.raises(DataError, match="holds colours"):
+    with pytest.raises(DataError, match="has colours"):
         LabelMap(2, 255)(mask, "m")
 
 

@@ -108,8 +108,8 @@ def test_feature_what_matches(data):
         ("photos/*.gif", r"photos/\*\.gif: matches no file"),
         ("photo/*.jpg", "there is no folder data/photo"),
         ("photos/*.txt", "matches 1 files, none of them .jpg"),
-        ("photos/*.{jpg,png}", "'{a,b}' is not understood"),
-        ("photos/*/../*.jpg", "'..' cannot stand behind a wildcard"),
+        ("photos/*.{jpg,png}", "'{a,b}'"),
+        ("photos/*/../*.jpg", "'..' is not allowed"),
     ],
 )
 def test_exception_patterns(data, pattern, words):
@@ -124,7 +124,7 @@ def test_exception_patterns(data, pattern, words):
 @pytest.mark.parametrize("argument", ["images", "masks"])
 def test_exception_patterns_stay_below_data_dir(data, pattern, argument):
     other = {"images": "photos/*.jpg", "masks": "photos/*_mask.png"}
-    with pytest.raises(ValueError, match=r"leads out of data_dir|cannot stand behind a wildcard"):
+    with pytest.raises(ValueError, match=r"leads out of data_dir|is not allowed"):
         folder_of(**{**other, argument: pattern}, data_dir="data")
 
 

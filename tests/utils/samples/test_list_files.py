@@ -114,7 +114,7 @@ def test_exception_tables_that_leave_doubt(data, header):
 
 def test_exception_tables_with_holes(data):
     name = write(data, "list.csv", "image,mask", "images/p0.jpg,masks/q0.png", "images/p1.jpg,")
-    with pytest.raises(DataError, match=r"list\.csv: lacks a file in the line 'images/p1\.jpg"):
+    with pytest.raises(DataError, match=r"list\.csv: the line 'images/p1\.jpg"):
         folder_of(name)
     write(data, "list.csv", "images/p0.jpg,masks/q0.png", "images/p0.jpg,masks/q1.png")
     with pytest.raises(DataError, match=r"two masks of data/images/p0\.jpg: .*q0\.png and .*q1"):
@@ -260,10 +260,10 @@ def test_exception_each_missing_file_is_blamed_on_its_list(data):
     ("line", "words"),
     [
         ("images/none.jpg,masks/none.png", "separated by a comma"),
-        ("data/images/p0.jpg", "without data/ in front they would be found"),
-        ("C:\\Users\\me\\images\\p0.jpg", "without C:/Users/me/ in front they would be found"),
-        ("images/P0.JPG", r"data/images/p0\.jpg is there"),
-        ("images/p0", r"data/images/p0\.jpg is there"),
+        ("data/images/p0.jpg", "without the leading data/"),
+        ("C:\\Users\\me\\images\\p0.jpg", "without the leading C:/Users/me/"),
+        ("images/P0.JPG", r"data/images/p0\.jpg exists"),
+        ("images/p0", r"data/images/p0\.jpg exists"),
         ("images/p0.jpg|masks/q0.png", "separated by a tab"),
         ("p0", r"sed 's#\.\*#images/&\.jpg#' i\.txt > images\.txt"),
     ],
@@ -275,7 +275,7 @@ def test_exception_the_way_out_for_a_list(data, line, words):
 
 
 def test_exception_masks_left_out(data):
-    with pytest.raises(ValueError, match="masks: required beside images"):
+    with pytest.raises(ValueError, match="masks: required"):
         folder_of("images")
     with pytest.raises(DataError, match="give each line its mask"):
         folder_of(write(data, "i.txt", "images/p0.jpg"))

@@ -65,7 +65,7 @@ def test_feature_a_map_of_colours_never_takes_ids(folder):
     expected = np.where(LABELS & 1, 3, 1)
     assert np.array_equal(folder(black_white, label_map=LABEL_MAP), expected)
     assert np.array_equal(folder(black_white.convert("1"), label_map=LABEL_MAP), expected)
-    with pytest.raises(DataError, match=r"no class, for example \(2, 2, 2\)"):
+    with pytest.raises(DataError, match=r"not a class, for example \(2, 2, 2\)"):
         folder(Image.fromarray(LABELS & 2), label_map=LABEL_MAP)
 
 
@@ -90,7 +90,7 @@ def test_feature_npy_masks(tmp_path):
     np.save(tmp_path / "grey.npy", LABELS)
     assert np.array_equal(read_colours(tmp_path / "grey.npy"), np.dstack([LABELS] * 3))
     np.save(tmp_path / "deep.npy", LABELS.astype(np.int32))
-    with pytest.raises(DataError, match=r"deep\.npy: holds numbers of type int32"):
+    with pytest.raises(DataError, match=r"deep\.npy: has numbers of type int32"):
         read_colours(tmp_path / "deep.npy")
 
 

@@ -141,7 +141,7 @@ def test_feature_arguments_leave_out_what_lacks_them(tmp_path):
     result = pairing(tmp_path, "all", "all", image_suffix="_sat", mask_suffix="_mask")
     assert not result.problems and not result.notes
     assert sorted(names(result)) == sorted((f"{n}_sat.jpg", f"{n}_mask.png") for n in RANGE)
-    with pytest.raises(DataError, match='"image_suffix": "_rgb"; there is: '):
+    with pytest.raises(DataError, match='"image_suffix": "_rgb"'):
         pairing(tmp_path, "all", "all", image_suffix="_rgb", mask_suffix="_mask")
     (problem,) = pairing(tmp_path, "all", "all", mask_suffix="_gt").problems
     assert arguments_of(problem) == {"image_suffix": "_sat", "mask_suffix": "_mask"}

@@ -38,7 +38,7 @@ def test_cardinality_channels_last_without_a_copy():
 
 
 def test_exception():
-    with pytest.raises(ValueError, match=r"pictures \(B, H, W, C\), got shape \(4, 5, 3\)"):
+    with pytest.raises(ValueError, match=r"\(B, H, W, C\), got shape \(4, 5, 3\)"):
         normalize(torch.zeros(4, 5, 3), MEAN, STD)
     with pytest.raises(ValueError, match=r"4 channels, but the mean has 3 values and the .* 3"):
         normalize(torch.zeros(1, 4, 5, 4), MEAN, STD)

@@ -52,7 +52,7 @@ def test_feature_ram_that_is_full_keeps_what_it_has(caplog):
         cache.put(index, *arrays(index))
     assert [cache.get(i) is not None for i in range(4)] == [True, True, False, False]
     assert equal(cache.get(1), arrays(1))
-    assert caplog.text.count("are full after 2 of 4 pictures") == 1
+    assert caplog.text.count("are full after 2 of 4 images") == 1
 
 
 def test_exception_ram_without_fork(monkeypatch):
@@ -64,7 +64,7 @@ def test_exception_ram_without_fork(monkeypatch):
 
 @pytest.mark.parametrize("limit", [1e-3, 1e15, 1e300])
 def test_exception_ram_that_is_not_there(limit):
-    with pytest.raises(ValueError, match=r"cache_gb: .* are not to be had; [\d.]+ GB"):
+    with pytest.raises(ValueError, match=r"cache_gb: .* cannot be allocated; [\d.]+ GB"):
         RamCache(1, limit)
 
 
@@ -79,7 +79,7 @@ def test_feature_free_memory_is_that_of_the_container(tmp_path, monkeypatch):
 
 def test_feature_disk_leaves_room_for_checkpoints(tmp_path, files, monkeypatch, caplog):
     usage = pair_cache.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(pair_cache, "LEFT_FREE", usage.free + 10**12)
+    monkeypatch.setattr(pair_cache, "MIN_FREE", usage.free + 10**12)
     cache = DiskCache(tmp_path / "cache", files, "rule")
     cache.put(0, *arrays(0))
     assert cache.get(0) is None
