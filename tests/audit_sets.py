@@ -266,7 +266,7 @@ def mixed_sizes(folder: Path, tree: dict[str, Any]) -> None:
 
 
 def scaled_sizes(folder: Path, tree: dict[str, Any]) -> None:
-    """Pictures of one size that scaling makes different."""
+    """Images of one size that scaling makes different."""
     set_args(tree, crop_size=None, base_size=48)
 
 

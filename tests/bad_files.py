@@ -37,7 +37,7 @@ PALETTE = np.random.default_rng(2).integers(0, 256, (256, 3), dtype=np.uint8)
 
 @dataclasses.dataclass
 class Kind:
-    """A file, and what comes of it as a picture and as a mask.
+    """A file, and what comes of it as an image and as a mask.
 
     Args:
         name: Of the file.

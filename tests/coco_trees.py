@@ -56,7 +56,7 @@ def save_instances(
     split: str = "val2017",
     categories: dict[int, str] | None = None,
 ) -> Path:
-    """The file of annotations, with pictures named after their ids; returns its path."""
+    """The file of annotations, with images named after their ids; returns its path."""
     images = []
     for i in range(1, pictures + 1):
         name = f"{i:012d}.jpg"

@@ -47,16 +47,16 @@ def read(path: str | Path) -> np.ndarray:
     return np.asarray(Image.open(path)).astype(int)
 
 
-def assert_picture_equals_pillow(dataset: BaseDataset, index: int) -> None:
+def assert_image_equals_pillow(dataset: BaseDataset, index: int) -> None:
     """Decoders of JPEG may differ in rounding."""
     theirs = np.asarray(Image.open(dataset.samples[index].image).convert("RGB")).astype(int)
     assert np.abs(dataset.load_image(index).pixels - theirs).mean() < 0.5
 
 
-def loaders_of_the_ancestor(
+def pytorch_segmentation_loaders(
     name: str, data_dir: Path, splits: tuple[str, str], ignore_index: int = 255, **arguments: Any
 ) -> list[Any]:
-    """Both loaders of the ancestor's documented config with another dataset in it."""
+    """Both loaders of pytorch-segmentation's documented config with another dataset in it."""
     tree = parse_config(ROOT / "tests" / "ancestor_config.jsonc")
     tree["ignore_index"] = ignore_index
     for section, split in zip(("train_loader", "val_loader"), splits, strict=True):

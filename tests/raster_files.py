@@ -22,7 +22,7 @@ def values(shape, dtype="uint16", seed=0):
 
 
 def raw_tiff(array, *, big_endian=False, big=False, planar=False, rows=None, tags=()):
-    """An uncompressed TIFF of a picture (H, W, C), put together byte by byte.
+    """An uncompressed TIFF of an image (H, W, C), put together byte by byte.
 
     Args:
         array: The pixels.
@@ -119,6 +119,6 @@ def set_fields(data, fields):
 
 
 def save(path, array):
-    """A picture or mask by Pillow, with its folders."""
+    """An image or mask by Pillow, with its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)

@@ -5,11 +5,11 @@ import pytest
 
 from dataloaders.ade20k import ADE20K
 from tests.dataset_trees import (
-    assert_picture_equals_pillow,
+    assert_image_equals_pillow,
     ids,
     image,
     label_of,
-    loaders_of_the_ancestor,
+    pytorch_segmentation_loaders,
     read,
     save,
 )
@@ -18,7 +18,7 @@ from utils.files.data_file import DataError
 
 @pytest.fixture
 def tree(tmp_path):
-    """Two pictures a split, the second of training in grey."""
+    """Two images a split, the second of training in grey."""
     root = tmp_path / "ADEChallengeData2016"
     for split, stem in (("training", "ADE_train_0000000"), ("validation", "ADE_val_0000000")):
         for number in (2, 1):
@@ -44,7 +44,7 @@ def test_feature_ade20k_labels_equal_pillow(tree, ignore_index):
     for index, sample in enumerate(dataset.samples):
         mask = read(sample.label)
         assert np.array_equal(label_of(dataset, index, ignore_index), expected(mask, ignore_index))
-        assert_picture_equals_pillow(dataset, index)
+        assert_image_equals_pillow(dataset, index)
     assert [s.name for s in dataset.samples] == ["ADE_train_00000001", "ADE_train_00000002"]
 
 
@@ -91,8 +91,8 @@ def test_exception_ade20k(tree):
         ADE20K(str(tree), "training")
 
 
-def test_feature_ade20k_runs_the_ancestors_config(tree):
-    loaders = loaders_of_the_ancestor("ADE20K", tree, ("training", "validation"), -1)
+def test_feature_ade20k_runs_the_pytorch_segmentation_config(tree):
+    loaders = pytorch_segmentation_loaders("ADE20K", tree, ("training", "validation"), -1)
     for loader in loaders:
         (batch,) = loader.epoch(1)
         batch = batch[0] if isinstance(batch, list) else batch
@@ -108,7 +108,7 @@ def test_feature_real_ade20k_equals_pillow(real_data):
             for ignore_index in (255, -1):
                 label = label_of(dataset, index, ignore_index)
                 assert np.array_equal(label, expected(read(sample.label), ignore_index))
-            assert_picture_equals_pillow(dataset, index)
+            assert_image_equals_pillow(dataset, index)
 
 
 def test_feature_real_ade20k_names_equal_its_own_list(real_data):

@@ -6,11 +6,11 @@ from PIL import Image, ImageStat
 
 from dataloaders.camvid import CamVid
 from tests.dataset_trees import (
-    assert_picture_equals_pillow,
+    assert_image_equals_pillow,
     ids,
     image,
     label_of,
-    loaders_of_the_ancestor,
+    pytorch_segmentation_loaders,
     read,
     save,
 )
@@ -47,7 +47,7 @@ def test_feature_camvid_labels_equal_pillow(tree, split):
 def test_feature_camvid_list_with_foreign_paths(tree):
     lines = [f"/SegNet/CamVid/train/{n}.png /SegNet/CamVid/trainannot/{n}.png" for n in NAMES[:2]]
     (tree / "train.txt").write_text("\r\n".join([lines[1], lines[0], lines[1]]) + "\r\n\r\n")
-    # The list says .png; the pictures may be of any kind.
+    # The list says .png; the images may be of any kind.
     picture = tree / f"train/{NAMES[0]}.png"
     Image.open(picture).save(picture.with_suffix(".JPG"))
     picture.unlink()
@@ -88,8 +88,8 @@ def test_feature_camvid_constants():
     assert colours["bicyclist"] == (0, 128, 192)
 
 
-def test_feature_camvid_in_the_ancestors_config(tree):
-    train, val = loaders_of_the_ancestor("CamVid", tree, ("train", "val"))
+def test_feature_camvid_in_the_pytorch_segmentation_config(tree):
+    train, val = pytorch_segmentation_loaders("CamVid", tree, ("train", "val"))
     assert (len(train.source), len(val.source)) == (3, 3)
     assert len(list(train.epoch(1))) == 1
 
@@ -103,11 +103,11 @@ def test_feature_real_camvid_labels_equal_pillow(real_data):
             for ignore_index in (255, -1):
                 expected = np.where(mask == 11, ignore_index, mask)
                 assert np.array_equal(label_of(dataset, index, ignore_index), expected)
-            assert_picture_equals_pillow(dataset, index)
+            assert_image_equals_pillow(dataset, index)
 
 
 def test_feature_real_camvid_mean_and_std(real_data):
-    """Pillow's sums over all pixels of all training pictures."""
+    """Pillow's sums over all pixels of all training images."""
     dataset = CamVid(str(real_data / "camvid"), "train")
     total = np.zeros((3, 3))  # count, sum, sum of squares
     for sample in dataset.samples:

@@ -8,11 +8,11 @@ from PIL import Image
 from base.base_dataloader import BaseDataLoader, LoaderOptions
 from dataloaders.carparts import CarParts
 from tests.dataset_trees import (
-    assert_picture_equals_pillow,
+    assert_image_equals_pillow,
     ids,
     image,
     label_of,
-    loaders_of_the_ancestor,
+    pytorch_segmentation_loaders,
     read,
     save,
 )
@@ -23,7 +23,7 @@ from utils.transforms.augmentation import Augmentation
 
 @pytest.fixture
 def tree(tmp_path):
-    """Three pictures, two of them for training; a mask of the car as grey and as palette PNG."""
+    """Three images, two of them for training; a mask of the car as grey and as palette PNG."""
     for i, (split, name) in enumerate((("train", "a.1"), ("train", "b"), ("valid", "c"))):
         save(tmp_path / f"{split}/JPEGImages/{name}.jpg", image(i, (9, 12)))
         save(tmp_path / f"{split}/annotation/{name}.png", ids(i, range(14), (9, 12)))
@@ -108,7 +108,7 @@ def test_cardinality_carparts_classes():
 
 
 def test_feature_carparts_in_a_loader(tree):
-    train, val = loaders_of_the_ancestor("CarParts", tree, ("train", "valid"), foreground=True)
+    train, val = pytorch_segmentation_loaders("CarParts", tree, ("train", "valid"), foreground=True)
     (batch,) = list(train.epoch(1))
     assert tuple(batch.labels.shape) == (2, 380, 380)
     assert val.num_samples == 1
@@ -168,7 +168,7 @@ def test_feature_carparts_foreground_that_nobody_uses(tree, caplog, foreground, 
     assert words in caplog.text
 
 
-def test_exception_carparts_foreground_with_other_pictures_in_it(tree):
+def test_exception_carparts_foreground_with_other_images_in_it(tree):
     with pytest.raises(ValueError, match="mosaic: cannot be used with a foreground"):
         BaseDataLoader(
             CarParts(str(tree), "train", foreground="weight"),
@@ -193,7 +193,7 @@ def test_feature_real_carparts_equals_pillow(real_data, split, count):
     dataset = CarParts(folder, split)
     assert (len(dataset), dataset.problems, dataset.notes) == (count, [], [])
     assert_equals_pillow(every_tenth(dataset))
-    assert_picture_equals_pillow(dataset, 0)
+    assert_image_equals_pillow(dataset, 0)
     assert_ignored_outside(every_tenth(CarParts(folder, split, foreground=True)))
 
 
@@ -206,7 +206,7 @@ def test_feature_real_carparts_noisy_labels_differ(real_data):
 
 
 def test_feature_real_carparts_mean_and_std(real_data):
-    """Pillow and NumPy, over every tenth picture: within 0.02 of what holds for all 400."""
+    """Pillow and NumPy, over every tenth image: within 0.02 of what holds for all 400."""
     dataset = every_tenth(CarParts(str(real_data / "carparts"), "train"))
     files = [sample.image for sample in dataset.samples]
     pixels = np.concatenate([np.asarray(Image.open(f).convert("RGB")).reshape(-1, 3)[::7]

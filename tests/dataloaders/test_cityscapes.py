@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dataloaders.cityscapes import CityScapes
-from tests.dataset_trees import ids, image, label_of, loaders_of_the_ancestor, read, save
+from tests.dataset_trees import ids, image, label_of, pytorch_segmentation_loaders, read, save
 from utils.files.data_file import DataError
 
 FRAMES = ["aachen/aachen_000000_000019", "aachen/aachen_000001_000019", "ulm/ulm_000000_000019"]
@@ -53,7 +53,7 @@ def official(tmp_path):
 
 @pytest.fixture
 def doubled(tmp_path):
-    """Each archive unpacked into a folder of its name, as the ancestor wants them."""
+    """Each archive unpacked into a folder of its name, as pytorch-segmentation wants them."""
     root = tmp_path / "doubled"
     images = root / "leftImg8bit_trainvaltest/leftImg8bit"
     for split in ("train", "val"):
@@ -162,8 +162,8 @@ def test_exception_cityscapes_files(official):
 
 
 @pytest.mark.parametrize("mode", ["fine", "coarse"])
-def test_feature_cityscapes_runs_the_ancestors_config(doubled, mode):
-    train, val = loaders_of_the_ancestor("CityScapes", doubled, ("train", "val"), mode=mode)
+def test_feature_cityscapes_runs_the_pytorch_segmentation_config(doubled, mode):
+    train, val = pytorch_segmentation_loaders("CityScapes", doubled, ("train", "val"), mode=mode)
     for loader in (train, val):
         batches = list(loader.epoch(1))
         assert len(batches) == len(loader.batches)

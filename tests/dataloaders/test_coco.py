@@ -10,11 +10,11 @@ import scipy.io
 from dataloaders import COCO
 from tests.coco_trees import label_names, save_mat
 from tests.dataset_trees import (
-    assert_picture_equals_pillow,
+    assert_image_equals_pillow,
     ids,
     image,
     label_of,
-    loaders_of_the_ancestor,
+    pytorch_segmentation_loaders,
     read,
     save,
 )
@@ -27,7 +27,7 @@ EVERY_VALUE = [*range(182), 255]
 
 @pytest.fixture
 def large(tmp_path):
-    """164k: two pictures a split, every value in the masks."""
+    """164k: two images a split, every value in the masks."""
     for split in ("train2017", "val2017"):
         for i, name in enumerate(("000000000009", "000000000025")):
             save(tmp_path / f"images/{split}/{name}.jpg", image(i, (30, 40)))
@@ -37,7 +37,7 @@ def large(tmp_path):
 
 @pytest.fixture
 def small(tmp_path):
-    """10k: two pictures."""
+    """10k: two images."""
     names = [f"COCO_train2014_{i:012d}" for i in (9, 25)]
     for i, name in enumerate(names):
         save(tmp_path / f"images/{name}.jpg", image(i, (30, 40)))
@@ -171,16 +171,18 @@ def test_exception_coco_10k_without_scipy(small, monkeypatch):
         COCO(str(small), "all", partition="CocoStuff10k")
 
 
-def test_feature_coco_ancestor_config_builds(large):
-    train, val = loaders_of_the_ancestor("COCO", large, ("train2017", "val2017"))
+def test_feature_coco_pytorch_segmentation_config_builds(large):
+    train, val = pytorch_segmentation_loaders("COCO", large, ("train2017", "val2017"))
     (batch,) = list(train.epoch(1))
     assert tuple(batch.labels.shape) == (2, 380, 380)
     assert val.num_samples == 2
     assert len(train.source.classes) == 182
 
 
-def test_feature_coco_10k_ancestor_config_builds(small):
-    train, _ = loaders_of_the_ancestor("COCO", small, ("all", "test"), partition="CocoStuff10k")
+def test_feature_coco_10k_pytorch_segmentation_config_builds(small):
+    train, _ = pytorch_segmentation_loaders(
+        "COCO", small, ("all", "test"), partition="CocoStuff10k"
+    )
     (batch,) = list(train.epoch(1))
     assert tuple(batch.labels.shape) == (2, 380, 380)
 
@@ -203,11 +205,11 @@ def test_feature_real_coco_equals_pillow_and_scipy(real_data, num_classes):
                 reader = stored_in if partition == "CocoStuff10k" else read
                 rule = expected(reader(sample.label), num_classes, -1)
                 assert np.array_equal(label_of(dataset, index, -1), rule)
-            assert_picture_equals_pillow(dataset, 0)
+            assert_image_equals_pillow(dataset, 0)
 
 
 def test_feature_real_coco_releases_agree(real_data):
-    """The same pictures stand in both samples, labelled alike."""
+    """The same images stand in both samples, labelled alike."""
     large = COCO(str(real_data / "cocostuff164k_layout"), "val2017")
     small = COCO(str(real_data / "cocostuff10k_layout"), "test", partition="CocoStuff10k")
     for index, sample in enumerate(large.samples):

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO as CocoTools
 from dataloaders.cocovoc21 import COCOVOC21, Packed
 from dataloaders.voc import VOC
 from tests.coco_trees import VOC_CATEGORIES, annotation, box, save_instances
-from tests.dataset_trees import assert_picture_equals_pillow, label_of, loaders_of_the_ancestor
+from tests.dataset_trees import assert_image_equals_pillow, label_of, pytorch_segmentation_loaders
 from utils.files.data_file import DataError
 from utils.files.paths import STORES
 
@@ -227,7 +227,7 @@ def test_feature_cocovoc21_constants():
 
 
 def test_feature_cocovoc21_in_a_loader(tree):
-    train, val = loaders_of_the_ancestor("COCOVOC21", tree, ("val", "val2017"), min_pixels=0)
+    train, val = pytorch_segmentation_loaders("COCOVOC21", tree, ("val", "val2017"), min_pixels=0)
     (batch,) = list(train.epoch(1))
     assert tuple(batch.labels.shape) == (2, 380, 380)
     assert val.num_samples == 2
@@ -246,7 +246,7 @@ def test_feature_real_cocovoc21_equals_pycocotools(real_data, tmp_path, monkeypa
     source.write_bytes((real / f"annotations/instances_{split}.json").read_bytes())
     every = COCOVOC21(str(tmp_path), split, min_pixels=0)
     assert_equals_pycocotools(every, source)
-    assert_picture_equals_pillow(every, 0)
+    assert_image_equals_pillow(every, 0)
     drawn = {s.name: drawn_by_pycocotools(source, s.name) for s in every.samples}
     kept = [name for name, ids in drawn.items() if ((ids > 0) & (ids < 255)).sum() > 1000]
     dataset = COCOVOC21(str(tmp_path), split)

@@ -37,7 +37,7 @@ def batches(dataset, **options):
 
 @pytest.fixture
 def tree(tmp_path):
-    """Two pictures, dotted and upper-case names, one sub-folder."""
+    """Two images, dotted and upper-case names, one sub-folder."""
     save(tmp_path / "images/train/im.0.JPG", image(0))
     save(tmp_path / "images/train/city/b.png", image(1))
     save(tmp_path / "masks/train/im.0.png", mask(0))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dataloaders.deepscene import DeepScene
-from tests.dataset_trees import ids, image, label_of, loaders_of_the_ancestor, save
+from tests.dataset_trees import ids, image, label_of, pytorch_segmentation_loaders, save
 from utils.files.data_file import DataError
 
 # Class of a colour, in the table of the dataset's own readme, with Tree as a class of its own.
@@ -25,7 +25,7 @@ def colours(seed: int) -> np.ndarray:
 
 @pytest.fixture
 def tree(tmp_path):
-    """Names as they are: masks of the training pictures end otherwise than those of the test."""
+    """Names as they are: masks of the training images end otherwise than those of the test."""
     for i, name in enumerate(("b1-99445", "b10-495", "b2-1")):
         save(tmp_path / f"train/rgb/{name}_Clipped.jpg", image(i, (9, 12)))
         save(tmp_path / f"train/GT_color/{name}_mask.png", colours(i))
@@ -114,8 +114,8 @@ def test_feature_deepscene_parent_folder(tree, tmp_path_factory):
     assert len(DeepScene(str(parent), "training")) == 3
 
 
-def test_feature_deepscene_ancestor_config_builds(tree):
-    train, val = loaders_of_the_ancestor("DeepScene", tree, ("training", "validation"))
+def test_feature_deepscene_pytorch_segmentation_config_builds(tree):
+    train, val = pytorch_segmentation_loaders("DeepScene", tree, ("training", "validation"))
     (batch,) = list(train.epoch(1))
     assert tuple(batch.labels.shape) == (2, 380, 380)
     assert (val.num_samples, len(val.source.classes)) == (2, 7)

@@ -36,7 +36,7 @@ def colours(labels, palette):
 
 @pytest.fixture
 def sat(tmp_path):
-    """Two pictures with masks of ids and of colours, one with colours only."""
+    """Two images with masks of ids and of colours, one with colours only."""
     for name, split in ((1, "train"), (2, "train"), (421, "valid")):
         folder = tmp_path / "sat" / split
         save(folder / f"img/{name}.tif", values((9, 11, 3), "uint8", seed=name))

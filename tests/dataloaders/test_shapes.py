@@ -72,7 +72,7 @@ class TestShapes:
         assert 0.01 < counts[VOID] < 0.1
         assert 0.5 < counts[0] < 0.85
 
-    def test_feature_mean_and_std_are_those_of_the_pictures(self, many):
+    def test_feature_mean_and_std_are_those_of_the_images(self, many):
         pixels = many[0].reshape(-1, 3) / 255
         assert np.allclose(pixels.mean(axis=0), Shapes.mean, atol=0.015)
         assert np.allclose(pixels.std(axis=0), Shapes.std, atol=0.015)
@@ -104,8 +104,8 @@ class TestShapes:
         pictures = [*scenes(200)[0], *scenes(200, "val")[0], *scenes(200, seed=1)[0]]
         assert len({picture.tobytes() for picture in pictures}) == 600
 
-    def test_feature_outlines_of_label_and_picture_agree(self, many):
-        """The picture changes most where the label does, not a pixel beside it."""
+    def test_feature_outlines_of_label_and_image_agree(self, many):
+        """The image changes most where the label does, not a pixel beside it."""
         images, masks = many
         grey = images.astype(np.float32).mean(axis=3)
         jump = np.abs(np.diff(grey, axis=2))

@@ -14,11 +14,11 @@ import torchvision.datasets
 
 from dataloaders.voc import VOC
 from tests.dataset_trees import (
-    assert_picture_equals_pillow,
+    assert_image_equals_pillow,
     ids,
     image,
     label_of,
-    loaders_of_the_ancestor,
+    pytorch_segmentation_loaders,
     read,
     save,
 )
@@ -91,7 +91,7 @@ def test_feature_voc_labels_equal_pillow(voc, split, more):
         for ignore_index in (255, -1):
             label = label_of(dataset, index, ignore_index)
             assert np.array_equal(label, np.where(expected == 255, ignore_index, expected))
-        assert_picture_equals_pillow(dataset, index)
+        assert_image_equals_pillow(dataset, index)
 
 
 def test_feature_voc_list_formats_and_roots(voc):
@@ -150,8 +150,8 @@ def test_feature_voc_constants():
     assert tuple(VOC.palette[15]) == (192, 128, 128)  # person, as in the devkit
 
 
-def test_feature_voc_runs_the_ancestors_config(voc):
-    train, val = loaders_of_the_ancestor("VOC", voc, ("train_aug", "val"))
+def test_feature_voc_runs_the_pytorch_segmentation_config(voc):
+    train, val = pytorch_segmentation_loaders("VOC", voc, ("train_aug", "val"))
     assert "SegmentationClassAug" in train.source.samples[0].label
     assert len(list(train.epoch(1))) == len(list(val.epoch(1))) == 1
 
@@ -175,7 +175,7 @@ def test_feature_sbd_labels_equal_scipy(sbd, split, names):
         for index, name in enumerate(names):
             expected = read_sbd(root / f"cls/{name}.mat")
             assert np.array_equal(label_of(dataset, index), expected)
-            assert_picture_equals_pillow(dataset, index)
+            assert_image_equals_pillow(dataset, index)
 
 
 def test_feature_sbd_labels_equal_torchvision(sbd):
@@ -354,4 +354,4 @@ def test_feature_real_voc_equals_pillow(real_data):
             expected = read(sample.label)
             label = label_of(dataset, index, ignore_index=-1)
             assert np.array_equal(label, np.where(expected == 255, -1, expected))
-            assert_picture_equals_pillow(dataset, index)
+            assert_image_equals_pillow(dataset, index)

@@ -136,7 +136,7 @@ def test_feature_data_dir_is_the_way_out_for_lists(places):
     for kind in ("images", "masks"):
         (places / f"lists/{kind}.txt").write_text(f"../store/{kind}/1.png\n")
     args = {"images": "lists/images.txt", "masks": "lists/masks.txt"}
-    with pytest.raises(DataError, match='name a folder that holds all files as "data_dir"'):
+    with pytest.raises(DataError, match='name a folder that contains all files as "data_dir"'):
         Folder(classes=2, **args)
     assert len(Folder(classes=2, data_dir=".", **args)) == 1
 

@@ -17,7 +17,7 @@ from utils.files.image_io import read_image, read_mask
 from utils.transforms.augmentation import Augmentation
 
 NUM_CLASSES = 4
-GOOD = 21  # one bad picture among 22 is within the limit of one in 20, two are not
+GOOD = 21  # one bad image among 22 is within the limit of one in 20, two are not
 
 
 def by_name(kinds):
@@ -59,7 +59,7 @@ def test_smoke_number_of_kinds():
 
 
 @by_name(PICTURES)
-def test_feature_picture_or_error(tmp_path, kind, capfd):
+def test_feature_image_or_error(tmp_path, kind, capfd):
     check(read_image, kind.put(tmp_path), kind.image, kind.close)
     assert kind.name in LOUD or not capfd.readouterr().err
 
@@ -105,7 +105,7 @@ def test_feature_memory_and_time(tmp_path):
 
 @functools.cache
 def good_pair(number):
-    """A picture of one value and its mask."""
+    """An image of one value and its mask."""
     mask = np.full((HEIGHT, WIDTH), number % NUM_CLASSES, np.uint8)
     return encode(np.full_like(PHOTO, number), "PNG"), encode(mask, "PNG")
 
@@ -149,7 +149,7 @@ def last_batch(dataset):
 
 
 @by_name(PICTURES)
-def test_feature_pictures_in_a_dataset(tmp_path, kind):
+def test_feature_images_in_a_dataset(tmp_path, kind):
     dataset = make_dataset(tmp_path, kind)
     if isinstance(kind.image, str):
         with pytest.raises(DataError, match=f"{kind.image}|do not exist") as caught:
@@ -206,7 +206,7 @@ def test_exception_values_of_masks(tmp_path, name):
 
 
 def labels_of(loader, epoch=1):
-    """Place in the dataset, value of the picture and label of each sample of an epoch."""
+    """Place in the dataset, value of the image and label of each sample of an epoch."""
     found = []
     for batch in loader.epoch(epoch):
         for part in batch if isinstance(batch, list) else [batch]:

@@ -27,14 +27,14 @@ def encode(image, kind, **options):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
-def test_feature_lossless_pictures_equal_the_array(tmp_path, kind):
+def test_feature_lossless_images_equal_the_array(tmp_path, kind):
     path = tmp_path / f"x.{kind.lower()}"
     path.write_bytes(encode(photo(), kind))
     assert np.array_equal(read_image(path), photo())
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
-def test_feature_lossy_pictures_equal_pillow(tmp_path, kind):
+def test_feature_lossy_images_equal_pillow(tmp_path, kind):
     path = tmp_path / "x.bin"
     path.write_bytes(encode(photo(), kind))
     expected = np.asarray(Image.open(path).convert("RGB")).astype(int)
@@ -88,7 +88,7 @@ def test_feature_padding_behind_the_end_is_no_damage(tmp_path):
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "is damaged at byte 8"),
     ],
 )
-def test_exception_no_picture(tmp_path, data, words):
+def test_exception_no_image(tmp_path, data, words):
     path = tmp_path / "x.jpg"
     path.write_bytes(data)
     with pytest.raises(DataError, match=words):
@@ -127,7 +127,7 @@ def test_feature_masks_keep_their_ids(tmp_path):
         read_mask(tmp_path / "x.jpg")
 
 
-def test_feature_masks_and_pictures_of_every_ending(tmp_path):
+def test_feature_masks_and_images_of_every_ending(tmp_path):
     save = Image.fromarray(np.zeros((4, 4), np.uint8)).save
     for ending in IMAGE_EXTENSIONS:
         save(tmp_path / f"x{ending}", **({"lossless": True} if ending == ".webp" else {}))

@@ -80,7 +80,7 @@ def test_exception_npy_with_a_hole(tmp_path):
 # --- PNG and others
 
 
-def test_feature_pictures_equal_pillow(tmp_path):
+def test_feature_images_equal_pillow(tmp_path):
     for channels, mode in ((1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")):
         array = values((20, 30, channels), "uint8")
         Image.fromarray(array.squeeze(), mode).save(tmp_path / "x.png")
@@ -108,7 +108,7 @@ def test_feature_16_bit_png(tmp_path):
         data = (tmp_path / "x.png").read_bytes()
         assert np.array_equal(read_raster(tmp_path / "x.png").pixels, array)
         for length in (len(data) - 5, len(data) // 2, 40):
-            with pytest.raises(DataError, match=r"cut\.png: is (cut off|not a picture)"):
+            with pytest.raises(DataError, match=r"cut\.png: is (cut off|not an image)"):
                 read_raster(write(tmp_path / "cut.png", data[:length]))
         flipped = bytearray(data)
         flipped[len(data) // 2] ^= 1
@@ -126,7 +126,7 @@ def test_feature_exif_rotation_is_not_applied(tmp_path):
     assert read_raster(tmp_path / "x.jpg").pixels.shape == (20, 30, 3)
 
 
-def test_feature_which_files_are_plain_pictures(tmp_path):
+def test_feature_which_files_are_plain_images(tmp_path):
     rgb = values((9, 11, 3), "uint8")
     tiffs = {
         "rgb": (raw_tiff(rgb), False),  # three bands that count from black: no colours
@@ -292,7 +292,7 @@ def test_feature_real_tiles_equal_gdal(real_data, kind):
         assert pixels.dtype == expected.dtype == {"s1": np.float32, "s2": np.uint16}[kind]
 
 
-def test_feature_real_contest_pictures_equal_pillow(real_data):
+def test_feature_real_contest_images_equal_pillow(real_data):
     for path in (real_data / "gf2_layout/sat/train/img").glob("*.tif"):
         assert np.array_equal(read_raster(path).pixels, np.asarray(Image.open(path)))
         assert is_plain_image(path)

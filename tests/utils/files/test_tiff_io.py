@@ -97,7 +97,7 @@ def test_feature_axes_that_a_microscope_names(tmp_path, options):
             read_raster(path)
 
 
-def test_exception_several_pictures(tmp_path):
+def test_exception_several_images(tmp_path):
     with tifffile.TiffWriter(tmp_path / "x.tif") as writer:
         writer.write(values((20, 30)), metadata=None)
         writer.write(values((21, 30)), metadata=None)
@@ -214,7 +214,7 @@ def test_exception_compression_that_needs_a_package(tmp_path):
     Image.fromarray(np.dstack([rgb, rgb[..., 0]])).save(
         tmp_path / "alpha.tif", compression="tiff_lzw"
     )
-    # Nor is an orientation, by which it would turn the picture.
+    # Nor is an orientation, by which it would turn the image.
     Image.fromarray(rgb).save(tmp_path / "turned.tif", compression="tiff_lzw", tiffinfo={274: 6})
     names = ("rgb", "flat", "bits", "deep", "alpha", "turned")
     paths = [str(tmp_path / f"{name}.tif") for name in names]
@@ -261,7 +261,7 @@ def samples_of_tiffs(tmp_path):
 
 @pytest.mark.parametrize("rasterio", [True, False])
 def test_exception_tiff_cut_off_anywhere(tmp_path, monkeypatch, rasterio, caplog):
-    """A shorter file is an error or, where only padding is gone, the same picture: never zeros."""
+    """A shorter file is an error or, where only padding is gone, the same image: never zeros."""
     if not rasterio:
         monkeypatch.setattr(tiff_io, "_has_rasterio", lambda: False)
     for kind, data in samples_of_tiffs(tmp_path):

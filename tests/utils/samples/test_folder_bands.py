@@ -17,7 +17,7 @@ from utils.transforms.augmentation import Augmentation
 
 @pytest.fixture
 def tree(tmp_path):
-    """Three pictures of five bands, uint16, with masks."""
+    """Three images of five bands, uint16, with masks."""
     for i in range(3):
         path = tmp_path / f"images/{i}.tif"
         path.parent.mkdir(exist_ok=True)
@@ -59,7 +59,7 @@ def test_exception_one_number_a_band(tree, mean):
         Folder(classes=3, data_dir=str(tree), mean=mean, std=[1.0] * 5)
 
 
-def test_feature_constant_bands_and_broken_pictures(tree):
+def test_feature_constant_bands_and_broken_images(tree):
     array = np.full((12, 14, 5), 7, np.uint16)
     for i in range(3):
         (tree / f"images/{i}.tif").write_bytes(raw_tiff(array))
@@ -71,7 +71,7 @@ def test_feature_constant_bands_and_broken_pictures(tree):
     assert "constant, so its std is 1: channel 1, 2, 3, 4, 5" in str(error)
 
 
-def test_exception_no_picture_can_be_read(tree):
+def test_exception_no_image_can_be_read(tree):
     for i in range(3):
         (tree / f"images/{i}.tif").write_bytes(b"II*\0")
     with pytest.raises(DataError, match=r"images/0\.tif: is cut off or damaged"):
@@ -90,8 +90,8 @@ def test_feature_8_bits_count_from_0_to_1(tmp_path):
     assert error.std == pytest.approx(array.std(axis=(0, 1)) / 255, rel=1e-5)
 
 
-def test_feature_pictures_are_spread_over_the_folder(tree):
-    """Every third of 96 pictures, of one band that holds its number."""
+def test_feature_images_are_spread_over_the_folder(tree):
+    """Every third of 96 images, of one band that holds its number."""
     for i in range(96):
         array = np.full((2, 3, 1), i, np.int16)
         (tree / f"images/{i:02}.tif").write_bytes(raw_tiff(array))
@@ -118,7 +118,7 @@ def test_feature_measure_is_exact_far_from_zero():
     assert np.isnan(measure([], 3)[0]).all()
 
 
-# --- which pictures, which bands
+# --- which images, which bands
 
 
 def test_feature_an_alpha_that_is_no_transparency_is_a_band(tmp_path):
@@ -157,7 +157,7 @@ def test_feature_nodata_of_8_bits_counts(tmp_path):
     assert Folder(classes=2, data_dir=str(tmp_path)).band_rule is None  # indices are no bands
 
 
-def test_feature_plain_pictures_stay_as_they_are(tmp_path):
+def test_feature_plain_images_stay_as_they_are(tmp_path):
     rgb = values((9, 11, 3), "uint8")
     save(tmp_path / "masks/1.png", np.zeros((9, 11), np.uint8))
     for mode in ("RGB", "L", "RGBA", "P"):
@@ -171,7 +171,7 @@ def test_feature_plain_pictures_stay_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["two bands", "16 bits", "float", "npy", "deep png"])
-def test_feature_other_pictures_are_read_with_all_bands(tmp_path, kind):
+def test_feature_other_images_are_read_with_all_bands(tmp_path, kind):
     path = tmp_path / "images/1.tif"
     path.parent.mkdir()
     array = values((9, 11, 2), {"float": "float32", "16 bits": "int16"}.get(kind, "uint8"))
@@ -271,7 +271,7 @@ def test_smoke_the_config_check_takes_the_arguments():
 
 
 def test_feature_one_file_a_band(tmp_path):
-    """The order of the list is the order of the bands; masks stand beside the pictures."""
+    """The order of the list is the order of the bands; masks stand beside the images."""
     array = values((9, 11, 3), "uint16")
     for name in ("1", "town/2"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -300,7 +300,7 @@ def test_feature_one_file_a_band(tmp_path):
     assert "1_HH; add them" in dataset.problems[0]
 
 
-def test_feature_masks_beside_pictures_are_no_pictures(tmp_path):
+def test_feature_masks_beside_images_are_no_images(tmp_path):
     save(tmp_path / "1.png", values((9, 11, 3), "uint8"))
     save(tmp_path / "1_gt.png", np.zeros((9, 11), np.uint8))
     dataset = Folder(classes=2, data_dir=str(tmp_path), images=".", masks=".", mask_suffix="_gt")

@@ -21,7 +21,7 @@ COLOURS = np.array(PALETTE, np.uint8)[LABELS]
 
 @pytest.fixture
 def folder(tmp_path):
-    """A function that puts a mask beside a picture and reads it."""
+    """A function that puts a mask beside an image and reads it."""
     save(tmp_path / "images/1.png", image())
     (tmp_path / "masks").mkdir()
 

@@ -24,7 +24,7 @@ def picture(path, mode="RGB"):
 
 
 def test_feature_a_training_on_a_pattern_and_its_next_command(tmp_path, capsys, monkeypatch):
-    """The line that the training prints makes masks of the pictures alone."""
+    """The line that the training prints makes masks of the images alone."""
     monkeypatch.chdir(tmp_path)
     for i in range(4):
         picture(tmp_path / f"photos/{i}.png")
