@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import hashlib
 import importlib
 import json
@@ -145,6 +146,7 @@ def configs(data: Path, saved: Path) -> dict[str, dict[str, Any]]:
 # Digests of the checkout in the working directory
 
 
+@functools.cache
 def find(*names: str) -> Any:
     """Return what a checkout defines under one of these names, whichever module holds it."""
     here = Path.cwd()
