@@ -6,15 +6,19 @@ import argparse
 import contextlib
 import io
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.cli.command_line import DEFAULT_CONFIG, Parser, add_overrides
+from utils.cli.command_line import (
+    DEFAULT_CONFIG,
+    Parser,
+    add_overrides,
+    end_after_broken_pipe,
+    report_mistake,
+)
 from utils.cli.launcher import refuse_several
-from utils.cli.sanitize import plain_lines
 
 if TYPE_CHECKING:
     from inspection.finding import Finding
@@ -77,15 +81,12 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             return run(arguments)
     except ValueError as error:  # ConfigError, DataError: one message, no traceback
-        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
-        return 2
+        return report_mistake(error)
     except KeyboardInterrupt:
         print("\ninterrupted; what has been read is kept in the cache", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of the report has stopped; Python would complain when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return end_after_broken_pipe()
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import io
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
-from utils.cli.command_line import Parser
+from utils.cli.command_line import Parser, end_after_broken_pipe, report_mistake
 from utils.cli.launcher import refuse_several
-from utils.cli.sanitize import plain_lines
 
 DESCRIPTION = """
 Turn annotations of other programs into masks of class ids, and divide images into training,
@@ -68,12 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Otherwise Python would try to write the rest again when it exits, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return end_after_broken_pipe()
     except (ValueError, OSError) as error:
-        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
-        return 2
+        return report_mistake(error)
     except KeyboardInterrupt:
         print("interrupted; the files so far are complete", file=sys.stderr)
         return 130

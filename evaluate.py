@@ -11,8 +11,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from utils.cli.command_line import Parser, add_overrides
-from utils.cli.launcher import defer_to_main_process, destroy_group, launched_rank
+from utils.cli.command_line import Parser, add_overrides, end_after_broken_pipe, report_mistake
+from utils.cli.launcher import launched_rank
 from utils.cli.sanitize import plain_lines
 from utils.runs.model_file import find_model
 
@@ -52,10 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             return run(arguments, words, written)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
-        defer_to_main_process()
-        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
-        destroy_group()
-        return 2
+        return report_mistake(error)
     except KeyboardInterrupt:
         if launched_rank():
             return 130
@@ -63,9 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\ninterrupted; {plain_lines(done)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read the report has seen enough; Python would complain when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return end_after_broken_pipe()
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:

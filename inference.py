@@ -13,14 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.cli.command_line import Parser
+from utils.cli.command_line import InputError, Parser, report_mistake
 from utils.cli.extensions import IMAGE_EXTENSIONS
-from utils.cli.launcher import (
-    defer_to_main_process,
-    destroy_group,
-    is_launched,
-    launched_rank,
-)
+from utils.cli.launcher import is_launched, launched_rank, local_rank
 from utils.cli.sanitize import first_line, plain_lines
 from utils.runs.model_file import find_model
 
@@ -53,10 +48,6 @@ was done because of a mistake in the call; 130 interrupted.
 """
 
 
-class InputError(ValueError):
-    """A mistake in the command line."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Job:
     """One picture, and the files to make of it."""
@@ -80,10 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except InputError as error:
-        defer_to_main_process()
-        print(f"inference.py: {plain_lines(str(error))}", file=sys.stderr)
-        destroy_group()
-        return 2
+        return report_mistake(error, "inference.py")
     except KeyboardInterrupt:
         if not launched_rank():
             print(
@@ -160,7 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
     if is_launched():
         from utils.distributed.collectives import PATIENCE_FOR_SHARES, init_process_group
 
-        init_process_group(choose_device(arguments.device).type, PATIENCE_FOR_SHARES)
+        init_process_group(parse_device(arguments.device).type, PATIENCE_FOR_SHARES)
     extensions = wanted_extensions(arguments.extension)
     pairs = by_main(
         lambda: _as_text(
@@ -537,7 +525,7 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
     from utils.out_of_memory import is_out_of_memory
     from utils.runs.last_score import last_score
 
-    device = choose_device(arguments.device)
+    device = parse_device(arguments.device)
     try:
         checkpoint = read_checkpoint(arguments.model)
         model, meta = restore_from(checkpoint, arguments.model, device, arguments.config)
@@ -567,18 +555,40 @@ def load(arguments: argparse.Namespace) -> "tuple[Predictor, Meta, LastScore | N
     return predictor, meta, last_score(checkpoint, arguments.model)
 
 
-def choose_device(name: str | None) -> "torch.device":
-    """Return the device of `--device`.
+def parse_device(name: str | None) -> "torch.device":
+    """The device of `cpu`, `cuda`, `cuda:1` or `1`; of None, the first GPU if there is one.
+
+    Of several processes each has the GPU of its own number.
 
     Raises:
         InputError: If there is no such device here.
     """
-    from utils.devices import resolve_device
+    import torch
 
+    if is_launched() and (name == "cuda" or (name is None and torch.cuda.is_available())):
+        there = torch.cuda.device_count()
+        if local_rank() >= there > 0:
+            raise InputError(
+                f"torchrun starts more processes on this machine than it has GPUs ({there}); use "
+                f"--nproc-per-node={there}, or --device cpu"
+            )
+        name = f"cuda:{local_rank()}"
+    elif is_launched() and name not in (None, "cpu"):
+        raise InputError(
+            f"--device {name}: under torchrun each process takes a GPU of its own; leave it out, "
+            "or use cpu or cuda (CUDA_VISIBLE_DEVICES=1,3 names the GPUs)"
+        )
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return resolve_device(name)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        reason = first_line(error)
+        raise InputError(f"--device: {name!r} cannot be used ({reason}); try cpu") from None
+    if is_launched() and device.type == "cuda":
+        torch.cuda.set_device(device)  # or each process would take some of the first GPU, too
+    return device
 
 
 def predict_all(jobs: Sequence[Job], predictor: "Predictor", meta: "Meta", overwrite: bool) -> int:

@@ -7,9 +7,8 @@ import dataclasses
 import logging
 import sys
 
-from utils.cli.command_line import DEFAULT_CONFIG, Parser, add_overrides
-from utils.cli.launcher import defer_to_main_process, destroy_group, is_launched, launched_rank
-from utils.cli.sanitize import plain_lines
+from utils.cli.command_line import DEFAULT_CONFIG, Parser, add_overrides, report_mistake
+from utils.cli.launcher import destroy_group, is_launched, launched_rank
 from utils.cli.signals import StopSignals, exit_ignoring_signals
 from utils.runs.run_lock import RunLock
 
@@ -57,13 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         with StopSignals(said=launched_rank() == 0) as stop, RunLock() as lock:
             check_arguments(arguments)
             return train(arguments, stop, lock)
-    except (
-        ValueError
-    ) as error:  # ConfigError, DataError, CheckpointError: one message, no traceback
-        defer_to_main_process()
-        print(f"error: {plain_lines(str(error))}", file=sys.stderr)
-        destroy_group()
-        return 2
+    except ValueError as error:  # ConfigError, DataError, CheckpointError: one message
+        return report_mistake(error)
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:

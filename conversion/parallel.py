@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from utils.cli.sanitize import first_line
 from utils.progress import complain, track
 
 Item = TypeVar("Item")
@@ -60,7 +61,7 @@ def _attempt(function: Callable[[Item], Result], item: Item) -> tuple[Result | N
     except MemoryError:
         return None, "does not fit in memory"
     except (ValueError, OSError) as error:
-        return None, str(error).strip().partition("\n")[0] or type(error).__name__
+        return None, first_line(error)
 
 
 def _outcomes(

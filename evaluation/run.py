@@ -21,6 +21,7 @@ from evaluation.result import Evaluation, PredictedImage, Skipped
 from evaluation.scores import Scores
 from evaluation.subject import EvaluationRun
 from prediction.predictor import Predictor, check_finite, out_of_memory_advice
+from utils.cli.sanitize import first_line
 from utils.distributed.collectives import all_gather_json, world_size
 from utils.files.file_notes import FileNote
 from utils.logits.to_labels import predict_labels
@@ -184,7 +185,7 @@ def logits_of(predictor: Predictor, batch: Batch) -> Iterator[Tensor | str]:
             if is_out_of_memory(error):
                 yield out_of_memory_advice(predictor.device)
             else:
-                yield str(error).strip().partition("\n")[0] or type(error).__name__
+                yield first_line(error)
         else:
             yield one
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from utils.cli.sanitize import first_line
+
 
 def outputs_of(network: nn.Module, images: Tensor, last: int = 1) -> list[Tensor]:
     """Run a network once in evaluation mode and freeze the parameters that did not matter.
@@ -31,9 +33,8 @@ def outputs_of(network: nn.Module, images: Tensor, last: int = 1) -> list[Tensor
             total = torch.stack([output.float().sum() for output in outputs]).sum()
             gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     except (AssertionError, RuntimeError, ValueError) as error:
-        text = (str(error) or type(error).__name__).splitlines()[0]
         size = "x".join(map(str, images.shape[2:]))
-        raise ValueError(f"cannot be run on an image of {size} ({text})") from error
+        raise ValueError(f"cannot be run on an image of {size} ({first_line(error)})") from error
     finally:
         network.train(training)
     for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -25,6 +25,7 @@ from models.timm_backbone import (
     weights_overlay,
 )
 from utils.checkpoint.name_map import NameMap
+from utils.cli.sanitize import first_line
 from utils.config.errors import suggest
 from utils.config.types import Choices, PositiveInt
 from utils.logits.coarse_logits import CoarseLogits, Logits
@@ -268,7 +269,7 @@ class _Builder:
         try:
             return self.architecture(**settings)
         except (KeyError, ValueError, NotImplementedError, RuntimeError, AssertionError) as error:
-            text = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
+            text = first_line(error.args[0] if error.args else error)
             name = self.architecture.__name__
             raise ValueError(f"{name} with encoder {self.encoder_name}: {text}") from error
 

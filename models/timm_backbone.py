@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.layout import crop, pad_to_multiple
 from models.pretrained import no_answer, read_weights
 from models.probe import outputs_of
+from utils.cli.sanitize import first_line
 from utils.config.errors import suggest
 
 logger = logging.getLogger(__name__)
@@ -244,7 +245,7 @@ def hub_file(
         try:
             return Path(hub.hf_hub_download(repository, file, revision=revision))
         except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
     raise ValueError(
         f"cannot download {what} ({reason}). Fetch {url} on a machine that can, put the file "
         f'anywhere and give its path as "{argument}". Without pretrained weights the model trains '

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from utils.cli.launcher import defer_to_main_process
+from utils.cli.launcher import defer_to_main_process, destroy_group
+from utils.cli.sanitize import plain_lines
+
+
+class InputError(ValueError):
+    """A mistake in the command line."""
 
 DEFAULT_CONFIG = "config.json"
 
@@ -67,3 +73,23 @@ def add_overrides(parser: argparse.ArgumentParser, sections: Sequence[str] | Non
         default=[],
         help="set one key of the config, as in -o trainer.epochs=2; repeatable",
     )
+
+
+def report_mistake(error: Exception, prefix: str = "error") -> int:
+    """Print one message for a mistake of the user and return the exit code, 2.
+
+    Args:
+        error: What a program raised; of several processes that all raise it, the main one prints.
+        prefix: What the message begins with.
+    """
+    defer_to_main_process()
+    print(f"{prefix}: {plain_lines(str(error))}", file=sys.stderr)
+    destroy_group()
+    return 2
+
+
+def end_after_broken_pipe() -> int:
+    """Discard the rest of the output, whose reader has gone, and return the exit code, 141."""
+    # Python would try to write the rest when it ends, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141

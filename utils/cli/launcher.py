@@ -78,7 +78,6 @@ def refuse_several() -> None:
         ValueError: If it runs as several processes.
     """
     if is_launched() and int(os.environ["WORLD_SIZE"]) > 1:
-        defer_to_main_process()
         raise ValueError("this program runs in one process; leave out torchrun")
 
 

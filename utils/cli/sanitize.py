@@ -18,6 +18,6 @@ def plain_lines(text: str) -> str:
     return "\n".join(map(one_line, text.split("\n")))
 
 
-def first_line(error: BaseException) -> str:
-    """Return what went wrong, without the advice that torch appends."""
+def first_line(error: object) -> str:
+    """Return the first line of an exception's message: libraries append advice and traces."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
