@@ -11,6 +11,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from utils.cli.choices import DEFAULT_MODE, MODES, SPLITS, TRAINING_MODE
 from utils.cli.command_line import Parser, add_overrides, end_after_broken_pipe, report_mistake
 from utils.cli.launcher import launched_rank
 from utils.cli.sanitize import plain_lines
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from evaluation.subject import EvaluationRun
     from utils.metrics.threshold import Figure
 
-MODES = ("whole", "sliding", "multiscale")
-SPLITS = ("train", "val", "test")
 READ = ("val_loader", "train_loader", "test_loader", "ignore_index")  # of a config
 FIGURES = ("Mean_IoU", "IoU", "Dice")
 
@@ -78,7 +77,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         help="which loader of the config (default: val; also what val_split holds back)",
     )  # fmt: skip
     add(
-        "-mo", "--mode", choices=MODES, default="whole",
+        "-mo", "--mode", choices=MODES, default=TRAINING_MODE,
         help="whole: one pass, as in training (default); sliding: mean over overlapping tiles, "
         "mirrored too; multiscale: mean over six sizes of the picture",
     )  # fmt: skip
@@ -115,7 +114,6 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     from evaluation.run import evaluate, look_at
     from evaluation.subject import open_subject
     from evaluation.table import text_of
-    from inference import DEFAULT_MODE
     from utils.devices import resolve_device
     from utils.distributed.collectives import (
         PATIENCE_FOR_SHARES,

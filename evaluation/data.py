@@ -13,6 +13,7 @@ from builders.data import build_source
 from builders.preflight import describe_pictures
 from builders.sections import SECTIONS
 from prediction.load_model import Meta
+from utils.cli.choices import SPLITS
 from utils.config.check import check_sections
 from utils.config.errors import ConfigError, suggest
 from utils.config.file import apply_overrides, parse_config
@@ -27,7 +28,6 @@ from utils.runs.headings import data_folder
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
 READ = ("train_loader", "val_loader", "test_loader", "ignore_index")
 CHANGING = ("augment", "base_size", "crop_size", "albumentations")  # what makes other pictures
 

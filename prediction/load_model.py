@@ -1,4 +1,4 @@
-"""A trained model, from its checkpoint alone."""
+"""A trained model from its checkpoint alone."""
 
 import dataclasses
 import inspect
@@ -36,32 +36,32 @@ from utils.files.raster_io import BandRule
 
 logger = logging.getLogger(__name__)
 
-MAX_CLASSES = 65535  # what a mask can hold
-OF_TRAINING = ("ignore_index", "binary", "threshold")  # fields of `Meta` that no dataset knows
+MAX_CLASSES = 65535  # of a 16-bit mask
+OF_TRAINING = ("ignore_index", "binary", "threshold")  # fields of `Meta` that no dataset has
 
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a model's outputs stand for, and what its inputs have to look like.
+    """The meaning of a model's outputs, and the form of its inputs.
 
     Args:
         classes: The names of the K classes.
         palette: A colour (red, green, blue) for each.
-        mean: Of each channel, as for `normalize()`.
-        std: Likewise.
+        mean: The mean of each channel, as for `normalize()`.
+        std: The standard deviation of each channel.
         channels: C of the images.
-        ignore_index: The label that did not count in training.
-        band_rule: How pictures are read; None: as 8-bit RGB.
-        preview_bands: The channels that show red, green and blue, or one to show in grey; none
-            stands for the first ones.
-        mask_prefix: What the stems of the training's masks begin with, and those of its pictures
+        ignore_index: The label that was ignored in training.
+        band_rule: How images are read; None: as 8-bit RGB.
+        preview_bands: The channels to show as red, green and blue, or one to show in grey; empty
+            for the first ones.
+        mask_prefix: What the stems of the training's masks begin with, and those of its images
             do not; "" for nothing.
         mask_suffix: What they end with, likewise.
         binary: Whether the model has one output channel for two classes.
-        threshold: Of two classes, the second is predicted where its probability is at least this;
-            None: where it is the more probable one.
-        exif: Whether the EXIF orientation of images is applied; None: it is not, as nobody has
-            said so.
+        threshold: For two classes, class 1 is predicted where its probability is at least this;
+            None: where it is the more probable class.
+        exif: Whether the EXIF orientation of images is applied; None: it is not, because the
+            config does not say so.
 
     Raises:
         ValueError: If the lengths contradict each other or a value is out of range.
@@ -98,19 +98,19 @@ class Meta:
         if len(self.preview_bands) not in (0, 1, 3) or not all(
             0 <= band < self.channels for band in self.preview_bands
         ):
-            raise ValueError(f"{self.preview_bands} are not channels that can show a picture")
+            raise ValueError(f"{self.preview_bands} are not channels that can be shown as an image")
         if len(self.classes) != 2 and (self.binary or self.threshold is not None):
             raise ValueError(f"a binary output or threshold for {len(self.classes)} classes")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise ValueError(f"the threshold {self.threshold} is no probability")
+            raise ValueError(f"the threshold {self.threshold} is not a probability")
 
     @property
     def outputs(self) -> int:
-        """The number of the model's output channels."""
+        """The number of output channels of the model."""
         return 1 if self.binary else len(self.classes)
 
     def preview(self, image: np.ndarray) -> np.ndarray:
-        """A picture (H, W, C) as one to look at: (H, W, 3) uint8 RGB."""
+        """Return an image (H, W, C) as people can look at it: (H, W, 3) uint8 RGB."""
         bands = self.preview_bands or ((0, 1, 2) if self.channels >= 3 else (0,))
         return to_rgb(image, bands, self.mean, self.std)
 
@@ -118,20 +118,20 @@ class Meta:
 def restore(
     path: str | Path, device: torch.device | str, config_path: str | Path | None = None
 ) -> tuple[BaseModel, Meta]:
-    """Build the model that a checkpoint is of, with its weights, ready to predict.
+    """Build the model of a checkpoint, with its weights, ready to predict.
 
     Args:
-        path: A checkpoint of this program or of the ancestor, or a bare state dict.
+        path: A checkpoint of this program or of pytorch-segmentation, or a bare state dict.
         device: Where the model goes.
         config_path: The config of the training, for what the checkpoint itself does not say: its
             `arch` if the checkpoint has none, and its `train_loader` if the checkpoint has no
             `meta` with the classes.
 
     Returns:
-        The model in evaluation mode, and what belongs to it.
+        The model in evaluation mode, and its meta data.
 
     Raises:
-        CheckpointError: If the file cannot be read, does not say enough, or its weights do not fit
+        CheckpointError: If the file cannot be read or lacks something, or its weights do not fit
             the model that it names.
         ConfigError: If the file at `config_path` cannot be read.
     """
@@ -144,7 +144,7 @@ def restore_from(
     device: torch.device | str,
     config_path: str | Path | None = None,
 ) -> tuple[BaseModel, Meta]:
-    """As `restore()`, of a checkpoint that is read already; `path` names it in messages."""
+    """Do as `restore()` with a checkpoint that has been read; `path` names it in messages."""
     config = checkpoint.config
     if config_path is not None:
         given = parse_config(config_path)
@@ -152,7 +152,7 @@ def restore_from(
         config = _merge(config, given, path, config_path)
     if "arch" not in config:
         raise CheckpointError(
-            f"{path} holds weights but not the model they are for: add --config with the config "
+            f"{path} contains weights but does not name their model: add --config with the config "
             "that it was trained with"
         )
     meta = _read_meta(checkpoint.meta, config, path)
@@ -165,17 +165,17 @@ def restore_from(
 def _merge(
     stored: dict[str, Any], given: dict[str, Any], path: str | Path, config_path: str | Path
 ) -> dict[str, Any]:
-    """The checkpoint's own config, filled up from the file that the user gave."""
+    """Return the checkpoint's own config, completed from the file that the user gave."""
     if "arch" in stored and stored["arch"] != given.get("arch", stored["arch"]):
-        # The weights fit nothing else, whatever the file says.
+        # The weights fit no other model, whatever the file says.
         logger.warning(f"the model is the one that {path} names; arch of {config_path} is not used")
-    # Not so the dataset: naming another is how a checkpoint of an unknown one is opened.
+    # The dataset may be another: so a checkpoint of an unknown one can be opened.
     loader = {"train_loader": given["train_loader"]} if "train_loader" in given else {}
     return {**given, **stored, **loader}
 
 
 def _component(section: object, name: str, path: str | Path) -> Component:
-    """`{"type": ..., "args": {...}}`, which nobody has checked yet if it is of a checkpoint."""
+    """Convert `{"type": ..., "args": {...}}`, which in a checkpoint is not checked yet."""
     try:
         return msgspec.convert(section, Component)
     except msgspec.ValidationError as error:
@@ -197,26 +197,28 @@ def _read_meta(plain: Mapping[str, Any], config: Mapping[str, Any], path: str | 
     try:
         return msgspec.convert(plain, Meta)
     except msgspec.ValidationError as error:
-        raise CheckpointError(f"{path}: what it says of its classes is wrong: {error}") from None
+        raise CheckpointError(f"{path}: its meta data is wrong: {error}") from None
 
 
 def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """What a checkpoint without `meta` means.
+    """Return the meta data of a checkpoint without `meta`.
 
-    The dataset itself says it, where its files are there; else its constants and `args`.
+    It comes from the dataset if its files are there, else from its constants and `args`.
     """
     if "train_loader" not in config:
         raise CheckpointError(
-            f"{path} does not say which classes it knows: add --config with the config that it "
-            "was trained with"
+            f"{path} does not name its classes: add --config with the config that it was trained "
+            "with"
         )
     loader = _component(config["train_loader"], "train_loader", path)
     if loader.type not in dataloaders.__all__:
         known = suggest(loader.type, dataloaders.__all__, listing=True)
-        raise CheckpointError(f"{path} was trained on {loader.type!r}, which is unknown{known}")
+        raise CheckpointError(
+            f"{path} was trained on {loader.type!r}, which does not exist here{known}"
+        )
     ignore_index = config.get("ignore_index", 255)
     dataset = getattr(dataloaders, loader.type)
-    # Nothing is fetched because a checkpoint says so.
+    # A checkpoint never makes the program download something.
     (own,) = split_args({**loader.args, "download": False}, dataset)
     spec = dataclasses.replace(SECTIONS["train_loader"], shared_args=())
     try:
@@ -246,25 +248,23 @@ def _build_model(
     arch = _component(section, "arch", path)
     if arch.type not in models.__all__:
         known = suggest(arch.type, models.__all__, listing=True)
-        raise CheckpointError(f"{path} is of the model {arch.type!r}, which is unknown{known}")
+        raise CheckpointError(
+            f"{path} is of the model {arch.type!r}, which does not exist here{known}"
+        )
     accepted = inspect.signature(getattr(models, arch.type)).parameters
-    # The ancestor's models swallowed what they did not know, so its configs may carry anything.
-    # Should it matter after all, the weights will not fit.
-    strange = sorted(arch.args.keys() - accepted.keys() - {"pretrained"})
-    if strange:
-        logger.warning(f"{path}: {arch.type} takes no {', '.join(strange)}: ignored")
+    # Models of pytorch-segmentation accepted any argument, so its configs may contain some that
+    # mean nothing. If one matters after all, the weights will not fit.
+    unknown = sorted(arch.args.keys() - accepted.keys() - {"pretrained"})
+    if unknown:
+        logger.warning(f"{path}: {arch.type} takes no {', '.join(unknown)}: ignored")
     args = {name: value for name, value in arch.args.items() if name in accepted}
-    args.pop("num_classes", None)  # the classes say it
+    args.pop("num_classes", None)  # follows from the classes
     if "in_channels" in accepted:
         args.setdefault("in_channels", meta.channels)
     try:
-        return build(
-            models,
-            arch_for(_check("arch", arch.type, args, SECTIONS["arch"], path), weights),
-            BaseModel,
-            "arch",
-            num_classes=meta.outputs,
-        )
+        checked = _check("arch", arch.type, args, SECTIONS["arch"], path)
+        fitting = arch_for(checked, weights)
+        return build(models, fitting, BaseModel, "arch", num_classes=meta.outputs)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its model cannot be built: {error}") from error
 
@@ -284,7 +284,7 @@ def _load_weights(model: BaseModel, weights: Mapping[str, Tensor], path: str | P
 
 
 def _class_hint(model: BaseModel, weights: Mapping[str, Tensor], different: list[str]) -> str:
-    """Says so if nothing but the number of classes is wrong."""
+    """Return a hint if only the number of classes is wrong, else an empty text."""
     own = model.state_dict()
     firsts = {(*own[key].shape[:1], *weights[key].shape[:1]) for key in different}
     if len(firsts) != 1:

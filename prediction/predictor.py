@@ -1,48 +1,46 @@
-"""A model's prediction for one picture: whole, sliding, multi-scale."""
+"""A model's prediction for one image: whole, sliding, multi-scale."""
 
 import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from math import ceil, inf
+from math import inf
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prediction.tiles import TileLayout, tile_layout
+from utils.cli.choices import DEFAULT_MODE, MODES
 from utils.logits.to_labels import all_channels, predict_labels
 from utils.out_of_memory import none_if_out_of_memory, with_cpu_fallback
 from utils.samples.normalize import normalize
 
 logger = logging.getLogger(__name__)
 
-MODES = ("multiscale", "sliding", "whole")
-# The size (height, width) of every tile, and the corners (top, left).
-TileLayout = tuple[tuple[int, int], list[tuple[int, int]]]
-
 SCALES = (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
-# A sum of logits above this many bytes lies in the machine's memory, not in the accelerator's:
-# there the model's own features need the room (21 classes of 3500 x 3500 pixels are 1 GiB).
+# A sum of logits above this many bytes is kept in the host's memory, not in the accelerator's,
+# where the model's features need the room (21 classes of 3500 x 3500 pixels are 1 GiB).
 _MAX_BYTES_ON_DEVICE = 2**30
 
-# Smaller tiles show too little of a picture to be of use.
+# Smaller tiles show too little of an image to be of use.
 _SMALLEST_TILE = 128
 
 # What a predictor notes, each at most once.
 SLOWER = (
-    "memory is short: from now on the model sees fewer pictures or tiles at once, or the sums lie "
-    "in the machine's memory; that is slower, with the same result"
+    "memory is short: from now on the model takes fewer images or tiles at once, or the sums are "
+    "kept in the host's memory; that is slower, with the same result"
 )
 IN_TILES = (
-    "memory is too small for some pictures as a whole: they are predicted in overlapping tiles, as "
+    "memory is too small for some images as a whole: they are predicted in overlapping tiles, as "
     "in mode sliding, which gives a somewhat different result"
 )
 
 
-# Told of the forward passes of an image: how many are done, how many it needs as far as is known,
-# and the share of their pixels that is done, from 0 to 1.
+# Called after each forward pass of an image: how many are done, how many it needs as far as is
+# known, and the fraction of their pixels that is done, from 0 to 1.
 Watcher = Callable[[int, int, float], None]
 
 
@@ -51,7 +49,7 @@ class _Passes:
     """The forward passes of one image, or of one batch of images.
 
     Attributes:
-        total: How many there will be; more where memory makes tiles of a view.
+        total: How many there will be; more if a view is cut into tiles for want of memory.
         pixels: How many pixels they see together, which is what they cost.
         done: How many are done.
         seen: The pixels of those.
@@ -65,52 +63,52 @@ class _Passes:
 
 @dataclasses.dataclass
 class _Limits:
-    """What memory was found to be too small for, in pixels; infinite where nothing was.
+    """The sizes in pixels at which memory ran out; infinite where it did not.
 
     Attributes:
-        together: The most that go through the model at once, if that is more than one view.
-        view: From here on a view is cut into tiles.
-        picture: From here on pictures and sums lie in the machine's memory, not the device's.
+        together: The most pixels that go through the model at once, if in more than one view.
+        view: A view of this many pixels or more is cut into tiles.
+        image: An image of this many pixels or more, and its sums, stay in the host's memory.
     """
 
     together: float = inf
     view: float = inf
-    picture: float = inf
+    image: float = inf
 
 
 class Predictor:
-    """Predicts the classes of a picture of any size.
+    """Predicts the classes of an image of any size.
 
     Where a pixel is seen several times (scales, tiles, mirrored), the **logits** are averaged and
-    the class is the largest mean. This is the ancestor's way; it weighs the views like the
-    geometric mean of their probabilities.
+    the class with the largest mean is predicted, as in pytorch-segmentation. This weighs the views
+    like the geometric mean of their probabilities.
 
-    Where memory is too small, prediction goes on with less, and begins with that the next time:
+    If memory runs out, prediction continues with less, and begins with that the next time:
 
-    - fewer views (mirrored ones, pictures of a batch) at once, half as many and half again; and
-      pictures and sums in the machine's memory instead of the accelerator's. Both change no result,
+    - fewer views (mirrored ones, images of a batch) at once, half as many and half again; and
+      images and sums in the host's memory instead of the accelerator's. Neither changes the result,
       but for rounding.
     - a view that does not fit by itself is predicted in overlapping tiles like those of
-      `"sliding"`, not mirrored; so is a tile, again and again, down to 128 pixels a side. What a
-      model says of a tile is not what it says of the whole: `notes` has `IN_TILES` then.
+      `"sliding"`, not mirrored; so is a tile, again and again, down to 128 pixels a side. A model
+      predicts a tile differently from the whole: `notes` then has `IN_TILES`.
 
     Args:
         model: From images (B, C, H, W) to logits (B, K, H, W). It is moved to `device` and
             switched to evaluation.
-        mean: Of each channel, as for `normalize()`.
-        std: Likewise.
-        device: Where the model runs.
-        mode: `"whole"` is one pass at the picture's own size. `"multiscale"` averages the passes
-            over the picture resized by each of `scales`. `"sliding"` averages overlapping tiles of
+        mean: The mean of each channel, as for `normalize()`.
+        std: The standard deviation of each channel.
+        device: The device that the model runs on.
+        mode: `"whole"` is one pass at the image's own size. `"multiscale"` averages the passes
+            over the image resized by each of `scales`. `"sliding"` averages overlapping tiles of
             2/5 of the height and width, so that the model never sees more at once.
-        scales: For `"multiscale"`; Cityscapes is usually given a 2.25 as well.
-        flip: Average with the mirrored picture too, which costs twice the time. None leaves it to
+        scales: For `"multiscale"`; for Cityscapes 2.25 is usually added.
+        flip: Average with the mirrored image too, which takes twice the time. None leaves it to
             the mode: on for `"sliding"`, off for the others.
-        threshold: Of two classes, take the second where its probability is at least this; None
-            takes the more probable one.
+        threshold: For two classes, predict class 1 where its probability is at least this; None
+            predicts the more probable class.
 
     Attributes:
-        notes: What was said of memory that is short, of `SLOWER` and `IN_TILES`.
+        notes: What the user was told about memory: `SLOWER`, `IN_TILES`, or both.
 
     Raises:
         ValueError: If `mode` is unknown, a scale is not positive, or a standard deviation is zero.
@@ -123,7 +121,7 @@ class Predictor:
         std: Sequence[float],
         device: torch.device | str,
         *,
-        mode: str = "multiscale",
+        mode: str = DEFAULT_MODE,
         scales: Sequence[float] = SCALES,
         flip: bool | None = None,
         threshold: float | None = None,
@@ -149,14 +147,14 @@ class Predictor:
         self._passes = _Passes(0, 0)
 
     def note(self, text: str) -> None:
-        """Tell the user something, once."""
+        """Log a warning, once."""
         if text not in self.notes:
             self.notes.append(text)
             logger.warning(text)
 
     @contextlib.contextmanager
     def watched_by(self, watcher: Watcher) -> Iterator[None]:
-        """Call `watcher` after every forward pass within this context; it changes no result."""
+        """Call `watcher` after every forward pass in this context; the result is the same."""
         self._watcher = watcher
         try:
             yield
@@ -164,7 +162,7 @@ class Predictor:
             self._watcher = None
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """The class of each pixel.
+        """Predict the class of each pixel.
 
         Args:
             image: (H, W, C), see `predict_logits()`.
@@ -173,8 +171,7 @@ class Predictor:
             (H, W) ids, uint8, or uint16 if there are more than 256 classes.
 
         Raises:
-            ValueError: As `predict_logits()`; or if a logit is not finite, for then the largest of
-                them means nothing.
+            ValueError: As `predict_logits()`; or if a logit is not finite.
         """
         logits = self.predict_logits(image)
         check_finite(logits)
@@ -184,13 +181,13 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_logits(self, image: np.ndarray) -> Tensor:
-        """The mean logits of each pixel.
+        """Predict the mean logits of each pixel.
 
         Args:
             image: (H, W, C), uint8 or in the raw units of the sensor.
 
         Returns:
-            (K, H, W) float32, on the device or, if they are large, in the machine's memory; K is 2
+            (K, H, W) float32, on the device or, if they are large, in the host's memory; K is 2
             also for a model with one output channel, see `all_channels()`.
 
         Raises:
@@ -198,7 +195,7 @@ class Predictor:
             RuntimeError: If not even a small tile fits into memory, see `is_out_of_memory()`.
         """
         if image.ndim != 3 or not image.size:
-            raise ValueError(f"expected a picture (H, W, C), got shape {image.shape}")
+            raise ValueError(f"expected an image (H, W, C), got shape {image.shape}")
         pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
         ways = {"multiscale": self._multiscale, "sliding": self._sliding, "whole": self._forward}
         views = self._views(*image.shape[:2])
@@ -206,13 +203,13 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
-        """The logits of several pictures in one pass at their own size, whatever the mode.
+        """Predict the logits of several images in one pass at their own size, whatever the mode.
 
         Args:
             images: (B, H, W, C), as `predict_logits()` takes one.
 
         Returns:
-            (B, K, H, W) float32, on the device or, if there is no room, in the machine's memory.
+            (B, K, H, W) float32, on the device or, if there is no room, in the host's memory.
 
         Raises:
             RuntimeError: As `predict_logits()`.
@@ -220,7 +217,7 @@ class Predictor:
         return self._with_room(images, self._forward, [(images.shape[1], images.shape[2])])
 
     def _views(self, height: int, width: int) -> list[tuple[int, int]]:
-        """The (height, width) of what each forward pass sees of an image, if memory suffices."""
+        """Return the (height, width) that each forward pass takes, if memory suffices."""
         if self.mode == "multiscale":
             return [self._scaled(height, width, scale) for scale in self.scales]
         if self.mode == "sliding":
@@ -238,7 +235,7 @@ class Predictor:
         predict: Callable[[Tensor], Tensor],
         views: Sequence[tuple[int, int]],
     ) -> Tensor:
-        """Logits (B, K, H, W) of pictures (B, H, W, C), which lie where there is room for them."""
+        """Return the logits (B, K, H, W) of images (B, H, W, C), wherever there is room."""
 
         def predict_on(device: torch.device) -> Tensor:
             self._passes = _Passes(len(views), sum(height * width for height, width in views))
@@ -246,36 +243,36 @@ class Predictor:
             return all_channels(predict(normalize(pixels.to(device), mean, std)))
 
         size, before = pixels[..., 0].numel(), dataclasses.replace(self._limits)
-        if self.device.type != "cpu" and size < self._limits.picture:
+        if self.device.type != "cpu" and size < self._limits.image:
             logits = none_if_out_of_memory(predict_on, self.device)
             if logits is not None:
                 return logits
-            self._limits.picture = size
+            self._limits.image = size
             self.note(SLOWER)
         try:
-            return predict_on(self.device if size < self._limits.picture else torch.device("cpu"))
+            return predict_on(self.device if size < self._limits.image else torch.device("cpu"))
         except BaseException:
-            # If not even the smallest fits, others have the memory, perhaps for a moment.
+            # If not even the smallest fits, other programs use the memory, perhaps for a moment.
             self._limits = before
             raise
 
     def _forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, K, H, W), averaged with the mirrored images if `flip` is on."""
+        """Map (B, C, H, W) to (B, K, H, W), averaged with the mirrored images if `flip` is on."""
         if not self.flip:
             return self._run(images)
         straight, mirrored = self._run(torch.cat([images, images.flip(-1)])).chunk(2)
         return (straight + mirrored.flip(-1)) / 2
 
     def _run(self, views: Tensor) -> Tensor:
-        """The model's logits (N, K, h, w) of views (N, C, h, w), where these are.
+        """Return the logits (N, K, h, w) of views (N, C, h, w), on the device of these.
 
-        As many at once as fit; where not even one does, in tiles.
+        As many views as fit go through the model at once; if not even one does, in tiles.
         """
         height, width = views.shape[2:]
         pixels, limits = height * width, self._limits
         tiles = tile_layout(height, width, self.min_size, _SMALLEST_TILE)
         smaller = tiles[0][0] < height or tiles[0][1] < width
-        # As long as pictures and sums are on an accelerator, they have to go first.
+        # As long as images and sums are on an accelerator, they have to be moved first.
         can_be_cut = smaller and views.device.type == "cpu"
         at_once = len(views)
         logits: Tensor | None
@@ -304,9 +301,9 @@ class Predictor:
         return torch.cat(list(cut))
 
     def _pass(self, views: Tensor, at_once: int) -> Tensor:
-        """Some views after the others through the model."""
-        parts = [self.model(p.to(self.device)).to(views.device) for p in views.split(at_once)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        """Put the views through the model, so many at once."""
+        logits = [self.model(v.to(self.device)).to(views.device) for v in views.split(at_once)]
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _count_pass(self, pixels: int) -> None:
         passes = self._passes
@@ -333,7 +330,7 @@ class Predictor:
     def _in_tiles(
         self, images: Tensor, tiles: TileLayout, predict: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """The mean of the logits (1, K, H, W) over overlapping tiles of a picture (1, C, H, W)."""
+        """Return the mean logits (1, K, H, W) over overlapping tiles of an image (1, C, H, W)."""
         height, width = images.shape[2:]
         (tile_height, tile_width), corners = tiles
         total: Tensor | None = None
@@ -352,58 +349,23 @@ class Predictor:
         return total.div_(counts.to(total.device))
 
     def _new_total(self, logits: Tensor, height: int, width: int) -> Tensor:
-        """Zeros (1, K, H, W) to add logits (1, K, h, w) to."""
+        """Return zeros (1, K, H, W) to add logits (1, K, h, w) to."""
         num_classes = logits.shape[1]
         large = num_classes * height * width * 4 > _MAX_BYTES_ON_DEVICE
         return torch.zeros(1, num_classes, height, width, device="cpu" if large else logits.device)
 
 
 def out_of_memory_advice(device: torch.device) -> str:
-    """What to say of a picture that cannot be predicted, as it does not fit into memory."""
+    """Describe why an image cannot be predicted that does not fit into memory."""
     advice = "" if device.type == "cpu" else "; try --device cpu"
     return f"does not fit into the memory of {device}, not even in small tiles{advice}"
 
 
 def check_finite(logits: Tensor) -> None:
-    """Refuse logits of which the largest means nothing.
-
-    Raises:
-        ValueError: If one is not finite.
-    """
+    """Raise a ValueError if a logit is not finite: the largest of them would mean nothing."""
     # isfinite() would need several more arrays of this size; a NaN becomes both extremes.
     if not all(extreme.isfinite() for extreme in logits.aminmax()):
         raise ValueError("the model gives logits that are not finite: its weights are broken")
-
-
-def tile_layout(height: int, width: int, min_size: int = 1, least: int = 1) -> TileLayout:
-    """How a picture is cut into overlapping tiles that cover it.
-
-    A tile is 2/5 of the picture and the next begins 2/3 of a tile further. The ancestor took the
-    step along the height for both axes, and it is kept wherever it leaves no gap: the figures of
-    landscape pictures stay what they were. On tall pictures, where it is wider than a tile, the
-    width gets its own step.
-
-    Args:
-        height: Of the picture, in pixels.
-        width: Likewise.
-        min_size: The smallest side that a tile may have.
-        least: The smallest side that a tile may have where the picture's is not smaller.
-
-    Returns:
-        The size (height, width) of every tile, and the corners (top, left) of the tiles. The last
-        tile of a row or column may reach over the picture's edge.
-    """
-    # Of two pixels, 2/5 is none: such a side stays whole.
-    tile_height, tile_width = (
-        max(int(side // 2.5) or side, min(side, least), min_size) for side in (height, width)
-    )
-    # Not 2 / 3, which is a different float: the ceiling of a multiple of 3 depends on it.
-    row_step = ceil(tile_height * (1 - 1 / 3))
-    column_step = row_step if row_step <= tile_width else ceil(tile_width * (1 - 1 / 3))
-    rows = max(ceil((height - tile_height) / row_step), 0) + 1
-    columns = max(ceil((width - tile_width) / column_step), 0) + 1
-    corners = [(r * row_step, c * column_step) for r in range(rows) for c in range(columns)]
-    return (tile_height, tile_width), corners
 
 
 def _resize(images: Tensor, size: Sequence[int]) -> Tensor:

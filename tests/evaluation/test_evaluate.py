@@ -28,7 +28,6 @@ from base.loader_stream import WorkerError
 from builders.data import describe_dataset
 from dataloaders.camvid import CamVid
 from dataloaders.shapes import Shapes
-from evaluation.data import SPLITS
 from evaluation.table import headline, text_of
 from prediction import predictor
 from prediction.load_model import restore
@@ -36,6 +35,7 @@ from prediction.predictor import IN_TILES, SLOWER, Predictor
 from tests.conftest import ROOT
 from tests.utils.runs.test_run_lock import holder
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
+from utils.cli.choices import DEFAULT_MODE, MODES, SPLITS
 from utils.logits.to_labels import predict_labels
 from utils.metrics.calibration import CalibrationMetrics
 from utils.metrics.threshold import Figure
@@ -176,11 +176,11 @@ def test_feature_the_best_model_of_a_run(made, model, capsys):
 
 
 def test_feature_the_mode_of_the_masks_is_named(model, capsys):
-    for mode in evaluate.MODES:
+    for mode in MODES:
         run(model, "--split", "test", "--mode", mode)
         last = capsys.readouterr().out.rstrip().splitlines()[-1]
-        said = f"inference.py makes masks in mode {inference.DEFAULT_MODE}" in last
-        assert said == (mode != inference.DEFAULT_MODE)
+        said = f"inference.py makes masks in mode {DEFAULT_MODE}" in last
+        assert said == (mode != DEFAULT_MODE)
         assert (f"--mode {mode} " in last) == said
 
 
@@ -196,7 +196,7 @@ def test_feature_lines_without_a_terminal(model, tmp_path, capsys, monkeypatch):
     assert any(line.startswith("report: image 4/4, ") for line in out)
 
 
-@pytest.mark.parametrize("mode", evaluate.MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_feature_counts_equal_scikit_learn(made, model, mode):
     code, report = run(model, "--mode", mode, "--split", "test")
     assert (code, report["mode"], report["split"]) == (0, mode, "test")
@@ -895,10 +895,8 @@ def test_feature_a_class_that_is_ignored_is_noted(model, capsys):
     assert report["figures"]["Class_IoU"][1] in (None, 0)
 
 
-def test_feature_settings_agree_with_the_parts():
+def test_feature_metrics_of_a_threshold_agree():
     """They are written twice, so that --help need not load torch."""
-    assert set(evaluate.MODES) == set(predictor.MODES)
-    assert evaluate.SPLITS == SPLITS
     assert get_args(Figure) == evaluate.FIGURES
 
 

@@ -13,51 +13,18 @@ import inference
 import models
 from prediction import predictor
 from tests.conftest import ROOT
+from tests.prediction.conftest import CLASSES
 from utils.checkpoint.content import as_checkpoint
+from utils.cli.choices import MODES
 from utils.drawing.overlay import draw_overlay
 from utils.drawing.palette import colorize, voc_palette
 from utils.runs.last_score import last_score
 
 torch.set_num_threads(1)
 
-CLASSES = ["sky", "road", "tree"]
 
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "best_model.pth"
-    torch.manual_seed(0)
-    model = models.UNet(len(CLASSES), base_channels=2)
-    model.final_conv.weight.data.normal_()  # as it starts, the model says one class everywhere
-    torch.save(
-        {
-            "state_dict": model.state_dict(),
-            "config": {"arch": {"type": "UNet", "args": {"base_channels": 2}}},
-            "meta": {
-                "classes": CLASSES,
-                "palette": [[10, 20, 30], [40, 50, 60], [70, 80, 90]],
-                "mean": [0.5, 0.5, 0.5],
-                "std": [0.25, 0.25, 0.25],
-                "channels": 3,
-                "ignore_index": 255,
-            },
-        },
-        path,
-    )
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder for pictures, inside an empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "pictures"
-    path.mkdir()
-    return path
-
-
-def write_picture(path, size=(20, 14), mode="RGB", seed=0):
-    """Write a picture of `size` (width, height)."""
+def write_image(path, size=(20, 14), mode="RGB", seed=0):
+    """Write an image of `size` (width, height)."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else None
@@ -85,10 +52,10 @@ def score_of(content):
 
 
 class TestSmoke:
-    @pytest.mark.parametrize("mode", inference.MODES)
+    @pytest.mark.parametrize("mode", MODES)
     def test_smoke(self, model_file, folder, capsys, mode):
-        write_picture(folder / "a.jpg")
-        write_picture(folder / "b.png", (14, 50))
+        write_image(folder / "a.jpg")
+        write_image(folder / "b.png", (14, 50))
         code = run(model_file, "-i", folder, "-o", "out/new", "--mode", mode, "--overlay")
         assert code == 0
         names = ["a.png", "a_overlay.png", "b.png", "b_overlay.png"]
@@ -97,12 +64,12 @@ class TestSmoke:
         assert re.fullmatch(rf"2 masks written to out/new \(mode {mode}, [\d.]+ images/s\)", last)
 
     def test_feature_defaults(self, model_file, folder):
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         assert inference.main(["--model", str(model_file), "--images", str(folder)]) == 0
         assert written(Path("outputs")) == ["a.png"]
 
     def test_feature_short_options(self, model_file, folder):
-        write_picture(folder / "a.bmp")
+        write_image(folder / "a.bmp")
         words = ["-m", str(model_file), "-i", str(folder), "-mo", "sliding", "-e", "bmp"]
         assert inference.main([*words, "-o", "out", "-d", "cpu"]) == 0
         assert written(Path("out")) == ["a.png"]
@@ -110,7 +77,7 @@ class TestSmoke:
     def test_feature_mask_is_the_prediction(self, model_file, folder):
         from prediction.load_model import restore
 
-        source = write_picture(folder / "a.png")
+        source = write_image(folder / "a.png")
         assert run(model_file, "-i", folder, "--overlay") == 0
         model, meta = restore(model_file, "cpu")
         image = np.array(Image.open(source))
@@ -125,10 +92,6 @@ class TestSmoke:
         expected = draw_overlay(image, ids, meta.classes, meta.palette)
         assert overlay.tolist() == expected.tolist()
 
-    def test_feature_settings_agree_with_the_parts(self):
-        """They are written twice, so that --help need not load torch."""
-        assert inference.MODES == predictor.MODES
-
     def test_feature_help_loads_no_torch(self):
         code = (
             "import sys, inference\n"
@@ -142,105 +105,26 @@ class TestSmoke:
         assert "--overwrite" in result.stdout
 
 
-class TestNames:
-    def test_feature_whole_stem(self, model_file, folder):
-        names = [f"im.{i}.jpg" for i in range(3)] + ["UPPER.JPG", "b.c.Png", "übung 1.jpeg"]
-        for name in names:
-            write_picture(folder / name)
-        assert run(model_file, "-i", folder) == 0
-        expected = ["UPPER.png", "b.c.png", "im.0.png", "im.1.png", "im.2.png", "übung 1.png"]
-        assert written(Path("outputs")) == expected
-
-    def test_feature_structure_is_kept(self, model_file, folder):
-        write_picture(folder / "x.jpg")
-        write_picture(folder / "left" / "x.jpg")
-        write_picture(folder / "left" / "deep.er" / "x.jpg")
-        assert run(model_file, "-i", folder) == 0
-        assert written(Path("outputs")) == ["left/deep.er/x.png", "left/x.png", "x.png"]
-
-    def test_feature_what_is_no_picture_is_left_out(self, model_file, folder):
-        write_picture(folder / "a.jpg")
-        write_picture(folder / ".hidden.jpg")
-        write_picture(folder / ".cache" / "b.jpg")
-        (folder / "notes.txt").write_text("x")
-        (folder / "folder.jpg").mkdir()
-        assert run(model_file, "-i", folder) == 0
-        assert written(Path("outputs")) == ["a.png"]
-
-    def test_feature_links(self, model_file, folder, tmp_path):
-        write_picture(tmp_path / "elsewhere" / "a.jpg")
-        (folder / "link").symlink_to(tmp_path / "elsewhere")
-        (folder / "link" / "loop").symlink_to(folder)
-        assert run(model_file, "-i", folder) == 0
-        assert written(Path("outputs")) == ["link/a.png"]
-
-    @pytest.mark.parametrize("extension", ["png", ".png", "PNG", "*.png"])
-    def test_feature_extension(self, model_file, folder, extension):
-        write_picture(folder / "a.jpg")
-        write_picture(folder / "a.png")
-        write_picture(folder / "B.PNG")
-        assert run(model_file, "-i", folder, "-e", extension) == 0
-        assert written(Path("outputs")) == ["B.png", "a.png"]
-
-    def test_feature_one_file(self, model_file, folder):
-        """Its extension does not matter, as it was named."""
-        source = write_picture(folder / "a.jpg").rename(folder / "a.photo")
-        assert run(model_file, "-i", source) == 0
-        assert written(Path("outputs")) == ["a.png"]
-
-    def test_feature_pattern(self, model_file, folder):
-        for name in ("one/a1.jpg", "one/b1.jpg", "two/a2.jpg", "two/a.txt"):
-            write_picture(folder / name) if name.endswith("jpg") else (folder / name).touch()
-        assert run(model_file, "-i", folder / "*" / "a*") == 0
-        assert written(Path("outputs")) == ["one/a1.png", "two/a2.png"]
-        assert run(model_file, "-i", folder / "**" / "b*.jpg", "-o", "deep") == 0
-        assert written(Path("deep")) == ["one/b1.png"]
-
-    def test_feature_pattern_that_the_shell_expanded(self, model_file, folder):
-        pictures = [write_picture(folder / name) for name in ("a.jpg", "b.jpg")]
-        assert run(model_file, "-i", *pictures) == 0
-        assert written(Path("outputs")) == ["a.png", "b.png"]
-
-    def test_feature_brackets_in_a_folder_name(self, model_file, folder):
-        write_picture(folder / "set[1]" / "a.jpg")
-        assert run(model_file, "-i", folder / "set[1]") == 0
-        assert written(Path("outputs")) == ["a.png"]
-
-    @pytest.mark.parametrize("source", [".", "*", "**/*"])
-    def test_feature_own_masks_are_no_pictures(self, model_file, folder, monkeypatch, source):
-        monkeypatch.chdir(folder)
-        write_picture(folder / "a.jpg")
-        for _ in range(2):
-            assert run(model_file, "-i", source, "-o", "masks", "--overlay") == 0
-            assert written(folder / "masks") == ["a.png", "a_overlay.png"]
-
-    def test_feature_pictures_below_the_output(self, model_file, folder):
-        write_picture(folder / "raw" / "a.jpg")
-        assert run(model_file, "-i", folder / "raw", "-o", folder) == 0
-        assert run(model_file, "-i", folder / "raw" / "*.jpg", "-o", folder) == 0
-        assert written(folder) == ["a.png", "raw/a.jpg"]
-
-
-class TestPictures:
+class TestImages:
     @pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (9, 200), (37, 23)])
-    @pytest.mark.parametrize("mode", inference.MODES)
+    @pytest.mark.parametrize("mode", MODES)
     def test_cardinality(self, model_file, folder, size, mode):
-        write_picture(folder / "a.png", size)
+        write_image(folder / "a.png", size)
         assert run(model_file, "-i", folder, "--mode", mode) == 0
         assert Image.open("outputs/a.png").size == size
 
     @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
     def test_feature_kinds_of_pixels(self, model_file, folder, mode):
-        write_picture(folder / ("a.tif" if mode == "CMYK" else "a.png"), mode=mode)
+        write_image(folder / ("a.tif" if mode == "CMYK" else "a.png"), mode=mode)
         assert run(model_file, "-i", folder) == 0
         assert np.array(Image.open("outputs/a.png")).max() < len(CLASSES)
 
-    def test_feature_broken_pictures_are_named_and_skipped(self, model_file, folder, capsys):
-        good = write_picture(folder / "good.jpg", (200, 150))
+    def test_feature_broken_images_are_named_and_skipped(self, model_file, folder, capsys):
+        good = write_image(folder / "good.jpg", (200, 150))
         data = good.read_bytes()
         (folder / "cut.jpg").write_bytes(data[: len(data) // 2])
         (folder / "empty.png").write_bytes(b"")
-        (folder / "text.jpg").write_text("no picture")
+        (folder / "text.jpg").write_text("no image")
         (folder / "page.tif").write_bytes(b"II*\0\xff\xff\xff\xff")
         assert run(model_file, "-i", folder) == 1
         assert written(Path("outputs")) == ["good.png"]
@@ -251,21 +135,21 @@ class TestPictures:
             assert str(folder / name) in line
         assert "Traceback" not in err
         assert without_rate(out) == (
-            "1 mask written to outputs (mode whole, ...); 4 pictures failed, named above\n"
+            "1 mask written to outputs (mode whole, ...); 4 images failed, named above\n"
         )
 
     def test_feature_jpegs_without_an_end_are_counted(self, model_file, folder, caplog):
         for name in ("a.jpg", "b.jpg"):
-            path = write_picture(folder / name)
+            path = write_image(folder / name)
             path.write_bytes(path.read_bytes()[:-2])
         assert run(model_file, "-i", folder) == 0
         assert written(Path("outputs")) == ["a.png", "b.png"]
         assert f"2 JPEGs have no end marker, first: {folder / 'a.jpg'}" in caplog.text
 
-    def test_feature_picture_that_the_model_refuses(self, model_file, folder, capsys, monkeypatch):
+    def test_feature_image_that_the_model_refuses(self, model_file, folder, capsys, monkeypatch):
         monkeypatch.setattr(models.UNet, "min_size", 16)
-        write_picture(folder / "small.png", (8, 8))
-        write_picture(folder / "large.png", (16, 16))
+        write_image(folder / "small.png", (8, 8))
+        write_image(folder / "large.png", (16, 16))
         assert run(model_file, "-i", folder) == 1
         assert written(Path("outputs")) == ["large.png"]
         assert "small.png: UNet takes images of at least 16x16 pixels" in capsys.readouterr().err
@@ -275,12 +159,12 @@ class TestPictures:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
 
         monkeypatch.setattr(models.UNet, "forward", fail)
-        write_picture(folder / "a.png")
+        write_image(folder / "a.png")
         assert run(model_file, "-i", folder) == 1
         assert "a.png: does not fit into the memory of cpu, not even" in capsys.readouterr().err
 
     def test_feature_memory_for_less(self, model_file, folder, capsys, monkeypatch):
-        """A picture in tiles, and said once; small ones are predicted as ever."""
+        """A image in tiles, and said once; small ones are predicted as ever."""
         whole = models.UNet.forward
 
         def forward(network, images):
@@ -289,7 +173,7 @@ class TestPictures:
             return whole(network, images)
 
         for name, size in (("a", (20, 14)), ("b", (200, 150)), ("c", (190, 160))):
-            write_picture(folder / f"{name}.png", size)
+            write_image(folder / f"{name}.png", size)
         assert run(model_file, "-i", folder, "-o", "plain") == 0
         capsys.readouterr()
         monkeypatch.setattr(models.UNet, "forward", forward)
@@ -308,7 +192,7 @@ class TestProgress:
     def test_feature_lines_without_a_terminal(self, model_file, folder, capsys, monkeypatch):
         monkeypatch.setattr("utils.progress.INTERVAL", 0.0)
         for name in "ab":
-            write_picture(folder / f"{name}.png")
+            write_image(folder / f"{name}.png")
         assert run(model_file, "-i", folder, "--mode", "multiscale") == 0
         out = capsys.readouterr().out.splitlines()
         assert f"image 1/2 ({folder / 'a.png'}: pass 1/6), " in out[0]
@@ -321,7 +205,7 @@ class TestProgress:
 
 class TestRunFolder:
     def test_feature_the_best_model_of_a_run(self, model_file, folder, capsys):
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         assert run(model_file.parent, "-i", folder) == 0
         out = capsys.readouterr().out.splitlines()
         assert out[0] == f"Model: {model_file}"
@@ -342,9 +226,9 @@ class TestScore:
         assert run(path, "-i", folder, "--mode", mode, "--overwrite") == 0
         return capsys.readouterr().err
 
-    @pytest.mark.parametrize("mode", inference.MODES)
+    @pytest.mark.parametrize("mode", MODES)
     def test_feature_the_best_of_a_training(self, model_file, folder, capsys, mode):
-        write_picture(folder / "a.png")
+        write_image(folder / "a.png")
         trainer = {"monitor": "max Mean_IoU"}
         config = {"arch": {"type": "UNet", "args": {"base_channels": 2}}, "trainer": trainer}
         best = {"config": config, "epoch": 12, "best_epoch": 12, "monitor_best": 0.81234}
@@ -394,25 +278,25 @@ class TestScore:
 
 class TestExisting:
     def test_feature_left_unless_asked(self, model_file, folder, capsys):
-        write_picture(folder / "a.jpg")
-        write_picture(folder / "b.jpg")
+        write_image(folder / "a.jpg")
+        write_image(folder / "b.jpg")
         Path("outputs").mkdir()
         Path("outputs/a.png").write_text("mine")
         assert run(model_file, "-i", folder) == 0
         assert Path("outputs/a.png").read_text() == "mine"
         assert without_rate(capsys.readouterr().out) == (
-            "1 mask written to outputs (mode whole, ...); 1 left as they were (--overwrite "
+            "1 mask written to outputs (mode whole, ...); 1 kept as they were (--overwrite "
             "replaces them)\n"
         )
         assert run(model_file, "-i", folder) == 0
-        assert capsys.readouterr().out.startswith("0 masks written to outputs; 2 left")
+        assert capsys.readouterr().out.startswith("0 masks written to outputs; 2 kept")
         assert run(model_file, "-i", folder, "--overwrite") == 0
         out = without_rate(capsys.readouterr().out)
         assert out == "2 masks written to outputs (mode whole, ...)\n"
         assert Image.open("outputs/a.png").mode == "P"
 
     def test_feature_overlay_is_added(self, model_file, folder):
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         assert run(model_file, "-i", folder) == 0
         before = Path("outputs/a.png").stat()
         assert run(model_file, "-i", folder, "--overlay") == 0
@@ -432,7 +316,7 @@ class TestInterrupt:
 
         monkeypatch.setattr(predictor.Predictor, "predict", interrupt)
         for name in "abc":
-            write_picture(folder / f"{name}.jpg")
+            write_image(folder / f"{name}.jpg")
         assert run(model_file, "-i", folder) == 130
         assert written(Path("outputs")) == ["a.png"]
         assert "Traceback" not in capsys.readouterr().err
@@ -452,7 +336,7 @@ class TestException:
         assert not Path("outputs").exists()
 
     def test_model(self, folder, capsys):
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         self.check(capsys, run("none.pth", "-i", folder), "--model", "no file none.pth")
         Path("text.pth").write_text("not a checkpoint")
         self.check(capsys, run("text.pth", "-i", folder), "text.pth")
@@ -465,29 +349,29 @@ class TestException:
         one = {"channels": 1, "mean": [0.5], "std": [0.5]}
         meta = {**checkpoint["meta"], **one}
         torch.save({**checkpoint, "state_dict": weights, "meta": meta}, "grey.pth")
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         self.check(capsys, run("grey.pth", "-i", folder), "grey.pth", "1 channels")
 
     def test_config(self, model_file, folder, capsys):
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         code = run(model_file, "-i", folder, "-c", "none.json")
         self.check(capsys, code, "--config", "none.json")
         Path("bad.json").write_text("{")
         self.check(capsys, run(model_file, "-i", folder, "-c", "bad.json"), "bad.json")
 
-    @pytest.mark.parametrize("source", ["none", "none.jpg", "none/*.jpg", "pictures"])
-    def test_no_pictures(self, model_file, folder, capsys, source):
+    @pytest.mark.parametrize("source", ["none", "none.jpg", "none/*.jpg", "images"])
+    def test_no_images(self, model_file, folder, capsys, source):
         (folder / "notes.txt").touch()
         self.check(capsys, run(model_file, "-i", source), "--images", source)
 
     @pytest.mark.parametrize("device", ["gpu", "cuda:99", "99", ""])
     def test_device(self, model_file, folder, capsys, device):
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         self.check(capsys, run(model_file, "-i", folder, device=device), "--device")
 
     @pytest.mark.parametrize("output", ["file", "file/below"])
     def test_output_is_a_file(self, model_file, folder, capsys, output):
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         Path("file").touch()
         self.check(capsys, run(model_file, "-i", folder, "-o", output), "--output", output)
 
@@ -499,7 +383,7 @@ class TestException:
         self.check(capsys, run(model_file, "-i", folder), "--images", folder, "Permission denied")
 
     def test_output_cannot_be_written(self, model_file, folder, capsys, monkeypatch):
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         Path("locked").mkdir()
         monkeypatch.setattr("os.access", lambda *_: False)
         self.check(capsys, run(model_file, "-i", folder, "-o", "locked"), "--output", "locked")
@@ -509,28 +393,28 @@ class TestException:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
         monkeypatch.setattr(models.UNet, "to", fail)
-        write_picture(folder / "a.jpg")
+        write_image(folder / "a.jpg")
         self.check(capsys, run(model_file, "-i", folder), "cpu has no room for the model")
 
-    def test_output_is_the_folder_of_the_pictures(self, model_file, folder, capsys):
-        write_picture(folder / "a.jpg")
+    def test_output_is_the_folder_of_the_images(self, model_file, folder, capsys):
+        write_image(folder / "a.jpg")
         self.check(capsys, run(model_file, "-i", folder, "-o", folder), "--output", folder)
         assert run(model_file, "-i", folder, "-o", folder, "-e", "jpg") == 0
         assert written(folder) == ["a.jpg", "a.png"]
 
-    def test_output_is_a_picture(self, model_file, folder, capsys):
-        source = write_picture(folder / "a.png")
+    def test_output_is_a_image(self, model_file, folder, capsys):
+        source = write_image(folder / "a.png")
         before = source.read_bytes()
         code = run(model_file, "-i", source, "-o", folder, "--overwrite")
-        self.check(capsys, code, "--output", source, "is one of the pictures")
+        self.check(capsys, code, "--output", source, "is one of the images")
         assert source.read_bytes() == before
 
     def test_same_name(self, model_file, folder, capsys):
-        one, other = write_picture(folder / "a.jpg"), write_picture(folder / "a.png")
+        one, other = write_image(folder / "a.jpg"), write_image(folder / "a.png")
         self.check(capsys, run(model_file, "-i", folder), one, other, "--extension")
 
     def test_same_name_of_an_overlay(self, model_file, folder, capsys):
-        one, other = write_picture(folder / "a.jpg"), write_picture(folder / "a_overlay.jpg")
+        one, other = write_image(folder / "a.jpg"), write_image(folder / "a_overlay.jpg")
         self.check(capsys, run(model_file, "-i", folder, "--overlay"), one, other)
         assert run(model_file, "-i", folder) == 0
 
@@ -545,7 +429,7 @@ class TestException:
         assert "Traceback" not in capsys.readouterr().err
 
 
-class TestAncestor:
+class TestPytorchSegmentation:
     @pytest.mark.parametrize(
         "arch",
         [
@@ -569,80 +453,9 @@ class TestAncestor:
             "config": {"name": "x", "arch": arch, "train_loader": loader, "ignore_index": 255},
         }
         torch.save(checkpoint, "PSPnet.pth")
-        write_picture(folder / "a.jpg", (40, 30))
+        write_image(folder / "a.jpg", (40, 30))
         assert run("PSPnet.pth", "-i", folder) == 0
         mask = Image.open("outputs/a.png")
         assert mask.size == (40, 30)
         assert mask.getpalette()[:63] == [v for colour in voc_palette(21) for v in colour]
         assert [*map(tuple, dataloaders.VOC.palette)] == voc_palette(21)
-
-
-class TestLeftOut:
-    """Masks that stand beside the pictures, and what `--exclude` names."""
-
-    @pytest.fixture
-    def suffix_file(self, model_file, tmp_path):
-        """A checkpoint of a training whose masks were called `mask_1_gt.png`, or so."""
-
-        def make(**meta):
-            checkpoint = torch.load(model_file, weights_only=True)
-            path = tmp_path / "suffix.pth"
-            torch.save({**checkpoint, "meta": {**checkpoint["meta"], **meta}}, path)
-            return path
-
-        return make
-
-    def test_feature_masks_of_the_training(self, suffix_file, folder, capsys):
-        for name in ("1.jpg", "2.png", "deep/3.png", "1_gt.png", "2_gt.png", "deep/3_gt.PNG"):
-            write_picture(folder / name)
-        model = suffix_file(mask_suffix="_gt")
-        for source in ([folder], [f"{folder}/**/*"], sorted(folder.glob("?*.*"))):
-            assert run(model, "-i", *source, "-o", f"out{len(source)}", "--overwrite") == 0
-            assert not any("_gt" in name for name in written(Path(f"out{len(source)}")))
-            (line,) = [x for x in capsys.readouterr().err.splitlines() if "left out" in x]
-            assert "*_gt" in line and re.search(r"left out [23] pictures", line)
-        # Who names them gets them.
-        assert run(model, "-i", folder / "1_gt.png", "-o", "one") == 0
-        assert written(Path("one")) == ["1_gt.png"]
-        assert run(model, "-i", f"{folder}/*_gt.png", "-o", "named") == 0
-        assert written(Path("named")) == ["1_gt.png", "2_gt.png"]
-        assert "left out" not in capsys.readouterr().err
-
-    def test_feature_prefix_and_suffix(self, suffix_file, folder, capsys):
-        for name in ("1.png", "m_1_x.png", "m_1.png", "1_x.png", "m_x.png"):
-            write_picture(folder / name)
-        assert run(suffix_file(mask_suffix="_x", mask_prefix="m_"), "-i", folder) == 0
-        assert written(Path("outputs")) == ["1.png", "1_x.png", "m_1.png", "m_x.png"]
-        assert "1 picture that is called m_*_x" in capsys.readouterr().err
-
-    def test_exception_nothing_but_masks(self, suffix_file, folder, capsys):
-        write_picture(folder / "1_gt.png")
-        assert run(suffix_file(mask_suffix="_gt"), "-i", folder) == 2
-        assert "'FOLDER/*_gt.*'" in capsys.readouterr().err
-        assert not Path("outputs").exists()
-
-    def test_feature_exclude(self, model_file, folder, capsys):
-        for name in ("a.jpg", "a_mask.png", "masks/b.png", "deep/masks/c.png", "deep/d.jpg"):
-            write_picture(folder / name)
-        words = ["--exclude", "*_mask.*", "--exclude", "masks/", "--exclude", "*.gif"]
-        assert run(model_file, "-i", folder, *words) == 0
-        assert written(Path("outputs")) == ["a.png", "deep/d.png"]
-        err = capsys.readouterr().err
-        assert "--exclude *_mask.* leaves out 1 picture" in err
-        assert "--exclude masks/ leaves out 2 pictures" in err
-        assert "--exclude *.gif leaves out 0 pictures" in err
-        assert (
-            run(model_file, "-i", folder, "-o", "out", "--exclude", "deep/m*", "--exclude", "a*")
-            == 0
-        )
-        assert written(Path("out")) == ["deep/d.png", "masks/b.png"]
-        # What is left out is no other picture's namesake.
-        write_picture(folder / "a.png")
-        assert run(model_file, "-i", folder, "-o", "out2") == 2
-        assert run(model_file, "-i", folder, "-o", "out2", "--exclude", "*.png") == 0
-        assert written(Path("out2")) == ["a.png", "deep/d.png"]
-
-    def test_exception_exclude_everything(self, model_file, folder, capsys):
-        write_picture(folder / "a.jpg")
-        assert run(model_file, "-i", folder, "--exclude", "*") == 2
-        assert "--exclude: nothing is left of the 1" in capsys.readouterr().err

@@ -47,8 +47,8 @@ def ours(tmp_path):
     }
 
 
-def of_ancestor(state_dict, arch, loader=VOC_LOADER):
-    """What the ancestor wrote: parallel wrapper's keys, a NumPy number, its config, no meta."""
+def of_pytorch_segmentation(state_dict, arch, loader=VOC_LOADER):
+    """Return what pytorch-segmentation wrote: `module.` keys, a NumPy number, no meta."""
     return {
         "arch": "DataParallel",
         "epoch": 12,
@@ -132,7 +132,7 @@ class TestOurs:
     @pytest.mark.parametrize("value", ["text", 7, {}, {"classes": "abc"}, {**META, "mean": ["a"]}])
     def test_exception_damaged_meta(self, ours, tmp_path, value):
         ours["meta"] = value
-        with pytest.raises(CheckpointError, match=r"a\.pth: what it says of its classes is wrong"):
+        with pytest.raises(CheckpointError, match=r"a\.pth: .*meta"):
             restore(save(tmp_path / "a.pth", ours), "cpu")
 
     @pytest.mark.parametrize(
@@ -194,10 +194,10 @@ class TestOurs:
             restore(tmp_path / "text.pth", "cpu")
 
 
-class TestAncestor:
+class TestPytorchSegmentation:
     @pytest.mark.parametrize("name", ["UNet", "PSPNet", "UperNet", "PSPDenseNet"])
     def test_feature_golden_logits(self, name, tmp_path):
-        """Source of the numbers: the ancestor itself, run once on weights made by recipe."""
+        """Source: pytorch-segmentation itself, run once on weights made by recipe."""
         golden = json.loads((GOLDEN / f"{name}.json").read_text())
         weights = {k: torch.from_numpy(make_weight(k, s)) for k, s in golden["state_dict"].items()}
         # Its UperNet and PSPDenseNet have one convolution under several names.
@@ -212,7 +212,7 @@ class TestAncestor:
                 if key.startswith(prefix):
                     weights[key] = weights[key.replace(prefix, last)]
         arch = {"type": golden["class"], "args": {**golden["args"], "freeze_bn": False}}
-        path = save(tmp_path / "best_model.pth", of_ancestor(weights, arch))
+        path = save(tmp_path / "best_model.pth", of_pytorch_segmentation(weights, arch))
         model, meta = restore(path, "cpu")
         path.unlink()
         assert meta.classes == tuple(dataloaders.VOC.classes)
@@ -227,23 +227,25 @@ class TestAncestor:
     def test_feature_strange_arguments(self, tmp_path, caplog):
         arch = {"type": "UNet", "args": {"base_channels": 4, "use_aux": True, "pretrained": True}}
         weights = small_unet(21).state_dict()
-        restore(save(tmp_path / "a.pth", of_ancestor(weights, arch)), "cpu")
+        restore(save(tmp_path / "a.pth", of_pytorch_segmentation(weights, arch)), "cpu")
         assert "UNet takes no use_aux: ignored" in caplog.text
         assert "pretrained" not in caplog.text
 
     @pytest.mark.parametrize("classes", [3, ["a", "b", "c"]])
     def test_feature_folder_tells_its_classes(self, tmp_path, classes):
         loader = {"type": "Folder", "args": {"classes": classes, "mean": [0.1, 0.2, 0.3]}}
-        checkpoint = of_ancestor(small_unet().state_dict(), SMALL, loader)
+        checkpoint = of_pytorch_segmentation(small_unet().state_dict(), SMALL, loader)
         _, meta = restore(save(tmp_path / "a.pth", checkpoint), "cpu")
         assert len(meta.classes) == len(meta.palette) == 3
         assert meta.mean == (0.1, 0.2, 0.3)
 
     def test_feature_config_names_the_dataset(self, tmp_path):
         """The way to open a checkpoint of a dataset that is not known."""
-        checkpoint = of_ancestor(small_unet().state_dict(), SMALL, {"type": "Moon", "args": {}})
+        checkpoint = of_pytorch_segmentation(
+            small_unet().state_dict(), SMALL, {"type": "Moon", "args": {}}
+        )
         path = save(tmp_path / "a.pth", checkpoint)
-        with pytest.raises(CheckpointError, match="trained on 'Moon', which is unknown; choose"):
+        with pytest.raises(CheckpointError, match="trained on 'Moon', which .*; choose"):
             restore(path, "cpu")
         config = tmp_path / "config.json"
         loader = {"type": "Folder", "args": {"classes": ["a", "b", "c"]}}
@@ -251,13 +253,15 @@ class TestAncestor:
         assert restore(path, "cpu", config)[1].classes == ("a", "b", "c")
 
     def test_exception_number_of_classes(self, tmp_path):
-        path = save(tmp_path / "a.pth", of_ancestor(small_unet(5).state_dict(), SMALL))
+        path = save(tmp_path / "a.pth", of_pytorch_segmentation(small_unet(5).state_dict(), SMALL))
         with pytest.raises(CheckpointError, match="is of 5 classes, but the dataset has 21"):
             restore(path, "cpu")
 
     def test_exception_dataset_without_classes(self, tmp_path):
         loader = {"type": "Folder", "args": {}}
-        path = save(tmp_path / "a.pth", of_ancestor(small_unet().state_dict(), SMALL, loader))
+        path = save(
+            tmp_path / "a.pth", of_pytorch_segmentation(small_unet().state_dict(), SMALL, loader)
+        )
         with pytest.raises(CheckpointError, match="Folder, which has no classes of its own"):
             restore(path, "cpu")
 
@@ -274,13 +278,13 @@ class TestBareWeights:
         assert len(meta.classes) == model.num_classes == 21
 
     def test_exception_no_config(self, path):
-        with pytest.raises(CheckpointError, match=r"not the model they are for: add --config"):
+        with pytest.raises(CheckpointError, match=r"add --config"):
             restore(path, "cpu")
 
     def test_exception_incomplete_config(self, path, tmp_path):
         config = tmp_path / "config.json"
         config.write_text(json.dumps({"arch": SMALL}))
-        with pytest.raises(CheckpointError, match="does not say which classes"):
+        with pytest.raises(CheckpointError, match="does not name its classes"):
             restore(path, "cpu", config)
         config.write_text("{")
         with pytest.raises(ConfigError, match=r"config\.json"):

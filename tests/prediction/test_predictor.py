@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 import prediction.predictor
-from prediction.predictor import IN_TILES, MODES, SCALES, SLOWER, Predictor, tile_layout
+from prediction.predictor import IN_TILES, SCALES, SLOWER, Predictor
+from prediction.tiles import tile_layout
+from utils.cli.choices import MODES
 from utils.out_of_memory import is_out_of_memory
 
 torch.set_num_threads(1)
@@ -44,7 +46,7 @@ def model():
     return Net().eval()
 
 
-def picture(height, width, seed=0):
+def random_image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -64,7 +66,7 @@ def normalized(image):
 def naive_multiscale(model, image, scales, flip=False, run=run_numpy):
     """Mean of logits over scales with SciPy's zoom, pixel arithmetic spelled out.
 
-    `mode="nearest"`: for some sizes rounding puts SciPy's last coordinate just outside the picture,
+    `mode="nearest"`: for some sizes rounding puts SciPy's last coordinate just outside the image,
     and its default then fills the last row with zeros.
     """
     zoom = pytest.importorskip("scipy.ndimage").zoom
@@ -106,7 +108,7 @@ def naive_sliding(model, image, steps=None, run=run_numpy):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("flip", [None, False, True])
 def test_smoke(model, mode, flip):
-    image = picture(20, 30)
+    image = random_image(20, 30)
     logits = predictor(model, mode, flip=flip).predict_logits(image)
     assert logits.shape == (NUM_CLASSES, 20, 30)
     assert logits.dtype == torch.float32
@@ -118,19 +120,19 @@ def test_smoke(model, mode, flip):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 40), (40, 1), (3, 5), (7, 100), (100, 7)])
 def test_cardinality_any_size(model, mode, size):
-    prediction = predictor(model, mode).predict(picture(*size))
+    prediction = predictor(model, mode).predict(random_image(*size))
     assert prediction.shape == size
 
 
 class TestWhole:
     def test_feature_is_one_forward(self, model):
-        image = picture(17, 23)
+        image = random_image(17, 23)
         logits = predictor(model, "whole").predict_logits(image)
         truth = run_numpy(model, normalized(image))[0]
         np.testing.assert_allclose(logits, truth, rtol=1e-4, atol=1e-5)
 
-    def test_feature_flip_makes_mirrored_pictures_alike(self, model):
-        image = picture(9, 12)
+    def test_feature_flip_makes_mirrored_images_alike(self, model):
+        image = random_image(9, 12)
         both = predictor(model, "whole", flip=True)
         mirrored = both.predict_logits(image[:, ::-1])
         np.testing.assert_allclose(
@@ -142,25 +144,25 @@ class TestMultiscale:
     @pytest.mark.parametrize("size", [(37, 50), (50, 37), (29, 24), (48, 15)])
     @pytest.mark.parametrize("flip", [False, True])
     def test_feature_equals_naive(self, model, size, flip):
-        image = picture(*size)
+        image = random_image(*size)
         logits = predictor(model, "multiscale", flip=flip).predict_logits(image)
         truth = naive_multiscale(model, image, SCALES, flip)
         np.testing.assert_allclose(logits, truth, rtol=1e-3, atol=1e-4)
 
     def test_feature_other_scales(self, model):
-        image, scales = picture(21, 30), (0.5, 2.25)
+        image, scales = random_image(21, 30), (0.5, 2.25)
         logits = predictor(model, "multiscale", scales=scales).predict_logits(image)
         truth = naive_multiscale(model, image, scales)
         np.testing.assert_allclose(logits, truth, rtol=1e-3, atol=1e-4)
 
     def test_feature_sizes_are_scipys(self, model):
         """Half a pixel is rounded to the even number, as Python and SciPy do."""
-        predictor(model, "multiscale").predict_logits(picture(10, 26))
+        predictor(model, "multiscale").predict_logits(random_image(10, 26))
         assert model.sizes == [(8, 20), (10, 26), (12, 32), (15, 39), (18, 46), (20, 52)]
 
     def test_feature_min_size(self, model):
         model.min_size = 10
-        predictor(model, "multiscale").predict_logits(picture(10, 4))
+        predictor(model, "multiscale").predict_logits(random_image(10, 4))
         assert model.sizes[0] == (10, 10)
 
 
@@ -168,7 +170,7 @@ class TestSliding:
     # The last is as tall as the single step allows: tiles of 36 x 25, step 25.
     @pytest.mark.parametrize("size", [(40, 60), (60, 60), (31, 97), (75, 53), (10, 100), (90, 63)])
     def test_feature_equals_naive_where_that_covers(self, model, size):
-        image = picture(*size)
+        image = random_image(*size)
         total, counts = naive_sliding(model, image)
         assert counts.min() == 1
         logits = predictor(model, "sliding").predict_logits(image)
@@ -176,7 +178,7 @@ class TestSliding:
 
     @pytest.mark.parametrize("size", [(180, 90), (300, 100)])
     def test_feature_portrait_has_no_gaps(self, model, size):
-        image = picture(*size)
+        image = random_image(*size)
         _, counts = naive_sliding(model, image)
         assert counts.min() == 0, "the single step was expected to leave gaps"
         steps = [ceil(int(side // 2.5) * (1 - 1 / 3)) for side in size]
@@ -197,21 +199,21 @@ class TestSliding:
 
     def test_feature_min_size(self, model):
         model.min_size = 16
-        logits = predictor(model, "sliding").predict_logits(picture(10, 60))
+        logits = predictor(model, "sliding").predict_logits(random_image(10, 60))
         assert set(model.sizes) == {(16, 24)}
         assert logits.shape == (NUM_CLASSES, 10, 60)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_feature_large_sums_leave_the_device(model, mode, monkeypatch):
-    image = picture(20, 30)
+    image = random_image(20, 30)
     expected = predictor(model, mode).predict_logits(image)
     monkeypatch.setattr(prediction.predictor, "_MAX_BYTES_ON_DEVICE", 0)
     assert torch.equal(predictor(model, mode).predict_logits(image), expected)
 
 
-def test_feature_leaves_picture_and_model_alone(model):
-    image = picture(12, 12)
+def test_feature_leaves_image_and_model_alone(model):
+    image = random_image(12, 12)
     image.setflags(write=False)
     before = [parameter.clone() for parameter in model.parameters()]
     result = predictor(model.train(), "multiscale")
@@ -221,8 +223,8 @@ def test_feature_leaves_picture_and_model_alone(model):
 
 
 def test_feature_raw_sensor_values(model):
-    """uint16 pictures are not divided by 255: their mean and std are in raw units."""
-    image = picture(8, 9)
+    """uint16 images are not divided by 255: their mean and std are in raw units."""
+    image = random_image(8, 9)
     raw = Predictor(model, [v * 255 for v in MEAN], [v * 255 for v in STD], "cpu", mode="whole")
     logits = raw.predict_logits(image.astype(np.uint16))
     truth = predictor(model, "whole").predict_logits(image)
@@ -236,7 +238,7 @@ def test_feature_more_than_256_classes():
             logits[:, 299] = 1
             return logits
 
-    prediction = predictor(Many(), "whole").predict(picture(2, 3))
+    prediction = predictor(Many(), "whole").predict(random_image(2, 3))
     assert prediction.dtype == np.uint16
     assert (prediction == 299).all()
 
@@ -253,7 +255,7 @@ class TestException:
 
     @pytest.mark.parametrize("shape", [(5, 5), (0, 5, 3), (1, 5, 5, 3)])
     def test_shape(self, model, shape):
-        with pytest.raises(ValueError, match=r"expected a picture \(H, W, C\)"):
+        with pytest.raises(ValueError, match=r"expected an image \(H, W, C\)"):
             predictor(model, "whole").predict(np.zeros(shape, np.uint8))
 
     def test_channels(self, model):
@@ -264,7 +266,7 @@ class TestException:
     def test_broken_weights(self, model, value):
         model.second.bias.data[1] = value
         with pytest.raises(ValueError, match="not finite"):
-            predictor(model, "multiscale").predict(picture(5, 5))
+            predictor(model, "multiscale").predict(random_image(5, 5))
 
 
 class Tight(Net):
@@ -288,7 +290,7 @@ class Tight(Net):
 
 
 def naive_in_tiles(model, images):
-    """Pictures (1, 3, H, W) of more pixels than fit in overlapping tiles, and these in smaller."""
+    """Images (1, 3, H, W) of more pixels than fit in overlapping tiles, and these in smaller."""
     height, width = images.shape[2:]
     if height * width <= model.pixels:
         return run_numpy(model, images)[0]
@@ -312,8 +314,8 @@ class TestMemory:
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("error", ERRORS, ids=["accelerator", "processor"])
     def test_feature_fewer_views_give_the_same(self, mode, error, caplog):
-        """Picture and mirrored picture one after the other."""
-        images = [picture(41, 60), picture(50, 33)]
+        """Image and mirrored image one after the other."""
+        images = [random_image(41, 60), random_image(50, 33)]
         plain = predictor(Tight().eval(), mode, flip=True)
         tight = Tight(views=1, error=error).eval()
         made = predictor(tight, mode, flip=True)
@@ -323,9 +325,9 @@ class TestMemory:
         assert made.notes == [SLOWER] == [record.message for record in caplog.records]
 
     @pytest.mark.parametrize("error", ERRORS, ids=["accelerator", "processor"])
-    def test_feature_fewer_pictures_give_the_same(self, error, caplog):
+    def test_feature_fewer_images_give_the_same(self, error, caplog):
         model = Tight().eval()
-        images = torch.from_numpy(np.stack([picture(20, 31, seed) for seed in range(7)]))
+        images = torch.from_numpy(np.stack([random_image(20, 31, seed) for seed in range(7)]))
         expected = predictor(model, "whole").predict_batch(images)
         tight = Tight(views=2, error=error).eval()
         made = predictor(tight, "whole")
@@ -334,7 +336,7 @@ class TestMemory:
         assert (tight.failures, tight.passes) == (2, [1] * 7)
         assert torch.equal(made.predict_batch(images), expected)
         assert tight.failures == 2
-        # As many pixels as then go at once of smaller pictures.
+        # As many pixels as then go at once of smaller images.
         half = predictor(model, "whole").predict_batch(images[:, :10])
         tight.passes.clear()
         assert torch.equal(made.predict_batch(images[:, :10]), half)
@@ -344,8 +346,8 @@ class TestMemory:
     @pytest.mark.parametrize("size", [(300, 260), (420, 150), (129, 500)])
     @pytest.mark.parametrize("pixels", [260 * 200, 150 * 140])
     @pytest.mark.parametrize("error", ERRORS, ids=["accelerator", "processor"])
-    def test_feature_a_picture_that_does_not_fit_is_cut(self, model, size, pixels, error, caplog):
-        image = picture(*size)
+    def test_feature_a_image_that_does_not_fit_is_cut(self, model, size, pixels, error, caplog):
+        image = random_image(*size)
         tight = Tight(pixels=pixels, error=error).eval()
         made = predictor(tight, "whole")
         logits = made.predict_logits(image)
@@ -356,15 +358,15 @@ class TestMemory:
         assert failures and torch.equal(made.predict_logits(image), logits)
         assert tight.failures == failures  # it is remembered
         assert made.notes == [IN_TILES] == [record.message for record in caplog.records]
-        # A picture that fits is predicted as before.
-        small = picture(100, 120)
+        # A image that fits is predicted as before.
+        small = random_image(100, 120)
         expected = predictor(model, "whole").predict_logits(small)
         assert torch.equal(made.predict_logits(small), expected)
 
     @pytest.mark.parametrize("mode", ["sliding", "multiscale"])
     def test_feature_views_that_do_not_fit_are_cut(self, mode):
         """Some of the scales, or all of the tiles; mirrored ones alike."""
-        image = picture(360, 350)
+        image = random_image(360, 350)
         tight = Tight(pixels=135 * 131).eval()
         made = predictor(tight, mode, flip=True)
         logits = made.predict_logits(image)
@@ -384,9 +386,9 @@ class TestMemory:
         np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_feature_pictures_stay_in_the_machines_memory(self, model, mode, monkeypatch):
-        """An accelerator in name, with room for views and none for pictures of 8 bits."""
-        images = [picture(40, 60), picture(40, 60, seed=1), picture(20, 30)]
+    def test_feature_images_stay_in_host_memory(self, model, mode, monkeypatch):
+        """An accelerator in name, with room for views and none for images of 8 bits."""
+        images = [random_image(40, 60), random_image(40, 60, seed=1), random_image(20, 30)]
         expected = [predictor(model, mode).predict_logits(image) for image in images]
         made, real = predictor(model, mode), torch.Tensor.to
         made.device = torch.device("cuda")
@@ -409,7 +411,7 @@ class TestMemory:
     @pytest.mark.parametrize("mode", MODES)
     def test_feature_what_was_learnt_in_vain_is_forgotten(self, mode):
         """Others had the memory, and then give it back."""
-        image = picture(200, 180)
+        image = random_image(200, 180)
         tight = Tight(pixels=0).eval()
         made = predictor(tight, mode)
         with pytest.raises(RuntimeError) as caught:
@@ -424,7 +426,7 @@ class TestMemory:
     def test_exception_other_faults_are_not_hidden(self, mode):
         tight = Tight(views=0, error=RuntimeError("a fault")).eval()
         with pytest.raises(RuntimeError, match="a fault"):
-            predictor(tight, mode).predict_logits(picture(200, 180))
+            predictor(tight, mode).predict_logits(random_image(200, 180))
         assert tight.failures == 1
 
 
@@ -432,8 +434,8 @@ class TestMemory:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("mode", ["sliding", "whole"])
 def test_feature_real_memory_of_a_gpu(model, mode):
-    """40 MiB: too little for the picture and its sums (60 MiB), enough for a tile of 2/5."""
-    image = picture(1500, 1500)
+    """40 MiB: too little for the image and its sums (60 MiB), enough for a tile of 2/5."""
+    image = random_image(1500, 1500)
     made = Predictor(Net(), MEAN, STD, "cuda", mode=mode)
     torch.cuda.empty_cache()
     room = torch.cuda.memory_reserved() + 40 * 2**20
@@ -458,7 +460,7 @@ def test_feature_real_memory_of_a_gpu(model, mode):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("mode", MODES)
 def test_feature_gpu_equals_cpu(model, mode):
-    image = picture(60, 45)
+    image = random_image(60, 45)
     truth = predictor(model, mode).predict_logits(image)
     logits = Predictor(Net(), MEAN, STD, "cuda", mode=mode).predict_logits(image)
     np.testing.assert_allclose(logits.cpu(), truth, rtol=1e-2, atol=1e-2)

@@ -28,7 +28,7 @@ from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 
 SIZES = ((48, 40), (40, 56))  # width, height
 CLASSES = ["ground", "shape"]
-PICTURES = 7
+IMAGES = 7
 PATIENCE = 300  # seconds: what hangs does so for ever, and a machine may be busy
 PASSING = ("<dt>Date</dt><dd>.*?</dd>", "<dt>Duration</dt><dd>.*? s on")  # in a page
 
@@ -44,11 +44,11 @@ sys.exit(program.main())
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Pictures of two sizes with labels of two classes, and a model that says both."""
+    """Images of two sizes with labels of two classes, and a model that says both."""
     folder = tmp_path_factory.mktemp("made")
-    for index in range(PICTURES):
+    for index in range(IMAGES):
         width, height = SIZES[index % 2]
-        image, mask, _ = Shapes(num_images=PICTURES, image_size=64).load(index)
+        image, mask, _ = Shapes(num_images=IMAGES, image_size=64).load(index)
         mask = (mask > 0).astype(np.uint8)
         mask[:3] = 255
         for name, pixels in (("images", image), ("masks", mask)):
@@ -78,7 +78,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def data(made, tmp_path):
-    """A copy of the pictures that a test may damage."""
+    """A copy of the images that a test may damage."""
     for name in ("images", "masks"):
         shutil.copytree(made / name, tmp_path / "data" / name)
     return tmp_path / "data"
@@ -145,8 +145,9 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
         damage(data / f"images/val/p{index}.png")
     # As where the disk of a network shows them late.
     late = (
-        "program.Job.is_done = lambda job: False\n"
-        "program.find_pictures = None\n"
+        "import prediction.jobs\n"
+        "prediction.jobs.Job.is_done = lambda job: False\n"
+        "prediction.jobs.find_images = None\n"
         "import prediction.predictor as used\n"
         "predict = used.Predictor.predict\n"
         "used.Predictor.predict = lambda *args: args[0].note(used.IN_TILES) or predict(*args)"
@@ -169,14 +170,14 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
         )
         assert said_of_many == said.replace(str(outputs[0]), str(outputs[1]))
         assert sorted(skipped(err)) == sorted(failures)
-        # What process 1 has noted, for it has a whole picture among the many.
+        # What process 1 has noted, for it has a whole image among the many.
         assert err.count(IN_TILES) == (processes == 2)
         assert contents(outputs[1]) == contents(outputs[0])
         if processes == 2:
             assert len(contents(outputs[0])) == 10
             assert said == (
-                f"4 masks written to {outputs[0]} (mode multiscale, 5 images/s); 1 left as they "
-                "were (--overwrite replaces them); 2 pictures failed, named above\n"
+                f"4 masks written to {outputs[0]} (mode multiscale, 5 images/s); 1 kept as they "
+                "were (--overwrite replaces them); 2 images failed, named above\n"
             )
         else:
             assert (len(contents(outputs[0])), len(failures)) == (4, 1)
@@ -204,7 +205,7 @@ def test_feature_an_interrupted_run_leaves_whole_masks(made, data, tmp_path, cap
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     found = {name: data for name, data in contents(out).items() if not name.endswith(".tmp")}
-    assert 0 < len(found) < PICTURES, err
+    assert 0 < len(found) < IMAGES, err
     assert found.items() <= expected.items()
     assert predict(capsys, *words, out)[0] == 0
     assert {name: contents(out)[name] for name in expected} == expected
@@ -245,10 +246,10 @@ def page(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("processes", "mode"), [(2, "whole"), (3, "sliding")])
-def test_feature_every_figure_is_that_of_one_process(
+def test_feature_every_metric_is_that_of_one_process(
     made, data, tmp_path, capsys, monkeypatch, processes, mode
 ):
-    """Counts, figures, intervals, pictures, label errors, threshold, page; a picture is broken."""
+    """Counts, metrics, intervals, images, label errors, threshold, page; an image is broken."""
     damage(data / "images/val/p4.png")
     outputs = []
     for count in (1, processes):
@@ -268,18 +269,18 @@ def test_feature_every_figure_is_that_of_one_process(
         assert code == 1
         found = load_checkpoint(folder / "model.pth")["meta"]
         outputs.append((report("out.json"), page(folder / "page"), out, skipped(err), found))
-    figures, text, said, failures, meta = outputs[0]
-    assert len(figures["images"]) == PICTURES - 1 and figures["issues"]
+    scores, text, said, failures, meta = outputs[0]
+    assert len(scores["images"]) == IMAGES - 1 and scores["issues"]
     assert 0 < meta["threshold"] < 0.5
     assert len(failures) == 1 and "p4.png" in failures[0]
     assert "mean IoU" in said and "Best threshold" in said
-    assert outputs[1][0] == figures
+    assert outputs[1][0] == scores
     assert outputs[1][1] == text
     assert outputs[1][2:] == (said, failures, meta)
 
 
 def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, capsys, monkeypatch):
-    """What another process would report; here one picture is broken, one too large."""
+    """What another process would report; here one image is broken, one too large."""
     damage(data / "images/val/p0.png")
     whole = evaluation.run.logits_of
 

@@ -12,10 +12,11 @@ from audit.scan import scan
 from base.label_counts import count_labels
 from conversion.parallel import run_each
 from inspection.look import look
-from prediction.predictor import MODES, Predictor
-from tests.prediction.test_predictor import Net, picture, predictor
+from prediction.predictor import Predictor
+from tests.prediction.test_predictor import Net, predictor, random_image
 from tests.training_runs import Constant, make_trainer
 from training.lr_finder import RateSweep
+from utils.cli.choices import MODES
 from utils.progress import Progress, complain, duration_text, rate_text, track
 
 
@@ -179,16 +180,16 @@ def test_feature_rates():
 def test_feature_every_forward_pass_of_an_image_is_counted(mode, flip):
     model, seen = Net().eval(), []
     one = predictor(model, mode, flip=flip)
-    plain = one.predict_logits(picture(37, 53))
+    plain = one.predict_logits(random_image(37, 53))
     passes = len(model.sizes)
     with one.watched_by(lambda *numbers: seen.append(numbers)):
-        assert torch.equal(one.predict_logits(picture(37, 53)), plain)
+        assert torch.equal(one.predict_logits(random_image(37, 53)), plain)
     assert [done for done, _, _ in seen] == [*range(1, passes + 1)]
     assert {total for _, total, _ in seen} == {passes}
     pixels = np.cumsum([height * width for height, width in model.sizes[passes:]])
     assert [share for _, _, share in seen] == pytest.approx(pixels / pixels[-1])
     before = len(seen)
-    one.predict_logits(picture(37, 53))
+    one.predict_logits(random_image(37, 53))
     assert len(seen) == before
 
 
@@ -204,7 +205,7 @@ def test_feature_tiles_for_want_of_memory_are_counted(monkeypatch):
     model.forward = fails
     one = Predictor(model, (0.5,) * 3, (0.5,) * 3, "cpu", mode="whole")
     with one.watched_by(lambda *numbers: seen.append(numbers)):
-        one.predict(picture(300, 300))
+        one.predict(random_image(300, 300))
     assert len(seen) == len(model.sizes) > 1
     assert seen[-1] == (len(seen), len(seen), 1.0)
 

@@ -11,10 +11,6 @@ from typing import Any, NoReturn
 from utils.cli.launcher import defer_to_main_process, destroy_group
 from utils.cli.sanitize import plain_lines
 
-
-class InputError(ValueError):
-    """A mistake in the command line."""
-
 DEFAULT_CONFIG = "config.json"
 
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from utils.checkpoint.content import Checkpoint
+from utils.cli.choices import TRAINING_MODE
 from utils.config.file import value_at
 from utils.metrics.threshold import recorded_search
 from utils.runs.scores_file import METRIC, last_kept
-
-TRAINING_MODE = "whole"  # of every validation
 
 
 class LastScore(NamedTuple):

@@ -9,11 +9,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from utils.cli.choices import MODES, SPLITS
+
 SCORES = "scores.jsonl"
 METRIC = "Mean_IoU"
 _MAX_BYTES = 1 << 16  # of the end of the file: some hundred scores
-_MODES = ("whole", "sliding", "multiscale")
-_SPLITS = ("train", "val", "test")
 
 logger = logging.getLogger(__name__)
 
@@ -76,5 +76,5 @@ def _parse(line: str) -> dict[str, Any] | None:
         return None
     score = entry.get(METRIC)
     good = isinstance(score, float) and math.isfinite(score)
-    good = good and entry.get("mode") in _MODES and entry.get("split") in _SPLITS
+    good = good and entry.get("mode") in MODES and entry.get("split") in SPLITS
     return entry if good else None

@@ -12,7 +12,8 @@ import train
 from builders.data import describe_dataset
 from dataloaders.folder import Folder
 from prediction.load_model import Meta
-from tests.prediction.test_inference import folder, model_file, run  # noqa: F401  # fixtures
+from tests.prediction.conftest import folder, model_file  # noqa: F401  # fixtures
+from tests.prediction.test_inference import run
 from utils.files.data_file import DataError
 from utils.files.image_head import read_head, turn_upright
 

@@ -47,7 +47,7 @@ def test_feature_a_training_on_a_pattern_and_its_next_command(tmp_path, capsys, 
     assert sorted(p.name for p in (tmp_path / "outputs").iterdir()) == [
         f"{i}.png" for i in range(4)
     ]
-    assert "left out 4 pictures" in capsys.readouterr().err
+    assert "left out 4 images" in capsys.readouterr().err
 
 
 def test_feature_checkpoints_that_do_not_say_it(tmp_path):
