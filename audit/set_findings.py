@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from audit.advice import keeps_imagenet
-from builders.preflight import check_same
+from base.compatibility import check_same
 from inspection.finding import Finding, count
 from inspection.sizes import crop_within, one_size, output_sizes, why_sizes_differ
 from inspection.split import BandStatistics, Split

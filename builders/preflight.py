@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from base.base_dataloader import BaseDataLoader
-from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
+from base.compatibility import check_same, ignored_class, statistics_warning
 from base.micro_batches import micro_batches
 from utils import losses
 from utils.config.errors import ConfigError
 from utils.config.sections import Config
 from utils.distributed.collectives import world_size
 from utils.distributed.sync_batch_norm import is_synchronised
-from utils.files.raster_io import BandRule
 from utils.out_of_memory import is_out_of_memory
 from utils.samples.normalize import normalize
-from utils.samples.pairing import few
 from utils.snapshot import StateSnapshot
 
 logger = logging.getLogger(__name__)
@@ -154,45 +151,6 @@ def check_splits(
         return
     train, val = train_loader.source, val_loader.source
     check_same(train, val)
-    if (list(train.mean), list(train.std)) != (list(val.mean), list(val.std)):
-        logger.warning(
-            "val_loader: its images are normalised as in training, not by its own mean and std"
-        )
-
-
-def ignored_class(names: Sequence[str], ignore_index: int) -> str | None:
-    """Return a warning where the ignored label is a class of the dataset, else None."""
-    if not 0 <= ignore_index < len(names):
-        return None
-    name = names[ignore_index]
-    return f"ignore_index: {ignore_index} is the class {name!r}, whose pixels are ignored"
-
-
-def check_same(train: BaseDataset, val: BaseDataset) -> None:
-    """Refuse a dataset of other classes or another kind of images than the training.
-
-    Raises:
-        ValueError: If they differ.
-    """
-    if list(train.classes) != list(val.classes):
-        raise ValueError(
-            f"train_loader has {len(train.classes)} classes and val_loader {len(val.classes)}, or "
-            f"their names or order differ: {few(train.classes)} and {few(val.classes)}; both have "
-            "to be the same"
-        )
-    expected, found = describe_pictures(train.band_rule), describe_pictures(val.band_rule)
-    if expected != found:
-        raise ValueError(
-            f"train_loader has images of {expected} and val_loader of {found}; "
-            "both have to be the same"
-        )
-
-
-def describe_pictures(rule: BandRule | None) -> str:
-    """Return what the images are to a model: their type and bands."""
-    if rule is None:
-        return "8-bit RGB"
-    words = [f"{rule.channels} bands of type {rule.dtype}"]
-    words += [f"bands {list(rule.bands)}"] if rule.bands else []
-    words += [f"clipped to {[list(pair) for pair in rule.clip]}"] if rule.clip else []
-    return ", ".join(words)
+    warning = statistics_warning(train, val, "val_loader")
+    if warning is not None:
+        logger.warning(warning)

@@ -8,14 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from base.base_dataloader import BaseDataLoader
-from base.base_dataset import BaseDataset
 from builders.data import build_source
-from builders.preflight import describe_pictures
 from builders.sections import SECTIONS
-from prediction.load_model import Meta
 from utils.cli.choices import SPLITS
 from utils.config.check import check_sections
-from utils.config.errors import ConfigError, suggest
+from utils.config.errors import ConfigError
 from utils.config.file import apply_overrides, parse_config
 from utils.config.foreign import refuse_foreign
 from utils.config.keys import one_of, places
@@ -213,42 +210,3 @@ def _warn_of_changes(args: Mapping[str, Any], section: str, expected: bool) -> N
             section,
             ", ".join(used) + (" is" if len(used) == 1 else " are"),
         )
-
-
-def check_dataset(meta: Meta, dataset: BaseDataset, path: str, section: str) -> None:
-    """The classes and the kind of pictures have to be those of the checkpoint.
-
-    Raises:
-        ValueError: If they are not.
-    """
-    _check_classes(list(meta.classes), list(dataset.classes), path, section)
-    known, given = describe_pictures(meta.band_rule), describe_pictures(dataset.band_rule)
-    if known != given:
-        raise ValueError(
-            f"{path} takes pictures of {known} and {section} has {given}; both have to be the same"
-        )
-    if (list(meta.mean), list(meta.std)) != (list(dataset.mean), list(dataset.std)):
-        logger.warning(
-            "%s: its pictures are normalised as in training, not by its own mean and std", section
-        )
-
-
-def _check_classes(known: list[str], given: list[str], path: str, section: str) -> None:
-    if known == given:
-        return
-    if len(known) != len(given):
-        foreign = [name for name in given if name not in known] or [
-            name for name in known if name not in given
-        ]
-        shown = ", ".join(map(repr, foreign[:3])) + ", ..." * (len(foreign) > 3)
-        difference = (
-            f"{path} knows {len(known)} classes and {section} has {len(given)}"
-            f"{': only one of them has ' + shown if foreign else ''}"
-        )
-    else:
-        place = next(i for i, name in enumerate(known) if name != given[i])
-        hint = suggest(given[place], known)
-        difference = (
-            f"class {place} is {known[place]!r} to {path} and {given[place]!r} in {section}{hint}"
-        )
-    raise ValueError(f"{difference}; names and order of the classes have to be the same")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from base.compatibility import ignored_class
 from base.label_counts import absent_classes
-from builders.preflight import ignored_class
 from evaluation.scores import Results
 from evaluation.subject import EvaluationRun
 from evaluation.table import OVERALL

@@ -8,17 +8,16 @@ import json
 import math
 import os
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audit.output import check_json, check_page, refusing
 from evaluation.result import Evaluation, PredictedImage
 from utils.config.file import name_problem
-from utils.files.atomic_write import write_text
+from utils.files import output_files
+from utils.files.output_files import check_json, check_page, refusing
 from utils.metrics.bootstrap import Interval
 
 FORMAT = 1
@@ -125,13 +124,7 @@ def write_json(path: str, evaluation: Evaluation) -> None:
     Raises:
         ValueError: If it cannot be written; a file that is there is as it was.
     """
-    text = json.dumps(to_json(evaluation), indent=1, allow_nan=False) + "\n"
-    if path == "-":
-        assert sys.__stdout__ is not None
-        sys.__stdout__.write(text)
-        return
-    with refusing(f"--json {path}"):
-        write_text(path, text, overwrite=True)  # `check_outputs` has seen what is there
+    output_files.write_json(path, json.dumps(to_json(evaluation), indent=1, allow_nan=False))
 
 
 def write_report(

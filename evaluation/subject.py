@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from evaluation.data import Data, check_dataset, open_data, read_tree
+from base.compatibility import check_same, statistics_warning
+from evaluation.data import Data, open_data, read_tree
 from prediction.load_model import Meta, restore_from
 from prediction.predictor import Predictor
 from utils.checkpoint.content import Checkpoint, read_checkpoint
@@ -18,6 +20,8 @@ from utils.config.file import value_at
 from utils.metrics.threshold import recorded_search
 from utils.runs.headings import describe_arch
 from utils.samples.pairing import Sample
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +98,7 @@ def open_subject(
     # Only mode whole predicts pictures together; the others are shared out more evenly one by one.
     data = open_data(tree, source, split, one_by_one=mode != "whole")
     model, meta = restore_from(checkpoint, path, device, config_path)
-    check_dataset(meta, data.loader.source, path, data.section)
+    _check_dataset(meta, data, path)
     trained = {**tree, **checkpoint.config}  # what the training itself says wins
     run, arch = trained.get("name"), trained.get("arch")
     return EvaluationRun(
@@ -111,6 +115,14 @@ def open_subject(
         run=run if isinstance(run, str) else None,
         model=describe_arch(type(model), arch.get("args") if isinstance(arch, Mapping) else None),
     )
+
+
+def _check_dataset(meta: Meta, data: Data, path: str) -> None:
+    dataset = data.loader.source
+    check_same(meta, dataset, (path, data.section))
+    warning = statistics_warning(meta, dataset, data.section)
+    if warning is not None:
+        logger.warning(warning)
 
 
 def _was_chosen(checkpoint: Checkpoint) -> bool:

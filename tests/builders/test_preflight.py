@@ -41,7 +41,7 @@ def statistics(count):
     [
         (bands(4, np.uint16), statistics(4), "3 bands of type uint16 .* 4 bands of type uint16"),
         (bands(3, np.float32), statistics(3), "type uint16 .* type float32"),
-        (bands(3, np.uint8), {}, "type uint16 .* of 8-bit RGB"),
+        (bands(3, np.uint8), {}, "type uint16 .* 8-bit RGB"),
         (
             bands(4, np.uint16),
             {**statistics(3), "bands": [4, 2, 1]},
@@ -60,7 +60,7 @@ def test_exception_pictures_of_another_kind(tmp_path, image, args, words):
 def test_exception_other_classes(tmp_path):
     train = loader(tmp_path / "train", bands(3, np.uint8))
     val = loader(tmp_path / "val", bands(3, np.uint8), classes=3)
-    with pytest.raises(ValueError, match="2 classes and val_loader 3"):
+    with pytest.raises(ValueError, match="2 classes and val_loader has 3"):
         check_splits(train, val, 255)
 
 

@@ -542,12 +542,12 @@ def test_exception_other_classes(model, capsys):
     fewer = json.dumps(CLASSES[:5])
     message = refused(capsys, model, f"-oval_loader.args.classes={fewer}")
     assert message.startswith(
-        f"{model} knows 6 classes and val_loader has 5: only one of them has 'cross'; names and "
+        f"{model} has 6 classes and val_loader has 5: only one of them has 'cross'"
     )
     renamed = json.dumps([*CLASSES[:4], "rings", "cross"])
     message = refused(capsys, model, f"-oval_loader.args.classes={renamed}")
     assert message.startswith(
-        f"class 4 is 'ring' to {model} and 'rings' in val_loader; did you mean 'ring'?"
+        f"class 4 is 'ring' in {model} and 'rings' in val_loader; did you mean 'ring'?"
     )
 
 
@@ -555,14 +555,14 @@ def test_exception_other_bands(model, capsys):
     flags = [f"-oval_loader.args.{word}" for word in
              ("bands=[1,2,3]", "mean=[0.5,0.5,0.5]", "std=[0.2,0.2,0.2]")]  # fmt: skip
     message = refused(capsys, model, *flags)
-    assert message.startswith(f"{model} takes pictures of 8-bit RGB and val_loader has 3 bands of")
+    assert message.startswith(f"{model} has images of 8-bit RGB and val_loader has 3 bands of")
 
 
 def test_feature_another_normalisation_is_said_and_has_no_effect(model, capsys):
     _, expected = run(model)
     code, report = run(model, "-oval_loader.args.mean=[0.1,0.1,0.1]")
     assert (code, report["confusion"]) == (0, expected["confusion"])
-    assert "val_loader: its pictures are normalised as in training" in capsys.readouterr().err
+    assert "val_loader: its images are normalised as in training" in capsys.readouterr().err
 
 
 def test_exception_a_process_that_ends(model, monkeypatch, capsys):
@@ -890,7 +890,7 @@ def test_feature_few_pictures_and_missing_intervals_are_noted(model, capsys):
 
 def test_feature_a_class_that_is_ignored_is_noted(model, capsys):
     _, report = run(model, "-o", "ignore_index=1")
-    note = "ignore_index: 1 is the class 'disk'"
+    note = "ignore_index: 1 is the class 'disk', whose pixels are ignored"
     assert note in report["notes"] and note in capsys.readouterr().out
     assert report["figures"]["Class_IoU"][1] in (None, 0)
 
