@@ -1,4 +1,4 @@
-"""Score a trained model: figures with intervals, in the terminal, as JSON, as a page."""
+"""Score a trained model: metrics with intervals, in the terminal, as JSON, as a page."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from utils.runs.model_file import find_model
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:
-    from evaluation.subject import EvaluationRun
+    from evaluation.evaluation_run import EvaluationRun
+    from evaluation.result import Evaluation
     from utils.metrics.threshold import Figure
 
 READ = ("val_loader", "train_loader", "test_loader", "ignore_index")  # of a config
-FIGURES = ("Mean_IoU", "IoU", "Dice")
+METRICS = ("Mean_IoU", "IoU", "Dice")
 
 DESCRIPTION = """
-Score a trained model on one split of its dataset, at the pictures' own size and against the labels
-as they are. The checkpoint says which model, which pictures and which classes. Started by torchrun,
-several processes share the pictures.
+Score a trained model on one split of its dataset, at the images' own size and against the labels
+as they are. The checkpoint names the model, the images and the classes. Started by torchrun,
+several processes share the images.
 """
 
 EPILOG = """
-exit code: 0 every picture was scored; 1 some could not be and are left out (each is named); 2
-nothing was scored because of a mistake in config, data or command; 130 interrupted.
+exit code: 0 every image was scored; 1 some could not be and are left out (each is named); 2 nothing
+was scored because of a mistake in config, data or command; 130 interrupted.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; returns its exit code."""
+    """Run the program; return its exit code."""
     words = sys.argv[1:] if argv is None else argv
     arguments = parse_arguments(words)
     for stream in (sys.stdout, sys.stderr):
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             return run(arguments, words, written)
         with contextlib.redirect_stdout(sys.stderr):
             return run(arguments, words, written)
-    except ValueError as error:  # ConfigError, DataError, CheckpointError: one message, no trace
+    except ValueError as error:  # ConfigError, DataError, CheckpointError: one message
         return report_mistake(error)
     except KeyboardInterrupt:
         if launched_rank():
@@ -70,36 +71,35 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "-m", "--model", required=True, metavar="PATH",
         help="the checkpoint: best_model.pth, or the folder of a run",
     )  # fmt: skip
-    add("-c", "--config", metavar="FILE", help="a config whose loaders stand for the checkpoint's")
+    add("-c", "--config", metavar="FILE", help="a config whose loaders replace the checkpoint's")
     add_overrides(parser, READ)
     add(
         "-s", "--split", choices=SPLITS, default="val",
-        help="which loader of the config (default: val; also what val_split holds back)",
+        help="the loader of the config (default: val; also what val_split holds back)",
     )  # fmt: skip
     add(
         "-mo", "--mode", choices=MODES, default=TRAINING_MODE,
         help="whole: one pass, as in training (default); sliding: mean over overlapping tiles, "
-        "mirrored too; multiscale: mean over six sizes of the picture",
+        "mirrored too; multiscale: mean over six sizes of the image",
     )  # fmt: skip
     add("-d", "--device", help="cpu, cuda, or the number of a GPU (default: cuda if there is one)")
     add("--json", metavar="FILE", help="also write everything as JSON; - is stdout")
     add("--report", metavar="FOLDER", help="also write a page to look at: FOLDER/index.html")
     add(
-        "--find-threshold", nargs="?", const=FIGURES[0], choices=FIGURES, metavar="FIGURE",
-        help="two classes: first find the probability from which on a pixel is of the second class "
-        f"that is best for {', '.join(FIGURES)} (default: {FIGURES[0]}), and write it into the "
-        "checkpoint",
+        "--find-threshold", nargs="?", const=METRICS[0], choices=METRICS, metavar="METRIC",
+        help="two classes: first find the probability of class 1 from which on to predict it, "
+        f"best for {', '.join(METRICS)} (default: {METRICS[0]}), and write it into the checkpoint",
     )  # fmt: skip
     return parser.parse_args(argv)
 
 
 def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> int:
-    """Score, show, write; returns the exit code, which is that of the main process.
+    """Score, show, write; return the exit code, which is that of the main process.
 
     Args:
-        arguments: Of the command line.
-        words: What was typed.
-        written: Gets what is written, as soon as it is.
+        arguments: The command line, parsed.
+        words: The command line as it was typed.
+        written: Gets the name of each file as soon as it is written.
 
     Raises:
         ValueError: If something cannot be used or written.
@@ -109,26 +109,38 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
         raise ValueError(f"--config: there is no file {arguments.config}")
     if chosen and not launched_rank():
         print(plain_lines(chosen), flush=True)
-    from base.loader_stream import WorkerError
-    from evaluation.output import check_outputs, write_json, write_report
-    from evaluation.run import evaluate, look_at
-    from evaluation.subject import open_subject
-    from evaluation.table import text_of
-    from utils.devices import resolve_device
-    from utils.distributed.collectives import (
-        PATIENCE_FOR_SHARES,
-        destroy_process_group,
-        init_process_group,
-        is_main,
-    )
+    from evaluation.output import check_outputs
+    from utils.distributed.collectives import destroy_process_group, is_main
     from utils.runs.logger import log_to_console
-    from utils.runs.scores_file import keep_score
 
     log_to_console(logging.INFO if is_main() else logging.ERROR)
     check_outputs(arguments.json, arguments.report, arguments.model)
+    scored, evaluation = score(model, arguments, words, written)
+    destroy_process_group()
+    if not is_main():
+        return 0
+    show(scored, evaluation, arguments, written)
+    allowed = len(scored.data.loader.bad) if scored.data.lenient else 0
+    return 1 if len(evaluation.skipped) > allowed else 0
+
+
+def score(
+    model: str, arguments: argparse.Namespace, words: list[str], written: list[str]
+) -> tuple[EvaluationRun, Evaluation]:
+    """Score a checkpoint on all processes, after the search for a threshold if one is asked for.
+
+    Raises:
+        ValueError: If checkpoint, config or data cannot be used.
+    """
+    from base.loader_stream import WorkerError
+    from evaluation.evaluation_run import open_run
+    from evaluation.score_split import evaluate
+    from utils.devices import resolve_device
+    from utils.distributed.collectives import PATIENCE_FOR_SHARES, init_process_group
+
     device = resolve_device(arguments.device)
     init_process_group(device.type, PATIENCE_FOR_SHARES)
-    subject = open_subject(
+    opened = open_run(
         model,
         device,
         split=arguments.split,
@@ -138,46 +150,19 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     )
     try:
         if arguments.find_threshold is not None:
-            subject = search_threshold(subject, arguments.find_threshold, written)
-        evaluation = evaluate(subject, shlex.join(["python", "evaluate.py", *words]))
+            opened = search_threshold(opened, arguments.find_threshold, written)
+        return opened, evaluate(opened, shlex.join(["python", "evaluate.py", *words]))
     except WorkerError as error:
         raise ValueError(str(error)) from None
-    destroy_process_group()
-    if not is_main():
-        return 0
-    keep_score(
-        model,
-        split=arguments.split,
-        mode=arguments.mode,
-        score=evaluation.figures["Mean_IoU"],
-    )
-    if arguments.json is not None:  # first: whoever reads the text may go before its end
-        write_json(arguments.json, evaluation)
-        written.append("the JSON" if arguments.json == "-" else arguments.json)
-    print(f"\n{text_of(evaluation)}\n", flush=True)
-    if arguments.json not in (None, "-"):
-        print(f"JSON: {arguments.json}", flush=True)
-    if arguments.report is not None:
-        page = write_report(arguments.report, evaluation, lambda index: look_at(subject, index))
-        written.append(str(page))
-        print(f"Report: {page}", flush=True)
-    if arguments.mode != DEFAULT_MODE:
-        print(
-            f"Note: inference.py makes masks in mode {DEFAULT_MODE}, whose score is another; with "
-            f"--mode {arguments.mode} they are those that were scored here.",
-            flush=True,
-        )
-    allowed = len(subject.data.loader.bad) if subject.data.lenient else 0
-    return 1 if len(evaluation.skipped) > allowed else 0
 
 
-def search_threshold(subject: EvaluationRun, figure: Figure, written: list[str]) -> EvaluationRun:
-    """Find the best threshold; the main process keeps it in the checkpoint and says what it gains.
+def search_threshold(run: EvaluationRun, metric: Figure, written: list[str]) -> EvaluationRun:
+    """Find the best threshold; the main process stores it in the checkpoint and reports the gain.
 
     Args:
-        subject: The model and the pictures.
-        figure: What the threshold is to be best for.
-        written: Gets what is written.
+        run: The model and the images.
+        metric: The metric that the threshold is to be best for.
+        written: Gets the name of what is written.
 
     Raises:
         ValueError: If there is none to find, or it cannot be written.
@@ -185,19 +170,52 @@ def search_threshold(subject: EvaluationRun, figure: Figure, written: list[str])
     from evaluation.threshold import check_searchable, find_threshold, keep_threshold
     from utils.distributed.collectives import is_main
 
-    check_searchable(subject)
-    best = find_threshold(subject, figure)
-    changed = keep_threshold(subject, figure, best)
+    check_searchable(run)
+    best = find_threshold(run, metric)
+    changed = keep_threshold(run, metric, best)
     if not is_main():
         return changed
-    written.append(f"the threshold {best.threshold:.4g} in {subject.checkpoint}")
+    written.append(f"the threshold {best.threshold:.4g} in {run.checkpoint}")
     print(
-        f"Best threshold for {figure} on {subject.data.split}: {best.threshold:.4g} "
+        f"Best threshold for {metric} on {run.data.split}: {best.threshold:.4g} "
         f"({best.score:.4f}, {best.score - best.score_at_half:+.4f} against 0.5); written into "
-        f"{subject.checkpoint}",
+        f"{run.checkpoint}",
         flush=True,
     )
     return changed
+
+
+def show(
+    run: EvaluationRun, evaluation: Evaluation, arguments: argparse.Namespace, written: list[str]
+) -> None:
+    """Write and print what the command line asks for.
+
+    Raises:
+        ValueError: If a file cannot be written.
+    """
+    from evaluation.output import write_json, write_report
+    from evaluation.score_split import predict_image
+    from evaluation.table import text_of
+    from utils.runs.scores_file import keep_score
+
+    mean_iou = evaluation.metrics["Mean_IoU"]
+    keep_score(run.checkpoint, split=arguments.split, mode=arguments.mode, score=mean_iou)
+    if arguments.json is not None:  # first: the reader of the text may stop before its end
+        write_json(arguments.json, evaluation)
+        written.append("the JSON" if arguments.json == "-" else arguments.json)
+    print(f"\n{text_of(evaluation)}\n", flush=True)
+    if arguments.json not in (None, "-"):
+        print(f"JSON: {arguments.json}", flush=True)
+    if arguments.report is not None:
+        page = write_report(arguments.report, evaluation, lambda index: predict_image(run, index))
+        written.append(str(page))
+        print(f"Report: {page}", flush=True)
+    if arguments.mode != DEFAULT_MODE:
+        print(
+            f"Note: inference.py makes masks in mode {DEFAULT_MODE}, whose score differs; with "
+            f"--mode {arguments.mode} they are those that were scored here.",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

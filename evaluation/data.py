@@ -1,4 +1,4 @@
-"""Which pictures are meant: from a config to a loader of whole pictures."""
+"""The images to score: from a config to a loader of whole images."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from utils.runs.headings import data_folder
 logger = logging.getLogger(__name__)
 
 READ = ("train_loader", "val_loader", "test_loader", "ignore_index")
-CHANGING = ("augment", "base_size", "crop_size", "albumentations")  # what makes other pictures
+CHANGING = ("augment", "base_size", "crop_size", "albumentations")  # arguments that change images
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The pictures of a split.
+    """The images of a split.
 
     Args:
-        loader: Whole pictures with labels, in the order of the dataset.
-        dataset: Name of the data loader.
-        section: Where the config names it.
+        loader: Whole images with labels, in the order of the dataset.
+        dataset: The name of the data loader.
+        section: The section of the config that names it.
         split: One of `SPLITS`.
-        ignore_index: The label that does not count.
-        lenient: Whether the config itself asks to leave out what cannot be read.
-        folder: Where the pictures are; None where they are in no folder.
+        ignore_index: The ignored label.
+        lenient: Whether the config itself asks to skip what cannot be read.
+        folder: The folder of the images; None if there is none.
     """
 
     loader: BaseDataLoader
@@ -55,21 +55,20 @@ class Data:
 def open_data(
     tree: Mapping[str, Any], source: str, split: str, *, one_by_one: bool = False
 ) -> Data:
-    """The loader of a split, or of this process's share of it.
+    """Open the loader of a split, for this rank.
 
     Args:
         tree: A config.
         source: Its file, for messages.
         split: One of `SPLITS`.
-        one_by_one: In batches of one picture, whatever the config says.
+        one_by_one: Load batches of one image, whatever the config says.
 
     Raises:
         ConfigError: If the config has no such split, or it cannot be found or used.
         DataError: If lists or folders are wrong and `on_bad_sample` is `"raise"`.
     """
     section, held_out = choose_section(tree, split, source)
-    # The rest is not looked at: a loss or an optimizer of another version is no reason not to
-    # score a model.
+    # The rest is not checked: a loss or an optimizer of another version does not matter here.
     checked, warnings = check_sections(tree, (section, "ignore_index"), SECTIONS, source)
     for warning in warnings:
         logger.warning(warning)
@@ -89,22 +88,22 @@ def open_data(
 def read_tree(
     stored: Mapping[str, Any], path: str, config_path: str | None, overrides: Sequence[str]
 ) -> tuple[dict[str, Any], str]:
-    """The config whose loaders are meant, and the file that it is from.
+    """Return the config of the loaders, and its file.
 
     Args:
-        stored: The config of a checkpoint; empty where it has none.
+        stored: The config of a checkpoint; empty if it has none.
         path: The file of the checkpoint.
-        config_path: Another config than the checkpoint's own.
+        config_path: A config to use instead of the checkpoint's own.
         overrides: `key.path=value`.
 
     Raises:
-        ConfigError: If there is no config, or an override changes what is not read.
+        ConfigError: If there is no config, or an override changes something that is not read.
     """
     tree = parse_config(config_path) if config_path is not None else stored
     if not tree:
         raise ConfigError(
             path,
-            ["holds no config, so that it does not say which pictures are meant: add --config"],
+            ["contains no config, so it does not name its images: add --config"],
         )
     if config_path is not None:
         refuse_foreign(tree, config_path)
@@ -116,16 +115,16 @@ def read_tree(
 
 
 def _idle(override: str, names: Mapping[str, Collection[str]]) -> str:
-    """Say that an override has no effect, and what has one if only its path is missing."""
+    """Explain that an override has no effect, and which one has if only its path is missing."""
     key, _, value = override.partition("=")
     found = [p for p in places(key, names) if p.split(".")[0] in READ]
     if found:
         return f"{override!r}: write {one_of(f'-o {place}={value}' for place in found[::-1])}"
-    return f"{override!r}: has no effect here; what is read: {', '.join(READ)}"
+    return f"{override!r}: has no effect here; only these are read: {', '.join(READ)}"
 
 
 def choose_section(tree: Mapping[str, Any], split: str, source: str) -> tuple[str, bool]:
-    """The loader section of a split, and whether it is the share that `val_split` holds back.
+    """Return the loader section of a split, and whether `val_split` holds the split back.
 
     Raises:
         ConfigError: If the config has no such split.
@@ -157,9 +156,9 @@ def build_whole_loader(
     held_out: bool,
     one_by_one: bool,
 ) -> tuple[BaseDataLoader, bool]:
-    """Every picture of a split as it is on disk, and whether `on_bad_sample` is `"skip"`.
+    """Build a loader of the whole images of a split; also return if `on_bad_sample` is `"skip"`.
 
-    Several processes share the batches that one would have.
+    Several processes share the batches that one process would have.
 
     Raises:
         ConfigError: If the dataset cannot be found or used.
@@ -178,10 +177,10 @@ def build_whole_loader(
         options,
         shuffle=False,
         drop_last=False,
-        on_bad_sample="skip",  # goes on, and counts
-        # What is read once need not be kept in memory.
+        on_bad_sample="skip",  # continue, and count
+        # Images are read only once.
         cache=None if options.cache == "ram" else options.cache,
-        # Of the training it is a number of crops.
+        # For training it is a number of crops.
         batch_size=1 if one_by_one or split == "train" else options.batch_size,
     )
     loader = BaseDataLoader(
@@ -194,19 +193,19 @@ def build_whole_loader(
         rank=rank(),
         world_size=world_size(),
     )
-    if held_out:  # a loader of what is held back leaves it to that of the rest to say this
+    if held_out:  # such a loader leaves these messages to the loader of the rest
         for note in (*source.dataset.problems, *source.dataset.notes):
             logger.warning(note)
     return loader, lenient
 
 
 def _warn_of_changes(args: Mapping[str, Any], section: str, expected: bool) -> None:
-    """Say that pictures are whole here, where a validation of the training had others."""
+    """Warn that images are whole here, if they were not in validation."""
     used = [name for name in CHANGING if args.get(name)]
     if used and not expected:
         logger.warning(
-            "%s.args: %s left out; figures here are of whole pictures at their own size, those of "
-            "the training were not",
+            "%s.args: %s left out; images are scored whole and at their own size, other than in "
+            "training",
             section,
             ", ".join(used) + (" is" if len(used) == 1 else " are"),
         )

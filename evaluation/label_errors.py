@@ -13,24 +13,24 @@ from torch import Tensor
 from evaluation.result import LabelIssue
 from utils.distributed.collectives import all_gather_json, all_reduce_sum
 
-KEPT = 4096  # regions: many times what anybody looks at, a few megabytes
+KEPT = 4096  # regions: many times what anyone looks at, a few megabytes
 
 # Below this probability networks differ by how far they were trained, not by how sure they can be.
 _LEAST = 1e-4
-# A region this deep, as a share of the picture's side, scores half of what a huge one would.
+# A region this deep, as a fraction of the image's side, scores half of what a huge one would.
 _DEPTH = 0.01
-# What a region scores whose segments have almost nothing else in common, against a perfect fit.
+# The score of a region whose segments have almost nothing else in common, against a perfect fit.
 _NO_FIT = 1 / 6
 # A class that the model never believes is ranked low, but still by the rest of the score.
 _MIN_KNOWN = 0.01
 # Sums of probabilities are kept as whole numbers of this unit, rounded down: the order of the
-# pictures does not change their last bits, and a mean never exceeds what all its terms are.
+# images does not change their last bits, and a mean never exceeds what all its terms are.
 _UNIT = 2.0**-20
 _SQUARE = np.ones((3, 3), np.uint8)
 
 
 class LabelErrors:
-    """Ranks the regions whose label is likely wrong, in one pass over the pictures.
+    """Ranks the regions whose label is likely wrong, in one pass over the images.
 
     Confident learning, Northcutt et al., https://arxiv.org/abs/1911.00068: t_j is the mean
     probability of class j over the pixels labelled j, and a pixel labelled i is counted as one of
@@ -52,7 +52,7 @@ class LabelErrors:
 
     Differs from the paper: it judges regions, not pixels; the suggestion always is the predicted
     class; the joint distribution is not calibrated and no number of errors estimated; the ranking
-    is our own; the paper asks for predictions on pictures that the model was not trained on, which
+    is our own; the paper asks for predictions on images that the model was not trained on, which
     is up to the caller.
 
     A poor model finds its own errors, too: where it is wrong and sure of itself, a correct label
@@ -70,8 +70,8 @@ class LabelErrors:
 
     Args:
         num_classes: K, without the ignored label.
-        ignore_index: The label that does not count.
-        kept: Regions to remember; those of the lowest scores are forgotten.
+        ignore_index: The ignored label.
+        kept: How many regions to remember; those of the lowest scores are dropped.
     """
 
     def __init__(self, num_classes: int, ignore_index: int, *, kept: int = KEPT) -> None:
@@ -101,11 +101,11 @@ class LabelErrors:
         labels: Tensor,
         ids: Tensor | None = None,
     ) -> None:
-        """Look through a picture.
+        """Add an image.
 
         Args:
-            index: Its place in the dataset.
-            name: Of the sample.
+            index: Its index in the dataset.
+            name: The name of the sample.
             probabilities: (K, H, W) of each class, any float type.
             labels: (H, W) integers in 0..K-1, or `ignore_index`.
             ids: (H, W), the classes that are predicted; None: the most probable ones.
@@ -116,7 +116,7 @@ class LabelErrors:
         self.update_planes(index, name, self.planes(probabilities, labels, ids))
 
     def update_planes(self, index: int, name: str, planes: Planes) -> None:
-        """As `update`, of a picture's `planes()`."""
+        """Add an image by its `planes()`."""
         cells = (planes.given + 1).ravel()  # cell 0 takes the ignored pixels
         sums = np.bincount(cells, planes.p_given.ravel(), self.num_classes + 1)[1:]
         self._sums += np.floor(sums / _UNIT).astype(np.int64)
@@ -124,13 +124,13 @@ class LabelErrors:
         self._add(index, name, find_regions(planes))
 
     def result(self, limit: int = 100) -> list[LabelIssue]:
-        """The likely label errors of the pictures so far.
+        """Return the likely label errors of the images so far.
 
         Args:
-            limit: How many at most.
+            limit: The largest number of them.
 
         Returns:
-            The likeliest first; those of equal scores by place.
+            The likeliest first; equal scores in the order of images and boxes.
         """
         thresholds, knowledge = self.thresholds, self.knowledge
         sure = (c for c in self._candidates if c.p_suggested >= thresholds[c.issue.suggested])
@@ -139,7 +139,7 @@ class LabelErrors:
         return sorted(scored, key=lambda issue: (-issue.score, issue))[:limit]
 
     def exchange(self) -> None:
-        """Take over what the other processes have seen: every one knows of all pictures then."""
+        """All-reduce and gather what was found, so that every process has all images."""
         all_reduce_sum(torch.from_numpy(self._sums))
         all_reduce_sum(torch.from_numpy(self._counts))
         found = itertools.chain.from_iterable(all_gather_json(self._candidates))
@@ -151,7 +151,7 @@ class LabelErrors:
 
     @torch.no_grad()
     def planes(self, probabilities: Tensor, labels: Tensor, ids: Tensor | None = None) -> Planes:
-        """What a picture's regions follow from.
+        """Return the labels, predictions and probabilities that the regions follow from.
 
         Raises:
             ValueError: As `update`.
@@ -162,23 +162,23 @@ class LabelErrors:
                 f"{tuple(probabilities.shape)} and {tuple(labels.shape)}"
             )
         labels = labels.to(probabilities.device).long()
-        counts = labels != self.ignore_index
-        strange = counts & ((labels < 0) | (labels >= self.num_classes))
-        if strange.any():
+        valid = labels != self.ignore_index
+        unknown = valid & ((labels < 0) | (labels >= self.num_classes))
+        if unknown.any():
             raise ValueError(
-                f"{int(strange.sum())} labels are neither in 0..{self.num_classes - 1} nor "
+                f"{int(unknown.sum())} labels are neither in 0..{self.num_classes - 1} nor "
                 f"{self.ignore_index}"
             )
         suggested = probabilities.argmax(0) if ids is None else ids.to(probabilities.device)
         p_suggested = probabilities.gather(0, suggested.unsqueeze(0))[0]
-        p_given = probabilities.gather(0, labels.where(counts, 0).unsqueeze(0))[0]
-        given = labels.where(counts, -1)
-        # These four leave the device, not K planes.
+        p_given = probabilities.gather(0, labels.where(valid, 0).unsqueeze(0))[0]
+        given = labels.where(valid, -1)
+        # These four are copied to the host, not K planes.
         found = given.int(), suggested.int(), p_given.float(), p_suggested.float()
         return Planes(*(plane.cpu().numpy() for plane in found))
 
     def _add(self, index: int, name: str, regions: Regions) -> None:
-        """Remember the best of these and of those before, best first."""
+        """Keep the best of these regions and the former ones, best first."""
         scores = regions.scores
         for i in np.argsort(-scores, kind="stable")[: self.kept]:
             left, top, right, bottom = regions.boxes[i].tolist()
@@ -199,7 +199,7 @@ class LabelErrors:
 class _Candidate(NamedTuple):
     """A region to remember; sorting puts the highest score first, and ties in a fixed order.
 
-    The score is without the knowledge of the class, which only the last picture completes.
+    The score is without the knowledge of the class, which only the last image completes.
     """
 
     minus_score: float
@@ -208,7 +208,7 @@ class _Candidate(NamedTuple):
 
 
 class Planes(NamedTuple):
-    """A picture's labels and predictions.
+    """An image's labels and predictions.
 
     Attributes:
         given: (H, W) int32 labels, -1 where ignored.
@@ -224,13 +224,13 @@ class Planes(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """The N regions of a picture in which one label meets one other prediction.
+    """The N regions of an image in which one label meets one other prediction.
 
     Attributes:
         numbers: (H, W) int32: 1 to N in the regions, 0 elsewhere.
         given: (N,) the class of the label.
         suggested: (N,) the class of the prediction.
-        pixels: (N,) how many.
+        pixels: (N,) the number of pixels.
         depth: (N,) mean distance of the inner pixels to the nearest pixel that is none.
         p_given: (N,) mean probability of the label over the inner pixels.
         p_suggested: (N,) mean probability of the prediction over the inner pixels.
@@ -257,10 +257,10 @@ class Regions(NamedTuple):
 
 
 def find_regions(planes: Planes) -> Regions:
-    """The regions of a picture in which label and prediction differ.
+    """Find the regions of an image in which label and prediction differ.
 
     An inner pixel has one label and one prediction in the 3x3 pixels around it. A region is
-    connected inner pixels and all around them; so what is thinner than three pixels is none.
+    connected inner pixels and all pixels around them, so it is at least three pixels wide.
     """
     given, suggested = planes.given, planes.suggested
     # Inner pixels that touch are of one code: one pass finds the components of all codes.
@@ -271,18 +271,18 @@ def find_regions(planes: Planes) -> Regions:
     count, cores, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     # A pixel beside two components of one code belongs to the later one.
     numbers = cv2.dilate(cores.astype(np.float32), _SQUARE).astype(np.int32)
-    places = np.flatnonzero(inner)
-    owners = cores.ravel()[places]
+    inner_at = np.flatnonzero(inner)
+    owners = cores.ravel()[inner_at]
 
     seeds = np.zeros(count, np.intp)  # one inner pixel of each region
-    seeds[owners] = places
+    seeds[owners] = inner_at
     seeds = seeds[1:]
     pixels = np.bincount(numbers.ravel(), minlength=count)[1:]
     labelled = _segment_pixels(given, seeds)
     predicted = _segment_pixels(np.where(given < 0, -1, suggested), seeds)
 
     def mean(plane: np.ndarray) -> np.ndarray:
-        return np.bincount(owners, plane.ravel()[places], count)[1:] / stats[1:, cv2.CC_STAT_AREA]
+        return np.bincount(owners, plane.ravel()[inner_at], count)[1:] / stats[1:, cv2.CC_STAT_AREA]
 
     return Regions(
         numbers=numbers,
@@ -298,7 +298,7 @@ def find_regions(planes: Planes) -> Regions:
 
 
 def _segment_pixels(ids: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """How many connected pixels of one class there are around each seed, a flat index."""
+    """Count the connected pixels of one class around each seed, a flat index."""
     classes, found = ids.ravel()[seeds], np.zeros(len(seeds), np.int64)
     for class_id in np.unique(classes):
         area = (ids == class_id).view(np.uint8)
@@ -309,13 +309,13 @@ def _segment_pixels(ids: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 
 def _distance_to_edge(mask: np.ndarray) -> np.ndarray:
-    # The picture's rim is an edge too, or a picture that is one region would have none.
+    # The border of the image is an edge too, or an image that is one region would have none.
     padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5)[1:-1, 1:-1]
 
 
 def _boxes(stats: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Boxes (N, 4) of components with the pixels around them."""
+    """Return boxes (N, 4) of components with the pixels around them."""
     left, top, width, height = stats[:, :4].T
     boxes = np.stack([left - 1, top - 1, left + width + 1, top + height + 1], axis=1)
     rows, columns = shape

@@ -1,4 +1,4 @@
-"""Where the results go, found out before the work."""
+"""Where evaluate.py writes its results."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def check_outputs(json_file: str | None, report: str | None, model: str = "") ->
     """Find out before the work whether its results can be written and replace nothing foreign.
 
     Args:
-        json_file: Of `--json`.
-        report: Of `--report`.
-        model: Of `--model`; a folder that is proposed is named after its run.
+        json_file: The value of `--json`.
+        report: The value of `--report`.
+        model: The value of `--model`; a folder that is proposed is named after its run.
 
     Raises:
         ValueError: If they cannot, or would.
@@ -44,10 +44,10 @@ def check_outputs(json_file: str | None, report: str | None, model: str = "") ->
 
 
 def _check_folder(folder: Path, json_file: str | None, model: Path) -> None:
-    """Refuse a folder that holds other things than an earlier report.
+    """Refuse a folder that contains other files than an earlier report.
 
     Raises:
-        ValueError: If it does, with a folder that is free.
+        ValueError: If it does; the message names a free folder.
     """
     with refusing(f"--report {folder}"):
         if os.path.lexists(folder / "index.html"):
@@ -58,13 +58,13 @@ def _check_folder(folder: Path, json_file: str | None, model: Path) -> None:
             for entry in folder.iterdir()
             if not _is_of_system(entry.name)
             and os.path.realpath(entry) != own
-            and os.path.lexists(entry)  # another process may have tried whether it can write
+            and os.path.lexists(entry)  # a file of another process that tests writing may be gone
         )
     if others:
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
         free = shlex.quote(str(_free_folder(folder, run_name(model))))
         raise ValueError(
-            f"--report: {folder} holds other files ({', '.join(others[:SHOWN])}{more}) and no "
+            f"--report: {folder} contains other files ({', '.join(others[:SHOWN])}{more}) and no "
             f"report; give the report a folder of its own: --report {free}"
         )
 
@@ -81,7 +81,7 @@ def _free_folder(folder: Path, name: str) -> Path:
         path = base / (name if number == 1 else f"{name}_{number}")
         if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
             return path
-    raise AssertionError("the numbers have come to an end")
+    raise AssertionError("unreachable")
 
 
 def run_name(model: Path) -> str:
@@ -95,12 +95,14 @@ def run_name(model: Path) -> str:
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything as plain data; see docs/evaluation.md."""
-    return {"program": PROGRAM, "format": FORMAT, **plain_data(evaluation)}
+    """Return everything as plain data; see docs/evaluation.md."""
+    tree = plain_data(evaluation)
+    named = {"figures" if key == "metrics" else key: value for key, value in tree.items()}
+    return {"program": PROGRAM, "format": FORMAT, **named}
 
 
 def plain_data(value: Any) -> Any:
-    """Dicts, lists and plain values; a number that is not finite is None."""
+    """Return dicts, lists and plain values; a number that is not finite becomes None."""
     if isinstance(value, Interval):
         return [plain_data(end) for end in value]
     if hasattr(value, "_asdict"):
@@ -119,16 +121,16 @@ def plain_data(value: Any) -> Any:
 
 
 def write_json(path: str, evaluation: Evaluation) -> None:
-    """Write everything for programs, to the standard output for `-`.
+    """Write everything for programs, to standard output for `-`.
 
     Raises:
-        ValueError: If it cannot be written; a file that is there is as it was.
+        ValueError: If it cannot be written; an existing file stays as it was.
     """
     output_files.write_json(path, json.dumps(to_json(evaluation), indent=1, allow_nan=False))
 
 
 def write_report(
-    folder: str, evaluation: Evaluation, look: Callable[[int], PredictedImage]
+    folder: str, evaluation: Evaluation, predict: Callable[[int], PredictedImage]
 ) -> Path:
     """Write the page.
 
@@ -138,4 +140,4 @@ def write_report(
     from evaluation.page import write_page
 
     with refusing(f"--report {folder}"):
-        return write_page(evaluation, look, Path(folder))
+        return write_page(evaluation, predict, Path(folder))

@@ -1,4 +1,4 @@
-"""Which pictures the page shows, and with what."""
+"""The images that the page shows, and what it says of each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from evaluation.page_figures import colours, percent
-from evaluation.page_pictures import MAX_SIDE, Thumbnail, View, encode, fitting, outline, shrink
+from evaluation.page_images import MAX_SIDE, Thumbnail, View, encode, fitting, outline, shrink
+from evaluation.page_metrics import colours, percent
 from evaluation.result import Evaluation, ImageScore, LabelIssue, PredictedImage
 from utils.progress import track
 
@@ -18,41 +18,41 @@ NUM_IMAGES = 8  # worst, and as many best
 NUM_ISSUES = 24
 PER_PAIR = 3  # issues of one pair of classes, before others come
 NUM_CHIPS = 8
-CROP_SIDE = 520  # pixels of an embedded part of a picture
+CROP_SIDE = 520  # pixels of an embedded crop
 CONTEXT = 0.6  # of a region's sides, shown around it
 MIN_CONTEXT = 40  # pixels
-BUDGET = 13_000_000  # bytes of all pictures together, as text
+BUDGET = 13_000_000  # bytes of all images together, as text
 
 Box = tuple[int, int, int, int]
 
 
 class Chip(NamedTuple):
-    """A class in a picture: its name, its colour, its share of the shown pixels."""
+    """A class in an image: its name, its colour, its fraction of the shown pixels."""
 
     name: str
     colour: str
-    share: float
+    fraction: float
 
 
 class Case(NamedTuple):
-    """A picture on the page, with everything that belongs to it.
+    """An image on the page, with everything that belongs to it.
 
     Attributes:
-        key: Its place on the page.
-        place: That of the picture in the dataset.
-        name: Of the sample.
-        facts: Figures in words.
-        size: (width, height) of the embedded pictures.
-        full: (width, height) of what they show, in the stored picture's pixels.
-        views: The pictures.
+        key: The id of its element.
+        image_index: The index of the image in the dataset.
+        name: The name of the sample.
+        facts: Its metrics as text.
+        size: (width, height) of the embedded images.
+        full: (width, height) of what they show, in the stored image's pixels.
+        views: The images.
         chips: The classes in it, the largest first.
-        more: Classes beyond those.
-        outline: SVG path in the pixels of `full`.
-        issue: What is wrong with the label there, for a label error.
+        more: How many further classes are in it.
+        outline: An SVG path in the pixels of `full`.
+        issue: The likely label error, if it shows one.
     """
 
     key: str
-    place: int
+    image_index: int
     name: str
     facts: str
     size: tuple[int, int]
@@ -65,14 +65,14 @@ class Case(NamedTuple):
 
 
 class Cases(NamedTuple):
-    """All pictures of the page.
+    """All images of the page.
 
     Attributes:
         worst: The worst first.
         best: The best first.
         issues: Likely label errors.
-        more_issues: Class of the label and suggested class of those that are not shown, with their
-            number, the most frequent first.
+        more_issues: Class of the label and suggested class of the errors that are not shown, with
+            their number, the most frequent first.
     """
 
     worst: Sequence[Case]
@@ -80,21 +80,21 @@ class Cases(NamedTuple):
     issues: Sequence[Case]
     more_issues: Sequence[tuple[tuple[int, int], int]]
 
-    def places(self) -> dict[int, str]:
-        """Place in the dataset -> place on the page."""
-        return {case.place: case.key for case in (*self.worst, *self.best)}
+    def keys_by_index(self) -> dict[int, str]:
+        """Map the index of each worst and best image to the id of its element."""
+        return {case.image_index: case.key for case in (*self.worst, *self.best)}
 
 
 class _Plan(NamedTuple):
     key: str
-    place: int
+    image_index: int
     name: str
     facts: str
     issue: LabelIssue | None = None
 
 
 def choose(images: Sequence[ImageScore]) -> tuple[list[ImageScore], list[ImageScore]]:
-    """The worst and the best pictures; no picture is both."""
+    """Return the worst and the best images; no image is both."""
     known = [image for image in images if image.mean_iou is not None]
     ranked = sorted(known, key=lambda image: (image.mean_iou, image.index))
     num_worst, num_best = min(NUM_IMAGES, -(-len(ranked) // 2)), min(NUM_IMAGES, len(ranked) // 2)
@@ -102,10 +102,10 @@ def choose(images: Sequence[ImageScore]) -> tuple[list[ImageScore], list[ImageSc
 
 
 def choose_issues(issues: Sequence[LabelIssue]) -> tuple[list[LabelIssue], list[LabelIssue]]:
-    """The label errors to show, and the others.
+    """Return the label errors to show, and the others.
 
-    A mistake that a model makes everywhere would fill the page: of a pair of classes the first few
-    come, then those of others, and what is left only then; each part in the order of `issues`.
+    A mistake that a model makes everywhere would fill the page: so the first few of each pair of
+    classes come first, and the rest after them, both in the order of `issues`.
     """
     seen: Counter[tuple[int, int]] = Counter()
     first: list[LabelIssue] = []
@@ -118,8 +118,8 @@ def choose_issues(issues: Sequence[LabelIssue]) -> tuple[list[LabelIssue], list[
     return ordered[:NUM_ISSUES], ordered[NUM_ISSUES:]
 
 
-def make_cases(evaluation: Evaluation, look: Callable[[int], PredictedImage]) -> Cases:
-    """Look at every picture that the page shows, once."""
+def make_cases(evaluation: Evaluation, predict: Callable[[int], PredictedImage]) -> Cases:
+    """Predict every image that the page shows, once, and encode it."""
     worst, best = choose(evaluation.images)
     shown, hidden = choose_issues(evaluation.issues)
     plans = [
@@ -127,7 +127,7 @@ def make_cases(evaluation: Evaluation, look: Callable[[int], PredictedImage]) ->
         *_image_plans("best", best),
         *_issue_plans(shown, evaluation.classes),
     ]
-    cases = _encode_all(plans, _make_thumbnails(plans, look), evaluation)
+    cases = _encode_all(plans, _make_thumbnails(plans, predict), evaluation)
     first, last = len(worst), len(worst) + len(best)
     more = Counter((issue.given, issue.suggested) for issue in hidden).most_common()
     return Cases(cases[:first], cases[first:last], cases[last:], more)
@@ -145,44 +145,43 @@ def _issue_plans(issues: Sequence[LabelIssue], classes: Sequence[str]) -> Iterat
         yield _Plan(f"issue-{n}", issue.index, issue.name, facts, issue)
 
 
-class _Taken(NamedTuple):
-    shot: Thumbnail
+class _Prepared(NamedTuple):
+    thumbnail: Thumbnail
     full: tuple[int, int]
 
 
 def _make_thumbnails(
-    plans: Sequence[_Plan], look: Callable[[int], PredictedImage]
-) -> dict[str, _Taken]:
+    plans: Sequence[_Plan], predict: Callable[[int], PredictedImage]
+) -> dict[str, _Prepared]:
     by_index = defaultdict(list)
     for plan in plans:
-        by_index[plan.place].append(plan)
-    taken = {}
-    # Each picture is predicted anew.
+        by_index[plan.image_index].append(plan)
+    prepared = {}
     for index in track(sorted(by_index), total=len(by_index), unit="image", label="report"):
-        seen = look(index)
+        seen = predict(index)
         for plan in by_index[index]:
-            taken[plan.key] = _shoot(seen, plan.issue)
-    return taken
+            prepared[plan.key] = _make_thumbnail(seen, plan.issue)
+    return prepared
 
 
-def _shoot(seen: PredictedImage, issue: LabelIssue | None) -> _Taken:
+def _make_thumbnail(seen: PredictedImage, issue: LabelIssue | None) -> _Prepared:
     if issue is None:
-        shot = Thumbnail(seen.picture, seen.label, seen.prediction)
+        thumbnail = Thumbnail(seen.image, seen.label, seen.prediction)
         height, width = seen.label.shape
-        return _Taken(shrink(shot, MAX_SIDE), (width, height))
+        return _Prepared(shrink(thumbnail, MAX_SIDE), (width, height))
     region = region_of(seen, issue)
     left, top, right, bottom = around(issue.box, seen.label.shape)
-    part = np.s_[top:bottom, left:right]
-    # Copies, so that the whole picture need not be kept for them.
-    shot = Thumbnail(
-        seen.picture[part].copy(), seen.label[part].copy(), seen.prediction[part].copy(),
-        outline(region[part]),
+    crop = np.s_[top:bottom, left:right]
+    # Copies, so that the whole image need not be kept for them.
+    thumbnail = Thumbnail(
+        seen.image[crop].copy(), seen.label[crop].copy(), seen.prediction[crop].copy(),
+        outline(region[crop]),
     )  # fmt: skip
-    return _Taken(shrink(shot, CROP_SIDE), (right - left, bottom - top))
+    return _Prepared(shrink(thumbnail, CROP_SIDE), (right - left, bottom - top))
 
 
 def around(box: Box, shape: tuple[int, ...]) -> Box:
-    """A box with its surroundings, inside the picture."""
+    """Return a box with its surroundings, inside the image."""
     left, top, right, bottom = box
     x = max(MIN_CONTEXT, round(CONTEXT * (right - left)))
     y = max(MIN_CONTEXT, round(CONTEXT * (bottom - top)))
@@ -190,49 +189,52 @@ def around(box: Box, shape: tuple[int, ...]) -> Box:
 
 
 def region_of(seen: PredictedImage, issue: LabelIssue) -> np.ndarray:
-    """The region (H, W) bool that an issue speaks of.
+    """Return the region (H, W) bool of an issue.
 
-    In its box that is the connected part of its pair of classes whose size comes nearest.
+    It is the connected region of its pair of classes, inside its box, whose size comes nearest.
     """
     left, top, right, bottom = issue.box
     box = np.s_[top:bottom, left:right]
     pair = (seen.label[box] == issue.given) & (seen.prediction[box] == issue.suggested)
-    _, parts, facts, _ = cv2.connectedComponentsWithStats(pair.astype(np.uint8))
+    _, regions, facts, _ = cv2.connectedComponentsWithStats(pair.astype(np.uint8))
     region = np.zeros(seen.label.shape, bool)
-    if len(facts) < 2:  # the prediction is another one by now: the box itself
+    if len(facts) < 2:  # the prediction has changed: the box itself
         region[box] = True
         return region
     nearest = int(np.abs(facts[1:, cv2.CC_STAT_AREA] - issue.pixels).argmin()) + 1
-    region[box] = parts == nearest
+    region[box] = regions == nearest
     return region
 
 
 def _encode_all(
-    plans: Sequence[_Plan], taken: dict[str, _Taken], evaluation: Evaluation
+    plans: Sequence[_Plan], prepared: dict[str, _Prepared], evaluation: Evaluation
 ) -> list[Case]:
-    """The cases, at the largest size at which all of them stay within the budget."""
+    """Return the cases, at the largest size at which all of them stay within the budget."""
     for side in (MAX_SIDE, 640, 450, 320, 200):
-        cases = [_case(plan, taken[plan.key], evaluation, side) for plan in plans]
-        if sum(len(view.address) for case in cases for view in case.views) <= BUDGET:
+        cases = [_case(plan, prepared[plan.key], evaluation, side) for plan in plans]
+        if sum(len(view.url) for case in cases for view in case.views) <= BUDGET:
             break
     return cases
 
 
-def _case(plan: _Plan, taken: _Taken, evaluation: Evaluation, side: int) -> Case:
-    shot, full = taken
-    views = encode(shot, evaluation.palette, evaluation.ignore_index, side)
+def _case(plan: _Plan, prepared: _Prepared, evaluation: Evaluation, side: int) -> Case:
+    thumbnail, full = prepared
+    views = encode(thumbnail, evaluation.palette, evaluation.ignore_index, side)
     if plan.issue:
         views = [view for view in views if view.kind != "error"]  # outlined in the others
-    size = fitting(shot.label.shape[0], shot.label.shape[1], side)
-    chips = _chips(shot, evaluation)
-    return Case(plan.key, plan.place, plan.name, plan.facts, size, full, views, chips[:NUM_CHIPS],
-                max(0, len(chips) - NUM_CHIPS), shot.outline, plan.issue)  # fmt: skip
+    size = fitting(thumbnail.label.shape[0], thumbnail.label.shape[1], side)
+    chips = _chips(thumbnail, evaluation)
+    more = max(0, len(chips) - NUM_CHIPS)
+    return Case(
+        *plan[:-1], size, full, views, chips[:NUM_CHIPS], more, thumbnail.outline, plan.issue
+    )
 
 
-def _chips(shot: Thumbnail, evaluation: Evaluation) -> list[Chip]:
+def _chips(thumbnail: Thumbnail, evaluation: Evaluation) -> list[Chip]:
     counts = np.bincount(
         np.concatenate([
-            shot.label[shot.label != evaluation.ignore_index], shot.prediction.ravel()
+            thumbnail.label[thumbnail.label != evaluation.ignore_index],
+            thumbnail.prediction.ravel(),
         ]),
         minlength=len(evaluation.classes),
     )  # fmt: skip

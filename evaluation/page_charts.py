@@ -16,15 +16,15 @@ VIRIDIS = (
     "#b5de2b", "#fde725",
 )  # fmt: skip
 STEPS = 41  # levels of a scale
-LIGHT_GROUND, DARK_GROUND = "#ffffff", "#17191e"  # of cells without a pixel
+LIGHT_GROUND, DARK_GROUND = "#ffffff", "#17191e"  # of empty cells
 TABLE_CLASSES = 25  # up to here the matrix is a table with a number in each cell
 SAFE_INTEGER = 2**53  # beyond it a browser's numbers lose counts
-EVEN = 0.01  # below this distance of confidence and accuracy a model is called neither
-APART = 0.1  # of two mean confidences, from where on one of them is called the surer
+EVEN = 0.01  # a smaller ECE is called neither over- nor underconfident
+APART = 0.1  # two mean confidences that differ by as much are told apart in words
 
 
 class Level(NamedTuple):
-    """A colour of the scale and the one that can be read on it."""
+    """A colour of the scale, and the text colour that is legible on it."""
 
     ground: str
     ink: str
@@ -32,18 +32,18 @@ class Level(NamedTuple):
 
 @functools.cache
 def colour_scale() -> dict[str, list[Level]]:
-    """From no pixel to all of them, for light and for dark pages."""
+    """Return the colours from no pixel to all of them, for light and for dark pages."""
     return {
         "light": _levels((LIGHT_GROUND, *VIRIDIS[::-1])),
-        # Its first colour could not be told from the ground.
+        # The first colour of viridis could not be told from the ground.
         "dark": _levels((DARK_GROUND, *VIRIDIS[1:])),
     }
 
 
 def _levels(stops: Sequence[str]) -> list[Level]:
     colours = np.array([[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in stops])
-    places = np.linspace(0, len(stops) - 1, STEPS)
-    mixed = [np.interp(places, range(len(stops)), channel) for channel in colours.T]
+    stops_at = np.linspace(0, len(stops) - 1, STEPS)
+    mixed = [np.interp(stops_at, range(len(stops)), channel) for channel in colours.T]
     result = []
     for red, green, blue in np.rint(mixed).astype(int).T.tolist():
         bright = luminance((red, green, blue))
@@ -54,7 +54,7 @@ def _levels(stops: Sequence[str]) -> list[Level]:
 
 
 def luminance(colour: Sequence[int]) -> float:
-    """Relative luminance of an sRGB colour, 0..1, as WCAG 2 defines it."""
+    """Return the relative luminance of an sRGB colour, 0..1, as WCAG 2 defines it."""
     linear = [
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
         for c in (channel / 255 for channel in colour)
@@ -62,9 +62,9 @@ def luminance(colour: Sequence[int]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def level(share: float) -> int:
-    """Place in the scale: by the square root, so that small shares can be told from none."""
-    return 0 if share <= 0 else max(1, round(share**0.5 * (STEPS - 1)))
+def level(fraction: float) -> int:
+    """Return the step of the scale, by the square root: small fractions differ from none."""
+    return 0 if fraction <= 0 else max(1, round(fraction**0.5 * (STEPS - 1)))
 
 
 class Cell(NamedTuple):
@@ -75,16 +75,16 @@ class Cell(NamedTuple):
 
 
 def matrix(evaluation: Evaluation) -> list[list[Cell]] | None:
-    """The cells of a matrix with numbers, rows are labels; None for too many classes."""
+    """Return the cells of a matrix with numbers, rows are labels; None for too many classes."""
     counts = evaluation.confusion
     if len(counts) > TABLE_CLASSES:
         return None
-    shares = counts / np.maximum(counts.sum(1), 1)[:, None]
-    return [[Cell(level(share), _short(share)) for share in row] for row in shares.tolist()]
+    fractions = counts / np.maximum(counts.sum(1), 1)[:, None]
+    return [[Cell(level(value), _short(value)) for value in row] for row in fractions.tolist()]
 
 
-def _short(share: float) -> str:
-    value = 100 * share
+def _short(fraction: float) -> str:
+    value = 100 * fraction
     if value == 0:
         return ""
     if value < 0.05:
@@ -93,7 +93,7 @@ def _short(share: float) -> str:
 
 
 def sparse_rows(counts: np.ndarray) -> list[list[int | str]]:
-    """Of each row, column and count in turn where there is one; text where numbers fall short."""
+    """Return column and count of each cell that is not empty; huge counts as text."""
     rows: list[list[int | str]] = []
     for row in counts:
         flat: list[int | str] = []
@@ -105,20 +105,20 @@ def sparse_rows(counts: np.ndarray) -> list[list[int | str]]:
 
 
 class Bar(NamedTuple):
-    """A bin of the reliability diagram that has pixels; shares are 0..1."""
+    """A bin of the reliability diagram that has pixels; values are 0..1."""
 
     low: float
     high: float
     pixels: int
-    height: float  # of its bar in the histogram, 1 for the fullest bin
+    height: float  # of its bar in the histogram; 1 for the fullest bin
     confidence: float
     accuracy: float
 
 
 class Group(NamedTuple):
-    """Pixels together: their share of all, how sure the model is of them, how many are right."""
+    """A group of pixels: their fraction of all, mean confidence and accuracy."""
 
-    share: float
+    fraction: float
     confidence: float
     accuracy: float
 
@@ -128,9 +128,9 @@ class Reliability(NamedTuple):
 
     Attributes:
         bars: Its bins.
-        verdict: What the model is, in words.
-        groups: What the verdict rests on: all pixels, or those of which the model is not sure
-            enough and those of which it is too sure, the less sure ones first.
+        verdict: The judgement on the model, in words.
+        groups: The pixels that it is based on: all of them, or those where the model is
+            underconfident and those where it is overconfident, the lower mean confidence first.
     """
 
     bars: list[Bar]
@@ -139,7 +139,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(evaluation: Evaluation) -> Reliability | None:
-    """The diagram; None without a pixel."""
+    """Return the diagram; None without pixels."""
     most = max((b.count for b in evaluation.calibration), default=0)
     bars = [
         Bar(b.low, b.high, b.count, b.count / most, b.confidence, b.accuracy)
@@ -153,21 +153,21 @@ def _verdict(bars: Sequence[Bar]) -> tuple[str, list[Group]]:
     total = sum(bar.pixels for bar in bars)
     everything = _group(bars, total)
     gap = everything.confidence - everything.accuracy
-    # The distances of the bins, which in `gap` may cancel: ECE.
+    # ECE: the distances of the bins, which may cancel in `gap`.
     distance = sum(bar.pixels * abs(bar.confidence - bar.accuracy) for bar in bars) / total
     if distance < EVEN:
-        return "about as sure as it should be", [everything]
+        return "well calibrated", [everything]
     if distance < 2 * abs(gap):
         return ("overconfident" if gap > 0 else "underconfident"), [everything]
-    careful = _group([bar for bar in bars if bar.confidence <= bar.accuracy], total)
-    too_sure = _group([bar for bar in bars if bar.confidence > bar.accuracy], total)
-    if too_sure.confidence - careful.confidence >= APART:
-        words = "too careful where it is unsure, too sure where it is sure"
-    elif careful.confidence - too_sure.confidence >= APART:
-        words = "too sure where it is unsure, too careful where it is sure"
+    underconfident = _group([bar for bar in bars if bar.confidence <= bar.accuracy], total)
+    overconfident = _group([bar for bar in bars if bar.confidence > bar.accuracy], total)
+    if overconfident.confidence - underconfident.confidence >= APART:
+        words = "underconfident at low confidence, overconfident at high confidence"
+    elif underconfident.confidence - overconfident.confidence >= APART:
+        words = "overconfident at low confidence, underconfident at high confidence"
     else:
-        words = "too careful in some places, too sure in others"
-    return words, sorted((careful, too_sure), key=lambda group: group.confidence)
+        words = "underconfident in some bins, overconfident in others"
+    return words, sorted((underconfident, overconfident), key=lambda group: group.confidence)
 
 
 def _group(bars: Sequence[Bar], total: int) -> Group:

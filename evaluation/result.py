@@ -1,4 +1,4 @@
-"""What an evaluation has found."""
+"""The result of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ __all__ = ["CalibrationBin", "Evaluation", "ImageScore", "LabelIssue", "Predicte
 
 
 class ImageScore(NamedTuple):
-    """One picture.
+    """One image.
 
     Attributes:
-        name: Of the sample.
-        image: The picture's file.
-        label: The label's file.
-        index: Its place in the dataset.
-        height: In pixels, as stored.
-        width: Likewise.
-        mean_iou: Over the classes that occur in its labels or prediction; None without a labelled
-            pixel.
-        pixel_accuracy: Share of its labelled pixels that are right; None without one.
-        labelled: Its pixels that count.
+        name: The name of the sample.
+        image: The file of the image.
+        label: The file of the label.
+        index: The index in the dataset.
+        height: The height in pixels, as stored.
+        width: The width in pixels, as stored.
+        mean_iou: The mean over the classes in its labels or prediction; None without valid pixels.
+        pixel_accuracy: The fraction of its valid pixels that are correct; None without one.
+        labelled: The number of its valid pixels.
     """
 
     name: str
@@ -44,13 +43,13 @@ class LabelIssue(NamedTuple):
     """A region whose label is likely wrong.
 
     Attributes:
-        index: The picture's place in the dataset.
-        name: Of the sample.
-        given: The class that the label says.
-        suggested: The class that the model says.
-        score: How likely the label is wrong, larger is likelier.
-        pixels: Of the region.
-        box: Left, top, right, bottom in the picture's pixels, the last two exclusive.
+        index: The index of the image in the dataset.
+        name: The name of the sample.
+        given: The class of the label.
+        suggested: The class that the model predicts.
+        score: How likely the label is wrong; larger is likelier.
+        pixels: The number of pixels of the region.
+        box: Left, top, right, bottom in the image's pixels, the last two exclusive.
     """
 
     index: int  # type: ignore[assignment]  # hides a method of tuples
@@ -63,24 +62,24 @@ class LabelIssue(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A picture that no figure knows of, and why."""
+    """An image that no metric includes, and why."""
 
     name: str
     reason: str
 
 
 class PredictedImage(NamedTuple):
-    """A picture to look at.
+    """An image to look at.
 
     Attributes:
-        picture: (H, W, 3) uint8 RGB.
-        label: (H, W) ids, with `ignore_index` where no pixel counts.
+        image: (H, W, 3) uint8 RGB.
+        label: (H, W) ids; `ignore_index` where they are ignored.
         prediction: (H, W) ids.
-        height: Of the stored picture, in pixels.
-        width: Likewise.
+        height: The height of the stored image, in pixels.
+        width: Its width.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     label: np.ndarray
     prediction: np.ndarray
     height: int
@@ -89,37 +88,37 @@ class PredictedImage(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """A model's figures on one split.
+    """A model's metrics on one split.
 
     Args:
         checkpoint: The file.
-        arch: Name of the model.
-        dataset: Name of the data loader.
+        arch: The name of the model.
+        dataset: The name of the data loader.
         split: `"train"`, `"val"` or `"test"`.
-        mode: Of the prediction: `"whole"`, `"sliding"` or `"multiscale"`.
-        threshold: Of two classes, the probability from which on a pixel is of the second; None:
-            the more probable class is predicted.
-        classes: Names of the K classes.
+        mode: The mode of prediction: `"whole"`, `"sliding"` or `"multiscale"`.
+        threshold: For two classes, the probability from which on class 1 is predicted; None: the
+            more probable class is predicted.
+        classes: The names of the K classes.
         palette: A colour (red, green, blue) for each.
-        ignore_index: The label that does not count.
-        figures: Figures by name: scalars (NaN where undefined), and `Class_...`, lists of K numbers
+        ignore_index: The ignored label.
+        metrics: Metrics by name: scalars (NaN where undefined), and `Class_...`, lists of K numbers
             with None for a class that does not occur.
-        intervals: Figure -> 95 % interval (low, high) over the pictures; of `Class_IoU` a list of
+        intervals: Metric -> 95 % interval (low, high) over the images; of `Class_IoU` a list of
             K pairs. None where there is no interval, see `bootstrap_intervals()`.
         confusion: Pixel counts (K, K) int64; rows are labels, columns predictions.
         calibration: Pixels by confidence.
-        images: Every picture that counts, in the order of the dataset.
+        images: Every scored image, in the order of the dataset.
         issues: Likely label errors, the likeliest first.
-        skipped: Pictures that were left out.
-        seconds: Duration.
-        device: Where the model ran.
+        skipped: Images that were skipped.
+        seconds: The duration.
+        device: The device of the model.
         date: Day and time of the start, ISO 8601.
-        versions: Of Python, torch and so on.
-        notes: Sentences that belong to the figures wherever they are shown.
-        command: What to type for these figures again.
+        versions: The versions of Python, torch and so on.
+        notes: Sentences to show wherever the metrics are shown.
+        command: The command that repeats the evaluation.
         run: The name of the training, from its config; None where there is no config.
         model: The architecture with its encoder, see `describe_arch()`.
-        data: The folder of the pictures; None where there is none.
+        data: The folder of the images; None if there is none.
     """
 
     checkpoint: str
@@ -131,7 +130,7 @@ class Evaluation:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     ignore_index: int
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     intervals: dict[str, Any]
     confusion: np.ndarray
     calibration: list[CalibrationBin]

@@ -1,4 +1,4 @@
-"""Every figure of a split, picture by picture."""
+"""Every metric of a split, counted image by image."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from utils.metrics.calibration import CalibrationBin, CalibrationMetrics
 from utils.metrics.confusion import SegmentationMetrics, metrics_of
 from utils.metrics.image_scores import class_counts, image_mean_ious, mean_image_iou
 
-LABEL_ISSUES = 100  # more than anybody looks at
-NO_PICTURE = "no picture could be scored; each is named above with the reason"
+LABEL_ISSUES = 100  # more than anyone looks at
+NO_IMAGE = "no image could be scored; each is named above with the reason"
 
 
 class Results(NamedTuple):
-    """What `Scores` has come to; the fields are those of `Evaluation`."""
+    """The results of `Scores`; the fields are those of `Evaluation`."""
 
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     intervals: dict[str, Any]
     confusion: np.ndarray
     calibration: list[CalibrationBin]
@@ -35,12 +35,12 @@ class Results(NamedTuple):
 
 
 class Scores:
-    """Sums over the pictures of a split, and a few numbers of each; no pixel is kept.
+    """Sums over the images of a split, and a few numbers of each; no pixel is kept.
 
     Args:
-        dataset: Where the pictures are from.
-        num_classes: K.
-        ignore_index: The label that does not count.
+        dataset: The dataset of the images.
+        num_classes: The number of classes, K.
+        ignore_index: The ignored label.
     """
 
     def __init__(self, dataset: BaseDataset, num_classes: int, ignore_index: int) -> None:
@@ -55,15 +55,15 @@ class Scores:
         self._errors = LabelErrors(num_classes, ignore_index)
 
     def update(self, index: int, probabilities: Tensor, ids: Tensor, labels: Tensor) -> None:
-        """Count a picture.
+        """Count an image.
 
         Args:
-            index: Its place in the dataset.
+            index: Its index in the dataset.
             probabilities: (K, H, W), on any device.
             ids: (H, W), the predicted classes, on the CPU.
-            labels: (H, W) integers in 0..K-1, or the ignored one, on the CPU.
+            labels: (H, W) integers in 0..K-1, or the ignored label, on the CPU.
         """
-        # All that the device does comes first: where its memory runs out, nothing is counted yet.
+        # The work of the device comes first: if its memory runs out, nothing has been counted.
         device = probabilities.device
         planes = self._errors.planes(probabilities, labels, ids)
         calibration = CalibrationMetrics(ignore_index=self.ignore_index, device=device)
@@ -81,9 +81,9 @@ class Scores:
         self._errors.update_planes(index, self.dataset.samples[index].name, planes)
 
     def exchange(self) -> None:
-        """Take over what the other processes have counted: every one has all of it then.
+        """All-reduce and gather the counts, so that every process has those of all.
 
-        All of it is integers, so that the figures do not depend on who counted what.
+        They are integers, so the metrics do not depend on which process counted what.
         """
         if world_size() == 1:
             return
@@ -101,23 +101,23 @@ class Scores:
         self._errors.exchange()
 
     def results(self) -> Results:
-        """Every figure of what was counted.
+        """Return every metric of what was counted.
 
         Raises:
             ValueError: If nothing was.
         """
         if not self._counts:
-            raise ValueError(NO_PICTURE)
+            raise ValueError(NO_IMAGE)
         if not self._confusion.any():
             raise ValueError(
-                f"no pixel of the {len(self._counts)} pictures counts: all are labelled "
+                f"the {len(self._counts)} images have no valid pixel: all are labelled "
                 f"{self.ignore_index}, which is ignore_index"
             )
-        places = sorted(self._counts)  # the same figures for any size of batches
-        counts = np.stack([self._counts[index] for index in places])
+        indices = sorted(self._counts)  # the same metrics for any batch size
+        counts = np.stack([self._counts[index] for index in indices])
         calibration = self._calibration.compute()
         boundary = self._boundary.compute()
-        figures = {
+        metrics = {
             **metrics_of(self._confusion),
             "Mean_Image_IoU": mean_image_iou(counts),
             **boundary,
@@ -125,11 +125,11 @@ class Scores:
         }
         scores = image_mean_ious(counts)
         return Results(
-            figures=figures,
+            metrics=metrics,
             intervals=bootstrap_intervals(counts),
             confusion=self._confusion.numpy(),
             calibration=calibration["Bins"],
-            images=[self._image(*row) for row in zip(places, counts, scores, strict=True)],
+            images=[self._image(*row) for row in zip(indices, counts, scores, strict=True)],
             issues=self._errors.result(LABEL_ISSUES),
         )
 

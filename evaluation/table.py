@@ -1,4 +1,4 @@
-"""The figures in the terminal."""
+"""The metrics as text for the terminal."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from utils.cli.sanitize import one_line
 from utils.metrics.confusion import name_of
 from utils.samples.pairing import few
 
-SHOWN = 3  # pairs, pictures
+SHOWN = 3  # pairs, images
 NAME_WIDTH = 24
 MAX_NAMES = 10
 WIDTH = 100
 NOTHING = "-"
 
-# Figure, its name.
+# Metric, its name.
 OVERALL = (
     ("Mean_IoU", "mean IoU"),
     ("Mean_Dice", "mean Dice"),
     ("Pixel_Accuracy", "pixel accuracy"),
     ("Mean_Accuracy", "mean accuracy"),
     ("FWIoU", "frequency-weighted IoU"),
-    ("Mean_Image_IoU", "mean IoU of a picture"),
+    ("Mean_Image_IoU", "mean IoU of an image"),
     ("Boundary_IoU", "boundary IoU"),
     ("Boundary_F", "boundary F"),
     ("Kappa", "Cohen's kappa"),
@@ -35,7 +35,7 @@ OVERALL = (
 
 
 def text_of(evaluation: Evaluation) -> str:
-    """Everything that the terminal shows."""
+    """Return everything that the terminal shows."""
     parts = [
         headline(evaluation),
         class_table(evaluation),
@@ -47,11 +47,11 @@ def text_of(evaluation: Evaluation) -> str:
 
 
 def headline(evaluation: Evaluation) -> str:
-    """What was scored, on what, how."""
-    pixels, pictures = int(evaluation.confusion.sum()), len(evaluation.images)
+    """Return what was scored, on which images and in which mode."""
+    pixels, images = int(evaluation.confusion.sum()), len(evaluation.images)
     text = (
         f"{evaluation.heading}, {evaluation.split}: "
-        f"{pictures} picture{'s' * (pictures != 1)}, {pixels:,} labelled "
+        f"{images} image{'s' * (images != 1)}, {pixels:,} labelled "
         f"pixel{'s' * (pixels != 1)}, mode {evaluation.mode}"
     )
     if evaluation.threshold is not None:
@@ -60,24 +60,24 @@ def headline(evaluation: Evaluation) -> str:
 
 
 def class_table(evaluation: Evaluation) -> str:
-    """A line for each class that occurs, in per cent."""
-    figures, labelled = evaluation.figures, evaluation.confusion.sum(1)
+    """Return a table with a line for each class that occurs, in per cent."""
+    metrics, labelled = evaluation.metrics, evaluation.confusion.sum(1)
     total = max(int(labelled.sum()), 1)
     rows = []
-    for place, name in enumerate(evaluation.classes):
-        if figures["Class_IoU"][place] is None:
+    for index, name in enumerate(evaluation.classes):
+        if metrics["Class_IoU"][index] is None:
             continue
         columns = ("IoU", "Dice", "Precision", "Recall", "Boundary_IoU")
         iou, dice, precision, recall, boundary = (
-            percent(figures[f"Class_{column}"][place]) for column in columns
+            percent(metrics[f"Class_{column}"][index]) for column in columns
         )
-        interval = _interval(evaluation.intervals["Class_IoU"][place])
-        share = percent(labelled[place] / total)
-        rows.append((_cut(name), iou, interval, dice, precision, recall, boundary, share))
-    headers = ("class", "IoU %", "95 %", "Dice", "prec.", "recall", "b. IoU", "share")
+        interval = _interval(evaluation.intervals["Class_IoU"][index])
+        fraction = percent(labelled[index] / total)
+        rows.append((_cut(name), iou, interval, dice, precision, recall, boundary, fraction))
+    headers = ("class", "IoU %", "95 %", "Dice", "prec.", "recall", "b. IoU", "pixels")
     align = ("left", *["right"] * (len(headers) - 1))
     table = tabulate(rows, headers, disable_numparse=True, colalign=align if rows else None)
-    pairs = zip(evaluation.classes, figures["Class_IoU"], strict=True)
+    pairs = zip(evaluation.classes, metrics["Class_IoU"], strict=True)
     absent = [_cut(name) for name, iou in pairs if iou is None]
     if absent:
         more = "class" if len(absent) == 1 else "classes"
@@ -87,22 +87,22 @@ def class_table(evaluation: Evaluation) -> str:
 
 
 def overall_table(evaluation: Evaluation) -> str:
-    """The figures of all classes together, with their intervals."""
+    """Return a table of the metrics of all classes together, with their intervals."""
     rows = []
     labelled = int((evaluation.confusion.sum(1) > 0).sum())
     for key, name in OVERALL:
-        value = evaluation.figures[key]
+        value = evaluation.metrics[key]
         shown = f"{value:.4f}" if value == value else NOTHING
         interval = evaluation.intervals.get(key)
         if name_of(key, labelled) != key:
             name = f"{name} (one class labelled)"
         rows.append((name, shown, "{:.4f} - {:.4f}".format(*interval) if interval else ""))
-    headers = ("", "figure", "95 % over pictures")
+    headers = ("", "metric", "95 % over images")
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "left"))
 
 
 def confusions(evaluation: Evaluation) -> Iterator[str]:
-    """The pairs that cost most pixels."""
+    """Yield a line for each of the pairs of classes that cost most pixels."""
     counts = evaluation.confusion.copy()
     labelled = counts.sum(1)
     np.fill_diagonal(counts, 0)
@@ -110,31 +110,31 @@ def confusions(evaluation: Evaluation) -> Iterator[str]:
     for given, predicted in (divmod(cell, len(counts)) for cell in cells):
         pixels = int(counts[given, predicted])
         if pixels:
-            names = (_cut(evaluation.classes[place]) for place in (given, predicted))
+            names = (_cut(evaluation.classes[index]) for index in (given, predicted))
             yield (
-                "often confused: {} taken for {}".format(*names)
+                "often confused: {} predicted as {}".format(*names)
                 + f": {percent(pixels / labelled[given])} % of it, {pixels:,} pixels"
             )
 
 
 def worst(evaluation: Evaluation) -> Iterator[str]:
-    """The pictures with the lowest mean IoU."""
+    """Yield a line for each of the images with the lowest mean IoU."""
     scored = [(image.mean_iou, image) for image in evaluation.images if image.mean_iou is not None]
     for score, image in sorted(scored, key=lambda pair: pair[0])[:SHOWN]:
         yield f"worst: {one_line(image.name)}: mean IoU {score:.4f}"
 
 
 def skipped(evaluation: Evaluation) -> Sequence[str]:
-    """How many pictures the figures leave out."""
+    """Return a line on the images that no metric includes."""
     count = len(evaluation.skipped)
     if not count:
         return ()
     total = count + len(evaluation.images)
-    return (f"The figures are without {count} of {total} pictures, named above.",)
+    return (f"The metrics exclude {count} of {total} images, named above.",)
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent, without the sign."""
+    """Return a fraction in per cent, without the sign."""
     return NOTHING if value is None or value != value else f"{100 * value:.1f}"
 
 

@@ -1,4 +1,4 @@
-"""The threshold of two classes: searched on a split, kept in the checkpoint."""
+"""The threshold of two classes: searched on a split, stored in the checkpoint."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.run import predictions
-from evaluation.scores import NO_PICTURE
-from evaluation.subject import EvaluationRun
+from evaluation.evaluation_run import EvaluationRun
+from evaluation.score_split import predictions
+from evaluation.scores import NO_IMAGE
 from utils.checkpoint.content import read_checkpoint
 from utils.checkpoint.last import stamp_of
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
@@ -23,76 +23,74 @@ from utils.out_of_memory import with_cpu_fallback
 from utils.runs.run_lock import RunLock
 
 
-def check_searchable(subject: EvaluationRun) -> None:
-    """Find out before the work whether a threshold has a meaning and a place.
+def check_searchable(run: EvaluationRun) -> None:
+    """Refuse before the work a model without a threshold, or a file that cannot store one.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If the search cannot be done or kept.
     """
-    path = Path(subject.checkpoint)
-    if subject.num_classes != 2:
-        raise ValueError(
-            f"--find-threshold: is for two classes, and {path} knows {subject.num_classes}"
-        )
+    path = Path(run.checkpoint)
+    if run.num_classes != 2:
+        raise ValueError(f"--find-threshold is for two classes, and {path} has {run.num_classes}")
     if not read_checkpoint(path).meta:
         raise ValueError(
-            f"--find-threshold: {path} has no place for it; a checkpoint of this program has "
+            f"--find-threshold: {path} cannot store it, only a checkpoint of this program can "
             "(training with init_from makes one)"
         )
     if not os.access(path.resolve().parent, os.W_OK):
-        raise ValueError(f"--find-threshold: {path} cannot be replaced, its folder is read-only")
+        raise ValueError(f"--find-threshold: {path} cannot be replaced: its folder is read-only")
     run_on_main_and_broadcast(lambda: _check_alone(path.resolve()), ValueError)
 
 
-def find_threshold(subject: EvaluationRun, figure: Figure) -> BestThreshold:
-    """The threshold that is best for a figure over every picture of the split.
+def find_threshold(run: EvaluationRun, metric: Figure) -> BestThreshold:
+    """Find the threshold that is best for a metric over every image of the split.
 
-    Several processes share the pictures; all find the same.
+    Several processes share the images; all find the same.
 
     Raises:
-        ValueError: If no picture can be used, or the labels have one class only.
-        DataError: If more than one picture, and more than one in twenty, cannot be read.
+        ValueError: If no image can be used, or the labels have one class only.
+        DataError: If more than one image, and more than one in twenty, cannot be read.
     """
-    search = ThresholdSearch(subject.data.ignore_index)
-    for prediction in predictions(subject, {}):
+    search = ThresholdSearch(run.data.ignore_index)
+    for prediction in predictions(run, {}):
         probability = with_cpu_fallback(
             lambda logits: probability_of_second(logits[None]).cpu(), prediction.logits
         )
         search.update(probability, prediction.labels[None])
-    if not all_reduce_sum(search.counts).any():  # not even an ignored pixel
-        raise ValueError(f"--find-threshold: {NO_PICTURE}")
+    if not all_reduce_sum(search.counts).any():  # not even ignored pixels
+        raise ValueError(f"--find-threshold: {NO_IMAGE}")
     labelled = search.labelled()
     if not all(labelled):
-        counts = [f"{n:,} {name!r}" for n, name in zip(labelled, subject.meta.classes, strict=True)]
+        counts = [f"{n:,} {name!r}" for n, name in zip(labelled, run.meta.classes, strict=True)]
         raise ValueError(
-            f"--find-threshold: the pixels of {subject.data.split} are labelled "
+            f"--find-threshold: the pixels of {run.data.split} are labelled "
             f"{' and '.join(counts)}; a threshold needs both, so choose another --split"
         )
-    return search.best(figure)
+    return search.best(metric)
 
 
-def keep_threshold(subject: EvaluationRun, figure: Figure, best: BestThreshold) -> EvaluationRun:
+def keep_threshold(run: EvaluationRun, metric: Figure, best: BestThreshold) -> EvaluationRun:
     """Write a threshold into the checkpoint; nothing else in it changes.
 
     Returns:
-        The subject with this threshold, on every process; the main one writes.
+        The run with this threshold, on every process; the main process writes.
 
     Raises:
-        ValueError: If the file cannot be written; it is as it was then.
+        ValueError: If the file cannot be written; it then stays as it was.
     """
     record = search_record(
         best,
-        figure,
-        samples=subject.samples,
-        dataset=subject.data.dataset,
-        split=subject.data.split,
-        mode=subject.predictor.mode,
+        metric,
+        samples=run.samples,
+        dataset=run.data.dataset,
+        split=run.data.split,
+        mode=run.predictor.mode,
     )
     found = {"threshold": best.threshold, "threshold_search": record}
     run_on_main_and_broadcast(
-        lambda: _write_meta(Path(subject.checkpoint), found, subject.stamp), ValueError
+        lambda: _write_meta(Path(run.checkpoint), found, run.stamp), ValueError
     )
-    return dataclasses.replace(subject, threshold=best.threshold, searched=record)
+    return dataclasses.replace(run, threshold=best.threshold, searched=record)
 
 
 def _write_meta(path: Path, found: Mapping[str, Any], stamp: tuple[int, ...] | None) -> None:
@@ -101,7 +99,7 @@ def _write_meta(path: Path, found: Mapping[str, Any], stamp: tuple[int, ...] | N
         if stamp_of(target) != stamp:
             raise ValueError(
                 f"--find-threshold: {path} has been replaced since it was read, so the threshold "
-                "is of other weights; start again"
+                "is for other weights; start again"
             )
         checkpoint = load_checkpoint(target)
         meta = {**checkpoint["meta"], **found}
@@ -118,10 +116,10 @@ def _check_alone(target: Path) -> None:
 
 @contextlib.contextmanager
 def _alone_in(target: Path) -> Iterator[None]:
-    """Keep the run folder that a checkpoint lies in from a training; both would replace the file.
+    """Lock the run folder of a checkpoint, because a training there replaces the file, too.
 
     Raises:
-        ValueError: If a training holds the folder; with what to type instead.
+        ValueError: If a training has locked the folder; with the command to type instead.
     """
     with RunLock() as lock:
         try:

@@ -29,9 +29,9 @@ class Case:
 
     Args:
         num_classes: K.
-        num_images: Pictures.
-        size: Side of the scenes, in pixels; every other picture is two scenes wide.
-        names: Of classes and pictures, from the first on; the others get plain ones.
+        num_images: Images.
+        size: Side of the scenes, in pixels; every other image is two scenes wide.
+        names: Of classes and images, from the first on; the others get plain ones.
         unused: So many of the classes occur nowhere.
     """
 
@@ -54,75 +54,75 @@ class Case:
         self.palette = tuple(map(tuple, palette))
         files = [f"val_{index:03d}.png" for index in range(num_images)]
         self.files = [*names, *files[len(names) :]][:num_images]
-        self.looks = [self.make(index) for index in range(num_images)]
+        self.predicted = [self.make(index) for index in range(num_images)]
 
     def make(self, index: int) -> PredictedImage:
         """A scene with labels spread over all classes, and a prediction of it."""
         rng = np.random.default_rng(index)
         wide = [self.dataset.load(2 * index + half) for half in range(1 + index % 2)]
-        picture = np.hstack([pair.image for pair in wide])
+        image = np.hstack([pair.image for pair in wide])
         mask = np.hstack([pair.mask for pair in wide]).astype(np.int64)
         shift = 5 * index if self.used > 6 else 0
         label = np.where(mask == IGNORE, IGNORE_FAR, (mask + shift) % self.used)
         prediction = np.roll(label, index % 4, 1)
         prediction[prediction == IGNORE_FAR] = shift % self.used
         for _ in range(index % 5):
-            x, y = rng.integers(0, picture.shape[1]), rng.integers(0, picture.shape[0])
+            x, y = rng.integers(0, image.shape[1]), rng.integers(0, image.shape[0])
             blob = cv2.circle(np.zeros(label.shape, np.uint8), (int(x), int(y)), 12, 1, -1) > 0
             prediction[blob] = rng.integers(0, self.used)
-        return PredictedImage(picture, label, prediction, *picture.shape[:2])
+        return PredictedImage(image, label, prediction, *image.shape[:2])
 
-    def look(self, index: int) -> PredictedImage:
+    def predict(self, index: int) -> PredictedImage:
         """What the report shows."""
-        return self.looks[index]
+        return self.predicted[index]
 
     def evaluation(self) -> Evaluation:
-        """The figures, by plain counting."""
-        confusions = [self.count(look) for look in self.looks]
+        """Return the metrics, by plain counting."""
+        confusions = [self.count(seen) for seen in self.predicted]
         confusion = np.sum(confusions, 0)
-        figures = metrics_of(confusion)
+        metrics = metrics_by_counting(confusion)
         images = []
-        for index, (counts, look) in enumerate(zip(confusions, self.looks, strict=True)):
-            scores = metrics_of(counts)
+        for index, (counts, seen) in enumerate(zip(confusions, self.predicted, strict=True)):
+            scores = metrics_by_counting(counts)
             images.append(
                 ImageScore(self.files[index], f"images/{self.files[index]}",
-                           f"masks/{self.files[index]}", index, look.height, look.width,
+                           f"masks/{self.files[index]}", index, seen.height, seen.width,
                            scores["Mean_IoU"], scores["Pixel_Accuracy"], int(counts.sum()))
             )  # fmt: skip
-        figures |= {
+        metrics |= {
             "Mean_Image_IoU": float(np.mean([image.mean_iou for image in images])),
             "Boundary_IoU": 0.5123, "Boundary_F": 0.6234, "ECE": 0.0412, "MCE": 0.1534,
         }  # fmt: skip
         return Evaluation(
             checkpoint="saved/Shapes/best_model.pth", arch="UNet", dataset="Shapes", split="val",
             mode="whole", threshold=0.5 if len(self.classes) == 2 else None,
-            classes=self.classes, palette=self.palette, ignore_index=IGNORE_FAR, figures=figures,
-            intervals=intervals_of(figures), confusion=confusion, calibration=CALIBRATION,
+            classes=self.classes, palette=self.palette, ignore_index=IGNORE_FAR, metrics=metrics,
+            intervals=intervals_of(metrics), confusion=confusion, calibration=CALIBRATION,
             images=images, issues=self.issues(), skipped=[Skipped("broken.png", "truncated")],
             seconds=12.3, date="2026-11-21T21:00:00",
             versions={"python": "3.13.0", "torch": "2.14.1"},
             command="python evaluate.py --model best_model.pth --report report",
         )  # fmt: skip
 
-    def count(self, look: PredictedImage) -> np.ndarray:
+    def count(self, seen: PredictedImage) -> np.ndarray:
         """Counts (K, K), pixel by pixel."""
         counts = np.zeros((len(self.classes),) * 2, np.int64)
-        valid = look.label != IGNORE_FAR
-        np.add.at(counts, (look.label[valid], look.prediction[valid]), 1)
+        valid = seen.label != IGNORE_FAR
+        np.add.at(counts, (seen.label[valid], seen.prediction[valid]), 1)
         return counts
 
     def issues(self) -> list[LabelIssue]:
-        """The largest wrong region of every third picture."""
+        """The largest wrong region of every third image."""
         found = []
-        for index, look in list(enumerate(self.looks))[2::3]:
-            wrong = (look.label != look.prediction) & (look.label != IGNORE_FAR)
+        for index, seen in list(enumerate(self.predicted))[2::3]:
+            wrong = (seen.label != seen.prediction) & (seen.label != IGNORE_FAR)
             if not wrong.any():
                 continue
             pairs, counts = np.unique(
-                look.label[wrong] * 1000 + look.prediction[wrong], return_counts=True
+                seen.label[wrong] * 1000 + seen.prediction[wrong], return_counts=True
             )
             given, suggested = divmod(int(pairs[counts.argmax()]), 1000)
-            region = (look.label == given) & (look.prediction == suggested)
+            region = (seen.label == given) & (seen.prediction == suggested)
             _, _, facts, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
             left, top, width, height, pixels = facts[1:][facts[1:, 4].argmax()].tolist()
             box = (left, top, left + width, top + height)
@@ -141,8 +141,8 @@ CALIBRATION = [
 ]  # fmt: skip
 
 
-def metrics_of(confusion: np.ndarray) -> dict:
-    """Figures of counts, each by its definition."""
+def metrics_by_counting(confusion: np.ndarray) -> dict:
+    """Return the metrics of counts, each by its definition."""
     hits, labels, predictions = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
 
     def ratio(above, below):
@@ -173,19 +173,19 @@ def metrics_of(confusion: np.ndarray) -> dict:
     }  # fmt: skip
 
 
-def intervals_of(figures: dict) -> dict:
+def intervals_of(metrics: dict) -> dict:
     """Intervals of two to six per cent on each side."""
-    ious = figures["Class_IoU"]
+    ious = metrics["Class_IoU"]
     width = [0.02 + 0.01 * (n % 5) for n in range(len(ious))]
     return {
-        "Mean_IoU": (figures["Mean_IoU"] - 0.021, figures["Mean_IoU"] + 0.019),
-        "Pixel_Accuracy": (figures["Pixel_Accuracy"] - 0.01, figures["Pixel_Accuracy"] + 0.01),
+        "Mean_IoU": (metrics["Mean_IoU"] - 0.021, metrics["Mean_IoU"] + 0.019),
+        "Pixel_Accuracy": (metrics["Pixel_Accuracy"] - 0.01, metrics["Pixel_Accuracy"] + 0.01),
         "Class_IoU": [None if iou is None else (max(0.0, iou - w), min(1.0, iou + w))
                       for iou, w in zip(ious, width, strict=True)],
     }  # fmt: skip
 
 
 def make(**options: object) -> tuple[Evaluation, Callable[[int], PredictedImage]]:
-    """The evaluation of a `Case` and its look."""
+    """The evaluation of a `Case` and its `predict`."""
     case = Case(**options)  # type: ignore[arg-type]
-    return case.evaluation(), case.look
+    return case.evaluation(), case.predict

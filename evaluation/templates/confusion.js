@@ -26,7 +26,7 @@ function readOut(row, column) {
   }
   // Counts may be larger than a number holds: those come as text.
   const count = BigInt(cells.get(column) ?? 0).toLocaleString("en");
-  const end = row === column ? ", right" : "";
+  const end = row === column ? ", correct" : "";
   matrixReadout.replaceChildren(
     make("span", "", "label "), ...named(row), make("span", "", " predicted as "),
     ...named(column),

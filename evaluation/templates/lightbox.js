@@ -1,4 +1,4 @@
-/* The pictures of a case, large, side by side. */
+/* The images of a case, large, side by side. */
 
 const lightbox = document.getElementById("lightbox");
 const lightboxPanes = document.getElementById("lightbox-panes");
@@ -8,9 +8,9 @@ const cases = [...document.querySelectorAll(".case")];
 let shownCase = 0;
 let zoom = null;
 
-/** Errors are laid over the faint picture, which is embedded only once. */
+/** Errors are laid over the faint image, which is embedded only once. */
 function underlay(figure) {
-  const image = figure.querySelector("[data-kind=picture] img").cloneNode();
+  const image = figure.querySelector("[data-kind=image] img").cloneNode();
   image.alt = "";
   image.className = "under";
   return image;
@@ -22,7 +22,7 @@ for (const figure of cases) {
   figure.querySelector(".views").addEventListener("click", () => openCase(cases.indexOf(figure)));
 }
 
-/** The colours of a mask, to be asked pixel by pixel. */
+/** Return a function that reads the colour of a mask at a point. */
 function readMask(image) {
   const canvas = make("canvas");
   canvas.width = image.naturalWidth;
@@ -37,7 +37,7 @@ function readMask(image) {
   };
 }
 
-/** The classes that are painted in a colour: more than one where the palette repeats itself. */
+/** Return the classes of a colour: several where the palette repeats itself. */
 function classesOf(colour) {
   const found = [];
   report.colours.forEach((other, number) => { if (other === colour) found.push(number); });
@@ -58,12 +58,12 @@ function makePane(view, figure) {
   const kind = view.dataset.kind;
   const stage = make("div", "stage");
   const image = view.querySelector("img:not(.under)").cloneNode();
-  if (kind !== "picture") stage.append(underlay(figure));
+  if (kind !== "image") stage.append(underlay(figure));
   stage.append(image);
   const outline = view.querySelector("svg");
   if (outline) stage.append(outline.cloneNode(true));
   const under = stage.querySelector(".under");
-  // Below a mask that is see-through the picture keeps its colours.
+  // Below a transparent mask the image keeps its colours.
   if (under && kind !== "error") under.className = "";
   const cross = make("div", "cross");
   cross.hidden = true;
@@ -116,7 +116,7 @@ function leaveCase() {
   cases[shownCase].querySelector(".views").focus();
 }
 
-/** As many columns as make the pictures largest. */
+/** Choose the number of columns that makes the images largest. */
 function arrange() {
   if (!lightbox.open) return;
   const panes = [...lightboxPanes.children];

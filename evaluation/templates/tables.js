@@ -2,15 +2,15 @@
 
 const report = JSON.parse(document.getElementById("report-data").textContent);
 
-/** A share as text: 0.1234 is "12.3 %". */
-function percent(share, digits = 1) {
-  if (share === null || !Number.isFinite(share)) return "–";
+/** Return a fraction as text: 0.1234 is "12.3 %". */
+function percent(fraction, digits = 1) {
+  if (fraction === null || !Number.isFinite(fraction)) return "–";
   const least = 10 ** -digits;
-  if (share > 0 && 100 * share < least) return `<${least.toFixed(digits)}\u00a0%`;
-  return `${(100 * share).toFixed(digits)}\u00a0%`;
+  if (fraction > 0 && 100 * fraction < least) return `<${least.toFixed(digits)}\u00a0%`;
+  return `${(100 * fraction).toFixed(digits)}\u00a0%`;
 }
 
-/** An element with a class and children; text is text, whatever it looks like. */
+/** Make an element with a class and children; text is text, whatever it looks like. */
 function make(tag, className, ...children) {
   const element = document.createElement(tag);
   if (className) element.className = className;
@@ -18,7 +18,7 @@ function make(tag, className, ...children) {
   return element;
 }
 
-/** A name that may go on in the next line behind its joints. */
+/** Make a name that may be broken into lines behind its joints. */
 function nameOf(text) {
   const name = make("bdi");
   for (const part of text.split(/(?<=[_\-/.])/)) name.append(part, make("wbr"));
@@ -33,7 +33,7 @@ function swatch(number) {
 
 const byName = new Intl.Collator("en", { numeric: true });
 
-/** Numbers by value, names as people sort them; what is missing comes last either way. */
+/** Compare numbers by value, names as people sort them; missing values come last either way. */
 function compare(a, b, down) {
   const missing = value => value === null || value === "";
   if (missing(a) || missing(b)) return missing(a) - missing(b);
@@ -41,7 +41,7 @@ function compare(a, b, down) {
   return down ? -order : order;
 }
 
-/** Mark a heading as the one that sorts; returns whether the largest come first. */
+/** Mark a heading as the one that sorts; return whether the largest come first. */
 function turn(heading) {
   const numbers = heading.classList.contains("num");
   const now = heading.getAttribute("aria-sort");
@@ -68,7 +68,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }
 }
 
-/* All images: rows are [name, width, height, IoU, accuracy, labelled pixels, place or null]. */
+/* All images: rows are [name, width, height, IoU, accuracy, labelled pixels, element id or null]. */
 
 const FIRST_ROWS = 200;
 const allTable = document.getElementById("all-table");
@@ -77,10 +77,10 @@ const allFind = document.getElementById("all-find");
 let allRows = report.images.slice();
 let allShown = FIRST_ROWS;
 
-function imageRow([name, width, height, iou, accuracy, labelled, place]) {
+function imageRow([name, width, height, iou, accuracy, labelled, id]) {
   const label = nameOf(name);
-  const link = place ? make("a", "", label) : label;
-  if (place) link.href = `#${place}`;
+  const link = id ? make("a", "", label) : label;
+  if (id) link.href = `#${id}`;
   const heading = make("th", "", link);
   heading.scope = "row";
   heading.title = name;

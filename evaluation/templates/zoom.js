@@ -1,15 +1,15 @@
-/* Panes that show the same part of pictures of one size. */
+/* Panes that show the same part of images of one size. */
 
-const LARGEST_PIXEL = 48; // of the stored picture, on the screen
+const LARGEST_PIXEL = 48; // of the stored image, on the screen
 
 /**
  * Move and zoom the panes of the lightbox together, by mouse, wheel, fingers and buttons.
  *
- * width, height: of the stored picture. point(x, y): told which place is pointed at, in 0..1.
+ * width, height: of the stored image. point(x, y): called with the point under the mouse, in 0..1.
  */
 function makeZoom(width, height, point) {
   let panes = [], room = [1, 1], fitted = [1, 1];
-  let scale = 1, left = 0, top = 0; // of the picture in its pane, in pixels of the screen
+  let scale = 1, left = 0, top = 0; // of the image in its pane, in pixels of the screen
   const fingers = new Map();
 
   function reset(shown = panes) {
@@ -22,7 +22,7 @@ function makeZoom(width, height, point) {
     apply();
   }
 
-  /** A picture larger than its pane fills it, a smaller one stays in the middle. */
+  /** Keep an image that is larger than its pane filling it, and a smaller one in the middle. */
   function inside(place, axis) {
     const free = room[axis] - fitted[axis] * scale;
     return free > 0 ? free / 2 : Math.min(0, Math.max(free, place));
@@ -37,7 +37,7 @@ function makeZoom(width, height, point) {
       stage.style.height = `${fitted[1] * scale}px`;
       stage.style.transform = `translate(${left}px, ${top}px)`;
       const image = stage.querySelector("img:last-of-type");
-      const photo = pane.dataset.kind === "picture";
+      const photo = pane.dataset.kind === "image";
       // Enlarged masks keep hard edges; a photograph does so only when its pixels are looked at.
       stage.classList.toggle("large", fitted[0] * scale > image.naturalWidth * (photo ? 6 : 1));
     }

@@ -56,7 +56,7 @@ def test_feature_swapped_patches_come_first():
     for index in range(8):
         truth = scene(index)
         labels, wrong[index] = swapped(truth, index)
-        errors.update(index, f"picture {index}", oracle(truth, index), torch.from_numpy(labels))
+        errors.update(index, f"image {index}", oracle(truth, index), torch.from_numpy(labels))
     issues = errors.result()
     first = issues[: len(wrong)]
     assert {issue.index for issue in first} == set(wrong)
@@ -70,7 +70,7 @@ def test_feature_swapped_patches_come_first():
         left, top, right, bottom = issue.box
         y, x = (top + bottom) // 2, (left + right) // 2
         assert (issue.given, issue.suggested) == (labels[y, x], truth[y, x])
-        assert issue.name == f"picture {issue.index}"
+        assert issue.name == f"image {issue.index}"
 
 
 def test_feature_equals_a_naive_confident_joint():
@@ -218,13 +218,13 @@ def test_feature_ignored_pixels_change_nothing(ignore_index):
     assert np.array_equal(errors.thresholds, others.thresholds, equal_nan=True)
 
 
-def test_feature_the_order_of_pictures_does_not_matter():
+def test_feature_the_order_of_images_does_not_matter():
     names = [f"{index}.png" for index in range(12)]
     results = []
     for order in (range(12), reversed(range(12)), np.random.default_rng(0).permutation(12)):
         errors = LabelErrors(K, 255, kept=20)
         for index in map(int, order):
-            # Every picture comes twice under another name: equal scores.
+            # Every image comes twice under another name: equal scores.
             errors.update(index, names[index], *blocks(index // 2))
         results.append((errors.result(), errors.thresholds.tolist()))
     assert results[0] == results[1] == results[2]
@@ -259,7 +259,7 @@ def test_feature_thin_strips_are_no_errors(width):
         assert issues[0].pixels == 60
 
 
-def test_feature_a_whole_picture_may_be_wrong():
+def test_feature_a_whole_image_may_be_wrong():
     probabilities = torch.zeros(K, 12, 10)
     probabilities[3] = 1
     errors = LabelErrors(K, 255)

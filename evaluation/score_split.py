@@ -1,4 +1,4 @@
-"""One pass over a split: from pictures to figures."""
+"""One pass over a split: from images to metrics."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from base.batches import Batch
+from evaluation.evaluation_run import EvaluationRun
 from evaluation.notes import notes_of
 from evaluation.result import Evaluation, PredictedImage, Skipped
 from evaluation.scores import Scores
-from evaluation.subject import EvaluationRun
 from prediction.predictor import Predictor, check_finite, out_of_memory_advice
 from utils.cli.sanitize import first_line
 from utils.distributed.collectives import all_gather_json, world_size
@@ -35,11 +35,11 @@ EPOCH = 0  # always the same samples
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What the model says of a picture, and what is right.
+    """The logits of an image, and its labels.
 
     Args:
-        index: The picture's place in the dataset.
-        logits: (K, H, W), on the device or, if they are large, in the machine's memory.
+        index: The index of the image in the dataset.
+        logits: (K, H, W), on the device or, if they are large, in the host's memory.
         labels: (H, W) integers in 0..K-1, or the ignored one.
     """
 
@@ -48,44 +48,44 @@ class Prediction:
     labels: Tensor
 
 
-def evaluate(subject: EvaluationRun, command: str = "") -> Evaluation:
-    """Score a model on every picture of its split; several processes share the pictures.
+def evaluate(run: EvaluationRun, command: str = "") -> Evaluation:
+    """Score a model on every image of its split; several processes share the images.
 
     Args:
-        subject: The model and the pictures.
-        command: What was typed.
+        run: The model and the images.
+        command: The command line.
 
     Returns:
-        The same on every process.
+        The result, which is the same on every process.
 
     Raises:
-        ValueError: If no picture could be scored, or none has a pixel that counts.
-        DataError: If more than one picture, and more than one in twenty, cannot be read.
+        ValueError: If no image could be scored, or none has a valid pixel.
+        DataError: If more than one image, and more than one in twenty, cannot be read.
     """
     date, started = datetime.datetime.now().astimezone(), time.perf_counter()
-    scores = Scores(subject.data.loader.source, subject.num_classes, subject.data.ignore_index)
+    scores = Scores(run.data.loader.source, run.num_classes, run.data.ignore_index)
     failed: dict[int, str] = {}
-    for prediction in predictions(subject, failed):
-        count = functools.partial(_count, scores, subject.threshold, prediction)
+    for prediction in predictions(run, failed):
+        count = functools.partial(_count, scores, run.threshold, prediction)
         with_cpu_fallback(count, prediction.logits)
     scores.exchange()
     results = scores.results()
-    samples = subject.data.loader.source.samples
-    left_out = sorted({**subject.data.loader.bad, **failed}.items())
+    samples = run.data.loader.source.samples
+    left_out = sorted({**run.data.loader.bad, **failed}.items())
     return Evaluation(
-        checkpoint=subject.checkpoint,
-        arch=subject.arch,
-        dataset=subject.data.dataset,
-        split=subject.data.split,
-        mode=subject.predictor.mode,
-        threshold=subject.threshold,
-        classes=subject.meta.classes,
-        palette=subject.meta.palette[: subject.num_classes],
-        ignore_index=subject.data.ignore_index,
+        checkpoint=run.checkpoint,
+        arch=run.arch,
+        dataset=run.data.dataset,
+        split=run.data.split,
+        mode=run.predictor.mode,
+        threshold=run.threshold,
+        classes=run.meta.classes,
+        palette=run.meta.palette[: run.num_classes],
+        ignore_index=run.data.ignore_index,
         **results._asdict(),
         skipped=[Skipped(samples[index].name, reason) for index, reason in left_out],
         seconds=time.perf_counter() - started,
-        device=_name(subject.predictor.device),
+        device=_name(run.predictor.device),
         date=date.isoformat(timespec="seconds"),
         versions={
             "python": platform.python_version(),
@@ -93,54 +93,52 @@ def evaluate(subject: EvaluationRun, command: str = "") -> Evaluation:
             "numpy": np.__version__,
             "opencv": cv2.__version__,
         },
-        notes=tuple(notes_of(subject, results)),
+        notes=tuple(notes_of(run, results)),
         command=command,
-        run=subject.run,
-        model=subject.model,
-        data=subject.data.folder,
+        run=run.run_name,
+        model=run.model,
+        data=run.data.folder,
     )
 
 
 def _count(scores: Scores, threshold: float | None, prediction: Prediction, logits: Tensor) -> None:
-    """Count a picture; `logits` are the prediction's, in any memory."""
+    """Count an image; `logits` are those of the prediction, in any memory."""
     ids = predict_labels(logits[None], threshold)[0]
     scores.update(prediction.index, logits.softmax(0), ids.cpu(), prediction.labels)
 
 
-def look_at(subject: EvaluationRun, index: int) -> PredictedImage:
-    """A picture with its label and what the model says, predicted anew."""
-    dataset = subject.data.loader.source
-    image, label = subject.data.loader.samples.pair(index)
-    logits = subject.predictor.predict_logits(image)
-    ids = with_cpu_fallback(
-        lambda part: predict_labels(part[None], subject.threshold)[0].cpu(), logits
-    )
+def predict_image(run: EvaluationRun, index: int) -> PredictedImage:
+    """Predict an image again and return it with its label."""
+    dataset = run.data.loader.source
+    image, label = run.data.loader.samples.pair(index)
+    logits = run.predictor.predict_logits(image)
+    ids = with_cpu_fallback(lambda kept: predict_labels(kept[None], run.threshold)[0].cpu(), logits)
     return PredictedImage(
         dataset.preview(image), label, ids.numpy(), label.shape[0], label.shape[1]
     )
 
 
-def predictions(subject: EvaluationRun, failed: dict[int, str]) -> Iterator[Prediction]:
-    """The model's logits for every picture of this process, with `Progress`.
+def predictions(run: EvaluationRun, failed: dict[int, str]) -> Iterator[Prediction]:
+    """Yield the logits of every image of this process, with `Progress`.
 
     Args:
-        subject: The model and the pictures.
-        failed: Gets the places of pictures that the model could not take, and why; at the end those
+        run: The model and the images.
+        failed: Gets the indices of images that could not be predicted, and why; at the end those
             of all processes.
 
     Raises:
-        DataError: If more than one picture, and more than one in twenty, cannot be read.
+        DataError: If more than one image, and more than one in twenty, cannot be read.
     """
-    loader = subject.data.loader
-    bar = Progress(total=loader.num_samples, unit="image", label=subject.data.split)
-    with bar, subject.predictor.watched_by(bar.inside):
+    loader = run.data.loader
+    bar = Progress(total=loader.num_samples, unit="image", label=run.data.split)
+    with bar, run.predictor.watched_by(bar.inside):
         for group in loader.epoch(EPOCH):
             assert isinstance(group, list)
             for batch in group:
-                places = batch.indices.tolist()
-                found = logits_of(subject.predictor, batch)
-                for index, labels in zip(places, batch.labels, strict=True):
-                    # The others are as far, more or less.
+                indices = batch.indices.tolist()
+                found = logits_of(run.predictor, batch)
+                for index, labels in zip(indices, batch.labels, strict=True):
+                    # The other processes are about as far.
                     at_once = min(world_size(), loader.num_samples - bar.done)
                     bar.begin(loader.source.samples[index].name, at_once)
                     logits = next(found)
@@ -150,13 +148,13 @@ def predictions(subject: EvaluationRun, failed: dict[int, str]) -> Iterator[Pred
                     else:
                         reason = f"{loader.source.samples[index].image}: {logits}"
                         _count_failed(failed, index, reason)
-    notes = subject.predictor.notes
+    notes = run.predictor.notes
     own = [list(loader.bad.items()), list(failed.items()), notes, list(loader.notes)]
     for bad, others, noted, odd in all_gather_json(own):
         loader.count_bad(bad)
         loader.notes.update((FileNote(*note), None) for note in odd)
         for text in noted:
-            subject.predictor.note(text)
+            run.predictor.note(text)
         for index, reason in others:
             _count_failed(failed, index, reason)
     loader.say_notes()
@@ -169,17 +167,17 @@ def _count_failed(failed: dict[int, str], index: int, reason: str) -> None:
 
 
 def logits_of(predictor: Predictor, batch: Batch) -> Iterator[Tensor | str]:
-    """Finite logits (K, H, W) of each picture, or why there are none."""
+    """Yield finite logits (K, H, W) of each image, or why there are none."""
     together: Tensor | None = None
     if predictor.mode == "whole" and len(batch.images) > 1:
         try:
-            # As validation does it: the same numbers to the last bit.
+            # As in validation: the same numbers to the last bit.
             together = predictor.predict_batch(batch.images)
         except (ValueError, RuntimeError):
-            together = None  # one by one, so that only those are lost that fail
-    for place, image in enumerate(batch.images):
+            together = None  # one by one, so that only those that fail are lost
+    for index, image in enumerate(batch.images):
         try:
-            one = predictor.predict_logits(image.numpy()) if together is None else together[place]
+            one = predictor.predict_logits(image.numpy()) if together is None else together[index]
             check_finite(one)
         except (ValueError, RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):

@@ -1,4 +1,4 @@
-"""A model, and the pictures that it is scored on."""
+"""A model, and the images that it is scored on."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationRun:
-    """A model, and the pictures that it is scored on.
+    """A model, and the images that it is scored on.
 
     Args:
-        checkpoint: The model's file.
-        arch: The model's name.
-        predictor: Gives its logits.
-        meta: What they stand for.
-        data: The pictures.
-        threshold: Of two classes, the probability from which on a pixel is of the second; None:
-            the more probable class is predicted.
-        searched: Where the threshold comes from, see `search_record()`; empty if it was not found
-            by a search.
-        as_trained: Whether the checkpoint's own config names these pictures.
-        monitored: Whether this epoch was chosen for its figure on the validation pictures.
-        stamp: What `stamp_of()` said of the model's file before it was read.
-        run: The name of the training; None where no config says it.
+        checkpoint: The file of the model.
+        arch: The name of the model.
+        predictor: Predicts its logits.
+        meta: The meaning of the logits.
+        data: The images.
+        threshold: For two classes, the probability from which on class 1 is predicted; None: the
+            more probable class is predicted.
+        searched: The record of the search for the threshold, see `search_record()`; empty if there
+            was none.
+        as_trained: Whether the checkpoint's own config names these images.
+        monitored: Whether this epoch was chosen by a metric of the validation images.
+        stamp: What `stamp_of()` returned for the file before it was read.
+        run_name: The name of the training; None if no config has it.
         model: The architecture with its encoder.
     """
 
@@ -55,22 +55,22 @@ class EvaluationRun:
     as_trained: bool = True
     monitored: bool = False
     stamp: tuple[int, ...] | None = None
-    run: str | None = None
+    run_name: str | None = None
     model: str = ""
 
     @property
     def samples(self) -> list[Sample]:
-        """The pictures of the split."""
+        """The images of the split."""
         loader = self.data.loader
         return [loader.source.samples[index] for index in loader.batches.indices.tolist()]
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """The number of classes, K."""
         return len(self.meta.classes)
 
 
-def open_subject(
+def open_run(
     path: str,
     device: torch.device,
     *,
@@ -79,14 +79,14 @@ def open_subject(
     config_path: str | None = None,
     overrides: Sequence[str] = (),
 ) -> EvaluationRun:
-    """A checkpoint and the pictures of a split, held against each other.
+    """Load a checkpoint, open the images of a split, and check that they fit together.
 
     Args:
         path: The checkpoint.
-        device: Where the model goes.
+        device: The device of the model.
         split: One of `SPLITS`.
-        mode: Of the prediction, see `Predictor`.
-        config_path: A config whose loaders stand for those of the checkpoint's own.
+        mode: The mode of prediction, see `Predictor`.
+        config_path: A config whose loaders replace those of the checkpoint's own.
         overrides: `key.path=value`.
 
     Raises:
@@ -95,12 +95,12 @@ def open_subject(
     stamp = stamp_of(Path(path))
     checkpoint = read_checkpoint(path)
     tree, source = read_tree(checkpoint.config, path, config_path, overrides)
-    # Only mode whole predicts pictures together; the others are shared out more evenly one by one.
+    # Only mode whole predicts images together; for the others one by one is the more even split.
     data = open_data(tree, source, split, one_by_one=mode != "whole")
     model, meta = restore_from(checkpoint, path, device, config_path)
     _check_dataset(meta, data, path)
-    trained = {**tree, **checkpoint.config}  # what the training itself says wins
-    run, arch = trained.get("name"), trained.get("arch")
+    trained = {**tree, **checkpoint.config}  # the training's own config wins
+    name, arch = trained.get("name"), trained.get("arch")
     return EvaluationRun(
         checkpoint=path,
         arch=type(model).__name__,
@@ -112,7 +112,7 @@ def open_subject(
         as_trained=tree[data.section] == checkpoint.config.get(data.section),
         monitored=_was_chosen(checkpoint),
         stamp=stamp,
-        run=run if isinstance(run, str) else None,
+        run_name=name if isinstance(name, str) else None,
         model=describe_arch(type(model), arch.get("args") if isinstance(arch, Mapping) else None),
     )
 
@@ -126,7 +126,7 @@ def _check_dataset(meta: Meta, data: Data, path: str) -> None:
 
 
 def _was_chosen(checkpoint: Checkpoint) -> bool:
-    """Return whether this epoch was the best of its training, by a metric of its validation."""
+    """Return whether a metric of the validation chose this epoch as the best of its training."""
     return (
         checkpoint.monitor_best is not None
         and value_at(checkpoint.config, "trainer.val", True)

@@ -1,4 +1,4 @@
-"""Figures as the page shows them."""
+"""Metrics as the page shows them."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from utils.cli.sanitize import one_line
 
 NUM_PAIRS = 12  # in each of the two lists
 NOTHING = "–"
-SPACE = "\u00a0"  # a figure and its unit stay on one line
+SPACE = "\u00a0"  # a value and its unit stay on one line
 
-# Figure, its name on the page, what it says.
+# Metric, its name on the page, what it means.
 CARDS = (
     ("Mean_IoU", "Mean IoU", "Overlap of label and prediction divided by their union, over all "
      "pixels of the split, averaged over the classes that occur."),
     ("Mean_Dice", "Mean Dice", "Twice the overlap divided by the sum of both areas (F1), averaged "
      "over the classes that occur."),
-    ("Pixel_Accuracy", "Pixel accuracy", "Share of the labelled pixels that are right; large "
-     "classes decide it."),
-    ("Mean_Accuracy", "Mean accuracy", "Share of each class's pixels that are found (recall), "
-     "averaged over the classes that are labelled."),
-    ("Mean_Image_IoU", "Mean per-image IoU", "Mean IoU of each picture by itself, averaged over "
-     "the pictures: small pictures and small objects weigh more than in Mean IoU."),
+    ("Pixel_Accuracy", "Pixel accuracy", "Fraction of the labelled pixels that are correct; "
+     "large classes decide it."),
+    ("Mean_Accuracy", "Mean accuracy", "Fraction of each class's pixels that are found "
+     "(recall), averaged over the classes that are labelled."),
+    ("Mean_Image_IoU", "Mean per-image IoU", "Mean IoU of each image by itself, averaged over "
+     "the images: small images and small objects weigh more than in Mean IoU."),
     ("Boundary_IoU", "Boundary IoU", "IoU of the pixels near the outlines only, averaged over the "
      "classes: how well outlines fit."),
-    ("Boundary_F", "Boundary F", "Share of outline pixels that lie close to an outline of the "
-     "other side; F-score of precision and recall."),
+    ("Boundary_F", "Boundary F", "Fraction of outline pixels close to an outline of the other "
+     "mask: the F-score of precision and recall."),
     ("ECE", "Calibration error (ECE)", "Mean distance between confidence and accuracy; 0 is "
      "perfect, lower is better."),
     ("Kappa", "Cohen's kappa", "Agreement beyond what chance would give: 0 is chance, 1 is "
      "perfect."),
-    ("FWIoU", "Frequency-weighted IoU", "IoU of the classes weighted by their share of the "
-     "labelled pixels."),
+    ("FWIoU", "Frequency-weighted IoU", "IoU of the classes, weighted by their fraction of "
+     "the labelled pixels."),
 )  # fmt: skip
 
 
 class Card(NamedTuple):
-    """One of the main figures."""
+    """One of the main metrics."""
 
     key: str
     name: str
@@ -52,7 +52,7 @@ class Card(NamedTuple):
 
 
 class ClassRow(NamedTuple):
-    """One class; shares are 0..1 or None."""
+    """One class; metrics are 0..1 or None."""
 
     number: int
     name: str
@@ -62,7 +62,7 @@ class ClassRow(NamedTuple):
     precision: float | None
     recall: float | None
     boundary: float | None
-    share: float
+    fraction: float
 
 
 class Confused(NamedTuple):
@@ -70,12 +70,12 @@ class Confused(NamedTuple):
 
     given: int
     predicted: int
-    share: float
+    fraction: float
     pixels: int
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as text: 0.1234 is "12.3 %"."""
+    """Return a fraction as text: `12.3 %` for 0.1234."""
     if value is None or not math.isfinite(value):
         return NOTHING
     least = 10.0**-digits
@@ -85,12 +85,12 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def number(value: int) -> str:
-    """1234567 is "1,234,567"."""
+    """Return `1,234,567` for 1234567."""
     return f"{value:,}"
 
 
 def sortable(value: float | None) -> str:
-    """A number for the page's script, empty where there is none."""
+    """Return a number for the page's script; an empty text if there is none."""
     return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
 
 
@@ -98,9 +98,9 @@ _JOINT = re.compile(r"(?<=[_\-/.])(?=.)", re.DOTALL)
 
 
 def clean(value: object) -> object:
-    """A text with a mark for what cannot be shown or reorders its neighbours; others as they are.
+    """Return text with a mark for what cannot be shown or reorders its neighbours.
 
-    Markup is the page's own and stays.
+    Other values, and the page's own markup, stay as they are.
     """
     if isinstance(value, str) and not hasattr(value, "__html__"):
         return one_line(value)
@@ -108,7 +108,7 @@ def clean(value: object) -> object:
 
 
 def parts(name: str) -> list[str]:
-    """The pieces of a name between which a line may end: `["sign_", "symbol"]`."""
+    """Return the pieces of a name between which a line may end: `["sign_", "symbol"]`."""
     return _JOINT.split(name)
 
 
@@ -116,15 +116,15 @@ FILTERS = {"percent": percent, "number": number, "sortable": sortable, "parts": 
 
 
 def cards(evaluation: Evaluation) -> list[Card]:
-    """The main figures, Mean IoU first."""
+    """Return the main metrics, Mean IoU first."""
     return [
-        Card(key, name, _value(key, evaluation.figures), _interval(key, evaluation), explanation)
+        Card(key, name, _value(key, evaluation.metrics), _interval(key, evaluation), explanation)
         for key, name, explanation in CARDS
     ]
 
 
-def _value(key: str, figures: Mapping[str, Any]) -> str:
-    value = figures.get(key)
+def _value(key: str, metrics: Mapping[str, Any]) -> str:
+    value = metrics.get(key)
     if value is None or not math.isfinite(value):
         return NOTHING
     return f"{value:.4f}" if key == "Kappa" else percent(value, 2)
@@ -141,13 +141,13 @@ def _interval(key: str, evaluation: Evaluation) -> str:
 
 
 def class_rows(evaluation: Evaluation) -> list[ClassRow]:
-    """The classes that occur in labels or predictions."""
-    figures = evaluation.figures
+    """Return the classes that occur in labels or predictions."""
+    metrics = evaluation.metrics
     k = len(evaluation.classes)
     nothing: list[None] = [None] * k
     intervals = evaluation.intervals.get("Class_IoU") or nothing
     columns = [
-        figures.get(f"Class_{name}") or nothing
+        metrics.get(f"Class_{name}") or nothing
         for name in ("IoU", "Dice", "Precision", "Recall", "Boundary_IoU")
     ]
     labelled = evaluation.confusion.sum(1)
@@ -159,9 +159,9 @@ def class_rows(evaluation: Evaluation) -> list[ClassRow]:
             continue
         iou, dice, precision, recall, boundary = (_known(column[c]) for column in columns)
         interval = _known_interval(intervals[c])
-        share = int(labelled[c]) / total
+        fraction = int(labelled[c]) / total
         rows.append(ClassRow(c, evaluation.classes[c], iou, interval, dice, precision, recall,
-                             boundary, share))  # fmt: skip
+                             boundary, fraction))  # fmt: skip
     return rows
 
 
@@ -175,7 +175,7 @@ def _known_interval(interval: Sequence[float | None] | None) -> tuple[float, flo
 
 
 def has_intervals(evaluation: Evaluation) -> bool:
-    """Whether any figure of the page has an interval; few pictures give none."""
+    """Return whether any metric of the page has an interval; few images give none."""
     of_classes = evaluation.intervals.get("Class_IoU") or ()
     of_cards = (evaluation.intervals.get(key) for key, _, _ in CARDS)
     return any(map(_known_interval, (*of_cards, *of_classes)))
@@ -187,46 +187,48 @@ def _absent(evaluation: Evaluation) -> list[int]:
 
 
 def absent_classes(evaluation: Evaluation) -> list[str]:
-    """Names of the classes that neither labels nor predictions have."""
+    """Return the names of the classes that occur in neither labels nor predictions."""
     return [evaluation.classes[c] for c in _absent(evaluation)]
 
 
 def colours(evaluation: Evaluation) -> list[str]:
-    """The palette for style sheets."""
+    """Return the palette for style sheets."""
     return list(map(hexadecimal, evaluation.palette))
 
 
 def hexadecimal(colour: Sequence[int]) -> str:
-    """A colour for style sheets: `#e62828`."""
+    """Return a colour for style sheets: `#e62828`."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def confused_pairs(evaluation: Evaluation) -> dict[str, list[Confused]]:
-    """The pairs that cost most, by share of the label's pixels and by pixels."""
+    """Return the most confused pairs, by fraction of the label's pixels and by pixels."""
     counts = evaluation.confusion.copy()
     labelled = counts.sum(1)
     np.fill_diagonal(counts, 0)
-    shares = counts / np.maximum(labelled, 1)[:, None]
+    fractions = counts / np.maximum(labelled, 1)[:, None]
     return {
-        "share": _largest(shares, shares, counts),
-        "pixels": _largest(counts, shares, counts),
+        "fraction": _largest(fractions, fractions, counts),
+        "pixels": _largest(counts, fractions, counts),
     }
 
 
-def _largest(order: np.ndarray, shares: np.ndarray, counts: np.ndarray) -> list[Confused]:
+def _largest(order: np.ndarray, fractions: np.ndarray, counts: np.ndarray) -> list[Confused]:
     cells = np.argsort(-order, axis=None, kind="stable")[:NUM_PAIRS]
     pairs = [divmod(cell, len(counts)) for cell in cells.tolist()]
     return [
-        Confused(given, predicted, float(shares[given, predicted]), int(counts[given, predicted]))
+        Confused(
+            given, predicted, float(fractions[given, predicted]), int(counts[given, predicted])
+        )
         for given, predicted in pairs
         if counts[given, predicted]
     ]
 
 
-def image_rows(evaluation: Evaluation, places: Mapping[int, str]) -> list[Sequence[Any]]:
-    """The pictures for the page's script: name, width, height, IoU, accuracy, pixels, place."""
+def image_rows(evaluation: Evaluation, keys: Mapping[int, str]) -> list[Sequence[Any]]:
+    """Return name, width, height, IoU, accuracy, pixels and element id of each image."""
     return [
         (clean(image.name), image.width, image.height, image.mean_iou, image.pixel_accuracy,
-         image.labelled, places.get(image.index))
+         image.labelled, keys.get(image.index))
         for image in evaluation.images
     ]  # fmt: skip
