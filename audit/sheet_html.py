@@ -94,7 +94,7 @@ def write_html(
         title=html.escape(title),
         findings=_findings(findings),
         number=len(legend) - 1,
-        legend="".join(_chip(entry, f"{100 * entry.share:.2f} %") for entry in legend),
+        legend="".join(_chip(entry, f"{100 * entry.fraction:.2f} %") for entry in legend),
         tiles="\n".join(map(_tile, tiles)),
     )
     # File names may contain bytes that are not UTF-8; they are written as they are.
@@ -123,7 +123,7 @@ def _chip(entry: Entry, percent: str) -> str:
 def _tile(tile: Tile) -> str:
     size = "cannot be read" if tile.size is None else f"{tile.size[0]}x{tile.size[1]}"
     images = _image(tile.image, "image") + _image(tile.overlay, "labels")
-    chips = "".join(_chip(entry, f"{100 * entry.share:.1f} %") for entry in tile.entries)
+    chips = "".join(_chip(entry, f"{100 * entry.fraction:.1f} %") for entry in tile.entries)
     messages = "".join(f'<p class="error">{html.escape(text)}</p>' for text in tile.messages)
     return (
         f'<article{" class=odd" if tile.messages else ""}><div class="pair">{images}</div>'

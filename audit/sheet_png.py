@@ -19,11 +19,11 @@ from utils.drawing.legend import (
     draw_legend,
     draw_swatch,
     entry_name,
+    percent,
     shorten,
-    shown_share,
     write,
 )
-from utils.drawing.palette import save_picture
+from utils.drawing.palette import save_image
 
 COLUMNS = 2
 CELL = 332  # pixels; a tile has two cells, the image and its labels
@@ -49,7 +49,7 @@ def write_png(path: Path, title: str, tiles: Sequence[Tile], legend: Sequence[En
     for block in blocks:
         sheet.paste(block, (0, top))
         top += block.height
-    save_picture(path, np.asarray(sheet), overwrite=True)
+    save_image(path, np.asarray(sheet), overwrite=True)
 
 
 def _length(text: str) -> float:
@@ -119,7 +119,7 @@ def _entries(draw: ImageDraw.ImageDraw, entries: Sequence[Entry], y: int, width:
     """Draw swatches with names in lines; return where the next line starts."""
     x, lines = 0, 1
     for index, entry in enumerate(entries):
-        text = f"{entry_name(entry)} {shown_share(entry.share)}"
+        text = f"{entry_name(entry)} {percent(entry.fraction)}"
         needed = 18 + int(_length(text)) + 12
         if x and x + needed > width:
             x, y, lines = 0, y + LINE, lines + 1

@@ -20,7 +20,7 @@ from utils.cli.sanitize import first_line, plain_lines
 from utils.devices import resolve_device
 from utils.distributed.collectives import all_gather_json, is_main, rank, world_size
 from utils.drawing.overlay import draw_overlay
-from utils.drawing.palette import save_mask, save_picture
+from utils.drawing.palette import save_image, save_mask
 from utils.files.file_notes import FileNote, collect_notes, count_notes
 from utils.files.image_head import UPRIGHT, ExifRule, read_head, turn_upright
 from utils.files.image_io import read_image
@@ -170,7 +170,7 @@ def write_mask(job: Job, predictor: Predictor, meta: Meta, *, overwrite: bool) -
         save_mask(job.mask, ids, meta.palette, overwrite=overwrite)
     if job.overlay is not None and (overwrite or not job.overlay.exists()):
         overlay = draw_overlay(meta.preview(image), ids, meta.classes, meta.palette)
-        save_picture(job.overlay, overlay, overwrite=overwrite)
+        save_image(job.overlay, overlay, overwrite=overwrite)
 
 
 def read_pixels(path: Path, meta: Meta) -> np.ndarray:

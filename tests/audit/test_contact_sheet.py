@@ -100,7 +100,7 @@ def test_feature_the_overlay_has_the_classes_colours():
     height, width = tile.overlay.shape[:2]
     assert (height, width) == (320, 480) and tile.size == (60, 40)
     assert [entry.name for entry in tile.entries] == ["name 0", "name 7", "ignored"]
-    assert [entry.share for entry in tile.entries] == [0.375, 0.375, 0.25]
+    assert [entry.fraction for entry in tile.entries] == [0.375, 0.375, 0.25]
     for (row, column), colour in {(5, 5): (0, 0, 0), (5, 400): voc_palette(8)[7],
                                   (310, 5): IGNORED_COLOUR}.items():  # fmt: skip
         expected = 0.45 * 100 + 0.55 * np.array(colour)

@@ -112,7 +112,7 @@ def test_feature_what_is_not_ours_is_not_replaced(model, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "was not written by evaluate.py" in said
     assert evaluate.main(["--model", str(model), "--report", str(folder)]) == 2
-    assert "is no report of this program" in capsys.readouterr().err
+    assert "is not a report" in capsys.readouterr().err
     assert foreign.read_text() == '{"format": 1}'
     assert (folder / "index.html").read_text() == "<h1>my page on evaluate.py</h1>"
 

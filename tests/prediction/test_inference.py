@@ -251,9 +251,9 @@ class TestScore:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"best_epoch": 3}, "the figures of the model's training were measured in mode whole"),
-            ({"monitor_best": float("nan")}, "the figures of the model's training"),
-            ({"monitor_best": None}, "the figures of the model's training"),
+            ({"best_epoch": 3}, "the metrics of the model's training were measured in mode whole"),
+            ({"monitor_best": float("nan")}, "the metrics of the model's training"),
+            ({"monitor_best": None}, "the metrics of the model's training"),
             ({"trainer": {"val": False}}, None),
             ({"trainer": None}, None),
             ({"epoch": None}, None),

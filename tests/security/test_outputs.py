@@ -20,7 +20,7 @@ from dataloaders import cocovoc21
 from tests.security.test_programs import LOADER, good, tree
 from training.lr_curve import draw_rate_curve
 from utils.checkpoint.save_load import save_checkpoint
-from utils.drawing.palette import save_mask, save_picture
+from utils.drawing.palette import save_image, save_mask
 from utils.files import atomic_write as new_file
 from utils.files.atomic_write import write_text
 from utils.runs.logger import RunFolder
@@ -131,7 +131,7 @@ def write_by_hand(path, overwrite):
     ids = np.zeros((4, 4), np.uint8)
     return {
         "mask": lambda: save_mask(path, ids, [(0, 0, 0)], overwrite=overwrite),
-        "picture": lambda: save_picture(path, np.dstack([ids] * 3), overwrite=overwrite),
+        "picture": lambda: save_image(path, np.dstack([ids] * 3), overwrite=overwrite),
     }
 
 

@@ -17,7 +17,7 @@ from prediction.load_model import restore
 from prediction.predictor import Predictor
 from tests.training_runs import Constant, assert_same, make_trainer, run, small_config
 from utils.checkpoint.save_load import evaluated_weights, load_checkpoint
-from utils.drawing.palette import save_mask, save_picture
+from utils.drawing.palette import save_image, save_mask
 from utils.files.image_io import read_image
 from utils.losses.base import SegmentationLoss
 from utils.optim.ema import averaged_copy
@@ -305,7 +305,7 @@ def two_class_folder(tmp_path):
         y, x = rng.integers(0, 16, 2)
         mask[y : y + 16, x : x + 16] = 1
         image = rng.integers(0, 90, (32, 40, 3)) + 120 * mask[..., None]
-        save_picture(tmp_path / f"images/{i}.png", image.astype(np.uint8))
+        save_image(tmp_path / f"images/{i}.png", image.astype(np.uint8))
         save_mask(tmp_path / f"masks/{i}.png", mask, [(0, 0, 0), (255, 0, 0)])
     return tmp_path
 

@@ -1,1 +1,1 @@
-"""Colours of classes, and the images that people look at."""
+"""Colours of classes, overlays and legends."""

@@ -1,4 +1,4 @@
-"""Fonts that can draw the names of people's classes and files."""
+"""Fonts for the names of classes and files in any script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @functools.cache
 def fonts(size: int) -> list[Font]:
-    """The fonts that are there, the first choice first."""
+    """Return the fonts that are installed, the first choice first."""
     found: list[Font] = [ImageFont.load_default(size)]
     for name in NAMES:
         try:
@@ -30,12 +30,12 @@ def fonts(size: int) -> list[Font]:
 
 
 def drawable(text: str, size: int, instead: str = "") -> str:
-    """The text, or what stands in for it where no font has its characters.
+    """Return a text, or its substitute if no font has its characters.
 
     Args:
-        text: What to draw.
-        size: Of the font.
-        instead: The substitute; by default the text with ? for the characters that are lacking.
+        text: The text to draw.
+        size: The size of the font.
+        instead: The substitute; by default the text with ? for the missing characters.
     """
     if _font_with(text, size) is not None:
         return text
@@ -44,12 +44,12 @@ def drawable(text: str, size: int, instead: str = "") -> str:
 
 
 def font_for(text: str, size: int) -> Font:
-    """The first font that has every character of a text, else the first of all."""
+    """Return the first font that has every character of a text, else the first font."""
     return _font_with(text, size) or fonts(size)[0]
 
 
 def length(text: str, size: int) -> float:
-    """The width of a text in pixels."""
+    """Return the width of a text in pixels."""
     return font_for(text, size).getlength(text)
 
 

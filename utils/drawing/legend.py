@@ -1,4 +1,4 @@
-"""A legend of classes: swatches, names and shares in columns."""
+"""A legend of classes: swatches, names and fractions in columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from utils.drawing.fonts import drawable, font_for, length
 
 PAPER, INK, FAINT, BORDER = "#ffffff", "#1d2129", "#6b7280", "#9ca3af"
 FONT_SIZE = 13
-MAX_LETTERS = 200  # of a name from a stranger's file, before it is measured
+MAX_LETTERS = 200  # of a name from an untrusted file, before it is measured
 MAX_ENTRIES = 200  # of a legend, for the same reason
 WIDEST = 20  # of a column, in font sizes
 
@@ -25,36 +25,38 @@ class Entry:
     """A label in an image.
 
     Args:
-        name: Of the class.
-        colour: That it is drawn in.
-        share: Of the image, 0..1.
-        number: The class, to be shown where no font has the characters of its name.
-        tinted: Whether the colour is to be seen in the image; else the swatch is empty.
+        name: The name of the class.
+        colour: The colour that it is drawn in.
+        fraction: Its fraction of the image, 0..1.
+        number: The class id, shown if no font has the characters of the name.
+        tinted: Whether the colour is visible in the image; else the swatch is empty.
     """
 
     name: str
     colour: Colour
-    share: float
+    fraction: float
     number: str = ""
     tinted: bool = True
 
 
 def draw_legend(
-    entries: Sequence[Entry], width: int, size: int = FONT_SIZE, *, shares: bool = True
+    entries: Sequence[Entry], width: int, size: int = FONT_SIZE, *, fractions: bool = True
 ) -> Image.Image:
     """Draw the entries in as many columns as fit, from top to bottom.
 
     Args:
-        entries: What to draw; those beyond `MAX_ENTRIES` are counted.
-        width: Of the legend in pixels; it becomes wider where a name needs that.
-        size: Of the font, which everything else follows.
-        shares: Whether to say how much of the image each has.
+        entries: The entries; those beyond `MAX_ENTRIES` are only counted.
+        width: The width of the legend in pixels; it becomes wider if a name needs that.
+        size: The size of the font, which everything else follows.
+        fractions: Whether to show the fraction of the image that each has.
 
     Returns:
         (width, height) RGB, without a margin.
     """
     shown = entries[:MAX_ENTRIES]
-    texts = [(entry_name(entry, size), f" {shown_share(entry.share)}" * shares) for entry in shown]
+    texts = [
+        (entry_name(entry, size), f" {percent(entry.fraction)}" * fractions) for entry in shown
+    ]
     gap, line = 1.2 * size, round(1.45 * size)
     indent = round(1.4 * size)
     needed = max((indent + length("".join(pair), size) for pair in texts), default=0) + gap
@@ -67,14 +69,14 @@ def draw_legend(
     size_of_block = (max(width, int(columns * wide - gap) + 1), (lines + bool(more)) * line)
     block = Image.new("RGB", size_of_block, PAPER)
     draw = ImageDraw.Draw(block)
-    for place, (entry, (name, share)) in enumerate(zip(shown, texts, strict=True)):
-        column, row = divmod(place, lines)
+    for index, (entry, (name, fraction)) in enumerate(zip(shown, texts, strict=True)):
+        column, row = divmod(index, lines)
         x, y = round(column * wide), row * line
         draw_swatch(draw, x, y, entry, size)
-        room = wide - gap - indent - length(share, size)
+        room = wide - gap - indent - length(fraction, size)
         name = shorten(name, room, size)
         write(draw, (x + indent, y), name, INK, size)
-        write(draw, (x + indent + length(name, size), y), share, FAINT, size)
+        write(draw, (x + indent + length(name, size), y), fraction, FAINT, size)
     if more:
         write(draw, (0, lines * line), f"and {more} more", FAINT, size)
     return block
@@ -95,19 +97,19 @@ def entry_name(entry: Entry, size: int = FONT_SIZE) -> str:
     return drawable(one_line(entry.name[:MAX_LETTERS]), size, entry.number)
 
 
-def shown_share(share: float) -> str:
-    """Return a share in per cent: `<1 %`, `12 %`."""
-    return "<1 %" if share < 0.01 else f"{100 * share:.0f} %"
+def percent(fraction: float) -> str:
+    """Return a fraction in per cent: `<1 %`, `12 %`."""
+    return "<1 %" if fraction < 0.01 else f"{100 * fraction:.0f} %"
 
 
 def shorten(text: str, width: float, size: int = FONT_SIZE, *, keep_end: bool = False) -> str:
-    """Return the text, cut where it is wider than so many pixels.
+    """Return a text, cut to so many pixels.
 
     Args:
         text: One line.
-        width: In pixels.
-        size: Of the font.
-        keep_end: Cut at the start: the end of a file's name tells it from others.
+        width: The largest width in pixels.
+        size: The size of the font.
+        keep_end: Cut at the start, as for file names, which differ at the end.
     """
     if length(text, size) <= width:
         return text
@@ -127,11 +129,11 @@ def shorten(text: str, width: float, size: int = FONT_SIZE, *, keep_end: bool = 
 
 def write(
     draw: ImageDraw.ImageDraw,
-    place: tuple[float, float],
+    xy: tuple[float, float],
     text: str,
     colour: str,
     size: int = FONT_SIZE,
     anchor: str | None = None,
 ) -> None:
     """Write a line of text in a font that has its characters."""
-    draw.text(place, text, colour, font_for(text, size), anchor=anchor)
+    draw.text(xy, text, colour, font_for(text, size), anchor=anchor)

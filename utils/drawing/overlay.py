@@ -1,4 +1,4 @@
-"""Classes laid over an image: tints, outlines and a legend below."""
+"""Classes drawn over an image: tints, outlines and a legend below."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BRIGHT = 210  # of the largest of red, green and blue of an outline, at least
 # An outline is one pixel wide in an image of this many, and the font has its usual size.
 USUAL_SIDE = 900
 
-# Names of classes that stand for "nothing here": the image shows through untinted. Compared in
+# Names of classes that mean "nothing here": their regions are not tinted. Compared in
 # lower case, without spaces, underscores and hyphens.
 BACKGROUNDS = frozenset(
     ("background", "bg", "void", "unlabelled", "unlabeled", "none", "nothing", "other", "others",
@@ -25,7 +25,7 @@ BACKGROUNDS = frozenset(
 
 
 def is_background(name: str) -> bool:
-    """Return whether a class stands for "nothing here", by its name: `_background_`, `Void`."""
+    """Return whether a class means "nothing here", by its name: `_background_`, `Void`."""
     return name.casefold().translate(str.maketrans("", "", " _-")) in BACKGROUNDS
 
 
@@ -44,7 +44,7 @@ def draw_overlay(
         palette: A colour for each.
 
     Returns:
-        (H + legend, W or, for narrow images, more, 3) uint8 RGB; the image lies at its top left,
+        (H + legend, W or, for narrow images, more, 3) uint8 RGB; the image is at its top left,
         pixel for pixel.
     """
     clear = [number for number, name in enumerate(classes) if is_background(name)]
@@ -55,9 +55,11 @@ def draw_overlay(
     entries = []
     for number in occurring:
         red, green, blue = palette[number]
-        share = float(counts[number]) / ids.size
+        fraction = float(counts[number]) / ids.size
         tinted_class = number not in clear
-        entries.append(Entry(classes[number], (red, green, blue), share, str(number), tinted_class))
+        entries.append(
+            Entry(classes[number], (red, green, blue), fraction, str(number), tinted_class)
+        )
     return _with_legend(tinted, entries, round(FONT_SIZE * scale))
 
 

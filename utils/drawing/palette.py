@@ -1,4 +1,4 @@
-"""Colours of classes, and masks on disk."""
+"""Colours of classes, and masks as files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +9,19 @@ from PIL import Image
 
 from utils.files.atomic_write import new_file
 
-# The VOC colour map's entry for 255, the label that VOC leaves out of its evaluation.
+# The VOC colour map's entry for 255, the label that VOC ignores in its evaluation.
 IGNORED_COLOUR = (224, 224, 192)
 
 
 def voc_palette(num_classes: int) -> list[tuple[int, int, int]]:
-    """The PASCAL VOC colour map, for as many classes as there are.
+    """Return the PASCAL VOC colour map for so many classes.
 
     Bit `3i` of the class id becomes bit `7 - i` of red, bit `3i + 1` of green, bit `3i + 2` of
     blue. From `VOClabelcolormap.m` of the VOC development kit,
     http://host.robots.ox.ac.uk/pascal/VOC/voc2012/.
 
     Args:
-        num_classes: How many colours.
+        num_classes: The number of colours.
 
     Returns:
         A new list of `(red, green, blue)`, each 0..255.
@@ -35,7 +35,7 @@ def voc_palette(num_classes: int) -> list[tuple[int, int, int]]:
 
 
 def _spread(bits: int) -> int:
-    """Every third bit, the lowest of them first, as the highest bits of a byte."""
+    """Return every third bit, the lowest of them first, as the highest bits of a byte."""
     return sum((bits >> (3 * i) & 1) << (7 - i) for i in range(8))
 
 
@@ -72,12 +72,12 @@ def colorize(
 
 
 def blend(image: np.ndarray, colours: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """Lay colours over a picture.
+    """Blend colours into an image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        colours: (H, W, 3) uint8 RGB, of `colorize()`.
-        opacity: 0 shows the picture only, 1 the colours only.
+        colours: (H, W, 3) uint8 RGB, from `colorize()`.
+        opacity: 0 shows the image only, 1 the colours only.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -94,10 +94,10 @@ def save_mask(
 ) -> None:
     """Write class ids as a PNG: the pixel values are the ids, the palette only paints them.
 
-    Of more than 256 classes the ids do not fit into a palette: these become a 16-bit grey PNG.
+    The ids of more than 256 classes do not fit into a palette: these become a 16-bit grey PNG.
 
     Args:
-        path: Where to. The folder has to exist.
+        path: The file to write. Its folder must exist.
         ids: (H, W) integers.
         palette: K colours.
         overwrite: Replace a file of that name.
@@ -105,13 +105,13 @@ def save_mask(
     Raises:
         ValueError: If an id does not fit into the file.
         FileExistsError: If the file exists and `overwrite` is off.
-        OSError: If it cannot be written; nothing is left behind.
+        OSError: If it cannot be written; no file is left behind.
     """
     deep = len(palette) > 256
     limit = 65536 if deep else 256
     if ids.size and (ids.min() < 0 or ids.max() >= limit):
         raise ValueError(
-            f"{path}: the ids go from {ids.min()} to {ids.max()}, the file holds 0 to {limit - 1}"
+            f"{path}: the ids are {ids.min()} to {ids.max()}; the file can have 0 to {limit - 1}"
         )
     if deep:
         mask = Image.fromarray(ids.astype(np.uint16))
@@ -122,17 +122,17 @@ def save_mask(
     _save_png(Path(path), mask, overwrite)
 
 
-def save_picture(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> None:
-    """Write an RGB picture as a PNG.
+def save_image(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> None:
+    """Write an RGB image as a PNG.
 
     Args:
-        path: Where to. The folder has to exist.
+        path: The file to write. Its folder must exist.
         image: (H, W, 3) uint8.
         overwrite: Replace a file of that name.
 
     Raises:
         FileExistsError: If the file exists and `overwrite` is off.
-        OSError: If it cannot be written; nothing is left behind.
+        OSError: If it cannot be written; no file is left behind.
     """
     _save_png(Path(path), Image.fromarray(image), overwrite)
 

@@ -1,4 +1,4 @@
-"""Pictures of what a model sees and says."""
+"""Pictures of images, labels and predictions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from utils.drawing.palette import IGNORED_COLOUR, colorize
 
 TITLES = ("image", "label", "prediction")
 MARGIN, GAP = 12, 8  # pixels
-MIN_SIDE = 160  # images smaller than this are enlarged by whole factors
+MIN_SIDE = 160  # smaller images are enlarged by whole factors
 MAX_CLASSES_LISTED = 40  # of more, the legend names those that occur
 
 
 class Comparison(NamedTuple):
-    """An image beside what it is and what the model says.
+    """An image, its label and its prediction.
 
     Attributes:
-        name: Of the sample.
+        name: The name of the sample.
         image: (H, W, 3) uint8 RGB.
         label: (H, W) integers.
         prediction: (H, W) integers in 0..K-1.
@@ -43,16 +43,16 @@ SHOWN_SPREAD = 2  # standard deviations on each side of the mean, from black to 
 def to_rgb(
     image: np.ndarray, bands: Sequence[int], mean: Sequence[float], std: Sequence[float]
 ) -> np.ndarray:
-    """A picture of any bands and type as one to look at.
+    """Convert an image of any bands and type to one that people can look at.
 
-    8-bit values are shown as they are; of others, black lies two standard deviations below the
-    mean of a band and white two above.
+    8-bit values stay as they are; for others, black is two standard deviations below the mean of a
+    band and white two above.
 
     Args:
         image: (H, W, C).
-        bands: The channels that show red, green and blue, or one to show in grey.
-        mean: Of each channel, as for `normalize()`.
-        std: Likewise.
+        bands: The channels to show as red, green and blue, or one to show in grey.
+        mean: The mean of each channel, as for `normalize()`.
+        std: The standard deviation of each channel.
 
     Returns:
         (H, W, 3) uint8.
@@ -78,10 +78,10 @@ def comparison_grid(
     """Draw rows of image, label and prediction under a legend of the classes, each with its name.
 
     Args:
-        shown: What to draw, at least one.
+        shown: The comparisons to draw, at least one.
         classes: K names.
         palette: (r, g, b) for each class.
-        ignore_index: The label that does not count.
+        ignore_index: The ignored label.
         max_side: Larger images are shrunk to this many pixels; tiny ones are enlarged.
 
     Returns:
@@ -91,7 +91,7 @@ def comparison_grid(
     rows = [_cells(comparison, palette, ignore_index) for comparison in shown]
     column = max(*(cell.width for row in rows for cell in row), *map(_title_width, TITLES))
     width = len(TITLES) * (column + GAP) - GAP
-    legend = draw_legend(_entries(shown, classes, palette, ignore_index), width, shares=False)
+    legend = draw_legend(_entries(shown, classes, palette, ignore_index), width, fractions=False)
     line = round(1.6 * FONT_SIZE)
     height = MARGIN + legend.height + 2 * GAP + line
     height += sum(line + row[0].height + GAP for row in rows) + MARGIN - GAP
@@ -99,12 +99,12 @@ def comparison_grid(
     draw = ImageDraw.Draw(sheet)
     sheet.paste(legend, (MARGIN, MARGIN))
     top = MARGIN + legend.height + 2 * GAP
-    for place, title in enumerate(TITLES):
-        write(draw, (MARGIN + place * (column + GAP), top), title, INK)
+    for index, title in enumerate(TITLES):
+        write(draw, (MARGIN + index * (column + GAP), top), title, INK)
     top += line
     for comparison, row in zip(shown, rows, strict=True):
-        for place, cell in enumerate(row):
-            sheet.paste(cell, (MARGIN + place * (column + GAP), top))
+        for index, cell in enumerate(row):
+            sheet.paste(cell, (MARGIN + index * (column + GAP), top))
         top += row[0].height
         name = drawable(one_line(comparison.name), FONT_SIZE)
         write(draw, (MARGIN, top + 1), shorten(name, width, keep_end=True), FAINT)
@@ -140,7 +140,7 @@ def _cells(
     pictures = [
         comparison.image,
         colorize(comparison.label, palette, ignore_index),
-        # Where the label does not count the prediction is not judged, but it is still shown.
+        # Predictions of ignored pixels are shown, too.
         colorize(comparison.prediction, palette),
     ]
     return [Image.fromarray(picture) for picture in pictures]
@@ -152,7 +152,7 @@ def _entries(
     palette: Sequence[Sequence[int]],
     ignore_index: int,
 ) -> list[Entry]:
-    """Every class, or of many those that occur; and the label that does not count if it does."""
+    """Return every class, or of many those that occur; and the ignored label if it occurs."""
     labels = {
         int(label)
         for comparison in shown

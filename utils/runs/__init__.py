@@ -1,1 +1,1 @@
-"""What is in a run's folder."""
+"""The folder of a run: log, lock, metrics, scores."""

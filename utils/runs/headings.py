@@ -1,4 +1,4 @@
-"""How a run, its model and its data are called in headings."""
+"""The names of a run, its model and its data in headings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def describe_arch(model: type, args: object) -> str:
 
     Args:
         model: The class in models/.
-        args: `arch.args` of the config; defaults of the signature stand for what it leaves out.
-            Checkpoints of strangers may hold anything here.
+        args: `arch.args` of the config, completed by the defaults of the signature. In a foreign
+            checkpoint it may be anything.
     """
     given = args if isinstance(args, Mapping) else {}
     values = {name: parameter.default for name, parameter in signature_of(model).items()}
@@ -55,16 +55,16 @@ def data_folder(args: object) -> str | None:
 
 
 def heading(run: str | None, model: str, dataset: str, folder: str | None) -> str:
-    """Return what a page or a terminal is headed by.
+    """Return the heading of a page or a terminal.
 
     Args:
-        run: The config's name; None where it is not known.
-        model: From `describe_arch()`.
-        dataset: Name of the data loader.
-        folder: From `data_folder()`.
+        run: The config's name; None if it is not known.
+        model: What `describe_arch()` returned.
+        dataset: The name of the data loader.
+        folder: What `data_folder()` returned.
 
     Returns:
-        `roads: PSPNet (resnet50) on my_data (Folder)`; data without a folder go by their loader.
+        `roads: PSPNet (resnet50) on my_data (Folder)`; without a folder only the loader.
     """
     start = "" if run is None else f"{one_line(run)}: "
     return f"{start}{model} on {dataset if folder is None else f'{folder} ({dataset})'}"

@@ -1,4 +1,4 @@
-"""Which images a run has seen, to notice on resume that they are others."""
+"""The images that a run has seen, to notice on resume that they have changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from utils.samples.pairing import Sample
 
-THREADS = 8  # asking a file server for a size is waiting, not work
+THREADS = 8  # a file server answers slowly; the threads wait
 
 
 class ImageSets(NamedTuple):
@@ -32,7 +32,7 @@ def fingerprints(samples: Sequence[Sample], drawn_from: str = "") -> Tensor:
 
     Args:
         samples: Images with masks; their files need not exist.
-        drawn_from: What images that are no files depend on beside their names.
+        drawn_from: What generated images depend on besides their names.
 
     Returns:
         (N,) int64, sorted.
@@ -56,10 +56,7 @@ def _hash(sample: Sample, drawn_from: str, sizes: dict[str, int]) -> int:
         if path not in sizes:
             try:
                 sizes[path] = os.stat(path).st_size
-            except (
-                OSError,
-                ValueError,
-            ):  # drawn by the program, or missing, which whoever reads it says
+            except (OSError, ValueError):  # generated, or missing, which the reader reports
                 sizes[path] = -1
     text = "\0".join([sample.name, drawn_from, *(str(sizes[path]) for path in sample.files)])
     data = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
@@ -67,7 +64,7 @@ def _hash(sample: Sample, drawn_from: str, sizes: dict[str, int]) -> int:
 
 
 def digest(images: Tensor) -> str:
-    """Return what tells a set of images from all others: 32 hexadecimal digits.
+    """Return a hash of a set of images: 32 hexadecimal digits.
 
     Args:
         images: What `fingerprints()` returned.

@@ -1,4 +1,4 @@
-"""In which mode a model was scored last, as its checkpoint and its run folder say."""
+"""The mode in which a model was scored last, from its checkpoint and its run folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from utils.runs.scores_file import METRIC, last_kept
 
 
 class LastScore(NamedTuple):
-    """What was measured last, and how.
+    """The last score of a model.
 
     Attributes:
-        mode: Of the predictions, see `Predictor`.
+        mode: The mode of prediction, see `Predictor`.
         sentence: As in `the model's Mean_IoU 0.8123 (epoch 12) was measured in mode whole`.
     """
 
@@ -26,14 +26,14 @@ class LastScore(NamedTuple):
 
 
 def last_score(checkpoint: Checkpoint, path: str | None = None) -> LastScore | None:
-    """What is known of the last time that a model was scored.
+    """Return what is known of the last score of a model.
 
-    That is what `evaluate.py` has kept in the run's folder, the search of a threshold, or else the
-    validation of its training. A checkpoint that is
-    not the best of its training has no score of its own, but its mode is known.
+    It comes from what `evaluate.py` has stored in the run folder, from the search for a threshold,
+    or else from the validation of the training. A checkpoint that is not the best of its training
+    has no score of its own, but its mode is known.
 
     Args:
-        checkpoint: Of the model.
+        checkpoint: The checkpoint of the model.
         path: Its file, beside which scores may be kept.
 
     Returns:
@@ -46,18 +46,18 @@ def last_score(checkpoint: Checkpoint, path: str | None = None) -> LastScore | N
     config, epoch = checkpoint.config, checkpoint.epoch
     search = recorded_search(checkpoint.meta)
     best = epoch is not None and checkpoint.best_epoch == epoch
-    # A training keeps its record of an epoch that may be before this one.
+    # The record of a training may be of an earlier epoch.
     if search and (best or config.get("threshold") != "search"):
         score, mode = search.get("score"), search.get("mode")
         if isinstance(score, float) and math.isfinite(score) and isinstance(mode, str):
-            figure = search.get("figure")
-            return LastScore(mode, f"the model's {figure} {score:.4f} was measured in mode {mode}")
+            metric = search.get("figure")
+            return LastScore(mode, f"the model's {metric} {score:.4f} was measured in mode {mode}")
     trained = isinstance(config.get("trainer"), Mapping)
     if epoch is None or not trained or not value_at(config, "trainer.val", True):
         return None
-    score, figure = checkpoint.monitor_best, str(value_at(config, "trainer.monitor")).split()[-1]
-    if best and score is not None and math.isfinite(score) and figure != "off":
-        subject = f"the model's {figure} {score:.4f} (epoch {epoch}) was"
+    score, metric = checkpoint.monitor_best, str(value_at(config, "trainer.monitor")).split()[-1]
+    if best and score is not None and math.isfinite(score) and metric != "off":
+        subject = f"the model's {metric} {score:.4f} (epoch {epoch}) was"
     else:
-        subject = "the figures of the model's training were"
+        subject = "the metrics of the model's training were"
     return LastScore(TRAINING_MODE, f"{subject} measured in mode {TRAINING_MODE}")

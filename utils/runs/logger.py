@@ -1,4 +1,4 @@
-"""A run's folder, its log and its TensorBoard curves."""
+"""The folder of a run, its log and its TensorBoard curves."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps its checkpoints and its curves."""
+    """The folders of a run's checkpoints and of its curves."""
 
     path: Path
     tensorboard: Path
 
     @classmethod
     def create(cls, save_dir: str, log_dir: str, name: str) -> RunFolder:
-        """A new `<save_dir>/<name>/<time>/`; runs of the same second get a number behind.
+        """Make a new `<save_dir>/<name>/<time>/`; further runs of the same second get a number.
 
         Raises:
             ValueError: If the folder cannot be made.
@@ -66,12 +66,12 @@ class RunFolder:
 
     @classmethod
     def of(cls, path: Path, log_dir: str, name: str) -> RunFolder:
-        """The folder of a run that is there already."""
+        """Return the folder of an existing run."""
         return cls(path, Path(log_dir, name, path.name))
 
 
 class _ConsoleHandler(logging.Handler):
-    """Writes past a progress bar without tearing it."""
+    """Writes to the terminal without tearing a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
@@ -80,7 +80,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _ConsoleFormatter(logging.Formatter):
-    """Messages as they are; warnings say that they are."""
+    """Leaves messages as they are, and prefixes warnings and errors."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = plain_lines(super().format(record))
@@ -88,7 +88,7 @@ class _ConsoleFormatter(logging.Formatter):
 
 
 def log_to_console(level: int = logging.INFO) -> None:
-    """Show what the program logs from a level on; for scripts, once, at their start."""
+    """Print what the program logs from a level on; programs call this once, at their start."""
     root = logging.getLogger()
     if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
         handler = _ConsoleHandler()
@@ -99,7 +99,7 @@ def log_to_console(level: int = logging.INFO) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that says once that it cannot be written, and is no more."""
+    """A log file that is closed with one warning when it cannot be written."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         logging.getLogger().removeHandler(self)
@@ -107,23 +107,23 @@ class _LogFile(logging.FileHandler):
 
 
 def _warn(what: str, error: BaseException | None) -> None:
-    logger.warning("%s cannot be written any further (%s); the training goes on", what, error)
+    logger.warning("%s cannot be written any further (%s); the training continues", what, error)
 
 
 class RunLog:
-    """What a run writes beside its checkpoints: log, losses, metrics, TensorBoard files.
+    """What a run writes besides its checkpoints: log, losses, metrics, TensorBoard files.
 
-    A file of these that cannot be written is given up with a warning: it must not end a training.
+    A file that cannot be written is given up with a warning: it must not end a training.
 
     `steps.jsonl` has a line for each step: `{"step": 1, "epoch": 1, "loss": 2.5, "exact":
-    "0x1.4000000000000p+1"}`, the last being every bit of the loss, for comparing runs.
+    "0x1.4000000000000p+1"}`, whose last value has every bit of the loss, for comparing runs.
     `metrics.csv` has a row for each epoch.
 
     Args:
-        folder: The run's folder; None writes nothing, as all processes but the main one do.
+        folder: The folder of the run; None writes nothing, as on all ranks but the first.
         tensorboard: Write TensorBoard files.
-        state: What `state()` said when the checkpoint was written that the run goes on from: what
-            was written after it is taken back, so that no figure is there twice.
+        state: What `state()` returned when the checkpoint was written from which the run continues:
+            later lines are removed, so that none is duplicate.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class RunLog:
     def _or_give_up(self, what: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # TensorBoard's thread hands on whatever it met
+        except Exception as error:  # TensorBoard raises whatever its thread met
             if what == STEPS:
                 self._steps = None
             elif what == METRICS:
@@ -171,15 +171,15 @@ class RunLog:
             _warn(what, error)
 
     def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
-        """What TensorBoard's thread meets it keeps for the next call, which says it."""
+        """Ignore errors of TensorBoard's thread: its next call raises them."""
         if not type(error.thread).__module__.startswith("tensorboard."):
             self._excepthook(error)
 
     def state(self) -> dict[str, int]:
-        """How many bytes each file has that figures are appended to; after a `flush()`.
+        """Return the size in bytes of each file that is appended to; call `flush()` before.
 
-        Of `metrics.csv` it is how many lines: its speeds have another length in every run, which
-        would make the checkpoints differ.
+        For `metrics.csv` it is the number of lines: its speeds have another length in every run,
+        which would make the checkpoints differ.
         """
         state = {path.name: path.stat().st_size for path in self._files()}
         if self._folder is not None and (lines := count_lines(self._folder.path / METRICS)):
@@ -204,9 +204,9 @@ class RunLog:
                 else:
                     path.unlink()
         except OSError as error:
-            # What was written after the checkpoint would be there twice.
+            # Lines after the checkpoint would be duplicate.
             raise ValueError(
-                f"{error.filename}: cannot be cut back to the checkpoint ({error.strerror}); make "
+                f"{error.filename}: cannot be truncated to the checkpoint ({error.strerror}); make "
                 "it writable, or move it away"
             ) from None
 
@@ -234,12 +234,12 @@ class RunLog:
         threading.excepthook = self._excepthook
 
     def steps(self, epoch: int, losses: Iterable[tuple[int, float]]) -> None:
-        """Note the number and the loss of steps of an epoch."""
+        """Append the number and the loss of steps of an epoch."""
         if self._steps is None:
             return
         with self._or_give_up(STEPS):
             for step, loss in losses:
-                number = loss if math.isfinite(loss) else None  # JSON has no others
+                number = loss if math.isfinite(loss) else None  # JSON has no NaN
                 entry = {"step": step, "epoch": epoch, "loss": number, "exact": loss.hex()}
                 self._steps.write(json.dumps(entry) + "\n")
 
@@ -250,7 +250,7 @@ class RunLog:
                 self._metrics.write(values)
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
-        """Add one point to each named curve; None is left out."""
+        """Add one point to each named curve, unless it is None."""
         if self._writer is None:
             return
         with self._or_give_up(TENSORBOARD):
@@ -259,21 +259,21 @@ class RunLog:
                     self._writer.add_scalar(tag, value, step)
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
-        """Add a picture (H, W, 3) RGB."""
+        """Add an image (H, W, 3) RGB."""
         if self._writer is not None:
             with self._or_give_up(TENSORBOARD):
                 self._writer.add_image(tag, image, step, dataformats="HWC")
 
     def code(self, tag: str, text: str, step: int) -> None:
-        """Add a text that TensorBoard shows as it is, in a fixed-width font."""
+        """Add a text that TensorBoard shows verbatim, in a fixed-width font."""
         if self._writer is not None:
             with self._or_give_up(TENSORBOARD):
-                # Of Markdown, an indented block is the one that nothing in a text can end.
+                # In Markdown, no text can end an indented block.
                 block = "".join(f"    {line}\n" for line in text.splitlines())
                 self._writer.add_text(tag, block, step)
 
     def flush(self) -> None:
-        """Write down what was added; TensorBoard, if it is running, shows it."""
+        """Write what was added to the files, where a running TensorBoard finds it."""
         if self._steps is not None:
             with self._or_give_up(STEPS):
                 self._steps.flush()

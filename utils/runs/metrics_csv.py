@@ -19,11 +19,11 @@ _FORMULA = re.compile(r"(?<=[;|,])(?=\s*[=+@-])")
 class MetricsCsv:
     """A CSV file that rows are appended to.
 
-    The first row fixes the columns. A value is written with all its digits, nothing for None; NaN
-    is a value.
+    The first row fixes the columns. A value is written with all its digits, also NaN; None is an
+    empty cell.
 
     Args:
-        path: The file; what is there already is kept. It is made for the first row.
+        path: The file; what it contains is kept. It is made with the first row.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,11 +32,11 @@ class MetricsCsv:
         self._file: TextIO | None = None
 
     def write(self, values: Mapping[str, float | None]) -> None:
-        """Append a row; values without a column of the file are left out.
+        """Append a row; values without a column in the file are dropped.
 
         Raises:
             OSError: If the file cannot be read or written.
-            ValueError: If what is there is no CSV file.
+            ValueError: If the file is no CSV file.
         """
         named = {column_name(name): value for name, value in values.items()}
         if self._file is None:
@@ -47,27 +47,27 @@ class MetricsCsv:
             self._columns = list(named)
             rows.writerow(self._columns)
         row = [named.get(name) for name in self._columns]
-        # NumPy's numbers show their type otherwise.
+        # The repr of NumPy's numbers has their type in it.
         rows.writerow(float(value) if isinstance(value, float) else value for value in row)
 
     def flush(self) -> None:
-        """Hand what was written to the system."""
+        """Flush the file."""
         if self._file is not None:
             self._file.flush()
 
     def close(self) -> None:
-        """Write down what is left, and end."""
+        """Flush and close the file."""
         if self._file is not None:
             self._file.close()
 
 
 def count_lines(path: Path) -> int:
-    """Return how many whole lines a file has, 0 where there is none."""
+    """Return the number of complete lines of a file; 0 if it does not exist."""
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
 def keep_lines(path: Path, count: int) -> None:
-    """Leave the first lines of a file, and what is behind them take back.
+    """Truncate a file after its first lines.
 
     Raises:
         OSError: If it cannot be written.
@@ -85,7 +85,7 @@ def column_name(name: str) -> str:
 
 
 def _take_over(path: Path) -> list[str] | None:
-    """Return the columns of a file, None if it has none; cut off the half of a row at its end."""
+    """Return the columns of a file or None; remove an incomplete row at its end."""
     content = path.read_bytes() if path.exists() else b""
     whole = content.rfind(b"\n") + 1
     if whole < len(content):

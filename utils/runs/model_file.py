@@ -1,6 +1,6 @@
-"""Which file `--model` means: a checkpoint, or the best one of a run folder.
+"""The file that `--model` names: a checkpoint, or the best one of a run folder.
 
-Imports nothing heavy: a mistyped path is answered before torch is loaded.
+Imports nothing heavy: a mistyped path is reported before torch is loaded.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ RUNS = "saved"  # where runs go unless the config says otherwise
 
 
 def find_model(path: str) -> tuple[str, str]:
-    """The checkpoint that a path names.
+    """Return the checkpoint that a path names.
 
     Args:
-        path: A file, or the folder of a run, whose `best_model.pth` is meant; or `last.pth` where a
-            run has no best model.
+        path: A file, or the folder of a run, for its `best_model.pth`, or its `last.pth` if it has
+            no best model.
 
     Returns:
-        The file, and a line that says which one was chosen; empty where the path is a file.
+        The file, and a line that says which one was chosen, which is empty if the path is a file.
 
     Raises:
         ValueError: If there is none; the message names the nearest path that exists.
@@ -44,30 +44,30 @@ def find_model(path: str) -> tuple[str, str]:
 
 
 def nearest(path: Path, option: str) -> str:
-    """What may be meant by a path that does not exist, as the end of a message.
+    """Return the end of a message on a path that does not exist: the path that may be meant.
 
     Args:
-        path: What was typed.
-        option: What it was typed for.
+        path: The path that was typed.
+        option: The option that it was typed for.
     """
     folder = Path(path.anchor)
-    for place, name in enumerate(parts := path.relative_to(path.anchor).parts):
+    for index, name in enumerate(parts := path.relative_to(path.anchor).parts):
         if os.path.exists(folder / name) or name == os.pardir:
             folder /= name
             continue
         close = difflib.get_close_matches(name, _names_in(folder), n=1, cutoff=0.6)
         if close:
-            found = folder.joinpath(close[0], *parts[place + 1 :])
+            found = folder.joinpath(close[0], *parts[index + 1 :])
             found = found if os.path.exists(found) else folder / close[0]
             return f"; did you mean {option} {shlex.quote(str(found))}?"
         break
     if os.path.isdir(folder) and folder not in (Path(), Path(path.anchor)):
-        return _inside(folder, option) or f"; {folder} is there and has no {name}"
+        return _inside(folder, option) or f"; {folder} exists and has no {name}"
     return _latest(latest_below(Path(RUNS)), option, "the latest run is")
 
 
 def latest_below(folder: Path) -> Path | None:
-    """The run folder below a folder that was written to last."""
+    """Return the newest run folder below a folder."""
     files = [
         file
         for name in NAMES
@@ -79,14 +79,14 @@ def latest_below(folder: Path) -> Path | None:
 
 
 def _inside(folder: Path, option: str) -> str:
-    """What of a folder that is no run could be meant."""
+    """Return what may be meant by a folder that is no run's."""
     if (run := latest_below(folder)) is not None:
         return _latest(run, option, "the latest run below it is")
     if own := [name for name in NAMES if os.path.isfile(folder / name)]:
         return f"; did you mean {option} {shlex.quote(str(folder / own[0]))}?"
     files = sorted(name for name in _names_in(folder) if name.endswith((".pth", ".pt")))
     more = ", ..." if len(files) > 3 else ""
-    return f"; in {folder} there is {', '.join(files[:3])}{more}" if files else ""
+    return f"; {folder} contains {', '.join(files[:3])}{more}" if files else ""
 
 
 def _latest(run: Path | None, option: str, words: str) -> str:

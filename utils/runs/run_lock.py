@@ -1,4 +1,4 @@
-"""One program at a time writes into a run folder."""
+"""A lock: one program at a time writes into a run folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = "run.lock"
-# A program that is about to end, or has just begun, is given a moment to do so.
+# A program that is about to end, or has just begun, gets a moment to do so.
 TRIES = 5
 SECONDS_BETWEEN = 0.1
 
@@ -47,7 +47,7 @@ class RunLock:
 
         Args:
             run: The folder.
-            only_if_there: Make no lock file in a folder that has none, which is no run's.
+            only_if_there: Make no lock file in a folder without one, as it is no run's.
 
         Raises:
             ValueError: If another program holds it; the message names its process and machine.
@@ -84,7 +84,7 @@ class RunLock:
             os.ftruncate(descriptor, len(text.encode()))
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Release the folder."""
         if self._descriptor is None:
             return
         with contextlib.suppress(OSError):
@@ -101,7 +101,7 @@ class RunLock:
 
 
 def _open(path: Path) -> int:
-    """Open the lock file, or make it; never follow a link that lies in its place.
+    """Open the lock file, or make it; never follow a link in its place.
 
     Raises:
         OSError: If it cannot be opened.
@@ -139,8 +139,8 @@ def _lock(descriptor: int) -> bool:
 
 def _warn(run: Path, reason: str) -> None:
     logger.warning(
-        "%s cannot be locked (%s): nothing keeps a second program from writing into it; start no "
-        "other one with --resume until this one has ended",
+        "%s cannot be locked (%s), so a second program could write into it: start no other one "
+        "with --resume until this one has ended",
         run,
         reason,
     )

@@ -1,4 +1,4 @@
-"""What evaluate.py has measured of the checkpoints of a run, kept in the run's folder."""
+"""The scores that evaluate.py has measured of the checkpoints of a run, in its folder."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from utils.cli.choices import MODES, SPLITS
 
 SCORES = "scores.jsonl"
 METRIC = "Mean_IoU"
-_MAX_BYTES = 1 << 16  # of the end of the file: some hundred scores
+_MAX_BYTES = 1 << 16  # read from the end of the file: some hundred scores
 
 logger = logging.getLogger(__name__)
 
 
 def keep_score(checkpoint: str, *, split: str, mode: str, score: float) -> None:
-    """Append the score of a checkpoint to `scores.jsonl` beside it, if a run's folder holds it.
+    """Append the score of a checkpoint to `scores.jsonl` beside it, in the folder of a run.
 
-    A folder that cannot be written to keeps none; a link in the place of the file is not followed.
+    Nothing is written in other or read-only folders; a link in place of the file is not followed.
 
     Args:
         checkpoint: The file.
         split: "train", "val" or "test".
-        mode: Of the predictions, see `Predictor`.
+        mode: The mode of prediction, see `Predictor`.
         score: `Mean_IoU`, 0..1.
     """
     path = Path(checkpoint)
@@ -67,7 +67,7 @@ def _identity(path: Path) -> dict[str, Any]:
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """An entry; None for a line that is none, for anybody may have written the file."""
+    """Return an entry, or None for a line that is none: anyone may have written the file."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):

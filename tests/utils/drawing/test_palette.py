@@ -6,8 +6,8 @@ from utils.drawing.palette import (
     IGNORED_COLOUR,
     blend,
     colorize,
+    save_image,
     save_mask,
-    save_picture,
     voc_palette,
 )
 
@@ -105,7 +105,7 @@ class TestSaveMask:
 
     @pytest.mark.parametrize("value", [-1, 256])
     def test_exception_id_does_not_fit(self, tmp_path, value):
-        with pytest.raises(ValueError, match="the file holds 0 to 255"):
+        with pytest.raises(ValueError, match="0 to 255"):
             save_mask(tmp_path / "mask.png", np.array([[0, value]]), VOC_FIRST)
 
     def test_exception_exists(self, tmp_path):
@@ -136,10 +136,10 @@ class TestSaveMask:
 class TestSavePicture:
     def test_smoke(self, tmp_path):
         image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-        save_picture(tmp_path / "picture.png", image)
+        save_image(tmp_path / "picture.png", image)
         assert np.array(Image.open(tmp_path / "picture.png")).tolist() == image.tolist()
 
     def test_exception_exists(self, tmp_path):
         (tmp_path / "picture.png").write_bytes(b"")
         with pytest.raises(FileExistsError):
-            save_picture(tmp_path / "picture.png", np.zeros((1, 1, 3), np.uint8))
+            save_image(tmp_path / "picture.png", np.zeros((1, 1, 3), np.uint8))

@@ -82,7 +82,7 @@ def test_exception_other_weights_are_named(folder):
     (folder / "my models").mkdir()
     for name in "dcba":
         (folder / "my models" / f"net {name}.pth").touch()
-    files = "in my models there is net a.pth, net b.pth, net c.pth, ..."
+    files = "my models contains net a.pth, net b.pth, net c.pth, ..."
     assert refused("my models").endswith(files)
     assert refused("my models/xyz").endswith(files)
     assert refused("my models/net_a.pth").endswith("--model 'my models/net a.pth'?")
@@ -91,7 +91,7 @@ def test_exception_other_weights_are_named(folder):
 def test_exception_nothing_near(folder):
     assert refused("x.pth") == "--model: there is no file x.pth"
     (folder / "empty").mkdir()
-    assert refused("empty/x.pth").endswith("empty is there and has no x.pth")
+    assert refused("empty/x.pth").endswith("empty exists and has no x.pth")
     assert refused("empty") == "--model: the folder empty has no best_model.pth and no last.pth"
     assert latest_below(folder) is None
     assert refused("x" * 300).startswith("--model: there is no file xxx")
