@@ -9,9 +9,8 @@ from inspection.facts import ImageFacts, SampleFacts
 from inspection.finding import Finding, count
 from inspection.split import Split
 from utils.config.signatures import signature_of
+from utils.files.image_head import SWAPPING
 from utils.files.jpeg_end import mending_command
-
-TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def find(split: Split) -> Iterator[Finding]:
@@ -122,7 +121,7 @@ def _orientation(split: Split) -> Iterator[Finding]:
         if turn == 1 or (mask is not None and (mask.exif_orientation or 1) == turn):
             continue  # nothing to turn, or both turn alike
         told = facts.mask is not None and not facts.sizes_differ
-        if turn in TURNED and facts.image.width != facts.image.height and told:
+        if turn in SWAPPING and facts.image.width != facts.image.height and told:
             continue  # the mask has the size of the stored image, so it was drawn on it
         files[facts.files[0]] = f"EXIF orientation {turn}{_mask_fits(facts)}"
     can_apply = "exif" in signature_of(type(split.dataset))
@@ -153,7 +152,7 @@ def _apply_exif(split: Split) -> str:
 def _fits_turned(facts: SampleFacts) -> bool:
     """Return whether a mask has the size of the turned image, but not of the stored one."""
     size = (0, 0) if facts.mask is None else (facts.mask.width, facts.mask.height)
-    return _turn(facts) in TURNED and size == (facts.image.height, facts.image.width)
+    return _turn(facts) in SWAPPING and size == (facts.image.height, facts.image.width)
 
 
 def _mask_fits(facts: SampleFacts) -> str:

@@ -13,10 +13,9 @@ from conversion.masks import Legend, MaskJob, mask_path
 from utils.files.coco_file import CocoImage, Instances
 from utils.files.data_file import DataError, check_pixels
 from utils.files.file_facts import file_facts
+from utils.files.image_head import SWAPPING
 from utils.files.paths import Root
 from utils.samples.coco_regions import Region, encode, import_pycocotools
-
-TURNED_FROM = 5  # EXIF orientations 5 to 8 exchange width and height
 
 
 @dataclasses.dataclass
@@ -128,7 +127,7 @@ def draw_regions(height: int, width: int, regions: Sequence[Region]) -> np.ndarr
 
 def _compare_size(image: CocoImage, path: Path) -> None:
     facts = file_facts(path)
-    size, turned = (facts.width, facts.height), (facts.exif_orientation or 1) >= TURNED_FROM
+    size, turned = (facts.width, facts.height), facts.exif_orientation in SWAPPING
     if size != (image.width, image.height):
         shown = f"is {size[0]}x{size[1]}, but annotated as {image.width}x{image.height}"
         hint = "; its EXIF orientation turns it: store the turned pixels instead" if turned else ""

@@ -12,12 +12,14 @@ import msgspec
 import numpy as np
 
 from conversion.masks import Legend, MaskJob, mask_path, refuse_duplicates
+from inspection.counts import count_values
 from utils.cli.extensions import MASK_EXTENSIONS
 from utils.files.data_file import DataError
-from utils.files.image_io import list_images, read_image, read_mask
+from utils.files.image_io import list_images
 from utils.files.json_file import read_json
 from utils.files.paths import Root
 from utils.samples.labels import LabelMap
+from utils.samples.mask_colours import read_colours
 from utils.samples.pairing import by_stem, few
 
 IGNORED_NAME = "__ignore__"
@@ -121,19 +123,6 @@ def plan_colours(
     ]
 
 
-def read_colours(path: Path) -> np.ndarray:
-    """Read the colours that a mask shows, also those of a palette or grey image.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        DataError: If the mask cannot be read, or is a JPEG.
-    """
-    mask = read_mask(path)
-    return mask if mask.ndim == 3 else read_image(path)
-
-
 def count_colours(path: Path) -> dict[Colour, int]:
     """Count the pixels of each colour of a mask, the most frequent first.
 
@@ -170,15 +159,10 @@ def colour_table(found: Iterable[Mapping[Colour, int]]) -> tuple[list[list[str]]
 
 
 def _count(colours: np.ndarray) -> dict[Colour, int]:
-    wide = colours.astype(np.int32)
-    keys, counts = np.unique(
-        wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], return_counts=True
-    )
+    values, counts = count_values(colours)
     order = np.argsort(-counts, kind="stable")
-    return {
-        (int(key) >> 16, int(key) >> 8 & 255, int(key) & 255): int(count)
-        for key, count in zip(keys[order], counts[order], strict=True)
-    }
+    pairs = zip(values[order].tolist(), counts[order].tolist(), strict=True)
+    return {(red, green, blue): count for (red, green, blue), count in pairs}
 
 
 def ids_of(path: Path, palette: tuple[tuple[str, Colour], ...]) -> np.ndarray:

@@ -116,7 +116,7 @@ def _split(arguments: argparse.Namespace) -> int:
 
     # The classes of each image
     ignored = arguments.ignore_index
-    count = functools.partial(split_lists.count_values, ignored=tuple(ignored or ()))
+    count = functools.partial(split_lists.count_classes, ignored=tuple(ignored or ()))
     counts = run_each(count, {str(sample.label): str(sample.label) for sample in samples})
     usable = {sample.name: sample for sample in samples if str(sample.label) in counts}
     if not usable:

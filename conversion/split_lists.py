@@ -8,10 +8,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from conversion.masks import refuse_existing, to_json
 from conversion.splits import SPLITS, Split
+from inspection.counts import count_values
 from utils.files.atomic_write import new_file
 from utils.files.data_file import DataError
 from utils.files.image_io import read_mask
@@ -94,7 +93,7 @@ def names_to_cut(
     return rule if all(one == other and one is not None for one, other in cores) else None
 
 
-def count_values(path: str, ignored: Sequence[int] = (255,)) -> dict[str, int]:
+def count_classes(path: str, ignored: Sequence[int] = (255,)) -> dict[str, int]:
     """Count the pixels of each value of a mask, ignored ones left out.
 
     Returns:
@@ -104,17 +103,15 @@ def count_values(path: str, ignored: Sequence[int] = (255,)) -> dict[str, int]:
         DataError: If it cannot be read, or has too many colours to be classes.
     """
     mask = read_mask(path)
-    if mask.ndim == 3:
-        keys, counts = np.unique(mask.reshape(-1, 3), axis=0, return_counts=True)
-        if len(keys) > MAX_COLOURS:
-            raise DataError(
-                f"{path}: has {len(keys)} colours; make ids of them first: convert.py colours"
-            )
-        names = [",".join(map(str, key)) for key in keys.tolist()]
-        return dict(zip(names, counts.tolist(), strict=True))
-    keys, counts = np.unique(mask, return_counts=True)
-    pairs = zip(keys.tolist(), counts.tolist(), strict=True)
-    return {str(key): count for key, count in pairs if key not in ignored}
+    values, counts = count_values(mask)
+    pairs = zip(values.tolist(), counts.tolist(), strict=True)
+    if mask.ndim == 2:
+        return {str(value): count for value, count in pairs if value not in ignored}
+    if len(values) > MAX_COLOURS:
+        raise DataError(
+            f"{path}: has {len(values)} colours; make ids of them first: convert.py colours"
+        )
+    return {",".join(map(str, value)): count for value, count in pairs}
 
 
 def decide_white(counts: Collection[dict[str, int]]) -> bool:

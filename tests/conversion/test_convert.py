@@ -10,7 +10,7 @@ import pytest
 
 from conversion.masks import Legend, MaskJob, write_masks
 from conversion.parallel import run_each
-from conversion.split_lists import count_values
+from conversion.split_lists import count_classes
 from tests.conftest import ROOT
 from tests.conversion.calls import save
 
@@ -80,7 +80,7 @@ def test_feature_processes_change_nothing(tmp_path, capsys):
     items = {str(i): str(tmp_path / f"{i}.png") for i in (3, 1, 4, 0, 8, 2)}
     outputs = []
     for processes in (1, 2):
-        found = run_each(count_values, items, processes=processes)
+        found = run_each(count_classes, items, processes=processes)
         assert list(found) == ["3", "1", "0", "8", "2"]
         assert found == {name: {"0": int(name) + 1, "1": 2} for name in found}
         outputs.append(capsys.readouterr().err)
