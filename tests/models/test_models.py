@@ -1,5 +1,6 @@
 """The contract that every model keeps."""
 
+import copy
 import functools
 import inspect
 import typing
@@ -69,7 +70,8 @@ WEIGHTS = ("pretrained", "encoder_weights")  # files; tests/models/test_pretrain
 # Attention over windows or tokens reshapes maps, and libraries do it their way.
 RESHAPES = {"SMP/Segformer", "SMP/UPerNet"}
 ONE_SIZE = {"SMP/UPerNet"}  # Swin's windows keep the tracer busy for minutes where sizes are free
-every_model = pytest.mark.parametrize("case", CASES)
+# Of the scope of the module, so that all tests of a model run after one another and share it.
+every_model = pytest.mark.parametrize("case", CASES, scope="module")
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +90,18 @@ def parameters_of(case: str) -> dict[str, inspect.Parameter]:
 
 def build(case: str, **args: Any) -> Any:
     return class_of(case)(**{"num_classes": K, **CASES[case], **args})
+
+
+@functools.lru_cache(maxsize=2)
+def shared(case: str) -> Any:
+    """Return the model in eval mode, for tests that leave it as it is."""
+    torch.manual_seed(0)
+    return build(case).eval()
+
+
+def copied(case: str) -> Any:
+    """Return a model in training mode; a copy is quicker than drawing the weights again."""
+    return copy.deepcopy(shared(case)).train()
 
 
 def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -147,37 +161,32 @@ def another_value(case: str, argument: str) -> Any:
     raise AssertionError(f"{case}, {argument}: add a value of type {kind} to OTHER_VALUES")
 
 
-def fingerprint(model: BaseModel) -> list[Any]:
+def structure(model: BaseModel) -> list[Any]:
+    return [
+        [(key, tuple(value.shape)) for key, value in model.state_dict().items()],
+        [parameter.requires_grad for parameter in model.parameters()],
+        [norm.training for norm in norms(model.train())],
+    ]
+
+
+def behaviour(model: BaseModel) -> list[Any]:
     images = torch.linspace(-1, 1, 2 * model.in_channels * 64 * 64)
     images = images.view(2, model.in_channels, 64, 64)
     with torch.no_grad():
         logits = model.eval()(images)
         outputs = as_tuple(model.train()(images))
-    return [
-        [(key, tuple(value.shape)) for key, value in model.state_dict().items()],
-        [parameter.requires_grad for parameter in model.parameters()],
-        [norm.training for norm in norms(model)],
-        [tuple(output.shape) for output in outputs],
-        logits.sum().item(),
-    ]
+    return [[tuple(output.shape) for output in outputs], logits.sum().item()]
 
 
-@functools.cache
-def usual_fingerprint(case: str) -> list[Any]:
-    torch.manual_seed(0)
-    return fingerprint(build(case))
-
-
-@pytest.mark.parametrize(
-    ("case", "argument"),
-    [(c, a) for c in CASES if "/" not in c for a in parameters_of(c) if a not in WEIGHTS],
-)
-def test_smoke_every_argument_has_an_effect(case: str, argument: str) -> None:
-    if argument == "freeze_bn" and not norms(build(case)):
-        return  # nothing to freeze
-    torch.manual_seed(0)
-    changed = fingerprint(build(case, **{argument: another_value(case, argument)}))
-    assert changed != usual_fingerprint(case)
+@pytest.mark.parametrize("case", [c for c in CASES if "/" not in c], scope="module")
+def test_smoke_every_argument_has_an_effect(case: str) -> None:
+    usual = structure(copied(case)), behaviour(copied(case))
+    for argument in set(parameters_of(case)) - set(WEIGHTS):
+        if argument == "freeze_bn" and not norms(shared(case)):
+            continue  # nothing to freeze
+        torch.manual_seed(0)
+        changed = build(case, **{argument: another_value(case, argument)})
+        assert structure(changed) != usual[0] or behaviour(changed) != usual[1], argument
 
 
 @every_model
@@ -188,28 +197,28 @@ def test_exception_pretrained(case: str) -> None:
 
 
 @every_model
-@pytest.mark.parametrize("size", [(64, 48), (33, 47), (8, 40), (7, 5), "smallest"])
-def test_cardinality_logits(case: str, size: tuple[int, int] | str) -> None:
-    model = build(case).eval()
-    height, width = (model.min_size,) * 2 if isinstance(size, str) else size
-    height, width = max(height, model.min_size), max(width, model.min_size)
-    with torch.no_grad():
-        for batch in (1, 2):
-            logits = model(torch.randn(batch, 3, height, width))
-            assert logits.shape == (batch, K, height, width)
-            assert logits.isfinite().all()
+def test_cardinality_logits(case: str) -> None:
+    model = shared(case)
+    sizes = {(64, 48), (33, 47), (8, 40), (7, 5), (model.min_size, model.min_size)}
+    for batch, size in enumerate(sorted(sizes)):
+        shape = (1 + batch % 2, *(max(side, model.min_size) for side in size))
+        with torch.no_grad():
+            logits = model(torch.randn(shape[0], 3, *shape[1:]))
+        assert logits.shape == (shape[0], K, *shape[1:])
+        assert logits.isfinite().all()
 
 
 @every_model
-@pytest.mark.parametrize("size", [(32, 40), (33, 47)])
-def test_cardinality_training(case: str, size: tuple[int, int]) -> None:
-    for logits in as_tuple(build(case).train()(torch.randn(2, 3, *size))):
-        assert logits.shape == (2, K, *size)
+def test_cardinality_training(case: str) -> None:
+    model = copied(case)
+    for size in ((32, 40), (33, 47)):
+        for logits in as_tuple(model(torch.randn(2, 3, *size))):
+            assert logits.shape == (2, K, *size)
 
 
 @every_model
 def test_exception_images(case: str) -> None:
-    model = build(case).eval()
+    model = shared(case)
     below = model.min_size - 1
     with pytest.raises(ValueError, match=f"at least {model.min_size}x{model.min_size} pixels"):
         model(torch.randn(1, 3, model.min_size, below))
@@ -230,17 +239,17 @@ def test_exception_counts(case: str) -> None:
 @every_model
 def test_exception_batch_of_one(case: str) -> None:
     """A single image either trains or is refused with the way out, and trains when frozen."""
-    size = build(case).min_size
+    size = shared(case).min_size
     images = torch.randn(1, 3, size, size)
     try:
-        build(case).train()(images)
+        copied(case)(images)
     except ValueError as error:
         assert "batch_size of at least 2" in str(error) and "freeze_bn=true" in str(error)
     build(case, freeze_bn=True).train()(images)
 
 
 @every_model
-@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+@pytest.mark.parametrize("channels", [1, 13])
 def test_smoke_in_channels(case: str, channels: int) -> None:
     model = build(case, in_channels=channels).eval()
     assert model(torch.randn(1, channels, 32, 32)).shape == (1, K, 32, 32)
@@ -248,7 +257,7 @@ def test_smoke_in_channels(case: str, channels: int) -> None:
 
 @every_model
 def test_gradient_every_trainable_parameter(case: str) -> None:
-    model = build(case).train()
+    model = copied(case)
     total_of(model(torch.randn(2, 3, 64, 64))).backward()
     for key, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -260,7 +269,7 @@ def test_gradient_every_trainable_parameter(case: str) -> None:
 
 @every_model
 def test_feature_evaluation_repeats(case: str) -> None:
-    model = build(case).eval()
+    model = shared(case)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(model(images), model(images))
@@ -268,7 +277,7 @@ def test_feature_evaluation_repeats(case: str) -> None:
 
 @every_model
 def test_feature_batch_does_not_matter(case: str) -> None:
-    model = build(case).eval()
+    model = shared(case)
     images = torch.randn(3, 3, 32, 40)
     with torch.no_grad():
         alone = torch.cat([model(image[None]) for image in images])
@@ -279,7 +288,7 @@ def test_feature_batch_does_not_matter(case: str) -> None:
 
 @every_model
 def test_feature_channels_last(case: str) -> None:
-    model = build(case).eval()
+    model = copied(case).eval()
     images = torch.randn(2, 3, 33, 40)
     with torch.no_grad():
         expected = model(images)
@@ -291,8 +300,10 @@ def test_feature_channels_last(case: str) -> None:
 
 @every_model
 def test_feature_state_dict_round_trip(case: str, tmp_path: Path) -> None:
-    model, other = build(case), build(case)
-    model.train()(torch.randn(2, 3, 32, 32))
+    model, other = copied(case), copied(case)
+    model(torch.randn(2, 3, 32, 32))
+    for value in other.state_dict().values():
+        value.zero_()
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     other.load_state_dict(torch.load(tmp_path / "weights.pth", weights_only=True))
     images = torch.randn(1, 3, 32, 32)
@@ -302,25 +313,24 @@ def test_feature_state_dict_round_trip(case: str, tmp_path: Path) -> None:
 
 @every_model
 def test_feature_seed_decides(case: str) -> None:
-    weights = []
-    for seed in (1, 1, 2):
+    expected = torch.cat([p.flatten() for p in shared(case).parameters()])
+    for seed in (0, 1):
         torch.manual_seed(seed)
-        weights.append(torch.cat([p.flatten() for p in build(case).parameters()]))
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
+        weights = torch.cat([p.flatten() for p in build(case).parameters()])
+        assert torch.equal(weights, expected) == (seed == 0)
 
 
 @every_model
 def test_feature_first_loss(case: str) -> None:
     """Source: a model that knows nothing gives every class 1 / K, so the loss is log(K)."""
     labels = torch.randint(K, (2, 64, 64))
-    logits = as_tuple(build(case).train()(torch.randn(2, 3, 64, 64)))[0]
+    logits = as_tuple(copied(case)(torch.randn(2, 3, 64, 64)))[0]
     assert F.cross_entropy(logits, labels).item() == pytest.approx(1.0986, abs=0.2)
 
 
 @every_model
 def test_cardinality_parameter_groups(case: str) -> None:
-    model = build(case)
+    model = shared(case)
     backbone, decoder = model.get_backbone_params(), model.get_decoder_params()
     both = [id(parameter) for parameter in backbone + decoder]
     assert sorted(both) == sorted(id(parameter) for parameter in model.parameters())
@@ -369,7 +379,7 @@ def test_gradient_freeze_backbone(case: str) -> None:
 @every_model
 def test_feature_classifier_modules(case: str) -> None:
     """Source: the same model with one class more. What differs is the classifier."""
-    model, other = build(case), build(case, num_classes=K + 1)
+    model, other = shared(case), build(case, num_classes=K + 1)
     differing = {
         key
         for (key, ours), theirs in zip(model.named_parameters(), other.parameters(), strict=True)
@@ -386,7 +396,7 @@ def test_feature_classifier_modules(case: str) -> None:
 @every_model
 def test_feature_compile_whole(case: str) -> None:
     """The graph is one piece; the compiler's own code generation is not what is tested here."""
-    model = build(case).eval()
+    model = copied(case).eval()
     images = torch.randn(1, 3, 64, 96)
     torch.compiler.reset()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
@@ -399,7 +409,7 @@ def test_feature_channels_last_throughout(case: str) -> None:
     """No convolution gets its input in another layout than the images came in."""
     if case in RESHAPES:
         pytest.skip("not a convolutional trunk")
-    model = build(case).eval().to(memory_format=torch.channels_last)
+    model = copied(case).eval().to(memory_format=torch.channels_last)
     flipped = []
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
@@ -424,7 +434,7 @@ def test_feature_channels_last_throughout(case: str) -> None:
 @every_model
 def test_feature_export_takes_every_size(case: str) -> None:
     """Source: the model itself, at sizes unlike the traced one."""
-    model = build(case).eval()
+    model = copied(case).eval()
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     sizes = [(1, 3, 64, 96), (3, 3, 33, 47), (2, 3, 128, 40)]
     if case in ONE_SIZE:
@@ -443,7 +453,7 @@ def test_feature_gpu_deterministic(case: str) -> None:
     """No kernel that torch refuses in deterministic mode, and twice the same gradients."""
     seed_everything(0, deterministic=True)
     try:
-        model = build(case).cuda().to(memory_format=torch.channels_last).eval()
+        model = copied(case).cuda().to(memory_format=torch.channels_last).eval()
         images = torch.randn(2, 3, 97, 64, device="cuda").to(memory_format=torch.channels_last)
         found = []
         for _ in range(2):
