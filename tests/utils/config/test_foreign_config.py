@@ -12,7 +12,8 @@ from models.smp import ARCHITECTURES
 from tests.utils.config.test_check_config import check, minimal, parse_text, problems_of
 from utils.config.errors import ConfigError
 from utils.config.file import parse_config
-from utils.config.foreign import SMP_ARCHITECTURES, refuse_foreign
+from utils.config.foreign import refuse_foreign
+from utils.config.foreign_values import SMP_ARCHITECTURES, known_values
 
 SMP_YAML = """
 dataset:
@@ -189,6 +190,26 @@ def test_exception_every_program_says_it(tmp_path, capsys):
 
 def test_feature_architectures_are_those_of_the_model():
     assert set(SMP_ARCHITECTURES) == set(ARCHITECTURES.names)
+
+
+@pytest.mark.parametrize(
+    ("tree", "place", "value"),
+    [
+        ({"model": {"name": "DeepLabV3+"}}, "arch.args.architecture", "DeepLabV3Plus"),
+        ({"model": {"name": "my_net"}}, "arch.type", None),
+        ({"val": {"img_size": [512, 256]}}, "val_loader.args.crop_size", 256),
+        ({"wd": "5e-4"}, "optimizer.args.weight_decay", 5e-4),
+        ({"workers": 0}, "train_loader.args.num_workers", 0),
+        ({"label2id": {"b": 1, "a": 0}}, "train_loader.args.classes", ["a", "b"]),
+    ],
+)
+def test_feature_known_values(tree, place, value):
+    assert [found[1:] for found in known_values(tree)] == [(place, value)]
+
+
+def test_feature_values_that_cannot_be_meant_are_left_out():
+    tree = {"lr": -1, "nc": 0, "epochs": 2.5, "seed": True, "classes": ["a", "a"], "own": 3}
+    assert known_values(tree) == []
 
 
 def test_feature_a_fork_is_no_other_program():
