@@ -1,20 +1,18 @@
-"""What a mistyped command line means, and the words to type instead.
-
-Looked at before argparse speaks, which names a missing argument first and no fix at all.
-"""
+"""The words to type instead of those that a program does not know."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from utils.cli.unknown_words import UnknownWord, closest, find_unknown, is_option, max_values
 from utils.config.errors import ConfigError
 from utils.config.file import parse_config
 from utils.config.keys import USUAL_PLACES, WORDS, names_in, normalised, one_of, places
@@ -57,20 +55,15 @@ GPU_COUNTS = ("gpus", "num_gpus", "n_gpus", "ngpu", "ngpus", "n_gpu", "num_gpu",
 NO_GPU = ("cpu", "no_cuda", "nocuda", "use_cpu", "cpu_only")
 STARTS = ("weights", "weight", "checkpoint", "ckpt", "model", "load", "load_from", "pretrained",
           "pretrained_weights", "init", "init_from", "resume_weights", "model_path")  # fmt: skip
+SWITCHES = ("augment", "scale", "flip", "vertical_flip", "rotate", "rotate90", "blur", "shuffle",
+            "drop_last", "pretrained", "freeze_bn", "freeze_backbone", "nesterov", "use_synch_bn",
+            "deterministic", "compile", "binary", "differential_lr", "val", "tensorboard",
+            "activation_checkpointing")  # fmt: skip
 COMMANDS = {
     **dict.fromkeys(("colors", "color", "colour", "palette", "rgb"), "colours"),
     **dict.fromkeys(("coco2mask", "instances", "json2mask"), "coco"),
     **dict.fromkeys(("splits", "train_val_split", "divide", "lists"), "split"),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Wrong:
-    """A word that a program does not know, and the words behind it that may be its value."""
-
-    word: str
-    values: tuple[str, ...] = ()
-    before: tuple[str, ...] = ()
 
 
 def explain(words: Sequence[str], parser: argparse.ArgumentParser, program: str) -> list[str]:
@@ -85,11 +78,11 @@ def explain(words: Sequence[str], parser: argparse.ArgumentParser, program: str)
     if command is not None:
         return _explain_command(words, command, program)
     meaning = _Meaning(parser, program, words)
-    return [line for wrong in _unknown(words, parser) for line in meaning.of(wrong)]
+    return [line for wrong in find_unknown(words, parser) for line in meaning.of(wrong)]
 
 
 def _command_of(parser: argparse.ArgumentParser) -> Mapping[str, Any] | None:
-    """The commands of a program that has several."""
+    """Return the commands of a program that has several."""
     for action in parser._actions:
         if isinstance(action.choices, Mapping) and not action.option_strings:
             return action.choices
@@ -97,16 +90,18 @@ def _command_of(parser: argparse.ArgumentParser) -> Mapping[str, Any] | None:
 
 
 def _explain_command(words: Sequence[str], commands: Mapping[str, Any], program: str) -> list[str]:
-    """What is wrong with the words up to the command; the rest is the command's own."""
-    first = next((i for i, word in enumerate(words) if not _is_option(word)), None)
+    """Return what is wrong with the words up to the command; the rest is the command's own."""
+    first = next((i for i, word in enumerate(words) if not is_option(word)), None)
     named = next((i for i, word in enumerate(words) if word in commands), None)
-    if named is not None and any(map(_is_option, words[:named])):
+    if named is not None and any(map(is_option, words[:named])):
         before = _shown(shlex.join(words[:named]))
-        return [f"{before}: comes behind the command: python {program} {words[named]} {before} ..."]
+        return [
+            f"{before}: belongs after the command: python {program} {words[named]} {before} ..."
+        ]
     if first is None or words[first] in commands:
         return []
     word = words[first]
-    meant = COMMANDS.get(normalised(word)) or _closest(word, commands)
+    meant = COMMANDS.get(normalised(word)) or closest(word, commands)
     if meant is None and word.lower().endswith(".json"):
         meant = "coco " + shlex.quote(word)
     hint = (
@@ -115,81 +110,9 @@ def _explain_command(words: Sequence[str], commands: Mapping[str, Any], program:
     return [f"no command {_shown(word)!r}; {hint}"]
 
 
-def _is_option(word: str) -> bool:
-    """Whether argparse takes a word for an option rather than for a value."""
-    if len(word) < 2 or not word.startswith("-") or re.fullmatch(r"-\d+|-\d*\.\d+", word):
-        return False
-    return " " not in word.partition("=")[0]
-
-
-def _unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> list[Wrong]:
-    """The options that a parser does not know, and the words that belong to none."""
-    options = parser._option_string_actions
-    places_left = [a.nargs for a in parser._actions if not a.option_strings]
-    found: list[Wrong] = []
-    index = 0
-    while index < len(words):
-        word = words[index]
-        index += 1
-        if word == "--":
-            break
-        if _is_option(word):
-            behind = _values(words[index:])
-            action = _action(word, options)
-            if action is None:
-                name, equals, value = word.partition("=")
-                found.append(Wrong(name, (value,) if equals else behind, tuple(words[: index - 1])))
-                index += 0 if equals else len(behind)
-            elif word in options:  # else its value is glued to it
-                index += min(len(behind), _most(action.nargs))
-        elif places_left:
-            if places_left[0] not in ("*", "+"):
-                places_left.pop(0)
-        else:
-            found.append(Wrong(word, before=tuple(words[: index - 1])))
-    return found
-
-
-def _values(words: Sequence[str]) -> tuple[str, ...]:
-    end = next((i for i, word in enumerate(words) if _is_option(word)), len(words))
-    return tuple(words[:end])
-
-
-def _most(nargs: int | str | None) -> int:
-    """How many words an option takes at most."""
-    if isinstance(nargs, int):
-        return nargs
-    return 1 if nargs in (None, "?") else 1 << 30
-
-
-def _action(word: str, options: Mapping[str, argparse.Action]) -> argparse.Action | None:
-    """The option that a word is, also with its value glued to it; None if there is none."""
-    name = word.partition("=")[0]
-    if name in options:
-        return options[name]
-    if word.startswith("--"):
-        return None
-    # `-ofolder` is `-o folder`; but who types `-config x` or `-lr 0.1` does not mean `-c onfig`.
-    glued = name[1:]
-    if normalised(glued.partition(".")[0]) in _glued_keys():
-        return None
-    if len(glued) > 3 and glued.isidentifier() and _closest("-" + name, _long(options)):
-        return None
-    return next((a for o, a in options.items() if len(o) == 2 and word.startswith(o)), None)
-
-
-def _long(options: Iterable[str]) -> list[str]:
-    return [name for name in options if name.startswith("--")]
-
-
-def _glued_keys() -> set[str]:
-    known = {key for keys in USUAL_PLACES.values() for key in keys}
-    return known | {"optimizer", "trainer", "arch", "train_loader", "val_loader", "loss", "epochs"}
-
-
 @dataclasses.dataclass
 class _Meaning:
-    """Finds out what is meant by words that a program does not know."""
+    """What is meant by words that a program does not know."""
 
     parser: argparse.ArgumentParser
     program: str
@@ -202,9 +125,9 @@ class _Meaning:
         self.sections: tuple[str, ...] | None = getattr(self.parser, "sections", None)
         self.has_overrides = overrides is not None and overrides.dest == "overrides"
 
-    def of(self, wrong: Wrong) -> list[str]:
-        """A line for the word, with what to type instead, and for those behind it that are left."""
-        if not _is_option(wrong.word):
+    def of(self, wrong: UnknownWord) -> list[str]:
+        """Return a line for the word, with what to type instead, and for those left behind it."""
+        if not is_option(wrong.word):
             return [self._stray(wrong)]
         known = [normalised(wrong.word), *self._close(wrong.word)]
         for number, word in enumerate(known):
@@ -214,7 +137,7 @@ class _Meaning:
                 line = f"{_quoted(wrong.word, values)}: no such option; "
                 line += f"did you mean {instead}?" if number else f"write {instead}"
                 before = (*wrong.before, wrong.word, *values)
-                return [line, *(self._stray(Wrong(word, before=before)) for word in rest)]
+                return [line, *(self._stray(UnknownWord(word, before=before)) for word in rest)]
         return [f"{_shown(wrong.word)}: no such option; choose from {self._choices()}"]
 
     def _choices(self) -> str:
@@ -222,8 +145,8 @@ class _Meaning:
         return ", ".join([*names, *["-o KEY.PATH=VALUE"] * self.has_overrides])
 
     def _close(self, word: str) -> list[str]:
-        """What a word may be mistyped for, as `_option()` takes it: options before keys."""
-        keys = self._names() if self.has_overrides else {}
+        """Return what a word can be mistyped for, as `_option()` takes it: options before keys."""
+        keys = self._names if self.has_overrides else {}
         others = [name for option, names in OPTIONS.items() if option in self.options
                   for name in names]  # fmt: skip
         further = {*WORDS, *STARTS} if self.has_overrides else set()
@@ -232,22 +155,22 @@ class _Meaning:
             sorted({key for path in keys.values() for key in path}),
             sorted({*others, *further}),
         )
-        found = (_closest(normalised(word), pool) for pool in pools)
+        found = (closest(normalised(word), pool) for pool in pools)
         return [name for name in found if name is not None]
 
     def _taken(self, name: str, values: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The words behind an option that are its values, and the others."""
+        """Return the words behind an option that are its values, and the others."""
         for option, action in self.options.items():
             if normalised(option) == name or name in OPTIONS.get(option, ()):
                 numbers = option == "--device" and all(value.isdigit() for value in values)
-                most = len(values) if numbers else _most(action.nargs)
+                most = len(values) if numbers else max_values(action.nargs)
                 return values[:most], values[most:]
         if all(re.fullmatch(r"[-+\d.,eE]+", value) for value in values):
             return values, ()  # a list of numbers
         return values[:1], values[1:]
 
     def _option(self, name: str, values: tuple[str, ...]) -> str | None:
-        """The words for an option of another spelling, of another program, or a key."""
+        """Return the words for an option of another spelling, of another program, or a key."""
         for option in self.options:
             if normalised(option) == name:
                 return _quoted(option, values)
@@ -286,12 +209,13 @@ class _Meaning:
             return f"-o n_gpu={count}"
         return f"torchrun --nproc-per-node={count} {self.program} ... or --device 0"
 
+    @cached_property
     def _names(self) -> Mapping[str, Sequence[str]]:
-        """The keys that `-o` may set: those of the config that is named, and the usual ones."""
+        """The keys that `-o` can set: those of the config that is named, and the usual ones."""
         from utils.config.known_keys import light_names
 
         names: dict[str, list[str]] = {}
-        for keys in (names_in(self._tree()), light_names(), USUAL_PLACES):
+        for keys in (names_in(self._tree), light_names(), USUAL_PLACES):
             for path, some in keys.items():
                 names[path] = [*names.get(path, []), *some]
         if self.sections is not None:
@@ -300,8 +224,9 @@ class _Meaning:
             return {"": top, **below}
         return names
 
+    @cached_property
     def _tree(self) -> dict[str, Any]:
-        """The config that the command line names; nothing where it cannot be read."""
+        """The config that the command line names; empty where it cannot be read."""
         named = [b for a, b in zip(self.words, self.words[1:], strict=False)
                  if a in ("-c", "--config")]  # fmt: skip
         if not named and self.sections is not None:
@@ -312,23 +237,21 @@ class _Meaning:
             return {}
 
     def _overrides(self, name: str, values: tuple[str, ...]) -> list[str]:
-        """`-o key.path=value` for every place of a key: those in the config, else the usual."""
-        tree = self._tree()
+        """Return `-o path=value` for every path of a key: those in the config, else the usual."""
         word = normalised(name)
         key = WORDS.get(word, word)
         if "." in key or key == "loss":
             found = [key] if self.sections is None or key.split(".")[0] in self.sections else []
         else:
-            shown = names_in(tree)
-            known = self._names()
+            known = self._names
             there = {path: [k for k in keys if k in known.get(path, ())]
-                     for path, keys in shown.items()}  # fmt: skip
+                     for path, keys in names_in(self._tree).items()}  # fmt: skip
             found = places(key, there) or places(key, known)
             found = found if self.sections is None else found[::-1]  # first what is scored
-        return [_quoted("-o", (f"{path}={_value(path, tree, values)}",)) for path in found]
+        return [_quoted("-o", (f"{path}={_value(path, self._tree, values)}",)) for path in found]
 
-    def _stray(self, wrong: Wrong) -> str:
-        """A word that no option takes."""
+    def _stray(self, wrong: UnknownWord) -> str:
+        """Return the line for a word that no option takes."""
         word = wrong.word
         ending = Path(word).suffix.lower()
         instead = None
@@ -359,7 +282,7 @@ def _is_weights(values: tuple[str, ...]) -> bool:
 
 
 def _value(path: str, tree: Mapping[str, Any], values: tuple[str, ...]) -> str:
-    """The value as `-o` takes it; a key that was typed like a switch is switched on."""
+    """Return the value as `-o` takes it; a key that was typed like a switch is switched on."""
     if len(values) == 1:
         return values[0]
     if values:
@@ -369,11 +292,7 @@ def _value(path: str, tree: Mapping[str, Any], values: tuple[str, ...]) -> str:
         node = node.get(key) if isinstance(node, dict) else None
     if path == "amp":
         return "auto"
-    switches = ("augment", "scale", "flip", "vertical_flip", "rotate", "rotate90", "blur",
-                "shuffle", "drop_last", "pretrained", "freeze_bn", "freeze_backbone", "nesterov",
-                "use_synch_bn", "deterministic", "compile", "binary", "differential_lr", "val",
-                "tensorboard", "activation_checkpointing")  # fmt: skip
-    return "true" if isinstance(node, bool) or path.split(".")[-1] in switches else "VALUE"
+    return "true" if isinstance(node, bool) or path.split(".")[-1] in SWITCHES else "VALUE"
 
 
 def _plain(text: str) -> Any:
@@ -389,11 +308,3 @@ def _quoted(option: str, values: Iterable[str]) -> str:
 
 def _shown(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
-
-
-def _closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is meant; one of the same letters first, as in `--modle`."""
-    known = list(known)
-    same = [name for name in known if sorted(name) == sorted(word.lower())]
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.7)
-    return next(iter([*same, *close]), None)
