@@ -24,7 +24,7 @@ from utils.activation_checkpointing import recompute_activations
 from utils.checkpoint.content import ResumePoint
 from utils.checkpoint.last import load_last
 from utils.cli.signals import SIGNALS, first_signal
-from utils.config.file import value_at
+from utils.config.keys import value_at
 from utils.config.sections import LossTerm
 from utils.distributed.collectives import (
     all_gather_json,

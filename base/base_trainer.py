@@ -17,7 +17,7 @@ from base.base_model import BaseModel
 from utils.checkpoint.content import ResumePoint
 from utils.checkpoint.save_load import file_size, save_checkpoint, why_unwritten
 from utils.cli.signals import SIGNALS, StopSignals, first_signal
-from utils.config.file import value_at
+from utils.config.keys import value_at
 from utils.config.sections import Config
 from utils.distributed.collectives import all_reduce_sum, is_main
 from utils.metrics.confusion import name_of

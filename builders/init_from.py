@@ -20,7 +20,7 @@ from utils.checkpoint.save_load import (
     evaluated_weights,
     load_checkpoint,
 )
-from utils.config.file import value_at
+from utils.config.keys import value_at
 from utils.samples.pairing import few
 
 logger = logging.getLogger(__name__)

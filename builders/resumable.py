@@ -10,7 +10,7 @@ import torch
 from base.base_model import BaseModel
 from utils.checkpoint.content import Checkpoint
 from utils.checkpoint.save_load import describe_misfit
-from utils.config.file import value_at
+from utils.config.keys import value_at
 from utils.config.sections import Config
 
 

@@ -16,7 +16,7 @@ from prediction.load_model import Meta, restore_from
 from prediction.predictor import Predictor
 from utils.checkpoint.content import Checkpoint, read_checkpoint
 from utils.checkpoint.last import stamp_of
-from utils.config.file import value_at
+from utils.config.keys import value_at
 from utils.metrics.threshold import recorded_search
 from utils.runs.headings import describe_arch
 from utils.samples.pairing import Sample

@@ -144,8 +144,8 @@ def test_exception_weights_for_timm_are_read_by_us(folder, marker):
     [
         ({"seed": float("nan")}, "seed: nan is not a usable number"),
         ({"seed": 2**100}, "seed: a number of 101 bits"),
-        ({"trainer": {"save_dir": "a\0b"}}, "trainer.save_dir: .* holds characters that are none"),
-        ({"arch": {1: 2}}, "a key is no text"),
+        ({"trainer": {"save_dir": "a\0b"}}, r"trainer.save_dir: 'a\\x00b'"),
+        ({"arch": {1: 2}}, "a key is not text"),
         ({"arch": torch.zeros(1)}, "arch: expected plain data, not Tensor"),
         (functools.reduce(lambda inner, _: {"a": inner}, range(60), {}), "nested too deeply"),
         ([], r"\(list, not dict\)"),

@@ -15,14 +15,13 @@ DEFAULT_CONFIG = "config.json"
 
 
 class Parser(argparse.ArgumentParser):
-    """As argparse has it; of several processes, all of which find a mistake, the main one says it.
+    """An argument parser that says what to type instead, and says it once for several processes.
 
-    Help and messages keep the line breaks that they are written with. Options are written out: what
-    is short for one today would be short for two tomorrow. A word that is not known gets the words
-    to type instead, see `utils/cli/near_misses.py`.
+    Help and messages keep their line breaks. Options are not abbreviated: what is short for one
+    today would be short for two tomorrow. `utils/cli/near_misses.py` explains unknown words.
 
     Attributes:
-        sections: What `-o` may set, where that is not the whole config; see `add_overrides`.
+        sections: The keys that `-o` can set, None for the whole config; see `add_overrides`.
     """
 
     sections: tuple[str, ...] | None = None
@@ -36,7 +35,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse, once every word is known; a command's own parser comes here, too."""
+        """Parse once every word is known; the parser of a command comes here, too."""
         words = sys.argv[1:] if args is None else list(args)
         if not {"-h", "--help"} & set(words):
             from utils.cli.near_misses import explain  # it reads configs: not for a --help
@@ -47,17 +46,17 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line, and end."""
+        """Say what is wrong with the command line and exit; of several processes, the main one."""
         defer_to_main_process()
         super().error(message)
 
 
 def add_overrides(parser: argparse.ArgumentParser, sections: Sequence[str] | None = None) -> None:
-    """`-o KEY.PATH=VALUE`, as a list in `overrides`; see `utils.config.file.apply_overrides`.
+    """Add `-o KEY.PATH=VALUE`, a list in `overrides`; see `utils.config.file.apply_overrides`.
 
     Args:
-        parser: Where it goes.
-        sections: The top-level keys that the program reads; None: all.
+        parser: The parser that gets the option.
+        sections: The top-level keys that the program reads; None for all.
     """
     if isinstance(parser, Parser) and sections is not None:
         parser.sections = tuple(sections)

@@ -1,4 +1,4 @@
-"""How a process came to be: alone, or as one of several. Imports torch only to start others."""
+"""Start a program as several processes, or find that it is one. Imports torch only to start."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ LOOK_SECONDS = 1.0
 
 
 def is_launched() -> bool:
-    """Whether torchrun, or `launch()`, has started this process as one of several."""
+    """Return whether torchrun or `launch()` started this process."""
     return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
 
 
 def launched_rank() -> int:
-    """The number of this process among all, from 0 on; known before they have met."""
+    """Return the rank of this process, also before the process group is there."""
     return int(os.environ["RANK"]) if is_launched() else 0
 
 
 def local_rank() -> int:
-    """The number of this process on its machine, which is the number of its GPU."""
+    """Return the rank of this process on its machine, which is the index of its GPU."""
     return int(os.environ["LOCAL_RANK"]) if is_launched() else 0
 
 
 def end_with_launcher() -> None:
-    """Where torchrun is gone (killed, or by a signal that it does not hand on), end as by SIGTERM.
+    """Watch torchrun, and end as by SIGTERM once it is gone.
 
-    Else its processes would go on, beside those of the next start.
+    Where torchrun is killed, or ends by a signal that it does not pass on, its processes would go
+    on beside those of the next start.
     """
     launcher = os.getppid()
 
@@ -49,9 +50,9 @@ def end_with_launcher() -> None:
 
 
 def defer_to_main_process() -> None:
-    """Wait a moment before a complaint that the main process may have, too.
+    """Wait a moment before an error message that the main process can have, too.
 
-    Who started the processes ends them all when one has failed, so the user reads it once.
+    The launcher ends all processes when one has failed, so the user reads the message once.
     """
     if launched_rank():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -59,23 +60,22 @@ def defer_to_main_process() -> None:
 
 
 def destroy_group() -> None:
-    """Part from the other processes, if they have met, before the program ends with a mistake.
+    """Destroy the process group, if there is one, before the program ends with an error.
 
-    The threads of a process group that is still there can abort the end of the interpreter, and
-    with it the exit code.
+    The threads of a living process group can abort the interpreter at its end, and the exit code
+    is lost.
     """
-    distributed = sys.modules.get(
-        "utils.distributed.collectives"
-    )  # imports torch; else they have not met
-    if distributed is not None:
-        distributed.destroy_process_group()
+    # It imports torch; where nobody has imported it, there is no group.
+    collectives = sys.modules.get("utils.distributed.collectives")
+    if collectives is not None:
+        collectives.destroy_process_group()
 
 
 def refuse_several() -> None:
-    """For a program that has no work to share.
+    """Refuse to run as several processes.
 
     Raises:
-        ValueError: If it runs as several processes.
+        ValueError: If there are several.
     """
     if is_launched() and int(os.environ["WORLD_SIZE"]) > 1:
         raise ValueError("this program runs in one process; leave out torchrun")
@@ -85,7 +85,7 @@ def launch(count: int, program: str, words: Sequence[str]) -> int:
     """Run a program as several processes of this machine, with torch's own elastic launcher.
 
     Args:
-        count: How many.
+        count: The number of processes.
         program: A Python file.
         words: Its command line.
 

@@ -1,4 +1,4 @@
-"""Names from anywhere, as text that changes nothing around it."""
+"""Names from anywhere, made safe to print."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\
 
 
 def one_line(text: str) -> str:
-    """A text with a mark for every character that cannot be shown or reorders its neighbours."""
+    """Return a text with a mark for each character that cannot be shown or reorders others."""
     return _UNSEEN.sub("\ufffd", text)
 
 
 def plain_lines(text: str) -> str:
-    """`one_line()` of each line."""
+    """Return a text with `one_line()` applied to each line."""
     return "\n".join(map(one_line, text.split("\n")))
 
 

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: it ends at a good place, in time."""
+"""End a run on a signal: at a step after which it can be resumed, and in time."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ SIGNALS = tuple(EXIT_CODES)
 
 
 def first_signal(came: Sequence[int]) -> int:
-    """The number of a signal that came; 0 if none did.
+    """Return the first of `SIGNALS` that came; 0 if none did.
 
     Args:
-        came: For each of `SIGNALS` whether, or how often.
+        came: How often each of `SIGNALS` came.
     """
     return next((number for number, times in zip(SIGNALS, came, strict=True) if times), 0)
 
 
 def exit_ignoring_signals(code: int) -> NoReturn:
-    """End the program with this code, whatever signals come while it does.
+    """Exit with this code, whatever signals come meanwhile.
 
     Raises:
         SystemExit: Always.
@@ -46,17 +46,17 @@ def exit_ignoring_signals(code: int) -> NoReturn:
 
 
 class StopSignals:
-    """What becomes of the signals that ask the program to end.
+    """Handlers of the signals that ask the program to end.
 
     Use as a context around the whole program, in the main thread. As long as there is nothing to
-    save, a signal ends the program at once, with its own exit code. From `remember()` on the first
-    one is remembered; whoever has to end looks at `received`.
+    save, a signal ends the program at once, with its own exit code. After `remember()` the first
+    one is kept in `received`, for the training to stop at the next step.
 
     Args:
-        said: Whether a line says that a signal came before the run.
+        said: Print a line when a signal comes before the run.
         grace: Seconds from the signal to the end. A process that waits for others, or is in the
-            middle of a long step, does not come to look; so the program ends after them in any
-            case, and what is on the disk then is whole.
+            middle of a long step, cannot look at `received`; so the program ends after these
+            seconds in any case. Files on the disk are complete at any time.
     """
 
     def __init__(self, *, said: bool = True, grace: float = GRACE_SECONDS) -> None:
@@ -87,7 +87,7 @@ class StopSignals:
         self._reader.close()
 
     def remember(self) -> None:
-        """From here on there is something to save, or has been."""
+        """Keep signals in `received` from now on, as there is something to save."""
         for number in SIGNALS:
             signal.signal(number, self._note)
         threading.Thread(target=self._watch, daemon=True).start()
@@ -107,7 +107,7 @@ class StopSignals:
         self.received = self.received or self._first(number)
 
     def _first(self, number: int) -> int:
-        """The one of several that came first, as far as that is known; else this one."""
+        """Return the signal that came first, as far as that is known; else this one."""
         came = b""
         if select.select([self._reader], [], [], 0)[0]:
             came = self._reader.recv(4096, socket.MSG_PEEK)
@@ -122,17 +122,17 @@ class StopSignals:
         if data:
             time.sleep(self.grace)
             if self._writer.fileno() >= 0:  # the program still is in this context
-                os.write(2, b"\nerror: no place to stop at was reached in time\n")
+                os.write(2, b"\nerror: no step ended in time to stop after it\n")
                 os._exit(EXIT_CODES[data[0]])
 
 
 @contextlib.contextmanager
 def block_signals() -> Iterator[None]:
-    """Signals that come while processes are started are for the main one, and come afterwards.
+    """Hold back the signals that come while worker processes are started.
 
     A terminal or a cluster sends its signals to all processes of a job at once, and a main process
-    whose helpers are gone fails wherever it is. What is started here, a server that forks others
-    too, does not get any until `ignore_signals_in_worker`.
+    whose workers are gone fails wherever it is. What is started here, a server that forks others
+    too, gets none until `ignore_signals_in_worker`; the main process gets them afterwards.
     """
     came: list[int] = []
     main = threading.current_thread() is threading.main_thread()
@@ -157,7 +157,7 @@ def block_signals() -> Iterator[None]:
 
 
 def ignore_signals_in_worker() -> None:
-    """In a process that loads: let the main one go on to a good place before this one ends."""
+    """Ignore signals in a worker, so that the main process can first end its step."""
     signal.set_wakeup_fd(-1)  # what comes here is not for the main one
     for number in SIGNALS:
         signal.signal(number, _end_later if number == signal.SIGTERM else signal.SIG_IGN)

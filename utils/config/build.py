@@ -1,4 +1,4 @@
-"""From a checked config to objects, and to the whole config with every default."""
+"""Build objects from a checked config, and fill in its defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 def build(
     namespace: types.ModuleType, component: Component, base: type[T], path: str, **given: Any
 ) -> T:
-    """Make `namespace.<type>(**args, **given)`.
+    """Build `namespace.<type>(**args, **given)`.
 
     Raises:
         ConfigError: If the name is not in `namespace.__all__`, or the constructor refuses with a
@@ -31,18 +31,18 @@ def build(
     cls = getattr(namespace, component.type)
     try:
         return typing.cast(T, cls(**component.args, **given))
-    # The last two: numbers that are far too large.
+    # ArithmeticError and MemoryError: numbers that are far too large.
     except (ValueError, RuntimeError, AssertionError, ArithmeticError, MemoryError) as error:
         raise ConfigError(f"{path} ({component.type})", [str(error)]) from error
 
 
 def split_args(args: Mapping[str, Any], *classes: type) -> list[dict[str, Any]]:
-    """Deal out arguments that stand together to the classes that they belong to."""
+    """Return, for each class, those of the arguments that belong to it."""
     return [{k: v for k, v in args.items() if k in signature_of(cls)} for cls in classes]
 
 
 def with_defaults(config: Config, sections: Mapping[str, SectionSpec]) -> dict[str, Any]:
-    """The whole config as plain data, every default filled in: what `--print-config` shows."""
+    """Return the config as plain data with every default, as `--print-config` shows it."""
     result: dict[str, Any] = {}
     for name in signature_of(Config):
         if name in DERIVED:

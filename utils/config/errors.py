@@ -1,4 +1,4 @@
-"""The error of a config, and how a value and a suggestion are shown in it."""
+"""The error of a config, and how its messages show values and suggestions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class ConfigError(ValueError):
-    """What is wrong with a config: every problem, each with its path and its fix.
+    """All problems of a config, each with its path and its fix.
 
     Args:
         source: The file, for the first line of the message.
@@ -27,7 +27,7 @@ class ConfigError(ValueError):
 
 
 def suggest(name: str, options: Iterable[str], *, listing: bool = False) -> str:
-    """`"; did you mean 'PSPNet'?"`, else the choices (if `listing`), else nothing."""
+    """Return `"; did you mean 'PSPNet'?"`, else the choices (if `listing`), else nothing."""
     options = list(options)
     by_lower = {option.lower(): option for option in options}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
@@ -39,6 +39,6 @@ def suggest(name: str, options: Iterable[str], *, listing: bool = False) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as it would stand in a file, cut to one line."""
+    """Return a value as a file would contain it, cut to one line."""
     text = json.dumps(value, default=repr)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,7 +1,4 @@
-"""From a config file to plain data.
-
-Imports nothing heavy: a mistake of syntax is answered before torch is loaded.
-"""
+"""Read a config file as plain data; imports nothing heavy, as a mistake needs no torch."""
 
 from __future__ import annotations
 
@@ -14,20 +11,20 @@ from typing import Any
 from utils.config.errors import ConfigError, show, suggest
 
 MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
-MAX_MARKS = 6000  # commas, colons and lines: what the readers need a second for
+MAX_MARKS = 6000  # commas, colons and lines: the readers need a second for them
 MAX_DEPTH = 50
 MAX_BITS = 64  # of a whole number
 MAX_NAME = 200  # bytes; file systems take 255
 
 
 _WEIGHTS = (
-    "holds weights: --resume goes on with it, --model scores it or predicts with it, and "
+    "contains weights: --resume continues its run, --model scores it or predicts with it, and "
     '"init_from" in a config starts from it'
 )
-# Files that are taken for a config, and what they are.
+# Files that can be mistaken for a config, and what they are.
 NO_CONFIGS = {
-    ".py": "is Python, as configs of MMSegmentation are, and is not run: what of it is named how "
-    "here stands in docs/migration.md, Other programs",
+    ".py": "is Python, as configs of MMSegmentation are, and is not run: docs/migration.md, Other "
+    "programs, says what its keys are called here",
     ".ipynb": "is a notebook",
     ".toml": "is TOML",
     ".ini": "is an INI file",
@@ -40,7 +37,7 @@ def parse_config(path: str | Path) -> dict[str, Any]:
     """Read JSON (comments and trailing commas allowed) or YAML into plain data.
 
     Raises:
-        ConfigError: If the file cannot be read as data, names a key twice or holds a NaN.
+        ConfigError: If the file cannot be read as data, or contains a duplicate key or a NaN.
     """
     path = Path(path)
     kind = NO_CONFIGS.get(path.suffix.lower())
@@ -51,7 +48,7 @@ def parse_config(path: str | Path) -> dict[str, Any]:
         raise ConfigError(str(path), ["is empty"])
     marks = sum(map(text.count, ",:\n"))
     if marks > MAX_MARKS:
-        raise ConfigError(str(path), [f"holds more values than a config has ({marks} , and :)"])
+        raise ConfigError(str(path), [f"contains more values than a config has ({marks} , and :)"])
     problems: list[str] = []
     try:
         tree = _parse_yaml(text) if path.suffix.lower() in (".yaml", ".yml") else _parse_json(text)
@@ -91,7 +88,7 @@ def _read_text(path: Path) -> str:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it stands in the file, so that a key named twice is still seen."""
+    """An object as the file has it, so that a duplicate key is still seen."""
 
 
 def _parse_json(text: str) -> Any:
@@ -129,12 +126,12 @@ def _parse_yaml(text: str) -> Any:
 
 
 def plain_problems(tree: Any) -> list[str]:
-    """What keeps a tree that does not come from a config file from being one."""
+    """Return why a tree from elsewhere is no config; empty if it could be one."""
     problems: list[str] = []
     try:
         _to_plain(tree, "", problems)
         if not problems and not _has_text_keys(tree):
-            return ["a key is no text"]
+            return ["a key is not text"]
     except RecursionError:
         return ["nested too deeply to be a config"]
     return problems
@@ -147,7 +144,7 @@ def _has_text_keys(tree: Any) -> bool:
 
 
 def _to_plain(value: Any, path: str, problems: list[str], depth: int = 0) -> Any:
-    """Dicts, lists and scalars only; appends every NaN, repeated key and foreign value."""
+    """Return dicts, lists and scalars only; append every NaN, duplicate key and foreign value."""
     if depth > MAX_DEPTH:
         raise RecursionError
     if isinstance(value, (_Pairs, dict)):
@@ -155,10 +152,10 @@ def _to_plain(value: Any, path: str, problems: list[str], depth: int = 0) -> Any
         for key, item in value if isinstance(value, _Pairs) else value.items():
             where = f"{path}.{key}" if path else str(key)
             if not _is_text(where):
-                problems.append(f"{where!a}: holds characters that are none")
+                problems.append(f"{where!a}: contains invalid Unicode")
                 continue
             if key in plain:
-                problems.append(f"{where}: stands twice; keep one")
+                problems.append(f"{where}: duplicate key; keep one")
             plain[str(key)] = _to_plain(item, where, problems, depth + 1)
         return plain
     if isinstance(value, (list, tuple)):
@@ -169,7 +166,7 @@ def _to_plain(value: Any, path: str, problems: list[str], depth: int = 0) -> Any
         problems.append(f"{path}: a number of {value.bit_length()} bits is not a usable number")
         return None  # too long to be shown
     elif isinstance(value, str) and not _is_text(value):
-        problems.append(f"{path}: {value!a} holds characters that are none")
+        problems.append(f"{path}: {value!a} contains invalid Unicode")
         return None  # could not be shown
     elif value is not None and not isinstance(value, (bool, int, float, str)):
         problems.append(f"{path}: expected plain data, not {type(value).__name__} {value}")
@@ -177,7 +174,7 @@ def _to_plain(value: Any, path: str, problems: list[str], depth: int = 0) -> Any
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can stand in a file, or be the name of one: those need not be UTF-8."""
+    """Return whether a file can contain a text or have it as its name, which need not be UTF-8."""
     try:
         value.encode(errors="surrogateescape")
     except UnicodeEncodeError:
@@ -186,10 +183,10 @@ def _is_text(value: str) -> bool:
 
 
 def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Set `key.path=value` for each override in a copy of the tree.
+    """Return a copy of the tree with `key.path=value` set for each override.
 
-    The value is read as JSON and, where that fails, taken as a word: `-o arch.type=UNet` needs no
-    quotes. A number in the path picks an item of a list.
+    The value is read as JSON or else as a word: `-o arch.type=UNet` needs no quotes. A number in
+    the path selects an item of a list.
 
     Raises:
         ConfigError: If an override has no `=`, no path, or leads through a value that has no keys.
@@ -227,9 +224,9 @@ def apply_overrides(tree: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 
 def include_pipelines(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in which each loader's `albumentations` is what its file holds, not the path.
+    """Return a copy in which the content of each loader's `albumentations` file replaces its path.
 
-    What a run stores is then complete in itself: the file may change or go before it is resumed.
+    What a run stores is then complete in itself: the file can change before the run is resumed.
 
     Raises:
         ConfigError: If a file cannot be read.
@@ -245,25 +242,9 @@ def include_pipelines(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_problem(name: str) -> str:
-    """What keeps a run's name from being that of a folder in `save_dir`; empty if nothing does."""
+    """Return why the name of a run cannot be that of a folder; empty if it can."""
     if len(name.encode(errors="replace")) > MAX_NAME:
         return f"name: {show(name)} is too long for the name of a folder; at most {MAX_NAME} bytes"
     if name.strip() and name not in (".", "..") and not set(name) & set('/\\:*?"<>|\0\n\r'):
         return ""
-    return f"name: {name!r} has to serve as the name of a folder; use letters, digits, - and _"
-
-
-def value_at(tree: Mapping[str, Any], path: str, default: Any = None) -> Any:
-    """Return the value at a dotted path of a config that need not be checked.
-
-    Args:
-        tree: The config.
-        path: As in `trainer.epochs`.
-        default: What to return where the path leads nowhere.
-    """
-    value: Any = tree
-    for key in path.split("."):
-        if not isinstance(value, Mapping) or key not in value:
-            return default
-        value = value[key]
-    return value
+    return f"name: {name!r} cannot be the name of a folder; use letters, digits, - and _"

@@ -1,4 +1,4 @@
-"""A `Folder` section from the arguments of a data loader that is not there."""
+"""Write a `Folder` section from the arguments of an unknown data loader."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ MASK_KEYS = ("masks", "mask_dir", "masks_dir", "label_dir", "labels_dir", "mask_
 CLASS_KEYS = ("classes", "class_names", "labels", "num_classes", "n_classes", "nclass", "n_class",
               "num_class", "nclasses")  # fmt: skip
 PLACES = ("data_dir", "split", "images", "masks", "classes")
-CLASSES = ["background", "object"]  # for who names none
+CLASSES = ["background", "object"]  # where none are named
 
 
 def folder_args(args: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `Folder` that those of another loader amount to.
+    """Return the arguments of another loader as those of `Folder`.
 
-    Only names that are written here are looked for, and only in the folder that `data_dir` names.
+    On the disk, only the names in this file are looked for, and only in the folder `data_dir`.
 
     Args:
-        args: Of the section, whose class nobody knows.
-        known: The arguments that `Folder` takes; their values are looked at by the caller.
+        args: The arguments in a section whose class is unknown.
+        known: The arguments that `Folder` takes; the caller checks their values.
     """
     given = {normalised(key): value_of(value) for key, value in args.items()}
     found = _places(given)
@@ -48,10 +48,10 @@ def folder_args(args: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, 
 
 
 def classes_in(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the argument of a config that says its classes, wherever it stands, for every loader.
+    """Return the argument of a config that says its classes, for every loader.
 
     Args:
-        tree: The config. Looked for in the loaders' arguments, those of the model, at the top.
+        tree: The config. Searched are the arguments of the loaders and of the model, and the top.
     """
     sections = [tree.get(key) for key in (*LOADERS, "arch")]
     places = [section.get("args") for section in sections if isinstance(section, dict)]
@@ -64,7 +64,7 @@ def classes_in(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _places(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Where pictures and masks are, as far as the arguments and the disk say it."""
+    """Return where images and masks are, as far as the arguments and the disk say it."""
     images = next((given[key] for key in IMAGE_KEYS if _is_path(given.get(key))), None)
     masks = next((given[key] for key in MASK_KEYS if _is_path(given.get(key))), None)
     keys = ("data_dir", "root", "data", *(key for key in given if our_name(key) == "data_dir"))
@@ -84,7 +84,7 @@ def _places(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _look(root: Path, split: str | None) -> tuple[str, str] | None:
-    """The folders of pictures and masks below a folder, those of the split first."""
+    """Return the folders of images and masks below a folder, those of the split first."""
     layouts = ["{}"] if split is None else ["{}/" + split, split + "/{}", "{}"]
     for layout in layouts:
         pair = [next((n for n in map(layout.format, names) if (root / n).is_dir()), None)
@@ -111,7 +111,7 @@ def _is_classes(value: Any) -> bool:
 
 
 def _is_small(value: Any) -> bool:
-    """Whether a message may show it."""
+    """Return whether a value is small enough for a message."""
     if isinstance(value, (list, dict)):
         return len(repr(value)) <= MAX_TEXT
     return not isinstance(value, str) or len(value) <= MAX_TEXT

@@ -1,7 +1,4 @@
-"""Where in a config a key belongs that was named without its path, or by another program's name.
-
-Light, as the command line asks, too.
-"""
+"""Find the path of a key that is named without it, or by the name of another program."""
 
 from __future__ import annotations
 
@@ -11,8 +8,7 @@ from typing import Any
 LOADERS = ("train_loader", "val_loader", "test_loader")
 COMPONENTS = ("arch", *LOADERS, "optimizer", "lr_scheduler")
 
-# What other programs call a key of ours: its name, or its whole path where the name alone would not
-# tell it from others. Only what means the same thing; compared in lower case, - as _.
+# What other programs call a key of ours. Only what means the same; compared in lower case, - as _.
 OTHER_NAMES: Mapping[str, str] = {
     **dict.fromkeys(("epoch", "num_epochs", "n_epochs", "nepochs", "max_epochs", "max_epoch",
                      "total_epochs", "end_epoch", "num_epoch", "train_epochs"), "epochs"),
@@ -58,7 +54,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "training": "trainer",
 }  # fmt: skip
 
-# Words that mean these on a command line, but are as likely something of one's own in a file.
+# Words that mean these on a command line, but can be somebody's own keys in a file.
 WORDS: Mapping[str, str] = {
     **dict.fromkeys(("model", "arch", "network", "net", "architecture", "model_name"), "arch.type"),
     **dict.fromkeys(("dataset", "dataset_name", "loader"), "train_loader.type"),
@@ -85,7 +81,7 @@ USUAL_PLACES: Mapping[str, tuple[str, ...]] = {
 
 
 def normalised(name: str) -> str:
-    """Return a key as it is compared: lower case, `-` and spaces as `_`."""
+    """Return a key in the form for comparisons: lower case, `-` and spaces as `_`."""
     return name.strip("-_ ").lower().replace("-", "_").replace(" ", "_")
 
 
@@ -95,7 +91,7 @@ def our_name(name: str) -> str:
 
 
 def names_in(tree: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the keys of a config by the path that they stand at; the top is `""`."""
+    """Return the keys of a config by their path; the top is `""`."""
     found = {"": list(tree)}
     for section in (*COMPONENTS, "loss"):
         value = tree.get(section)
@@ -108,12 +104,28 @@ def names_in(tree: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
+def value_at(tree: Mapping[str, Any], path: str, default: Any = None) -> Any:
+    """Return the value at a dotted path of a config that need not be checked.
+
+    Args:
+        tree: The config.
+        path: As in `trainer.epochs`.
+        default: What to return where the path leads nowhere.
+    """
+    value: Any = tree
+    for key in path.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return default
+        value = value[key]
+    return value
+
+
 def places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
-    """Return every path at which a key of this name stands, or may stand.
+    """Return every path at which a key of this name is, or can be.
 
     Args:
         name: The key, without its path; also as another program calls it.
-        names: Keys by path, of `names_in()` or of the signatures.
+        names: Keys by path, as `names_in()` or `names_by_path()` returns them.
     """
     for key in dict.fromkeys((normalised(name), our_name(name))):
         found = [f"{path}.{key}" if path else key for path, keys in names.items() if key in keys]
@@ -123,7 +135,7 @@ def places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def near_places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
-    """Return every path of the key that a name is one letter away from, wherever it stands.
+    """Return every path of the first key that a name is one letter away from.
 
     Args:
         name: The key, without its path.
@@ -137,7 +149,7 @@ def near_places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def one_letter_off(word: str, other: str) -> bool:
-    """Return whether one letter is missing, too much, another, or changes places with the next."""
+    """Return whether one letter is missing, added, wrong or swapped with the next."""
     if len(word) > len(other):
         word, other = other, word
     start = next(

@@ -1,4 +1,4 @@
-"""The sections of a config as plain classes, and where each finds the class that it names."""
+"""The sections of a config as plain classes, and the specs of those that name a class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DERIVED = ("tree", "warnings")  # fields of Config that no file holds
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """A class by name, and the arguments that the config gives it."""
+    """The name of a class, and the arguments that the config gives it."""
 
     type: str
     args: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -34,18 +34,18 @@ class Component:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSection(Component):
-    """An optimizer of `torch.optim`, and what sets some parameters apart from the others.
+    """An optimizer of `torch.optim`, and the settings of parameter groups.
 
     Args:
         type: The optimizer.
         args: Its arguments.
-        differential_lr: The backbone trains at a tenth of the rate.
-        backbone_rate: The backbone trains at the rate times this; null leaves it to
+        differential_lr: Train the backbone at a tenth of the learning rate.
+        backbone_rate: Factor of the backbone's learning rate; null leaves it to
             `differential_lr`.
-        layer_decay: Each layer of the backbone trains at the rate of the next deeper one times
-            this; null gives all layers one rate.
-        no_decay_norms_biases: No weight decay on what is no matrix or kernel: norms, biases,
-            position embeddings.
+        layer_decay: Factor from the learning rate of one layer of the backbone to that of the
+            layer before it; null gives all layers one learning rate.
+        no_decay_norms_biases: Apply no weight decay to norms, biases and position embeddings, that
+            is to all that is no matrix or kernel.
     """
 
     differential_lr: bool = False
@@ -56,16 +56,16 @@ class OptimizerSection(Component):
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleSection(Component):
-    """A schedule of ours or of `torch.optim.lr_scheduler`, and the warm-up in front of it.
+    """A schedule of ours or of `torch.optim.lr_scheduler`, and the warm-up before it.
 
     Args:
         type: The schedule.
         args: Its arguments.
-        interval: Whether a schedule of torch moves with each optimizer step or each epoch; null is
-            what its documentation assumes. Ours move with each step.
+        interval: Step a schedule of torch after each optimizer step or each epoch; null is what
+            its documentation assumes. Ours step after each optimizer step.
         warmup_epochs: Epochs of warm-up, 1.5 for one and a half.
-        warmup_mode: Let the rates rise linearly, or keep them at one share.
-        warmup_factor: The share of the schedule's rates that the warm-up begins with.
+        warmup_mode: Increase the learning rates linearly, or keep them constant.
+        warmup_factor: The fraction of the schedule's learning rates that the warm-up begins with.
     """
 
     interval: Literal["step", "epoch"] | None = None
@@ -80,38 +80,39 @@ SECTION_CLASSES = {"optimizer": OptimizerSection, "lr_scheduler": ScheduleSectio
 
 @dataclasses.dataclass(frozen=True)
 class LossTerm(Component):
-    """A loss, and its factor in the sum."""
+    """A loss, and its weight in the sum."""
 
     weight: NonNegativeFloat = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainerSection:
-    """How long to train, what to keep, what to log.
+    """Settings of the training: how long, what to save, what to log.
 
     Args:
-        epochs: How often every training picture is seen.
-        save_dir: Runs go to `<save_dir>/<name>/<time>/`.
+        epochs: How often the training sees every image.
+        save_dir: A run writes to `<save_dir>/<name>/<time>/`.
         save_period: Epochs between two `checkpoint-epoch<N>.pth`.
         save_every_steps: Steps between two `last.pth`, beside the one after each epoch: how much
             work a crash can cost.
-        monitor: `"max Mean_IoU"`, `"min val_loss"`, ...: what decides the best model; or `"off"`.
+        monitor: The metric that decides the best model: `"max Mean_IoU"`, `"min val_loss"`, ...;
+            or `"off"`.
         early_stop: Stop after this many epochs without a better model; 0 never stops.
         val: Validate during training.
         val_per_epochs: Epochs between two validations; the last epoch is always validated.
-        log_dir: TensorBoard files go to `<log_dir>/<name>/<time>/`.
+        log_dir: TensorBoard files are in `<log_dir>/<name>/<time>/`.
         log_per_iter: Steps between two points of the training curves.
         tensorboard: Write TensorBoard files.
-        accumulation_steps: In how many parts a full batch goes through the network, one after the
-            other, in as much less memory; BatchNorm sees a part at a time.
-        clip_grad_norm: The largest norm that the gradient of all weights may have in a step.
-        ema_decay: Follow the weights with a moving average, as in 0.999; it is what is validated
-            and what predictions use.
-        activation_checkpointing: Keep the inputs of the network's blocks only, and work out the
+        accumulation_steps: The number of micro-batches that a batch is split into, to save memory;
+            BatchNorm sees one micro-batch at a time.
+        clip_grad_norm: The largest norm that the gradient of all weights can have in a step.
+        ema_decay: Decay of a moving average of the weights, as in 0.999; validation and
+            predictions use the average.
+        activation_checkpointing: Keep only the inputs of the network's blocks, and compute the
             rest again in the backward pass: less memory for about a third more time.
-        on_bad_loss: What happens when a loss is not finite: `"raise"` ends the training; `"skip"`
-            leaves the step out; `"rollback"` also goes back to the weights of the last checkpoint,
-            for those that gave such a loss may be past saving. Ten in a row end it in any case.
+        on_bad_loss: What to do when a loss is not finite: `"raise"` ends the training; `"skip"`
+            leaves the step out; `"rollback"` also restores the weights of the last checkpoint, as
+            those that gave such a loss can be damaged. Ten in a row end it in any case.
     """
 
     epochs: PositiveInt
@@ -132,7 +133,7 @@ class TrainerSection:
     on_bad_loss: Literal["raise", "skip", "rollback"] = "raise"
 
     legacy_args: typing.ClassVar[dict[str, str]] = {
-        "verbosity": "the ancestor never read it",
+        "verbosity": "pytorch-segmentation never read it",
     }
 
 
@@ -140,19 +141,21 @@ class TrainerSection:
 class Config:
     """A config that has been checked.
 
-    `tree` is the plain data that it was made from, overrides included: what a run stores.
-
     Args:
-        n_gpu: How many GPUs train, each with a process of its own and its share of every batch;
-            0 trains on the CPU. `torchrun` says it itself.
-        parallel: `"DataParallel"` lets one process deal the batch to the GPUs, as the ancestor did.
-        use_synch_bn: Normalise over the pictures of all processes, as one process would.
+        n_gpu: The number of GPUs, each with its own process and slice of every batch; 0 trains on
+            the CPU. `torchrun` says it itself.
+        parallel: `"DataParallel"` lets one process scatter the batch to the GPUs, as
+            pytorch-segmentation did.
+        use_synch_bn: Normalise over the images of all processes, as one process would.
         amp: Mixed precision, see `utils/optim/precision.py`.
-        compile: Let `torch.compile` make a program of the training network; needs a C++ compiler,
-            and a minute or more at the first step of each picture size.
-        binary: One output channel for two classes: the second's logit against the first.
-        threshold: Of two classes, predict the second where its probability is at least this;
-            `"search"` takes what scores best in validation. None: the more probable one.
+        compile: Compile the training network with `torch.compile`; needs a C++ compiler, and a
+            minute or more at the first step of each image size.
+        binary: One output channel for two classes: the logit of class 1 against class 0.
+        threshold: With two classes, predict class 1 where its probability is at least this;
+            `"search"` takes the value with the best score in validation, None the class of the
+            higher probability.
+        tree: The plain data of the config, overrides included, as a run stores it.
+        warnings: What is odd about it.
     """
 
     name: str

@@ -30,7 +30,7 @@ class Parameter:
 
 
 def signature_of(*classes: type) -> dict[str, Parameter]:
-    """The arguments of one or several constructors, by name, the first class's first."""
+    """Return the arguments of the constructors by name, those of the first class first."""
     found: dict[str, Parameter] = {}
     for cls in classes:
         found |= {k: v for k, v in _arguments_of(cls).items() if k not in found}
@@ -52,7 +52,7 @@ def _arguments_of(cls: type) -> dict[str, Parameter]:
 
 
 def _hints_of(cls: Any) -> dict[str, Any]:
-    # A library's hints need not resolve outside it; often it is these names that it lacks.
+    # The hints of a library need not resolve outside it; often they lack these names.
     for names in (None, vars(collections.abc)):
         try:
             return typing.get_type_hints(cls.__init__, localns=names, include_extras=True)
@@ -64,12 +64,12 @@ def _hints_of(cls: Any) -> dict[str, Any]:
 
 
 def legacy_args(cls: type) -> dict[str, str]:
-    """Arguments of the ancestor that mean nothing to this class: name -> reason."""
+    """Return the arguments of pytorch-segmentation that have no effect here, and why."""
     return getattr(cls, "legacy_args", {})
 
 
 def plain_hint(hint: Any) -> Any:
-    """The part of a type hint that plain data can have; `Any` where there is none.
+    """Return the part of a type hint that plain data can have; `Any` where there is none.
 
     `float | Tensor` becomes `float`: a config cannot hold a tensor.
     """
@@ -103,7 +103,7 @@ def choices_of(hint: Any) -> list[Choices]:
 
 
 def literals_of(hint: Any) -> list[Any]:
-    """The words that a hint allows, beside what else it may allow."""
+    """Return the words that a hint allows, beside what else it can allow."""
     if typing.get_origin(hint) is typing.Literal:
         return list(typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

@@ -1,4 +1,4 @@
-"""Values that a config holds as text: `"True"`, `"0.01"`, `"None"`."""
+"""Read values that a config contains as text: `"True"`, `"0.01"`, `"None"`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 MAX_DIGITS = 40
 MAX_BITS = 64
-# What Python and YAML of before 2009 write; a text that may be one as such is never a `yes`.
+# As Python and old YAML (1.1) write them. `constant_of()` leaves `yes` and `off` as they are.
 CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "none": None, "null": None}
 SWITCHES: dict[str, bool | None] = {"yes": True, "no": False, "on": True, "off": False}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def constant_of(text: str) -> Any:
-    """Return what `true`, `False`, `None` or `null` says; another text as it is."""
+    """Return the value of `true`, `False`, `None` or `null`; another text as it is."""
     return CONSTANTS.get(text.lower(), text) if text not in ("none", "NONE") else text
 
 
 def value_of(value: Any) -> Any:
-    """Return a value in which every text that spells a number or a constant is that.
+    """Return a value with every text that spells a number or a constant replaced by it.
 
     Args:
         value: Plain data; lists and dicts are copied.

@@ -16,21 +16,21 @@ NonNegativeFloat = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 LayerDecay = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-# Labels travel as 8- or 16-bit integers, so the ignored value has to fit into them.
+# Labels are stored as 8- or 16-bit integers, so the ignored value has to fit into them.
 LabelValue = Annotated[int, msgspec.Meta(ge=-32767, le=32767)]
 Amp = Literal["auto", "bf16", "fp16"] | bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """What a string argument may say, as an annotation of its type: `Annotated[str, Choices(...)]`.
+    """The names that a string argument can have: `Annotated[str, Choices(...)]`.
 
-    Unlike `Literal`, it can be computed, and can leave a family of further names open.
+    Unlike `Literal`, they can be computed, and can leave a family of further names open.
 
     Args:
         names: The names.
-        prefixes: What else begins with one of these is left to the constructor.
-        others: What other programs call one of the names.
+        prefixes: Names that begin with one of these are left to the constructor.
+        others: Names of other programs, each with ours.
     """
 
     names: tuple[str, ...]
@@ -38,14 +38,14 @@ class Choices:
     others: tuple[tuple[str, str], ...] = ()
 
     def problem(self, value: str) -> str:
-        """What is wrong with a value, with a suggestion; empty if nothing is."""
+        """Return why a value is no choice, with a suggestion; empty if it is one."""
         if value in self.names or value.startswith(self.prefixes):
             return ""
         shown = [*self.names, *(f"{prefix}<name>" for prefix in self.prefixes)]
         return f"{show(value)} is not a choice{suggest(value, shown, listing=True)}"
 
     def check(self, value: str, argument: str) -> None:
-        """Raise a `ValueError` for a value that is not a choice.
+        """Refuse a value that is not a choice.
 
         Raises:
             ValueError: If `value` is none of the names and has none of the prefixes.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from utils.checkpoint.content import Checkpoint
 from utils.cli.choices import TRAINING_MODE
-from utils.config.file import value_at
+from utils.config.keys import value_at
 from utils.metrics.threshold import recorded_search
 from utils.runs.scores_file import METRIC, last_kept
 

@@ -14,7 +14,8 @@ from utils.samples.affixes import NO_AFFIXES, Affixes
 from utils.samples.band_files import pair_bands
 from utils.samples.file_patterns import affixes_of, fixed_folder, is_pattern
 from utils.samples.folder_search import find_kinds_within
-from utils.samples.list_files import Listings, missing_files
+from utils.samples.list_files import missing_files
+from utils.samples.listings import Listings
 from utils.samples.loose_names import match_loosely, match_tails
 from utils.samples.pair_hints import (
     examples,

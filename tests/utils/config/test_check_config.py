@@ -1,4 +1,4 @@
-"""utils/config/file.py and utils/config/check.py: parsing, checking, building."""
+"""utils/config/check.py: a whole config, or some of its sections, held against the classes."""
 
 import copy
 import json
@@ -9,23 +9,19 @@ import time
 from typing import Any
 
 import pytest
-import torch
 
 import check as check_program
-import models
 import train
-from base.base_model import BaseModel
-from builders.optimization import build_optimizer
 from builders.sections import SECTIONS
 from evaluation.data import choose_section, read_tree
 from tests.conftest import ROOT
+from tests.utils.config.test_file import parse_text
 from trainer import TRAINING_METRICS, VALIDATION_METRICS
-from utils.config.build import build, split_args, with_defaults
+from utils.config.build import with_defaults
 from utils.config.check import check_config, check_sections
-from utils.config.errors import ConfigError, suggest
-from utils.config.file import apply_overrides, parse_config
+from utils.config.errors import ConfigError
+from utils.config.file import parse_config
 from utils.config.sections import Component
-from utils.config.signatures import plain_hint
 
 
 def minimal() -> dict[str, Any]:
@@ -48,97 +44,6 @@ def problems_of(tree) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         check(tree)
     return caught.value.problems
-
-
-def parse_text(tmp_path, text, name="c.json"):
-    path = tmp_path / name
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return parse_config(path)
-
-
-# --- parsing
-
-
-def test_feature_comments_and_trailing_commas(tmp_path):
-    text = '{"a": 1, // one\n /* two */ "b": ["x // no comment", 1e-4,],}'
-    assert parse_text(tmp_path, text) == {"a": 1, "b": ["x // no comment", 1e-4]}
-
-
-def test_feature_yaml_is_the_same_tree(tmp_path):
-    yaml = "a: 1\nlr: 1e-4\non: yes\nlist: [1, 2.5, null, true]\nnested: {b: 'x'}\n"
-    expected = {
-        "a": 1,
-        "lr": 1e-4,
-        "on": "yes",
-        "list": [1, 2.5, None, True],
-        "nested": {"b": "x"},
-    }
-    assert parse_text(tmp_path, yaml, "c.yaml") == expected
-    assert parse_text(tmp_path, json.dumps(expected), "c.json") == expected
-
-
-def test_feature_byte_order_mark_is_passed_over(tmp_path):
-    assert parse_text(tmp_path, b"\xef\xbb\xbf{}") == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "words"),
-    [
-        ('{"a": 1\n "b": 2}', "c.json", "line 2"),
-        ('{"a": {"b": 1, "b": 2}}', "c.json", "a.b: stands twice"),
-        ('{"a": [1, NaN]}', "c.json", "a.1: nan is not a usable number"),
-        ('{"a": -Infinity}', "c.json", "a: -inf is not a usable number"),
-        ('{"a": 1e999}', "c.json", "not a usable number"),
-        (r'{"a": "b\u0000c"}', "c.json", "a: 'b\\x00c' holds characters that are none"),
-        ("", "c.json", "is empty"),
-        ("[1]", "c.json", "at the top, not [1]"),
-        ("[" * 20000, "c.json", "nested too deeply"),
-        ('{"a":' * 3000 + "1" + "}" * 3000, "c.json", "nested too deeply"),
-        (b"\xff\xfe\x00", "c.json", "not UTF-8"),
-        (b"\x00" * 70000, "c.json", "at most"),
-        ("a: 1\na: 2\n", "c.yaml", "found duplicate key"),
-        ("a: &x [1]\nb: *x\n", "c.yaml", "aliases"),
-        ("a: [1\nb: 2", "c.yaml", "line 2"),
-        ("a: .nan", "c.yaml", "a: nan is not a usable number"),
-        ("a: 2020-01-01", "c.yaml", "expected plain data, not date"),
-        ("a: !!python/object/apply:os.system ['true']", "c.yaml", "line 1"),
-        ("[" * 20000, "c.yaml", "nested too deeply"),
-        ("- " * 20000, "c.yaml", "nested too deeply"),
-    ],
-)
-def test_exception_unreadable_files(tmp_path, text, name, words):
-    with pytest.raises(ConfigError, match="c\\.") as caught:
-        parse_text(tmp_path, text, name)
-    assert words in str(caught.value)
-    assert len(str(caught.value)) < 400
-
-
-def test_exception_missing_file_suggests_a_neighbour(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"no such file; did you mean 'config\.json'"):
-        parse_config(tmp_path / "confg.json")
-    with pytest.raises(ConfigError, match="is a folder"):
-        parse_config(tmp_path)
-
-
-def test_feature_overrides():
-    tree = {"a": {"b": 1}, "list": [{"w": 1}, {"w": 2}]}
-    result = apply_overrides(tree, ["a.b=2e-3", "a.c=word", "list.1.w=null", "new.x=[1, 2]"])
-    assert result == {
-        "a": {"b": 2e-3, "c": "word"},
-        "list": [{"w": 1}, {"w": None}],
-        "new": {"x": [1, 2]},
-    }
-    assert tree == {"a": {"b": 1}, "list": [{"w": 1}, {"w": 2}]}
-
-
-@pytest.mark.parametrize("override", ["a", "=1", "a..b=1", "a.b.c=1", "list.7=1", "list.x.w=1"])
-def test_exception_overrides(override):
-    with pytest.raises(ConfigError):
-        apply_overrides({"a": {"b": 1}, "list": [1]}, [override])
-
-
-# --- checking
 
 
 def test_smoke_minimal_config_is_complete():
@@ -523,77 +428,16 @@ def test_feature_real_ancestor_block_is_valid(real_data):
     check(parse_config(real_data.parent / "compat" / "config_block.jsonc"))
 
 
-# --- building
-
-
-def test_feature_build_is_the_constructor():
-    model = build(models, Component("UNet", {"base_channels": 4}), BaseModel, "arch", num_classes=3)
-    assert isinstance(model, models.UNet)
-    assert model.num_classes == 3
-
-
-def test_exception_build():
-    with pytest.raises(ConfigError, match="arch"):
-        build(models, Component("Nothing"), BaseModel, "arch", num_classes=3)
-    with pytest.raises(ConfigError, match="at least 1"):
-        build(models, Component("UNet", {"in_channels": 0}), BaseModel, "arch", num_classes=3)
-    with pytest.raises(ConfigError, match="there is no"):
-        build(models, Component("torch"), BaseModel, "arch", num_classes=3)
-
-
-def test_feature_loader_arguments_have_one_owner():
-    # A name that two owners share would reach both.
-    from base.base_dataloader import LoaderOptions
-    from utils.config.signatures import signature_of
-    from utils.transforms.augmentation import Augmentation
-
-    for name in SECTIONS["train_loader"].names():
-        owners = [getattr(SECTIONS["train_loader"].namespace, name), Augmentation, LoaderOptions]
-        names = [key for owner in owners for key in signature_of(owner)]
-        assert len(names) == len(set(names)), name
-    own, augmentation, options = split_args(
-        {"split": "val", "flip": True, "batch_size": 2}, *owners
-    )
-    assert (own, augmentation, options) == ({"split": "val"}, {"flip": True}, {"batch_size": 2})
-
-
-def test_feature_differential_rates():
+def test_feature_former_names_of_arguments_still_count():
     tree = minimal()
-    tree["arch"] = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": False}}
-    tree["optimizer"] = {"type": "SGD", "args": {"lr": 0.5}, "differential_lr": True}
+    tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"weight": [1, 2]}}
     config = check(tree)
-    model = build(models, config.arch, BaseModel, "arch", num_classes=3)
-    groups = build_optimizer(config, model).param_groups
-    assert [group["lr"] for group in groups] == [0.5, 0.05]
-    sets = [{id(p) for p in group["params"]} for group in groups]
-    assert sets[0] == {id(p) for p in model.get_decoder_params()}
-    assert sets[1] == {id(p) for p in model.get_backbone_params()}
-
-
-def test_feature_every_optimizer_of_torch():
-    names = SECTIONS["optimizer"].names()
-    assert {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam"} <= set(names)
-    assert not {"LBFGS", "SparseAdam", "Optimizer"} & set(names)
-    for name in names:
-        tree = minimal()
-        tree["optimizer"] = {"type": name}
-        assert check(tree).optimizer.type == name
-
-
-def test_feature_plain_hints():
-    assert plain_hint(float | torch.Tensor) is float
-    assert plain_hint(torch.Tensor) is Any
-    assert plain_hint(tuple[float | torch.Tensor, float]) == tuple[float, float]
-    assert plain_hint(int | None) == int | None
-
-
-def test_feature_suggestions():
-    assert suggest("pspnet", ["PSPNet", "UNet"]) == "; did you mean 'PSPNet'?"
-    assert suggest("zzz", ["a"]) == ""
-    assert suggest("zzz", ["a", "b"], listing=True) == "; choose from a, b"
-
-
-# --- the program
+    assert config.loss[0].args == {"class_weights": [1.0, 2.0]}
+    assert "loss.args.weight: is called class_weights now" in config.warnings
+    tree["loss"]["args"]["class_weights"] = "auto"
+    assert any("weight: is the former name of class_weights" in t for t in problems_of(tree))
+    del tree["loss"]["args"]["weight"]
+    assert check(tree).loss[0].args == {"class_weights": "auto"}
 
 
 def run_train(*arguments, cwd):
@@ -612,7 +456,8 @@ def test_exception_program_ends_with_one_message(tmp_path):
     (tmp_path / "bad.json").write_text('{"name": "x", "name": "y"}')
     result, _ = run_train("--config", "bad.json", cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr == "error: bad.json: name: stands twice; keep one\n"
+    assert result.stderr.startswith("error: bad.json: name: ")
+    assert result.stderr.count("\n") == 1
     tree = minimal()
     tree["trainer"] = {"epochs": 0}
     tree["train_loader"]["args"]["batch_size"] = 0
@@ -622,15 +467,3 @@ def test_exception_program_ends_with_one_message(tmp_path):
     assert "wrong.json has 2 problems" in result.stderr
     assert "Traceback" not in result.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.json", "wrong.json"]
-
-
-def test_feature_former_names_of_arguments_still_count():
-    tree = minimal()
-    tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"weight": [1, 2]}}
-    config = check(tree)
-    assert config.loss[0].args == {"class_weights": [1.0, 2.0]}
-    assert "loss.args.weight: is called class_weights now" in config.warnings
-    tree["loss"]["args"]["class_weights"] = "auto"
-    assert any("weight: is the former name of class_weights" in t for t in problems_of(tree))
-    del tree["loss"]["args"]["weight"]
-    assert check(tree).loss[0].args == {"class_weights": "auto"}

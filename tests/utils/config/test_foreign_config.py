@@ -9,7 +9,8 @@ import evaluate
 import inference
 import train
 from models.smp import ARCHITECTURES
-from tests.utils.config.test_check_config import check, minimal, parse_text, problems_of
+from tests.utils.config.test_check_config import check, minimal, problems_of
+from tests.utils.config.test_file import parse_text
 from utils.config.errors import ConfigError
 from utils.config.file import parse_config
 from utils.config.foreign import refuse_foreign

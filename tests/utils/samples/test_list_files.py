@@ -12,7 +12,8 @@ from PIL import Image
 import convert
 from dataloaders.folder import Folder
 from utils.files.data_file import DataError
-from utils.samples.list_files import Listings, read_list_file
+from utils.samples.list_files import read_list_file
+from utils.samples.listings import Listings
 
 BUFFER = io.BytesIO()
 Image.new("L", (4, 4)).save(BUFFER, "PNG")
