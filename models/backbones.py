@@ -3,12 +3,12 @@
 from torch import Tensor, nn
 
 from models.pretrained import load_pretrained
-from models.resnet import RESNET, RESNETS, ResNet
+from models.resnet import RESNET_ALIAS, RESNETS, ResNet
 from models.timm_backbone import PREFIX, TimmBackbone
 from utils.config.types import Choices
 
-DILATED = Choices(RESNETS, (PREFIX,), RESNET)
-"""What `dilated_backbone()` can build."""
+DILATED = Choices(RESNETS, (PREFIX,), RESNET_ALIAS)
+"""The names of dilated backbones. `ResNet` and `TimmBackbone` refuse all others."""
 
 TORCHVISION_RESNET = (
     ("backbone.conv1.", "backbone.layer0.0."),

@@ -11,7 +11,7 @@ from models.backbones import ResNetStages, dilated_backbone
 from models.drn import DRN
 from models.layout import resize_like, upsample_logits
 from models.mobilenetv2 import MobileNetV2
-from models.resnet import RESNET, RESNETS, ResNet, usual_dilations
+from models.resnet import RESNET_ALIAS, RESNETS, ResNet, usual_dilations
 from models.timm_backbone import PREFIX, TimmBackbone
 from models.xception import Xception
 from utils.config.types import Choices, PositiveInt
@@ -20,7 +20,7 @@ from utils.logits.coarse_logits import Logits
 BACKBONES = Choices(
     (*RESNETS, "xception", "mobilenet_v2", "drn"),
     (PREFIX,),
-    (*RESNET, ("mobilenet", "mobilenet_v2")),
+    (*RESNET_ALIAS, ("mobilenet", "mobilenet_v2")),
 )
 
 Backbone = ResNetStages | Xception | MobileNetV2 | DRN | TimmBackbone

@@ -10,10 +10,8 @@ from base.base_model import BaseModel
 from models.aspp import ASPP, conv_bn_relu
 from models.backbones import ResNetStages
 from models.layout import crop, keep_layout
-from models.resnet import RESNET, RESNETS, VARIANTS, ResNet
-from utils.config.types import Choices, PositiveInt
-
-BACKBONES = Choices(RESNETS, others=RESNET)
+from models.resnet import RESNET_NAMES, ResNet, variant
+from utils.config.types import PositiveInt
 
 ASPP_DILATIONS = (6, 12, 18, 24, 36)
 """At an output stride of 8, and half of them at 16."""
@@ -106,7 +104,7 @@ class DeepLab_DUC_HDC(BaseModel):
         num_classes: int,
         *,
         in_channels: PositiveInt = 3,
-        backbone: Annotated[str, BACKBONES] = "resnet101",
+        backbone: Annotated[str, RESNET_NAMES] = "resnet101",
         pretrained: bool | str = True,
         output_stride: Literal[8, 16] = 8,
         freeze_bn: bool = False,
@@ -118,7 +116,6 @@ class DeepLab_DUC_HDC(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        BACKBONES.check(backbone, "backbone")
         if output_stride not in (8, 16):
             raise ValueError(f"output_stride must be 8 or 16, got {output_stride}")
         trunk = ResNet(
@@ -185,7 +182,7 @@ def hybrid_dilations(name: str, output_stride: int) -> tuple[list[int], list[int
         output_stride: 8 or 16.
     """
     groups = {8: ((1, 2, 3), (3, 4, 5)), 16: ((1, 1, 1), (1, 2, 3))}[output_stride]
-    _, depths = VARIANTS[name]
+    _, depths = variant(name)
     third, fourth = (
         [*group] * (depth // 3) + [group[1]] * (depth % 3)
         for group, depth in zip(groups, depths[2:], strict=True)

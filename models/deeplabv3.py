@@ -86,7 +86,6 @@ class DeepLabV3(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        DILATED.check(backbone, "backbone")
         if output_stride not in USUAL_DILATIONS:
             raise ValueError(f"output_stride must be 8 or 16, got {output_stride}")
         self.use_aux = use_aux

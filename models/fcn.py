@@ -81,7 +81,6 @@ class FCN(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        DILATED.check(backbone, "backbone")
         self.use_aux = use_aux
         self.backbone = dilated_backbone(
             backbone, in_channels=in_channels, output_stride=8, pretrained=pretrained

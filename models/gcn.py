@@ -9,11 +9,8 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.backbones import ResNetStages
 from models.layout import crop, resize_like
-from models.resnet import RESNET, RESNETS, VARIANTS, Bottleneck, ResNet, projection
-from utils.config.types import Choices, PositiveInt
-
-BACKBONES = Choices(RESNETS, others=RESNET)
-WITH_BOTTLENECKS = tuple(name for name, (block, _) in VARIANTS.items() if block is Bottleneck)
+from models.resnet import RESNET_NAMES, VARIANTS, Bottleneck, ResNet, projection, variant
+from utils.config.types import PositiveInt
 
 
 class GlobalConvolution(nn.Module):
@@ -168,7 +165,7 @@ class GCN(BaseModel):
         num_classes: int,
         *,
         in_channels: PositiveInt = 3,
-        backbone: Annotated[str, BACKBONES] = "resnet50",
+        backbone: Annotated[str, RESNET_NAMES] = "resnet50",
         pretrained: bool | str = True,
         use_resnet_gcn: bool = False,
         use_deconv: bool = False,
@@ -182,11 +179,11 @@ class GCN(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        BACKBONES.check(backbone, "backbone")
-        if use_resnet_gcn and backbone not in WITH_BOTTLENECKS:
+        if use_resnet_gcn and variant(backbone)[0] is not Bottleneck:
+            names = [name for name, (block, _) in VARIANTS.items() if block is Bottleneck]
             raise ValueError(
                 f"use_resnet_gcn replaces bottlenecks, which {backbone} does not have: choose "
-                f"{', '.join(WITH_BOTTLENECKS)}"
+                f"{', '.join(names)}"
             )
         if num_filters < 1 or num_filters % 2 == 0:
             raise ValueError(f"num_filters must be odd and at least 1, got {num_filters}")

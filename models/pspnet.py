@@ -101,7 +101,6 @@ class PSPNet(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        DILATED.check(backbone, "backbone")
         self.use_aux = use_aux
         self.backbone: TimmBackbone | None = None
         trunk: TimmBackbone | ResNet

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from utils.config.types import Choices
+
 
 def conv3x3(in_channels: int, channels: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """A 3x3 convolution without bias that keeps the size, but for its stride."""
@@ -111,7 +113,18 @@ VARIANTS: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
     "resnet152": (Bottleneck, (3, 8, 36, 3)),
 }
 RESNETS = tuple(VARIANTS)
-RESNET = (("resnet", "resnet101"),)  # what DeepLab programs with several backbones mean by it
+RESNET_ALIAS = (("resnet", "resnet101"),)  # as DeepLab programs with several backbones mean it
+RESNET_NAMES = Choices(RESNETS, others=RESNET_ALIAS)
+
+
+def variant(name: str) -> tuple[Block, tuple[int, int, int, int]]:
+    """Return the block of a ResNet, and the number of blocks in layer1 to layer4.
+
+    Raises:
+        ValueError: If there is no such ResNet.
+    """
+    RESNET_NAMES.check(name, "backbone")
+    return VARIANTS[name]
 
 
 class ResNet(nn.Module):
@@ -148,11 +161,9 @@ class ResNet(nn.Module):
         dilations: tuple[Sequence[int], Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        if name not in VARIANTS:
-            raise ValueError(f"no ResNet named {name!r}: choose one of {', '.join(VARIANTS)}")
+        block, depths = variant(name)
         if output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride}")
-        block, depths = VARIANTS[name]
         self.weights_name = f"{name}s" if deep_stem else name  # as in `models/pretrained.py`
         self.conv1: nn.Module
         if deep_stem:
@@ -198,7 +209,7 @@ def usual_dilations(
         halve_first: Give the first block of a stage the dilation of the stage before, which spares
             the result a grid pattern.
     """
-    _, depths = VARIANTS[name]
+    _, depths = variant(name)
     third, fourth = {8: (2, 4), 16: (1, 2), 32: (1, 1)}[output_stride]
     result = ([third] * depths[2], [fourth] * depths[3])
     if halve_first:

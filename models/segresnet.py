@@ -7,11 +7,9 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.layout import crop
 from models.pretrained import load_pretrained
-from models.resnet import RESNET, RESNETS, Bottleneck, ResNet
+from models.resnet import RESNET_NAMES, Bottleneck, ResNet
 from models.unpooling import unpool
-from utils.config.types import Choices, PositiveInt
-
-BACKBONES = Choices(RESNETS, others=RESNET)
+from utils.config.types import PositiveInt
 
 
 class UpBottleneck(nn.Module):
@@ -91,7 +89,7 @@ class SegResNet(BaseModel):
         num_classes: int,
         *,
         in_channels: PositiveInt = 3,
-        backbone: Annotated[str, BACKBONES] = "resnet50",
+        backbone: Annotated[str, RESNET_NAMES] = "resnet50",
         pretrained: bool | str = True,
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
@@ -102,7 +100,6 @@ class SegResNet(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        BACKBONES.check(backbone, "backbone")
         trunk = ResNet(backbone, in_channels=in_channels)
         pool = nn.MaxPool2d(3, 2, padding=1, return_indices=True)
         self.first_conv = nn.Sequential(trunk.conv1, trunk.bn1, trunk.relu, pool)

@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.layout import resize_like
 from models.pretrained import load_pretrained
-from models.resnet import RESNET, RESNETS, ResNet
-from utils.config.types import Choices, PositiveInt
-
-BACKBONES = Choices(RESNETS, others=RESNET)
+from models.resnet import RESNET_NAMES, ResNet
+from utils.config.types import PositiveInt
 
 
 def double(in_channels: int, channels: int) -> nn.ConvTranspose2d:
@@ -55,7 +53,7 @@ class UNetResnet(BaseModel):
         num_classes: int,
         *,
         in_channels: PositiveInt = 3,
-        backbone: Annotated[str, BACKBONES] = "resnet50",
+        backbone: Annotated[str, RESNET_NAMES] = "resnet50",
         pretrained: bool | str = True,
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
@@ -66,7 +64,6 @@ class UNetResnet(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        BACKBONES.check(backbone, "backbone")
         deep_stem = backbone not in ("resnet18", "resnet34")
         trunk = ResNet(backbone, in_channels=in_channels, output_stride=8, deep_stem=deep_stem)
         self.initial = trunk.stem()

@@ -152,7 +152,6 @@ class UperNet(BaseModel):
             freeze_bn=freeze_bn,
             freeze_backbone=freeze_backbone,
         )
-        DILATED.check(backbone, "backbone")
         if fpn_out < 1:
             raise ValueError(f"fpn_out must be at least 1, got {fpn_out}")
         self.backbone: TimmBackbone | ResNetStages
