@@ -1,4 +1,4 @@
-"""The networks: what `arch.type` in a config may name."""
+"""The networks that `arch.type` in a config can name."""
 
 from models.deeplab import DeepLab
 from models.deeplab_duc_hdc import DeepLab_DUC_HDC

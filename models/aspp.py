@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from models.layout import keep_layout
 
 USUAL_DILATIONS = {8: (12, 24, 36), 16: (6, 12, 18)}
-"""For each output stride: the papers double the dilations where the features are twice as dense."""
+"""Dilations for each output stride; twice as dense features get twice the dilation."""
 
 
 def conv_bn_relu(
     in_channels: int, channels: int, kernel_size: int = 1, *, dilation: int = 1
 ) -> nn.Sequential:
-    """A convolution without bias that keeps the size, BatchNorm and ReLU."""
+    """Return a convolution without bias that keeps the size, BatchNorm and ReLU."""
     padding = dilation * (kernel_size // 2)
     return nn.Sequential(
         nn.Conv2d(
@@ -26,10 +26,10 @@ def conv_bn_relu(
 
 
 class ASPP(nn.Module):
-    """Looks at every position with several fields of view side by side.
+    """Parallel branches with several fields of view at every position.
 
     The branches are a 1x1 convolution, a 3x3 convolution for each dilation, and the mean of the
-    whole image; a 1x1 convolution joins them. The modules carry the names of older checkpoints.
+    whole image; a 1x1 convolution joins them. The modules have the names of older checkpoints.
 
     Paper: Rethinking Atrous Convolution for Semantic Image Segmentation,
     https://arxiv.org/abs/1706.05587
@@ -39,7 +39,7 @@ class ASPP(nn.Module):
 
     Args:
         in_channels: Channels of the input.
-        dilations: Of the 3x3 convolutions.
+        dilations: Dilations of the 3x3 convolutions.
         channels: Channels of each branch and of the output.
     """
 
@@ -51,7 +51,7 @@ class ASPP(nn.Module):
         self.branches = [f"aspp{number}" for number in range(1, len(branches) + 1)]
         for name, branch in zip(self.branches, branches, strict=True):
             self.add_module(name, branch)
-        # To 1x1, torch takes a plain mean, which has a deterministic gradient on CUDA.
+        # Pooling to 1x1 is a plain mean in torch, which has a deterministic gradient on CUDA.
         self.avg_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_bn_relu(in_channels, channels))
         self.conv1 = nn.Conv2d(channels * (len(branches) + 1), channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -60,7 +60,11 @@ class ASPP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, channels, H, W)."""
+        # Local context: one map (B, channels, H, W) for each dilation
         views = [self.get_submodule(name)(features) for name in self.branches]
+
+        # Global context: (B, channels, 1, 1), the same at every position
         whole = self.avg_pool(features).expand(-1, -1, *features.shape[2:])
         views.append(keep_layout(whole, features))
+
         return self.dropout(self.relu(self.bn1(self.conv1(torch.cat(views, dim=1)))))

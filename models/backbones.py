@@ -1,4 +1,4 @@
-"""Dilated backbones that give a pyramid of features."""
+"""Dilated backbones that return a pyramid of features."""
 
 from torch import Tensor, nn
 
@@ -15,16 +15,15 @@ TORCHVISION_RESNET = (
     ("backbone.bn1.", "backbone.layer0.1."),
     *((f"backbone.layer{number}.",) * 2 for number in range(1, 5)),
 )
-"""Pairs for a `NameMap`: torchvision's names of a backbone, and those of `ResNetStages`."""
+"""Pairs for a `NameMap`: torchvision's names of a backbone's weights, and ours."""
 
 
 class ResNetStages(nn.Module):
     """A ResNet in five parts: its stem, and layer1 to layer4.
 
     Args:
-        trunk: The network to take over.
-        stem: What the stem is called; older checkpoints of one model say `layer0`, of another
-            `initial`.
+        trunk: The network whose modules this one takes over.
+        stem: The name of the stem, as older checkpoints have it: `layer0` or `initial`.
     """
 
     def __init__(self, trunk: ResNet, stem: str = "layer0") -> None:
@@ -42,7 +41,7 @@ class ResNetStages(nn.Module):
         """Fill in ImageNet weights, see `load_pretrained()`.
 
         Raises:
-            ValueError: If the weights cannot be had.
+            ValueError: If the weights cannot be downloaded or read.
         """
         names = ("layer1", "layer2", "layer3", "layer4")
         convolution, norm, *_ = self.get_submodule(self.stem).children()
@@ -61,16 +60,16 @@ class ResNetStages(nn.Module):
 def dilated_backbone(
     name: str, *, in_channels: int, output_stride: int, pretrained: bool | str
 ) -> ResNetStages | TimmBackbone:
-    """A ResNet without weights yet (see `ResNetStages.load()`), or a network of timm with them.
+    """Return a network of timm with its weights, or a ResNet before `ResNetStages.load()`.
 
     Args:
         name: One of `DILATED`.
         in_channels: Channels of the images.
-        output_stride: 8 or 16: what the last stages dilate for.
-        pretrained: For timm's networks, as in `TimmBackbone`.
+        output_stride: 8 or 16; the last stages dilate instead of striding.
+        pretrained: As in `TimmBackbone`, for timm's networks only.
 
     Raises:
-        ValueError: If timm's network cannot dilate, or its weights cannot be had.
+        ValueError: If timm's network cannot dilate, or its weights cannot be downloaded or read.
     """
     if name.startswith(PREFIX):
         return TimmBackbone(

@@ -1,4 +1,4 @@
-"""DeepLab V3+: atrous spatial pyramid pooling, and a decoder that sharpens the borders."""
+"""DeepLab V3+: atrous spatial pyramid pooling, and a decoder for sharp boundaries."""
 
 from typing import Annotated, Literal
 
@@ -27,7 +27,7 @@ Backbone = ResNetStages | Xception | MobileNetV2 | DRN | TimmBackbone
 
 
 class Decoder(nn.Module):
-    """Joins deep features with those of stride 4.
+    """Joins the deep features with those of stride 4.
 
     Args:
         low_channels: Channels of the features of stride 4.
@@ -37,7 +37,7 @@ class Decoder(nn.Module):
 
     def __init__(self, low_channels: int, channels: int, classifier: nn.Conv2d) -> None:
         super().__init__()
-        # Few channels, so that the deep features count for more.
+        # Few channels, so that the deep features dominate.
         self.conv1 = nn.Conv2d(low_channels, 48, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(48)
         self.relu = nn.ReLU(inplace=True)
@@ -50,7 +50,7 @@ class Decoder(nn.Module):
 
     def forward(self, deep: Tensor, stride4: Tensor) -> Tensor:
         """(B, channels, h, w) and (B, low_channels, H / 4, W / 4) to (B, K, H / 4, W / 4)."""
-        low = self.relu(self.bn1(self.conv1(stride4)))
+        low = self.relu(self.bn1(self.conv1(stride4)))  # (B, 48, H / 4, W / 4)
         deep = resize_like(deep, low, align_corners=True)
         return self.output(torch.cat([low, deep], dim=1))
 
@@ -68,8 +68,8 @@ class DeepLab(BaseModel):
         - Dropout follows the pyramid pooling and precedes the classifier.
         - Every block of a dilated stage of a ResNet has the full dilation, the first one too, and
           there is no multi-grid.
-        - resnet18, 34 and 152, mobilenet_v2 with a decoder, drn (DRN-D-54) and timm's networks can
-          be the backbone too.
+        - The backbone can also be resnet18, 34 or 152, mobilenet_v2 with a decoder, drn (DRN-D-54)
+          or a network of timm.
 
     Args:
         num_classes: K, without the ignored label.
@@ -78,15 +78,15 @@ class DeepLab(BaseModel):
             a name of timm's.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch. Those for `xception` are of another
-            version of it and fill 89%.
-        output_stride: How much smaller the deepest features are than the images; 8 takes more
-            time and memory than 16. `drn` has 8 and no other.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+            version of it and fill 89 % of it.
+        output_stride: Ratio of the image size to that of the deepest features; 8 takes more time
+            and memory than 16. `drn` has 8 only.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known or cannot have the output stride, or its weights
-            cannot be had.
+            cannot be downloaded or read.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class DeepLab(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The network under the pyramid pooling."""
+        """Return the network below the pyramid pooling."""
         return [self.backbone]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution of the decoder."""
+        """Return the last convolution of the decoder."""
         return [self.decoder.output[-1]]
 
     def forward(self, images: Tensor) -> Logits:
@@ -139,27 +139,31 @@ class DeepLab(BaseModel):
             Logits (B, K, H, W).
 
         Raises:
-            ValueError: If the images have the wrong shape, or one image is to be trained on.
+            ValueError: If the images have the wrong shape, or training has a batch of one image.
         """
         self.check_images(images)
-        self.check_batch(images.shape[0])  # the mean of the whole image is one value per image
+        self.check_batch(images.shape[0])  # ASPP's mean is one value per channel and image
 
-        # Backbone: (B, C4, ceil(H / 4), ceil(W / 4)), and deep features at the output stride
+        # Backbone
         maps = self.backbone(images)
-        stride4, deep = maps[0], maps[-1]
+        stride4, deep = maps[0], maps[-1]  # (B, C4, ceil(H / 4), ceil(W / 4)), (B, C, h, w)
 
-        # Head
-        logits = self.decoder(self.ASSP(deep), stride4)
+        # Context at several dilations: (B, 256, h, w)
+        deep = self.ASSP(deep)
+
+        # Decoder: (B, K, ceil(H / 4), ceil(W / 4)), then upsampled
+        logits = self.decoder(deep, stride4)
         return upsample_logits(self, logits, images, align_corners=True)
 
 
 def build_backbone(
     name: str, in_channels: int, output_stride: int, pretrained: bool | str
 ) -> Backbone:
-    """A backbone, without its weights yet unless it is timm's.
+    """Return a backbone, without its weights yet unless it is one of timm's.
 
     Raises:
-        ValueError: If it cannot have the output stride, or is timm's and cannot be had.
+        ValueError: If it cannot have the output stride, or timm's weights cannot be downloaded or
+            read.
     """
     if name.startswith(PREFIX):
         return dilated_backbone(

@@ -14,11 +14,11 @@ from models.resnet import RESNET_NAMES, ResNet, variant
 from utils.config.types import PositiveInt
 
 ASPP_DILATIONS = (6, 12, 18, 24, 36)
-"""At an output stride of 8, and half of them at 16."""
+"""Dilations at an output stride of 8; halved at 16."""
 
 
 class DUC(nn.Module):
-    """Dense upsampling convolution: every position gives the features of a whole square.
+    """Dense upsampling convolution: every position predicts a square of factor x factor.
 
     Args:
         in_channels: Channels of the input.
@@ -34,18 +34,18 @@ class DUC(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, factor * H, factor * W), nowhere below 0."""
+        """(B, in_channels, H, W) to (B, channels, factor * H, factor * W), never below 0."""
         squares = self.relu(self.bn(self.conv(features)))
         return keep_layout(F.pixel_shuffle(squares, self.factor), features)
 
 
 class Decoder(nn.Module):
-    """Joins deep features, upsampled by a convolution, with those of stride 4.
+    """Joins the deep features, upsampled by a convolution, with those of stride 4.
 
     Args:
         low_channels: Channels of the features of stride 4.
         channels: Channels of the deep features.
-        factor: How many times smaller than those of stride 4 the deep features are.
+        factor: Ratio of the size of the features of stride 4 to that of the deep features.
         classifier: The last convolution.
     """
 
@@ -66,8 +66,8 @@ class Decoder(nn.Module):
 
     def forward(self, deep: Tensor, stride4: Tensor) -> Tensor:
         """(B, channels, h, w) and (B, low_channels, H / 4, W / 4) to (B, K, H / 4, W / 4)."""
-        low = self.relu(self.bn1(self.conv1(stride4)))
-        # Odd sizes were rounded up on the way down: a column or row too many at the end.
+        low = self.relu(self.bn1(self.conv1(stride4)))  # (B, 48, H / 4, W / 4)
+        # Odd sizes were rounded up in the backbone, so the last column or row can be too many.
         deep = crop(self.DUC(deep), *low.shape[2:])
         return self.output(torch.cat([low, deep], dim=1))
 
@@ -89,14 +89,15 @@ class DeepLab_DUC_HDC(BaseModel):
         backbone: A ResNet, resnet18 to resnet152. Older checkpoints have resnet101.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
-        output_stride: How much smaller the deepest features are than the images. At 16 instead of
-            the paper's 8 every dilation is half of what it is at 8, and the first DUC upsamples by
-            4 instead of 2: the checkpoints of the two do not fit each other.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        output_stride: Ratio of the image size to that of the deepest features. At 16 instead of the
+            paper's 8 every dilation is halved and the first DUC upsamples by 4 instead of 2, so
+            that checkpoints of one do not fit the other.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
-        ValueError: If `backbone` or `output_stride` is not a choice, or the weights cannot be had.
+        ValueError: If `backbone` or `output_stride` is not a choice, or the weights cannot be
+            downloaded or read.
     """
 
     def __init__(
@@ -132,21 +133,21 @@ class DeepLab_DUC_HDC(BaseModel):
         self.DUC_out = DUC(num_classes, num_classes, 4)
 
         self.initialise_weights([])
-        # The last BatchNorm undoes any scale before it, so the first logits are small through it.
+        # The last BatchNorm undoes any scale before it, so it is what keeps the first logits small.
         nn.init.constant_(self.DUC_out.bn.weight, 0.1)
         self.backbone.load(pretrained)
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The ResNet."""
+        """Return the ResNet."""
         return [self.backbone]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution of the decoder, and the upsampling of its logits."""
+        """Return the last convolution of the decoder, and the DUC after it."""
         return [self.decoder.output[-1], self.DUC_out]
 
     def modules_over_classes(self) -> list[nn.Module]:
-        """The convolution that upsamples the logits."""
+        """Return the convolution that upsamples the logits."""
         return [self.DUC_out.conv]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -156,26 +157,29 @@ class DeepLab_DUC_HDC(BaseModel):
             images: (B, C, H, W) float, normalised, of any size.
 
         Returns:
-            Logits (B, K, H, W), none of them below 0.
+            Logits (B, K, H, W), none below 0.
 
         Raises:
-            ValueError: If the images have the wrong shape, or one image is to be trained on.
+            ValueError: If the images have the wrong shape, or training has a batch of one image.
         """
         self.check_images(images)
-        self.check_batch(images.shape[0])  # the mean of the whole image is one value per image
+        self.check_batch(images.shape[0])  # ASPP's mean is one value per channel and image
 
-        # Backbone: (B, C4, ceil(H / 4), ceil(W / 4)), and deep features at the output stride
+        # Backbone: (B, C4, ceil(H / 4), ceil(W / 4)) and (B, C, h, w)
         stride4, _, _, deep = self.backbone(images)
 
-        # Head
-        logits = self.decoder(self.ASSP(deep), stride4)
+        # Context at several dilations: (B, 256, h, w)
+        deep = self.ASSP(deep)
+
+        # Decoder: (B, K, ceil(H / 4), ceil(W / 4)), then four times that size
+        logits = self.decoder(deep, stride4)
         return crop(self.DUC_out(logits), *images.shape[2:])
 
 
 def hybrid_dilations(name: str, output_stride: int) -> tuple[list[int], list[int]]:
-    """The dilation of each block of layer3 and layer4: groups of three that leave no gaps.
+    """Return the dilation of each block of layer3 and layer4: groups of three without gaps.
 
-    Blocks that fill no group have the dilation in the middle, as in the paper.
+    Blocks that are left over have the middle dilation of a group, as in the paper.
 
     Args:
         name: One of `RESNETS`.

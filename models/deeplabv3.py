@@ -25,8 +25,8 @@ class DeepLabV3(BaseModel):
     https://arxiv.org/abs/1706.05587
 
     Differs from the paper:
-        - All 3x3 convolutions of a stage have the same dilation (no multi-grid), but for its first
-          block, which has that of the stage before.
+        - All 3x3 convolutions of a stage have the same dilation (no multi-grid), except for its
+          first block, which has that of the stage before.
         - Dropout and one more 3x3 convolution follow the pyramid pooling.
         - There is an auxiliary head.
 
@@ -36,20 +36,20 @@ class DeepLabV3(BaseModel):
         backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
-        output_stride: How much smaller the deepest features are than the images; 8 takes more time
-            and memory than 16. torchvision's checkpoints were trained at 8, with the pyramid
-            pooling's dilations for 8.
+        output_stride: Ratio of the image size to that of the deepest features; 8 takes more time
+            and memory than 16. torchvision's checkpoints were trained at 8, with the dilations of
+            the pyramid pooling for 8.
         use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
-            model, untrained, so that checkpoints fit both ways.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+            model, untrained, so that checkpoints fit in both cases.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the heads only.
 
     Raises:
         ValueError: If `backbone` is not known or cannot have the output stride, or its weights
-            cannot be had.
+            cannot be downloaded or read.
     """
 
-    aux_weight = 0.5  # torchvision's, as it trained the weights that it publishes
+    aux_weight = 0.5  # as torchvision trained the weights that it publishes
 
     foreign_names: ClassVar[dict[str, NameMap]] = {
         "torchvision": NameMap(
@@ -108,11 +108,11 @@ class DeepLabV3(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The network under the heads."""
+        """Return the network below the heads."""
         return [self.backbone]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution of each head."""
+        """Return the last convolution of each head."""
         return [self.head[-1], self.auxiliary_head[-1]]
 
     def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
@@ -126,16 +126,19 @@ class DeepLabV3(BaseModel):
             same shape.
 
         Raises:
-            ValueError: If the images have the wrong shape, or one image is to be trained on.
+            ValueError: If the images have the wrong shape, or training has a batch of one image.
         """
         self.check_images(images)
-        self.check_batch(images.shape[0])  # the mean of the whole image is one value per image
+        self.check_batch(images.shape[0])  # ASPP's mean is one value per channel and image
 
-        # Backbone: two maps at the output stride
+        # Backbone: (B, C3, h, w) and (B, C4, h, w) at the output stride
         middle, deep = self.backbone(images)[2:]
 
-        # Heads
-        logits = upsample_logits(self, self.head(self.aspp(deep)), images)
+        # Context at several dilations: (B, 256, h, w)
+        context = self.aspp(deep)
+
+        # Heads: (B, K, h, w), then upsampled
+        logits = upsample_logits(self, self.head(context), images)
         if not (self.training and self.use_aux):
             return logits
         return logits, upsample_logits(self, self.auxiliary_head(middle), images)

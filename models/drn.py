@@ -1,4 +1,4 @@
-"""DRN-D-54: a residual network that dilates and then smooths away the grid."""
+"""DRN-D-54: a residual network that dilates, then smooths the grid pattern away."""
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ class DRN(nn.Module):
     Differs from the paper:
         - There is no pooling and no classifier at the end.
 
-    The modules carry the names that published weights have.
+    The modules have the names of the published weights.
 
     Args:
         in_channels: Channels of the images.
@@ -37,7 +37,7 @@ class DRN(nn.Module):
         self.layer4 = stage(Bottleneck, 256, 128, [1] * 4, stride=2)
         self.layer5 = stage(Bottleneck, 512, 256, [2] * 6)
         self.layer6 = stage(Bottleneck, 1024, 512, [4] * 3)
-        # Without shortcuts, which would carry the grid pattern of the dilated blocks on.
+        # Without shortcuts, which would pass the grid pattern of the dilated blocks on.
         self.layer7 = plain(2048, 512, dilation=2)
         self.layer8 = plain(512, 512)
 
@@ -45,7 +45,7 @@ class DRN(nn.Module):
         """Fill in the authors' ImageNet weights.
 
         Raises:
-            ValueError: If the weights cannot be had.
+            ValueError: If the weights cannot be downloaded or read.
         """
         load_pretrained(self, self.weights_name, pretrained)
 
@@ -58,7 +58,7 @@ class DRN(nn.Module):
 
 
 def plain(in_channels: int, channels: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """A 3x3 convolution, BatchNorm and ReLU."""
+    """Return a 3x3 convolution, BatchNorm and ReLU."""
     return nn.Sequential(
         conv3x3(in_channels, channels, stride, dilation),
         nn.BatchNorm2d(channels),

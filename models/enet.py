@@ -14,8 +14,8 @@ from utils.config.types import PositiveInt
 
 _NO_BACKBONE = "ENet has no backbone"
 
-# The bottlenecks between those that change the resolution, by the paper's numbers: 1.1 to 1.4, and
-# 2.1 to 2.8 with their convolutions, which 3.1 to 3.8 repeat.
+# The bottlenecks that keep the resolution, by the paper's numbers: 1.1 to 1.4, and 2.1 to 2.8 with
+# their convolutions, which 3.1 to 3.8 repeat.
 _FIRST = (11, 12, 13, 14)
 _KINDS: tuple[dict[str, Any], ...] = (
     {},
@@ -31,7 +31,7 @@ _SECOND = {10 * part + i: kind for part in (2, 3) for i, kind in enumerate(_KIND
 
 
 class InitialBlock(nn.Module):
-    """A convolution, and the pooled image beside it: half the resolution, odd sizes rounded up.
+    """A strided convolution beside a pooling of the image; odd sizes are rounded up.
 
     Args:
         in_channels: Channels of the images.
@@ -39,7 +39,7 @@ class InitialBlock(nn.Module):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
-        # The paper's 16 channels in all, unless the image alone has as many.
+        # The paper's 16 channels in total, unless the image alone has as many.
         added = 16 - in_channels if in_channels < 16 else 13
         self.channels = in_channels + added
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
@@ -61,8 +61,8 @@ class Bottleneck(nn.Module):
         channels: Channels of the output.
         dropout: Probability that a channel is dropped.
         stride: Stride and kernel size of the first convolution.
-        dilation: Dilation of the second, which is 3x3.
-        asymmetric: Have a 1x5 and a 5x1 convolution in place of the 3x3.
+        dilation: Dilation of the second convolution, which is 3x3.
+        asymmetric: Replace the 3x3 convolution by a 1x5 and a 5x1.
         activation: The class of the activations.
     """
 
@@ -113,7 +113,7 @@ class Bottleneck(nn.Module):
 
 
 class DownBottleneck(Bottleneck):
-    """A bottleneck with half the resolution, odd sizes rounded up; its shortcut is a pooling.
+    """A bottleneck that halves the resolution, odd sizes rounded up, with pooling as shortcut.
 
     Args:
         in_channels: Channels of the input.
@@ -126,16 +126,17 @@ class DownBottleneck(Bottleneck):
         self.pool = nn.MaxPool2d(2, ceil_mode=True, return_indices=True)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """(B, in_channels, H, W) to (B, channels, ceil(H / 2), ceil(W / 2)), and its indices."""
+        """(B, in_channels, H, W) to (B, channels, ceil(H / 2), ceil(W / 2)), and the indices."""
         shortcut, indices = self.pool(features)
-        features = self.branch(F.pad(features, (0, 1, 0, 1)))  # an even size does not use it
+        # Odd sizes need one more row and column; the stride skips them in even sizes.
+        features = self.branch(F.pad(features, (0, 1, 0, 1)))
         missing = features.shape[1] - shortcut.shape[1]
-        shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, missing))
+        shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, missing))  # channels of zeros
         return self.prelu_out(features + shortcut), indices
 
 
 class UpBottleneck(nn.Module):
-    """A bottleneck with twice the resolution; its shortcut is an unpooling.
+    """A bottleneck that doubles the resolution, with unpooling as shortcut.
 
     Args:
         in_channels: Channels of the input; the middle has a quarter of them.
@@ -146,7 +147,7 @@ class UpBottleneck(nn.Module):
     def __init__(self, in_channels: int, channels: int, *, dropout: float) -> None:
         super().__init__()
         inner = in_channels // 4
-        # Older checkpoints spell it so.
+        # The spelling is that of older checkpoints.
         self.spatil_conv = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.bn_up = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
@@ -174,15 +175,15 @@ class ENet(BaseModel):
     https://arxiv.org/abs/1606.02147
 
     Differs from the paper:
-        - A branch ends with an activation before it is added to the shortcut.
+        - A branch ends with an activation before the shortcut is added.
         - The PReLUs of the bottlenecks have one slope for all channels.
-        - Odd sizes are rounded up on the way down, and cropped on the way up.
-        - With 16 or more channels, an image adds to the 13 of the first convolution.
+        - Odd sizes are rounded up in the encoder and cropped in the decoder.
+        - Images of 16 or more channels are joined with 13 channels of the first convolution.
 
     Args:
         num_classes: K, without the ignored label.
         in_channels: C, the channels of the images.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
     """
 
     legacy_args: ClassVar[dict[str, str]] = {
@@ -223,7 +224,7 @@ class ENet(BaseModel):
         self.apply_freezing()
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last, transposed convolution."""
+        """Return the last convolution, which is transposed."""
         return [self.fullconv]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -242,18 +243,22 @@ class ENet(BaseModel):
         batch, _, height, width = images.shape
         self.check_batch(batch * ((height + 7) // 8) * ((width + 7) // 8))
 
-        # Encoder
-        features = self.initial(images)  # (B, 16, ceil(H / 2), ceil(W / 2))
+        # Encoder, stride 2: (B, 16, ceil(H / 2), ceil(W / 2))
+        features = self.initial(images)
         size2 = features.shape[2:]
+
+        # Encoder, stride 4: (B, 64, ceil(H / 4), ceil(W / 4))
         features, indices2 = self.bottleneck10(features)
         for number in _FIRST:
             features = getattr(self, f"bottleneck{number}")(features)
         size4 = features.shape[2:]
+
+        # Encoder, stride 8: (B, 128, ceil(H / 8), ceil(W / 8))
         features, indices4 = self.bottleneck20(features)
         for number in _SECOND:
             features = getattr(self, f"bottleneck{number}")(features)
 
-        # Decoder: from (B, 128, ceil(H / 8), ceil(W / 8))
+        # Decoder: (B, 64, *size4), (B, 16, *size2), then (B, K, H, W)
         features = self.bottleneck40(features, indices4, size4)
         features = self.bottleneck42(self.bottleneck41(features))
         features = self.bottleneck50(features, indices2, size2)

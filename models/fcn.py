@@ -15,7 +15,7 @@ from utils.logits.coarse_logits import Logits
 
 
 def fcn_head(in_channels: int, classifier: nn.Conv2d) -> nn.Sequential:
-    """A 3x3 convolution to as many channels as the classifier takes, and the classifier."""
+    """Return a 3x3 convolution to the channels that the classifier takes, and the classifier."""
     return nn.Sequential(
         *conv_bn_relu(in_channels, classifier.in_channels, 3), nn.Dropout(0.1), classifier
     )
@@ -32,7 +32,7 @@ class FCN(BaseModel):
     Differs from the paper:
         - The backbone is a dilated ResNet with an output stride of 8 instead of VGG-16 with 32.
         - The head is two convolutions with BatchNorm instead of two wide ones of 4096 channels.
-        - The logits are upsampled bilinearly, at once, and not by a convolution that is learnt.
+        - The logits are upsampled bilinearly in one step, not by a learned convolution.
         - There is an auxiliary head.
 
     Args:
@@ -42,16 +42,16 @@ class FCN(BaseModel):
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
         use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
-            model, untrained, so that checkpoints fit both ways.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+            model, untrained, so that checkpoints fit in both cases.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the heads only.
 
     Raises:
         ValueError: If `backbone` is not known or cannot have an output stride of 8, or its weights
-            cannot be had.
+            cannot be downloaded or read.
     """
 
-    aux_weight = 0.5  # torchvision's, as it trained the weights that it publishes
+    aux_weight = 0.5  # as torchvision trained the weights that it publishes
 
     foreign_names: ClassVar[dict[str, NameMap]] = {
         "torchvision": NameMap(
@@ -100,11 +100,11 @@ class FCN(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The network under the heads."""
+        """Return the network below the heads."""
         return [self.backbone]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution of each head."""
+        """Return the last convolution of each head."""
         return [self.head[-1], self.auxiliary_head[-1]]
 
     def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
@@ -124,10 +124,10 @@ class FCN(BaseModel):
         batch, _, height, width = images.shape
         self.check_batch(batch * ((height + 7) // 8) * ((width + 7) // 8))
 
-        # Backbone: (B, C8, ceil(H / 8), ceil(W / 8))
+        # Backbone: (B, C3, h, w) and (B, C4, h, w), where h is ceil(H / 8)
         middle, deep = self.backbone(images)[2:]
 
-        # Heads
+        # Heads: (B, K, h, w), then upsampled
         logits = upsample_logits(self, self.head(deep), images)
         if not (self.training and self.use_aux):
             return logits

@@ -1,4 +1,4 @@
-"""FCN8: VGG as a convolution, with scores at three strides."""
+"""FCN8: a fully convolutional VGG, with scores at three strides."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from utils.config.types import PositiveInt
 def vgg_stage(
     in_channels: int, channels: int, count: int, *, first_padding: int = 1
 ) -> list[nn.Module]:
-    """3x3 convolutions with ReLU, then half the resolution, rounded up."""
+    """Return 3x3 convolutions with ReLU, then pooling to half the resolution, rounded up."""
     modules: list[nn.Module] = []
     for index in range(count):
         padding = 1 if index else first_padding
@@ -23,7 +23,7 @@ def vgg_stage(
 
 
 def as_linear(convolution: nn.Conv2d) -> nn.Linear:
-    """The fully connected layer that a convolution was made of, in the same memory."""
+    """Return a convolution as the fully connected layer it stands for, in the same memory."""
     assert convolution.bias is not None
     weight = convolution.weight.detach().flatten(1)
     linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
@@ -33,7 +33,7 @@ def as_linear(convolution: nn.Conv2d) -> nn.Linear:
 
 
 def start_bilinear(upsampling: nn.ConvTranspose2d) -> None:
-    """Make a transposed convolution interpolate each channel by itself; its kernel is 2 strides."""
+    """Set a transposed convolution, whose kernel is 2 strides wide, to bilinear interpolation."""
     weight = upsampling.weight.detach()
     size = weight.shape[-1]
     position = weight.new_tensor(range(size))
@@ -44,10 +44,10 @@ def start_bilinear(upsampling: nn.ConvTranspose2d) -> None:
 
 
 def cut(features: Tensor, offset: int, like: Tensor) -> Tensor:
-    """The part of a map, as large as `like`, that begins at (offset, offset)."""
+    """Return the part of a map that begins at (offset, offset) and is as large as `like`."""
     rows, columns = features.shape[2:]
     height, width = like.shape[2:]
-    # Not by slicing: an exported graph would insist on whether the slice is the whole.
+    # Not by slicing: an exported graph would fix whether the slice is the whole map.
     right, bottom = offset + width - columns, offset + height - rows
     return F.pad(features, (-offset, right, -offset, bottom))
 
@@ -58,7 +58,7 @@ class FCN8(BaseModel):
     Paper: Fully Convolutional Networks for Semantic Segmentation, https://arxiv.org/abs/1411.4038
 
     Differs from the paper:
-        - All three strides train at once from the start, where the paper adds one after the other.
+        - All three strides train together from the start, where the paper adds one after another.
           The features are scaled for this as in the authors' later network voc-fcn8s-atonce, see
           https://arxiv.org/abs/1605.06211
         - The last upsampling is learned too, not fixed to bilinear interpolation.
@@ -71,12 +71,12 @@ class FCN8(BaseModel):
         hidden_channels: Channels of fc6 and fc7. VGG-16 has 4096.
         pretrained: ImageNet weights for VGG-16, fc6 and fc7 included: true downloads them, a string
             is the path of a local file, false trains from scratch.
-        freeze_bn: Changes nothing: VGG-16 has no BatchNorm.
-        freeze_backbone: Train the scores and their upsampling only, not fc6 and fc7.
+        freeze_bn: Has no effect, as VGG-16 has no BatchNorm.
+        freeze_backbone: Train the scoring and upsampling convolutions only, not fc6 and fc7.
 
     Raises:
         ValueError: If `base_channels` or `hidden_channels` is below 1, or the pretrained weights
-            cannot be had.
+            cannot be downloaded or read.
     """
 
     legacy_args: ClassVar[dict[str, str]] = {
@@ -113,7 +113,7 @@ class FCN8(BaseModel):
             )
         c = base_channels
         self.pool3 = nn.Sequential(
-            # The padding of 100 leaves fc6, which is not padded, enough to see in any image.
+            # The padding of 100 leaves enough pixels for fc6, which has none, in any image.
             *vgg_stage(in_channels, c, 2, first_padding=100),
             *vgg_stage(c, 2 * c, 2),
             *vgg_stage(2 * c, 4 * c, 3),
@@ -151,16 +151,16 @@ class FCN8(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """VGG-16: its stages, fc6 and fc7."""
+        """Return VGG-16: its stages, fc6 and fc7."""
         return [self.pool3, self.pool4, self.pool5, self.output[0], self.output[3]]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The convolutions that score, and those that upsample scores."""
+        """Return the scoring convolutions, and those that upsample scores."""
         scoring = [self.adj_pool3, self.adj_pool4, self.output[6]]
         return [*scoring, *self.modules_over_classes()]
 
     def modules_over_classes(self) -> list[nn.Module]:
-        """The convolutions that upsample scores."""
+        """Return the convolutions that upsample scores."""
         return [self.up_output, self.up_pool4_out, self.up_final]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -182,11 +182,11 @@ class FCN8(BaseModel):
         stride16 = self.pool4(stride8)
         stride32 = self.pool5(stride16)  # (B, 8c, ceil((H + 198) / 32), ceil((W + 198) / 32))
 
-        # Scores; the factors even out how large the features of the three strides are
+        # Scores (B, K, h, w) at stride 16, then 8; the factors even out the scales of the features
         scores = self.up_output(self.output(stride32))
         scores = scores + cut(self.adj_pool4(0.01 * stride16), 5, like=scores)
         scores = self.up_pool4_out(scores)
         scores = scores + cut(self.adj_pool3(0.0001 * stride8), 9, like=scores)
 
-        # The padding of 100, less what fc6 and the upsampling took, leaves an offset of 31
+        # Upsampling: the padding of 100, less what fc6 and the upsampling took, is an offset of 31
         return cut(self.up_final(scores), 31, like=images)

@@ -1,4 +1,4 @@
-"""GCN: large kernels at four resolutions, and boundaries refined on the way up."""
+"""GCN: large kernels at four resolutions, and boundary refinement in the decoder."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from utils.config.types import PositiveInt
 
 
 class GlobalConvolution(nn.Module):
-    """A kernel of size x size as the sum of two pairs of narrow ones, nothing between.
+    """A kernel of size x size as the sum of two pairs of narrow convolutions.
 
     Args:
         in_channels: Channels of the input.
@@ -44,7 +44,7 @@ class BoundaryRefinement(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        # Nothing uses the two BatchNorms, here or in the paper; older checkpoints have them.
+        # Unused, as in the paper; older checkpoints have the two BatchNorms.
         self.bn1 = nn.BatchNorm2d(channels).requires_grad_(False)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.bn2 = nn.BatchNorm2d(channels).requires_grad_(False)
@@ -59,12 +59,12 @@ class BoundaryRefinement(nn.Module):
 class GlobalBlock(nn.Module):
     """A residual block with large kernels, in place of a bottleneck.
 
-    It has 85 channels inside where the bottleneck has 256, and so about as many weights.
+    It has 85 inner channels where the bottleneck has 256, and so about as many weights.
 
     Args:
         in_channels: Channels of the input.
         channels: Channels of the output.
-        stride: What height and width are divided by.
+        stride: Divisor of height and width.
     """
 
     size = 5
@@ -86,7 +86,7 @@ class GlobalBlock(nn.Module):
         self.downsample = projection(in_channels, channels, stride)
 
     def _narrow(self, in_channels: int, channels: int, stride: int, *, tall: bool) -> nn.Sequential:
-        """One convolution of a pair, which strides along its kernel only."""
+        """Return one convolution of a pair, with the stride along its kernel."""
         kernel, steps, padding = (self.size, 1), (stride, 1), (self.size // 2, 0)
         if not tall:
             kernel, steps, padding = kernel[::-1], steps[::-1], padding[::-1]
@@ -104,7 +104,7 @@ class GlobalBlock(nn.Module):
 
 
 def global_stage(in_channels: int, channels: int, depth: int) -> nn.Sequential:
-    """`depth` blocks with large kernels, the first of them with a stride of 2."""
+    """Return `depth` blocks with large kernels, the first of them with a stride of 2."""
     first = GlobalBlock(in_channels, channels, stride=2)
     return nn.Sequential(first, *(GlobalBlock(channels, channels) for _ in range(depth - 1)))
 
@@ -120,7 +120,7 @@ class Doubling(nn.ConvTranspose2d):
         super().__init__(channels, channels, 4, stride=2, padding=1, bias=False)
 
     def start_bilinear(self) -> None:
-        """Set the weights to bilinear interpolation of each channel by itself, as FCN's begin."""
+        """Set the weights to bilinear interpolation of each channel, as FCN does."""
         slope = torch.tensor([0.25, 0.75, 0.75, 0.25])
         nn.init.zeros_(self.weight)
         with torch.no_grad():
@@ -135,11 +135,11 @@ class GCN(BaseModel):
 
     Differs from the paper:
         - The kernels are 11x11 by default, not 15x15 or larger.
-        - Scores are enlarged bilinearly, and the last time by 4 at once; with `use_deconv`, by
-          transposed convolutions and twice by 2, as in the paper.
+        - Scores are upsampled bilinearly, by 4 in the last step; with `use_deconv`, by transposed
+          convolutions that always double, as in the paper.
         - A 1x1 convolution over the classes ends the network.
-        - With `use_resnet_gcn`, only layer3 and layer4 have large kernels. The paper's figure is of
-          a block of layer3, with 85 channels inside; layer4 has twice as many.
+        - With `use_resnet_gcn`, only layer3 and layer4 have large kernels. The paper shows a
+          block of layer3, with 85 inner channels; layer4 has twice as many.
 
     Args:
         num_classes: K, without the ignored label.
@@ -150,14 +150,14 @@ class GCN(BaseModel):
         use_resnet_gcn: Build layer3 and layer4 of the backbone from large kernels instead of
             bottlenecks. There are no ImageNet weights for these blocks: with `pretrained` they keep
             their random values, and a warning says so.
-        use_deconv: Enlarge scores by transposed convolutions, which begin as bilinear.
+        use_deconv: Upsample scores by transposed convolutions, which start as bilinear.
         num_filters: Side of the large kernels; odd.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known or has no bottlenecks for `use_resnet_gcn` to
-            replace, `num_filters` is even or below 1, or the weights cannot be had.
+            replace, `num_filters` is even or below 1, or the weights cannot be downloaded or read.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class GCN(BaseModel):
         self.br8 = BoundaryRefinement(num_classes)
         self.br9 = BoundaryRefinement(num_classes)
         if use_deconv:
-            self.decov1 = Doubling(num_classes)  # older checkpoints spell it so
+            self.decov1 = Doubling(num_classes)  # the spelling of older checkpoints
             self.decov2 = Doubling(num_classes)
             self.decov3 = Doubling(num_classes)
             self.decov4 = Doubling(num_classes)
@@ -223,15 +223,15 @@ class GCN(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The ResNet."""
+        """Return the ResNet."""
         return [self.backbone]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """Everything after the backbone, for it has a channel for each class."""
+        """Return all modules after the backbone, as they have a channel for each class."""
         return [module for module in self.children() if module is not self.backbone]
 
     def modules_over_classes(self) -> list[nn.Module]:
-        """All of them but the first convolutions over features."""
+        """Return all of them except the first convolutions over features."""
         parts = self.classifier_modules()
         large = [part for part in parts if isinstance(part, GlobalConvolution)]
         first = {module for part in large for module in (part.conv11, part.conv21)}
@@ -253,14 +253,16 @@ class GCN(BaseModel):
         batch, _, height, width = images.shape
         self.check_batch(batch * ((height + 31) // 32) * ((width + 31) // 32))
 
-        # Scores at every stride, (B, K, ceil(H / 4), ceil(W / 4)) and smaller
+        # Backbone: four maps (B, C_i, ceil(H / stride), ceil(W / stride))
         features4, features8, features16, features32 = self.backbone(images)
+
+        # Scores at every stride: (B, K, ceil(H / stride), ceil(W / stride))
         stride4 = self.br1(self.gcn1(features4))
         stride8 = self.br2(self.gcn2(features8))
         stride16 = self.br3(self.gcn3(features16))
         scores = self.br4(self.gcn4(features32))
 
-        # From stride 32 to full resolution
+        # Upsampling from stride 32 to (B, K, H, W)
         if self.use_deconv:
             scores = self.br5(stride16 + crop(self.decov1(scores), *stride16.shape[2:]))
             scores = self.br6(stride8 + crop(self.decov2(scores), *stride8.shape[2:]))

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def keep_layout(features: Tensor, like: Tensor) -> Tensor:
-    """The same values, channels last in memory if `like` is; else as they are.
+    """Return the features, channels last in memory if `like` is.
 
-    Joining maps of two layouts copies all of them, and the convolutions that follow are slower.
+    Joining maps of two layouts copies all of them and slows the next convolutions down.
     """
     if like.is_contiguous(memory_format=torch.channels_last):
         return features.contiguous(memory_format=torch.channels_last)
@@ -25,18 +25,18 @@ def keep_layout(features: Tensor, like: Tensor) -> Tensor:
 
 
 def resize_like(features: Tensor, like: Tensor, *, align_corners: bool) -> Tensor:
-    """Bilinear, to the height, width and memory layout of another map.
+    """Resize bilinearly to the height, width and memory layout of another map.
 
     Args:
         features: (B, C, h, w).
         like: (B, any, H, W).
-        align_corners: Whether the centres of the corner pixels stay in place, or the outer edges.
+        align_corners: Keep the centres of the corner pixels in place rather than the outer edges.
 
     Returns:
         (B, C, H, W).
     """
     size = like.shape[2:]
-    # An exported graph must take other sizes too; resizing to the same size changes nothing.
+    # An exported graph must take other sizes too; resizing to the same size has no effect.
     if torch.compiler.is_exporting() or features.shape[2:] != size:
         features = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
     return keep_layout(features, like)
@@ -45,16 +45,16 @@ def resize_like(features: Tensor, like: Tensor, *, align_corners: bool) -> Tenso
 def upsample_logits(
     model: BaseModel, logits: Tensor, images: Tensor, *, align_corners: bool = False
 ) -> Logits:
-    """The last step of a model: bilinear, to the height and width of the images.
+    """Upsample the logits of a model bilinearly to the size of its images: its last step.
 
     Args:
-        model: Whose logits; it knows whether they are to be upsampled later.
+        model: The model; with `coarse_logits_in_training` the loss upsamples them later.
         logits: (B, K, h, w).
         images: (B, any, H, W).
-        align_corners: Whether the centres of the corner pixels stay in place, or the outer edges.
+        align_corners: Keep the centres of the corner pixels in place rather than the outer edges.
 
     Returns:
-        (B, K, H, W), or what stands for it.
+        (B, K, H, W), or `CoarseLogits` of that size.
     """
     if model.training and model.coarse_logits_in_training:
         height, width = images.shape[2:]
@@ -63,18 +63,18 @@ def upsample_logits(
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """Fill images up with zeros, at the right and at the bottom.
+    """Pad images with zeros at the right and at the bottom.
 
     Args:
         images: (B, C, H, W).
-        multiple: What height and width become multiples of.
+        multiple: Height and width become multiples of it.
     """
     height, width = images.shape[2:]
     return pad_to(images, height + -height % multiple, width + -width % multiple)
 
 
 def pad_to(images: Tensor, height: int, width: int) -> Tensor:
-    """Fill images up with zeros, at the right and at the bottom, to a height and width."""
+    """Pad images with zeros at the right and at the bottom to a height and width."""
     rows, columns = images.shape[2:]
     if torch.compiler.is_exporting() or (rows, columns) != (height, width):
         images = F.pad(images, (0, width - columns, 0, height - rows))
@@ -82,6 +82,6 @@ def pad_to(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def crop(features: Tensor, height: int, width: int) -> Tensor:
-    """The top left part of a map, as a map of its own and not a view."""
-    # Not by slicing: an exported graph would insist on whether the slice is the whole.
+    """Return a copy of the top left part of a map."""
+    # Not by slicing: an exported graph would fix whether the slice is the whole map.
     return pad_to(features, height, width)

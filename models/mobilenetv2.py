@@ -25,7 +25,7 @@ def conv_bn_relu6(
     dilation: int = 1,
     groups: int = 1,
 ) -> nn.Sequential:
-    """A convolution without bias, BatchNorm, and a ReLU that ends at 6."""
+    """Return a convolution without bias, BatchNorm and ReLU6."""
     return nn.Sequential(
         nn.Conv2d(
             in_channels,
@@ -43,12 +43,12 @@ def conv_bn_relu6(
 
 
 class InvertedResidual(nn.Module):
-    """Widens, convolves each channel by itself, narrows; and a shortcut between equal shapes.
+    """An expansion, a depthwise convolution and a projection; a shortcut between equal shapes.
 
     Args:
         in_channels: Channels of the input.
         channels: Channels of the output.
-        expansion: How many times more channels there are in between.
+        expansion: Factor of the channels in between.
         stride: Stride of the 3x3 convolution.
         dilation: Dilation of the 3x3 convolution.
     """
@@ -68,8 +68,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
-        narrowed = self.conv(features)
-        return features + narrowed if self.shortcut else narrowed
+        projected = self.conv(features)
+        return features + projected if self.shortcut else projected
 
 
 class MobileNetV2(nn.Module):
@@ -79,10 +79,10 @@ class MobileNetV2(nn.Module):
 
     Differs from the paper:
         - At an output stride below 32 the last stages keep their resolution and dilate instead.
-        - The 1x1 convolution to 1280 channels and what follows it are left out, as the paper does
-          for segmentation.
+        - The 1x1 convolution to 1280 channels and all after it are left out, as in the paper's
+          networks for segmentation.
 
-    The modules carry the names that published weights have.
+    The modules have the names of the published weights.
 
     Args:
         in_channels: Channels of the images.
@@ -110,7 +110,7 @@ class MobileNetV2(nn.Module):
                         dilation=dilation,
                     )
                 )
-                # A stride that is left out widens what comes after it, not the block itself.
+                # A stride that is left out dilates the blocks after this one, not the block itself.
                 dilation *= left_out
                 reached *= stride // left_out
                 before = channels
@@ -120,7 +120,7 @@ class MobileNetV2(nn.Module):
         """Fill in torchvision's ImageNet weights.
 
         Raises:
-            ValueError: If the weights cannot be had.
+            ValueError: If the weights cannot be downloaded or read.
         """
 
         def up_to_the_last_block(weights: dict[str, Tensor]) -> dict[str, Tensor]:

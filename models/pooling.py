@@ -7,15 +7,15 @@ from models.layout import keep_layout
 
 
 def bin_weights(size: int, bins: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The averaging of `size` values into `bins` overlapping bins, as a matrix (bins, size).
+    """Return the matrix (bins, size) that averages `size` values into `bins` overlapping bins.
 
-    Bin i covers the values from floor(i * size / bins) to ceil((i + 1) * size / bins), and its row
-    holds 1 / (number of values) there.
+    Bin i covers the values from floor(i * size / bins) to ceil((i + 1) * size / bins); its row is
+    1 / (number of values) there and 0 elsewhere.
 
     Args:
         size: Number of values.
         bins: Number of bins.
-        device: Where to make the matrix.
+        device: The device of the matrix.
         dtype: Its floating-point type.
     """
     index = torch.arange(bins, device=device)[:, None]
@@ -30,7 +30,7 @@ def adaptive_average_pool(features: Tensor, bins: int) -> Tensor:
     """Average into bins x bins cells; the same numbers as `F.adaptive_avg_pool2d`.
 
     torch's own has no deterministic backward on CUDA, and its ONNX export is right at the traced
-    size only. This one is free of both.
+    size only. This one has neither fault.
 
     Args:
         features: (B, C, H, W).
@@ -54,7 +54,7 @@ def _pool(features: Tensor, bins: int) -> Tensor:
     columns = bin_weights(width, bins, features.device, precise)
     columns_pooled = features.to(precise) @ columns.T  # (B, C, H, bins)
     pooled = (rows @ columns_pooled).to(features.dtype)  # (B, C, bins, bins)
-    return keep_layout(pooled, features)  # a product comes out channels first
+    return keep_layout(pooled, features)  # a matrix product is channels first
 
 
 class AveragePool(nn.Module):
@@ -73,5 +73,5 @@ class AveragePool(nn.Module):
         return adaptive_average_pool(features, self.bins)
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows of this module."""
+        """Return what `print(model)` shows of this module."""
         return f"bins={self.bins}"

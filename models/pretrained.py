@@ -1,4 +1,4 @@
-"""ImageNet weights for trunks: find, download, adapt, load."""
+"""Find, download, adapt and load ImageNet weights."""
 
 import http.client
 import logging
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 _GLUON = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download/v0.1/"
 
-# Of networks that torchvision does not have. The last eight characters of a file's name are the
-# start of its SHA-256.
+# Networks that torchvision does not have. The last eight characters of a file's name are the start
+# of its SHA-256.
 URLS: dict[str, str] = {
     "resnet50s": _GLUON + "gluon_resnet50_v1s-1762acc0.pth",  # s: with the deep stem
     "resnet101s": _GLUON + "gluon_resnet101_v1s-60fe0cc1.pth",
@@ -31,7 +31,7 @@ URLS: dict[str, str] = {
     "drn_d_54": "http://dl.yf.io/drn/drn_d_54-0e0534ff.pth",
 }
 
-# Seconds. A machine with no way out is to hear of it at once, not after the system's minutes.
+# Seconds. Without a network the message comes at once, not after the minutes of the system.
 ANSWER_WITHIN = 3.0
 
 
@@ -47,22 +47,22 @@ def load_pretrained(
     """Fill a trunk with ImageNet weights.
 
     The first convolution is adapted to the trunk's number of channels, see `adapt_first_layer`.
-    Every weight that stays as it was, and every one of the file that is left over, is logged by
-    name as a warning; only the classifier of the file is left out without a word.
+    A warning names every weight that the file lacks, and every weight of the file that is not used
+    except for its classifier.
 
     Args:
         trunk: A network with the key names of the published weights, such as `ResNet`. Its first
             weight is that of the first convolution.
-        name: What torchvision calls the network, or a key of `URLS`.
+        name: torchvision's name of the network, or a key of `URLS`.
         pretrained: False does nothing, True downloads (or takes an earlier download from torch
             hub's folder), a string is the path of a local file.
-        rename: Gives the trunk's name for a name of the file, where they differ.
-        convert: Makes the trunk's weights of the file's, where other names are not enough.
-        classifier: What the names of the file's own classifier begin with.
+        rename: Returns the trunk's name for a name in the file.
+        convert: Returns the trunk's weights for those of the file, where new names are not enough.
+        classifier: Prefix of the names of the file's own classifier.
 
     Raises:
-        ValueError: If the weights can neither be found nor downloaded, cannot be read, or are those
-            of another kind of network.
+        ValueError: If the weights cannot be downloaded or read, or are those of another kind of
+            network.
     """
     if pretrained is False:
         return
@@ -74,12 +74,12 @@ def load_pretrained(
         weights[first] = adapt_first_layer(weights[first], wanted[first].shape[1])
 
     fitting = {k: v for k, v in weights.items() if k in wanted and v.shape == wanted[k].shape}
-    # BatchNorm counts its batches for a use without momentum; older files do not have it.
+    # BatchNorm counts its batches, which matters without momentum only; older files lack the count.
     kept = [k for k in wanted if k not in fitting and not k.endswith("num_batches_tracked")]
     left_over = [k for k in weights if k not in fitting and not k.startswith(classifier)]
     if not fitting:
         raise ValueError(
-            f"{path} holds no weights of {name}: expected names such as {first}, "
+            f"{path} contains no weights of {name}: expected names such as {first}, "
             f"found {', '.join(list(weights)[:3]) or 'none'}"
         )
     trunk.load_state_dict(fitting, strict=False)
@@ -93,7 +93,7 @@ def load_pretrained(
         )
     if left_over:
         logger.warning(
-            "%d weights of %s have no place in %s and were not loaded: %s",
+            "%d weights of %s are not used by %s and were not loaded: %s",
             len(left_over),
             path,
             name,
@@ -102,18 +102,18 @@ def load_pretrained(
 
 
 def adapt_first_layer(weight: Tensor, in_channels: int) -> Tensor:
-    """Give RGB filters another number of channels, as timm and SMP do.
+    """Return RGB filters for another number of channels, as timm and SMP do.
 
-    One channel gets the sum of the three filters: it then counts as a grey image. More channels get
-    the filters for red, green, blue, red, ... in turn, times 3 / in_channels, so that activations
-    keep their scale.
+    One channel gets the sum of the three filters, as for a grey image. More channels get the
+    filters for red, green, blue, red, ... in turn, times 3 / in_channels, so that activations keep
+    their scale.
 
     Args:
         weight: (filters, 3, height, width).
         in_channels: The channels wanted.
 
     Returns:
-        (filters, in_channels, height, width); the same tensor where nothing is to be done.
+        (filters, in_channels, height, width); the same tensor where the number is the same.
     """
     channels = weight.shape[1]
     if channels == in_channels:
@@ -125,14 +125,14 @@ def adapt_first_layer(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, also out of a checkpoint and without its `module.` prefixes.
+    """Return the state dict in a file or in its checkpoint, without `module.` prefixes.
 
     Args:
         path: A file of `torch.save`, or a `.safetensors`. Only tensors and plain containers are
             read from it.
 
     Raises:
-        ValueError: If there is no such file or it does not hold a state dict.
+        ValueError: If there is no such file or it does not contain a state dict.
     """
     try:
         if path.suffix == ".safetensors":
@@ -147,7 +147,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
-        raise ValueError(f"pretrained: {path} holds a {type(content).__name__}, not a state dict")
+        raise ValueError(
+            f"pretrained: {path} contains a {type(content).__name__}, not a state dict"
+        )
     return {
         str(key).removeprefix("module."): value
         for key, value in content.items()
@@ -156,7 +158,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def downloaded(name: str) -> Path:
-    """The published weights as a file in torch hub's folder, downloaded if not there yet.
+    """Return the file of the published weights in torch hub's folder, downloaded if needed.
 
     Raises:
         ValueError: If the file is not there and cannot be downloaded.
@@ -176,16 +178,16 @@ def downloaded(name: str) -> Path:
 
 
 def weights_url(name: str) -> str:
-    """Where the published weights of a network are."""
+    """Return the address of the published weights of a network."""
     if name in URLS:
         return URLS[name]
-    from torchvision.models import get_model_weights  # two seconds, that only this needs
+    from torchvision.models import get_model_weights  # here, as it takes two seconds
 
     return get_model_weights(name)["IMAGENET1K_V1"].url
 
 
 def no_answer(url: str) -> str:
-    """Why the server cannot be reached, or an empty string."""
+    """Return why the server cannot be reached, or an empty string."""
     reason = f"no answer within {ANSWER_WITHIN:.0f} s"
 
     def ask() -> None:
@@ -197,7 +199,7 @@ def no_answer(url: str) -> str:
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error))
 
-    # In a thread, because no timeout of Python's covers the lookup of the host's name.
+    # In a thread, as no timeout of Python covers the lookup of the host's name.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(ANSWER_WITHIN)
@@ -205,12 +207,12 @@ def no_answer(url: str) -> str:
 
 
 def _download(url: str, path: Path) -> str:
-    """Why the download failed, or an empty string."""
+    """Download a file; return why that failed, or an empty string."""
     hash_prefix = path.stem.rpartition("-")[2]
     patience = socket.getdefaulttimeout()
     try:
         os.makedirs(path.parent, exist_ok=True)
-        socket.setdefaulttimeout(ANSWER_WITHIN)  # torch hub itself waits for ever on a dead line
+        socket.setdefaulttimeout(ANSWER_WITHIN)  # torch hub itself never times out
         torch.hub.download_url_to_file(url, str(path), hash_prefix)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         return str(error)

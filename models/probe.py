@@ -1,4 +1,4 @@
-"""A first pass through a network that others wrote, to see what it needs and uses."""
+"""Run a network of a library once, to find out which parameters it uses."""
 
 import torch
 from torch import Tensor, nn
@@ -7,18 +7,18 @@ from utils.cli.sanitize import first_line
 
 
 def outputs_of(network: nn.Module, images: Tensor, last: int = 1) -> list[Tensor]:
-    """Run a network once in evaluation mode and freeze the parameters that did not matter.
+    """Run a network once in evaluation mode and freeze the parameters without influence.
 
-    Networks out of libraries carry parameters that their outputs here do not depend on. Left to
-    train they would never get a gradient, which stops a run on several processes.
+    Networks of libraries have parameters that their outputs here do not depend on. Those would
+    never get a gradient, which stops a run on several processes.
 
     Args:
         network: Returns a tensor or a list of them.
         images: (B, C, H, W), small.
-        last: How many of a list's last tensors will be used.
+        last: The number of tensors at the end of the list that will be used.
 
     Returns:
-        The outputs, without graph.
+        The outputs, detached.
 
     Raises:
         ValueError: If the network cannot take images of this size.

@@ -1,4 +1,4 @@
-"""PSPDenseNet: PSPNet's context on a dilated DenseNet."""
+"""PSPDenseNet: the pyramid pooling of PSPNet on a dilated DenseNet."""
 
 import re
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ BACKBONES = Choices(("densenet121", "densenet169", "densenet201", "densenet161")
 
 
 def densenet_features(name: str, in_channels: int) -> Any:
-    """A DenseNet of torchvision's without its classifier: conv0 to norm5.
+    """Return a DenseNet of torchvision without its classifier: conv0 to norm5.
 
     Args:
-        name: Of `BACKBONES`.
+        name: One of `BACKBONES`.
         in_channels: Channels of the images.
     """
-    from torchvision.models import get_model  # two seconds, that only this needs
+    from torchvision.models import get_model  # here, as it takes two seconds
 
     features = get_model(name, weights=None).features
     channels = features.conv0.out_channels
@@ -32,27 +32,27 @@ def densenet_features(name: str, in_channels: int) -> Any:
 
 
 def published_name(key: str) -> str:
-    """What `densenet_features` calls a weight of a published file.
+    """Return the name in `densenet_features` of a weight in a published file.
 
-    The files are older than the module's names: they have `norm.1` for `norm1`.
+    The files are older than the names of the modules: they have `norm.1` for `norm1`.
     """
     return re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key).removeprefix("features.")
 
 
 def dilate(block: nn.Module, dilation: int) -> None:
-    """Spread every 3x3 convolution of a block."""
+    """Set the dilation of every 3x3 convolution of a block."""
     for module in block.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
             module.dilation = module.padding = (dilation, dilation)
 
 
 def without_pooling(transition: Any) -> nn.Sequential:
-    """A transition between two blocks that keeps the resolution."""
+    """Return a transition between two blocks without its pooling."""
     return nn.Sequential(transition.norm, transition.relu, transition.conv)
 
 
 def deep_stem(in_channels: int, channels: int) -> nn.Sequential:
-    """Three 3x3 convolutions without padding, of which the second and the third are one."""
+    """Return three 3x3 convolutions without padding; the second and third share weights."""
     first = nn.Conv2d(in_channels, channels, 3, stride=2, bias=False)
     shared = [
         nn.Conv2d(channels, channels, 3, bias=False),
@@ -72,11 +72,11 @@ class PSPDenseNet(BaseModel):
     Densely Connected Convolutional Networks, https://arxiv.org/abs/1608.06993
 
     Differs from the papers:
-        - The backbone is a DenseNet and not a ResNet.
+        - The backbone is a DenseNet, not a ResNet.
         - The last two transitions of the DenseNet do not pool, and the blocks after them dilate by
           2 and 4, for an output stride of 8; no BatchNorm follows the last block.
-        - Without pretrained weights it begins with three 3x3 convolutions, the last two of them
-          one and the same, in place of the 7x7; see `stem`.
+        - Without pretrained weights it begins with three 3x3 convolutions in place of the 7x7, of
+          which the second and third share weights; see `stem`.
         - Dropout drops whole channels.
 
     Args:
@@ -86,16 +86,16 @@ class PSPDenseNet(BaseModel):
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
         use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
-            model, untrained, so that checkpoints fit both ways.
-        stem: How it begins: `plain` with one 7x7 convolution, as the ImageNet weights do; `deep`
-            with 3x3 convolutions, for which there are no weights; `auto` plain with `pretrained`
-            and deep without, as in older checkpoints.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+            model, untrained, so that checkpoints fit in both cases.
+        stem: `plain` begins with one 7x7 convolution, as the ImageNet weights do; `deep` with 3x3
+            convolutions, for which there are no weights; `auto` is plain with `pretrained` and deep
+            without, as in older checkpoints.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
-        ValueError: If `backbone` is not known, or its weights cannot be had, or are asked for with
-            a deep stem, for which there are none.
+        ValueError: If `backbone` is not known, its weights cannot be downloaded or read, or
+            `pretrained` is set with a deep stem.
     """
 
     min_size = 5
@@ -165,12 +165,12 @@ class PSPDenseNet(BaseModel):
 
     @classmethod
     def args_for(cls, args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Arguments of the network that a checkpoint's weights are of: they tell which stem."""
+        """Return the arguments for a checkpoint, whose weights tell the kind of the stem."""
         stem = "deep" if "block0.6.weight" in weights else "plain"
         return {**super().args_for(args, weights), "stem": stem}
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The DenseNet."""
+        """Return the DenseNet."""
         return [
             self.block0,
             self.block1,
@@ -183,7 +183,7 @@ class PSPDenseNet(BaseModel):
         ]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution of each head."""
+        """Return the last convolution of each head."""
         return [self.master_branch[-1], self.auxiliary_branch[-1]]
 
     def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
@@ -197,18 +197,18 @@ class PSPDenseNet(BaseModel):
             same shape.
 
         Raises:
-            ValueError: If the images have the wrong shape or are too small, or one image is to be
-                trained on.
+            ValueError: If the images have the wrong shape or are too small, or training has a batch
+                of one image.
         """
         self.check_images(images)
         self.check_batch(images.shape[0])  # the 1x1 pooling leaves one value per image
 
-        # Backbone: (B, C8, about H / 8, about W / 8)
+        # Backbone: (B, C3, h, w) and (B, C4, h, w), where h is about H / 8
         stride8 = self.block2(self.transition1(self.block1(self.block0(images))))
         middle = self.transition3(self.block3(self.transition2(stride8)))
         deep = self.block4(middle)
 
-        # Heads
+        # Heads: (B, K, h, w), then upsampled
         logits = upsample_logits(self, self.master_branch(deep), images)
         if not (self.training and self.use_aux):
             return logits

@@ -17,7 +17,7 @@ from utils.logits.coarse_logits import Logits
 
 
 class PyramidPooling(nn.Module):
-    """Adds to each position what lies around it, near and far.
+    """Joins the features with their means over coarse grids.
 
     Args:
         in_channels: Channels of the input.
@@ -53,8 +53,9 @@ class PyramidPooling(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H, W)."""
         pyramid = [features]
-        for pooled in self.stages:
-            pyramid.append(resize_like(pooled(features), features, align_corners=True))
+        for stage in self.stages:
+            pooled = stage(features)  # (B, in_channels / 4, bins, bins)
+            pyramid.append(resize_like(pooled, features, align_corners=True))
         return self.bottleneck(torch.cat(pyramid, dim=1))
 
 
@@ -64,8 +65,8 @@ class PSPNet(BaseModel):
     Paper: Pyramid Scene Parsing Network, https://arxiv.org/abs/1612.01105
 
     Differs from the paper:
-        - resnet18 and resnet34 can be the backbone too, with their one 7x7 convolution as stem; so
-          can every network of timm that can leave out strides.
+        - The backbone can also be resnet18 or resnet34, with one 7x7 convolution as stem, or a
+          network of timm that can dilate instead of striding.
         - Dropout drops whole channels.
 
     Args:
@@ -75,13 +76,13 @@ class PSPNet(BaseModel):
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
         use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
-            model, untrained, so that checkpoints fit both ways.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+            model, untrained, so that checkpoints fit in both cases.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known or cannot have an output stride of 8, or its weights
-            cannot be had.
+            cannot be downloaded or read.
     """
 
     def __init__(
@@ -139,13 +140,13 @@ class PSPNet(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The ResNet, or the network of timm."""
+        """Return the ResNet, or the network of timm."""
         if self.backbone is not None:
             return [self.backbone]
         return [self.initial, self.layer1, self.layer2, self.layer3, self.layer4]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution of each head."""
+        """Return the last convolution of each head."""
         return [self.master_branch[-1], self.auxiliary_branch[-1]]
 
     def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
@@ -159,12 +160,12 @@ class PSPNet(BaseModel):
             same shape.
 
         Raises:
-            ValueError: If the images have the wrong shape, or one image is to be trained on.
+            ValueError: If the images have the wrong shape, or training has a batch of one image.
         """
         self.check_images(images)
         self.check_batch(images.shape[0])  # the 1x1 pooling leaves one value per image
 
-        # Backbone: (B, C8, ceil(H / 8), ceil(W / 8))
+        # Backbone: (B, C3, h, w) and (B, C4, h, w), where h is ceil(H / 8)
         if self.backbone is not None:
             middle, deep = self.backbone(images)[2:]
         else:
@@ -172,7 +173,7 @@ class PSPNet(BaseModel):
             middle = self.layer3(stride8)
             deep = self.layer4(middle)
 
-        # Heads
+        # Heads: (B, K, h, w), then upsampled
         logits = upsample_logits(self, self.master_branch(deep), images)
         if not (self.training and self.use_aux):
             return logits

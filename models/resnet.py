@@ -8,14 +8,14 @@ from utils.config.types import Choices
 
 
 def conv3x3(in_channels: int, channels: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution without bias that keeps the size, but for its stride."""
+    """Return a 3x3 convolution without bias that divides the size by its stride."""
     return nn.Conv2d(
         in_channels, channels, 3, stride, padding=dilation, dilation=dilation, bias=False
     )
 
 
 def projection(in_channels: int, channels: int, stride: int) -> nn.Sequential | None:
-    """What a shortcut needs to match its block's output: None where the shapes agree."""
+    """Return the projection of a shortcut to the shape of its block's output, None if it has it."""
     if stride == 1 and in_channels == channels:
         return None
     return nn.Sequential(
@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
         channels: Channels of the output.
         stride: Stride of the first convolution.
         dilation: Dilation of the first convolution.
-        next_dilation: Dilation of the second convolution, that of the block to come.
+        next_dilation: Dilation of the second convolution, as of the next block.
     """
 
     expansion = 1
@@ -69,7 +69,7 @@ class Bottleneck(nn.Module):
         channels: Channels of the 3x3 convolution; the output has four times as many.
         stride: Stride of the 3x3 convolution.
         dilation: Dilation of the 3x3 convolution.
-        next_dilation: Not used: this block has one 3x3 convolution. Keeps the blocks alike.
+        next_dilation: Unused, as this block has one 3x3 convolution; both blocks take it.
     """
 
     expansion = 4
@@ -128,24 +128,24 @@ def variant(name: str) -> tuple[Block, tuple[int, int, int, int]]:
 
 
 class ResNet(nn.Module):
-    """The parts of a ResNet that segmentation needs, for a model to take over.
+    """The modules of a ResNet that segmentation needs, for a model to take over.
 
     Paper: Deep Residual Learning for Image Recognition, https://arxiv.org/abs/1512.03385
 
     Differs from the paper:
         - resnet50, 101 and 152 have their stride in the 3x3 convolution, not in the first 1x1.
         - At an output stride below 32 the last stages keep their resolution and dilate instead.
-        - With `deep_stem`, three 3x3 convolutions stand in place of the 7x7.
+        - With `deep_stem`, three 3x3 convolutions replace the 7x7.
         - There is no pooling and no classifier at the end.
 
-    The modules carry the names that published weights have: conv1, bn1, layer1 to layer4.
+    The modules have the names of the published weights: conv1, bn1, layer1 to layer4.
 
     Args:
         name: One of `RESNETS`.
         in_channels: Channels of the images.
-        output_stride: Of layer4: 8, 16 or 32.
+        output_stride: Stride of layer4: 8, 16 or 32.
         deep_stem: Begin with three convolutions, the last of 128 channels.
-        dilations: Of each block of layer3 and layer4, instead of `usual_dilations()`.
+        dilations: Dilations of each block of layer3 and layer4, instead of `usual_dilations()`.
 
     Raises:
         ValueError: If `name` is not a known ResNet, or `output_stride` is not 8, 16 or 32.
@@ -194,20 +194,20 @@ class ResNet(nn.Module):
         self.layer4 = stage(block, widths[2], 512, fourth, stride=strides[1])
 
     def stem(self) -> nn.Sequential:
-        """The part before layer1 as one module: (B, C, H, W) to stride 4."""
+        """Return the modules before layer1 as one: (B, C, H, W) to (B, 64, H / 4, W / 4)."""
         return nn.Sequential(self.conv1, self.bn1, self.relu, self.maxpool)
 
 
 def usual_dilations(
     name: str, output_stride: int, *, halve_first: bool = True
 ) -> tuple[list[int], list[int]]:
-    """The dilation of each block of layer3 and layer4: twice for every stride that is left out.
+    """Return the dilation of each block of layer3 and layer4: doubled for each stride left out.
 
     Args:
         name: One of `RESNETS`.
         output_stride: 8, 16 or 32.
-        halve_first: Give the first block of a stage the dilation of the stage before, which spares
-            the result a grid pattern.
+        halve_first: Give the first block of a stage the dilation of the stage before, against a
+            grid pattern.
     """
     _, depths = variant(name)
     third, fourth = {8: (2, 4), 16: (1, 2), 32: (1, 1)}[output_stride]
@@ -220,7 +220,7 @@ def usual_dilations(
 def stage(
     block: Block, in_channels: int, channels: int, dilations: Sequence[int], *, stride: int = 1
 ) -> nn.Sequential:
-    """A block for each of `dilations`, the first of them with the stride."""
+    """Return a block for each of `dilations`, the first of them with the stride."""
     blocks: list[nn.Module] = []
     for index, dilation in enumerate(dilations):
         blocks.append(

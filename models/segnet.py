@@ -1,4 +1,4 @@
-"""SegNet: a decoder that remembers where the encoder's maxima were."""
+"""SegNet: a decoder that unpools to the indices of the encoder's maxima."""
 
 import itertools
 from typing import ClassVar
@@ -12,7 +12,7 @@ from utils.config.types import PositiveInt
 
 
 def convolutions(*channels: int) -> nn.Sequential:
-    """3x3 convolutions from each number of channels to the next, with BatchNorm and ReLU."""
+    """Return 3x3 convolutions between numbers of channels, with BatchNorm and ReLU."""
     modules: list[nn.Module] = []
     for before, after in itertools.pairwise(channels):
         modules.append(nn.Conv2d(before, after, 3, padding=1))
@@ -22,7 +22,7 @@ def convolutions(*channels: int) -> nn.Sequential:
 
 
 class SegNet(BaseModel):
-    """VGG-16's convolutions, then their mirror image with max unpooling in place of pooling.
+    """The convolutions of VGG-16, then their mirror image with max unpooling.
 
     Paper: SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation,
     https://arxiv.org/abs/1511.00561
@@ -30,7 +30,7 @@ class SegNet(BaseModel):
     Differs from the paper:
         - The pretrained encoder is VGG-16 with BatchNorm; the paper has weights of VGG-16 without.
         - There is no local contrast normalisation of the image.
-        - The convolution that gives the logits is 3x3.
+        - The last convolution is 3x3.
         - Pooling rounds odd sizes up, so no row or column of an image is lost.
 
     Args:
@@ -39,11 +39,12 @@ class SegNet(BaseModel):
         base_channels: Channels of the first stage, doubled at the next three. VGG-16 has 64.
         pretrained: ImageNet weights for the encoder: true downloads them, a string is the path of a
             local file, false trains from scratch.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
-        ValueError: If `base_channels` is below 1, or the pretrained weights cannot be had.
+        ValueError: If `base_channels` is below 1, or the pretrained weights cannot be downloaded or
+            read.
     """
 
     legacy_args: ClassVar[dict[str, str]] = {
@@ -98,17 +99,17 @@ class SegNet(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The five stages of the encoder."""
+        """Return the five stages of the encoder."""
         first = [self.stage1_encoder, self.stage2_encoder, self.stage3_encoder]
         return [*first, self.stage4_encoder, self.stage5_encoder]
 
     def decoder_modules(self) -> list[nn.Module]:
-        """The five stages of the decoder, from low to full resolution."""
+        """Return the five stages of the decoder, from low to full resolution."""
         first = [self.stage1_decoder, self.stage2_decoder, self.stage3_decoder]
         return [*first, self.stage4_decoder, self.stage5_decoder]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution."""
+        """Return the last convolution."""
         return [self.stage5_decoder[-1]]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ class SegNet(BaseModel):
         batch, _, height, width = images.shape
         self.check_batch(batch * ((height + 15) // 16) * ((width + 15) // 16))
 
-        # Encoder: from (B, C, H, W) to (B, 8c, ceil(H / 32), ceil(W / 32))
+        # Encoder: (B, C, H, W) to (B, 8c, ceil(H / 32), ceil(W / 32))
         features, pooled = images, []
         for stage in self.backbone_modules():
             features = stage(features)
@@ -135,7 +136,7 @@ class SegNet(BaseModel):
             features, indices = self.pool(features)
             pooled.append((indices, size))
 
-        # Decoder: from there to (B, K, H, W)
+        # Decoder: each stage at the size of its encoder stage, up to (B, K, H, W)
         for stage in self.decoder_modules():
             indices, size = pooled.pop()
             features = stage(unpool(features, indices, size))

@@ -1,4 +1,4 @@
-"""SegResNet: SegNet's idea, with a ResNet and its mirror image."""
+"""SegResNet: a ResNet and its mirror image, after SegNet."""
 
 from typing import Annotated, ClassVar
 
@@ -13,12 +13,12 @@ from utils.config.types import PositiveInt
 
 
 class UpBottleneck(nn.Module):
-    """A ResNet's bottleneck the other way: the last of a stage, with fewer channels.
+    """The mirror image of a bottleneck: the last of a stage, with fewer channels.
 
     Args:
         in_channels: Channels of the input; the middle has a quarter of them.
         channels: Channels of the output.
-        double: Whether the resolution doubles.
+        double: Double the resolution.
     """
 
     def __init__(self, in_channels: int, channels: int, *, double: bool) -> None:
@@ -48,22 +48,22 @@ class UpBottleneck(nn.Module):
 
 
 def up_stage(in_channels: int, channels: int, depth: int, *, double: bool) -> nn.Sequential:
-    """`depth` bottlenecks, the last with other channels and perhaps twice the resolution."""
+    """Return `depth` bottlenecks; the last changes the channels and can double the resolution."""
     blocks: list[nn.Module] = [Bottleneck(in_channels, in_channels // 4) for _ in range(depth - 1)]
     return nn.Sequential(*blocks, UpBottleneck(in_channels, channels, double=double))
 
 
 class SegResNet(BaseModel):
-    """A ResNet and its mirror image: transposed convolutions undo strides, unpooling the pooling.
+    """A ResNet and its mirror image, with transposed convolutions and one unpooling.
 
     Paper: SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image Segmentation,
     https://arxiv.org/abs/1511.00561, with the network of Deep Residual Learning for Image
     Recognition, https://arxiv.org/abs/1512.03385
 
     Differs from the paper:
-        - The encoder is a ResNet and not VGG-16, and the decoder has its blocks in reverse order.
-        - Only the first of the five halvings is a pooling, of 3x3 windows, that can be undone with
-          its indices. Transposed 2x2 convolutions undo the strides of the convolutions.
+        - The encoder is a ResNet, not VGG-16, and the decoder has its blocks in reverse order.
+        - Only one of the five halvings is a pooling, of 3x3 windows, which unpooling inverts.
+          Transposed 2x2 convolutions invert the strides of the convolutions.
         - There is no local contrast normalisation of the image.
 
     Args:
@@ -72,11 +72,11 @@ class SegResNet(BaseModel):
         backbone: A ResNet, resnet18 to resnet152. Old checkpoints have resnet50.
         pretrained: ImageNet weights for the encoder: true downloads them, a string is the path of a
             local file, false trains from scratch.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
-        ValueError: If `backbone` is not known, or its weights cannot be had.
+        ValueError: If `backbone` is not known, or its weights cannot be downloaded or read.
     """
 
     legacy_args: ClassVar[dict[str, str]] = {
@@ -121,11 +121,11 @@ class SegResNet(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The ResNet."""
+        """Return the ResNet."""
         return [self.first_conv, self.encoder]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution."""
+        """Return the last convolution."""
         return [self.last_conv[-1]]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -144,12 +144,14 @@ class SegResNet(BaseModel):
         batch, _, height, width = images.shape
         self.check_batch(batch * ((height + 31) // 32) * ((width + 31) // 32))
 
-        # Encoder: to (B, 64, ceil(H / 4), ceil(W / 4)), then (B, C4, ceil(H / 32), ceil(W / 32))
-        features, indices = self.first_conv(images)
-        features = self.encoder(features)
+        # Encoder
+        features, indices = self.first_conv(images)  # (B, 64, ceil(H / 4), ceil(W / 4))
+        features = self.encoder(features)  # (B, C4, ceil(H / 32), ceil(W / 32))
 
-        # Decoder: what was rounded up lies at the right and at the bottom
+        # Decoder to stride 4; what was rounded up is at the right and at the bottom
         features = crop(self.decoder(features), *indices.shape[2:])
+
+        # Unpooling to (B, 64, *size), then a transposed convolution to (B, K, H, W)
         size = ((height + 1) // 2, (width + 1) // 2)
         features = unpool(features, indices, size, kernel_size=3)
         return crop(self.last_conv(features), height, width)

@@ -47,10 +47,10 @@ ARCHITECTURES = Choices(
     )
 )
 
-# Their context branch averages each image to one value, which a BatchNorm then sees.
+# A branch of theirs averages each image to one value per channel, which a BatchNorm then sees.
 _POOLS_WHOLE_IMAGE = ("PAN", "DeepLabV3", "DeepLabV3Plus", "UPerNet")
 
-# Encoders end at a stride of 32, whatever they dilate; PAN halves its map of stride 16 three times.
+# Encoders end at stride 32 even if they dilate; PAN halves its map of stride 16 three times.
 _SMALLEST_SIDE = {"PAN": 128}
 
 _SET_HERE = (
@@ -70,10 +70,10 @@ class SMP(BaseModel):
     names its paper.
 
     Differs from the library:
-        - Takes images of any size: they are filled up with zeros to multiples of the stride, and
-          the logits are cut back. Of sizes that need no filling the logits are the same.
+        - Takes images of any size: they are padded with zeros to multiples of the stride, and the
+          logits are cropped. For sizes that need no padding the logits are the same.
         - The classifier starts close to zero, pooling to several bins is deterministic and exports
-          for every size, and parameters that nothing depends on do not train.
+          for every size, and parameters without influence do not train.
 
     Args:
         num_classes: K, without the ignored label.
@@ -82,17 +82,17 @@ class SMP(BaseModel):
         encoder_name: The library's name of an encoder, such as resnet34, mobilenet_v2 or mit_b0; or
             `tu-` and a name of timm's, such as tu-convnext_tiny. DPT takes timm's transformers
             only.
-        encoder_weights: Weights of the encoder: the library's name of them, mostly `"imagenet"`;
+        encoder_weights: Weights of the encoder: the library's name of them, mostly `"imagenet"`, or
             the path of a local file; null trains from scratch.
         options: Further arguments of the architecture, as a dict, such as
             `{"decoder_channels": [128, 64, 32, 16, 8]}`; for a `tu-` encoder also those of timm.
         in_channels: C, the channels of the images.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If the architecture, the encoder, its weights or an option is not known, or the
-            two do not go together.
+            architecture does not take the encoder.
     """
 
     foreign_names: ClassVar[dict[str, NameMap]] = {
@@ -127,7 +127,7 @@ class SMP(BaseModel):
         _replace_pooling(self.network)
         self.stride: int = self.network.encoder.output_stride
         if architecture == "DPT" and self.stride < 32:
-            self.stride *= 2  # it halves a vision transformer's map, and adds that up again
+            self.stride *= 2  # it halves the map of a vision transformer, and doubles it again
         self.smallest_side = _SMALLEST_SIDE.get(architecture, 32)
         classifier = self._classifier()
         nn.init.normal_(classifier.weight, std=0.01)
@@ -147,11 +147,11 @@ class SMP(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The encoder."""
+        """Return the encoder."""
         return [self.network.encoder]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution of the head."""
+        """Return the last convolution of the head."""
         return [self._classifier()]
 
     def forward(self, images: Tensor) -> Logits:
@@ -172,20 +172,25 @@ class SMP(BaseModel):
         pools = self.architecture in _POOLS_WHOLE_IMAGE
         self.check_batch(batch if pools else batch * -(-height // 32) * -(-width // 32))
 
+        # Padding to multiples of the stride: (B, C, *canvas)
         smallest = -(-self.smallest_side // self.stride)
         rows, columns = max(rows, smallest), max(columns, smallest)
         canvas = rows * self.stride, columns * self.stride
         images = pad_to(images, *canvas)
+
+        # Coarse logits (B, K, h, w), which the loss upsamples
         upsampling = self._upsampling()
         if self.training and self.coarse_logits_in_training and upsampling is not None:
             features = self.network.decoder(self.network.encoder(images))
             aligned = bool(upsampling.align_corners)
             values = self.network.segmentation_head[0](features)
             return CoarseLogits(values, (height, width), aligned, canvas)
+
+        # The whole network: (B, K, *canvas), cropped to (B, K, H, W)
         return crop(self.network(images), height, width)
 
     def _upsampling(self) -> nn.Upsample | None:
-        """The bilinear upsampling behind the classifier, in architectures that end with one."""
+        """Return the bilinear upsampling after the classifier, None in architectures without."""
         parts = list(self.network.segmentation_head.children())
         last = parts[1] if len(parts) == 3 else None
         return last if isinstance(last, nn.Upsample) and last.mode == "bilinear" else None
@@ -196,7 +201,7 @@ class SMP(BaseModel):
 
 
 class _Builder:
-    """Builds an architecture over an encoder, with weights if wanted."""
+    """Builds an architecture with an encoder, and its weights."""
 
     def __init__(self, architecture: str, encoder_name: str, options: dict[str, Any]) -> None:
         self.library = import_smp()
@@ -208,7 +213,7 @@ class _Builder:
         self._check_options(architecture)
 
     def build(self, num_classes: int, in_channels: int, weights: str | None) -> Any:
-        """The network of the library."""
+        """Return the network of the library."""
         settings: dict[str, Any] = {
             "encoder_name": self.encoder_name,
             "encoder_weights": None,
@@ -225,7 +230,7 @@ class _Builder:
         if path is None:
             return self._create_of_timm(settings)
         settings |= weights_overlay(path) | {"encoder_weights": True}
-        del settings["pretrained"]  # the library's own argument says so
+        del settings["pretrained"]  # `encoder_weights` of the library sets it
         with missing_weights() as missing:
             network = self._create_of_timm(settings)
         report_missing(missing, network.encoder, self.encoder_name, path)
@@ -285,7 +290,7 @@ class _Builder:
             return values
 
         try:
-            # The library's own knows names that it once had, and drops the classifier.
+            # The library's own method knows former names, and drops the classifier.
             encoder.load_state_dict(convert(read_weights(path)))
         except (RuntimeError, KeyError):
             load_pretrained(encoder, self.encoder_name, str(path), convert=convert)
@@ -310,7 +315,7 @@ class _Builder:
         known = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
         for name in self.options:
             if name in _SET_HERE:
-                raise ValueError(f"options.{name}: not to be given here; the program sets it")
+                raise ValueError(f"options.{name}: the program sets this itself; remove it")
             if name not in known and not self.of_timm:
                 free = [option for option in known if option not in _SET_HERE]
                 hint = suggest(name, free, listing=True)
@@ -318,7 +323,7 @@ class _Builder:
 
 
 def import_smp() -> Any:
-    """The package segmentation_models_pytorch.
+    """Return the package segmentation_models_pytorch.
 
     Raises:
         ValueError: If it is not installed.
@@ -337,7 +342,7 @@ def _is_path(weights: str) -> bool:
 
 
 def _replace_pooling(network: nn.Module) -> None:
-    """Put our pooling where the library's has no deterministic gradient on CUDA."""
+    """Replace the poolings that have no deterministic gradient on CUDA by ours."""
     for parent in list(network.modules()):
         for name, module in list(parent.named_children()):
             if isinstance(module, nn.AdaptiveAvgPool2d):

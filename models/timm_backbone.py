@@ -1,4 +1,4 @@
-"""Any network of timm that has a pyramid of features, as a backbone."""
+"""Networks of timm with a pyramid of features, as backbones."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from utils.config.errors import suggest
 logger = logging.getLogger(__name__)
 
 PREFIX = "timm/"
-"""What a config writes in front of timm's names."""
+"""The prefix of timm's names in a config."""
 
 REDUCTIONS = (4, 8, 16, 32)
-"""The pyramid that a head expects, before any stride is left out."""
+"""The strides of the pyramid that a head expects, before any is left out."""
 
 
 class TimmBackbone(nn.Module):
@@ -36,13 +36,13 @@ class TimmBackbone(nn.Module):
         name: timm's name, such as `"convnext_tiny"`, with or without a tag of weights.
         in_channels: Channels of the images.
         output_stride: Largest stride; with 8 or 16 the last stages dilate instead, which not every
-            network can.
-        pretrained: True takes timm's weights for the name (an earlier download, or from its hub), a
+            network can do.
+        pretrained: True loads timm's weights for the name (an earlier download, or from its hub), a
             string is the path of a local file, false starts from scratch.
 
     Raises:
-        ValueError: If timm has no such network, it does not have these strides, it takes images of
-            one size only, or its weights cannot be had.
+        ValueError: If timm has no such network, it lacks one of these strides, it takes images of
+            one size only, or its weights cannot be downloaded or read.
     """
 
     def __init__(
@@ -83,17 +83,20 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) to four maps (B, channels[i], ceil(H / stride), ceil(W / stride))."""
         height, width = images.shape[2:]
-        # Many networks drop what does not fill a patch, or refuse it: the images are filled up.
+
+        # Padding, as many networks drop or refuse what does not fill a patch
         maps = self.network(pad_to_multiple(images, REDUCTIONS[-1]))[-4:]
         if not self.channels_first:
             maps = [features.permute(0, 3, 1, 2) for features in maps]
+
+        # Cropping to the size without padding
         return [
             crop(features, -(-height // stride), -(-width // stride))
             for features, stride in zip(maps, self.strides, strict=True)
         ]
 
     def _probe(self, in_channels: int) -> bool:
-        """Whether the maps are (B, C, H, W), not (B, H, W, C)."""
+        """Return whether the maps are (B, C, H, W) rather than (B, H, W, C)."""
         height, width = 2 * REDUCTIONS[-1], 3 * REDUCTIONS[-1]
         try:
             deepest = outputs_of(self.network, torch.zeros(1, in_channels, height, width), 4)[-1]
@@ -103,7 +106,7 @@ class TimmBackbone(nn.Module):
 
 
 def import_timm() -> Any:
-    """The package timm.
+    """Return the package timm.
 
     Raises:
         ValueError: If it is not installed.
@@ -116,16 +119,16 @@ def import_timm() -> Any:
 
 
 def weights_overlay(path: Path) -> dict[str, Any]:
-    """Arguments of `timm.create_model()` that fill the network from a file that we read."""
+    """Return the arguments of `timm.create_model()` that fill the network from a file."""
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": read_weights(path)}}
 
 
 @contextlib.contextmanager
 def missing_weights() -> Iterator[list[str]]:
-    """The names of the weights that timm does not find in a file while this is open.
+    """Collect the names of the weights that timm does not find in a file.
 
-    It loads what fits and says the rest to a log that nobody reads. Names that the file has and the
-    network has not begin with a `+`.
+    timm loads what fits and logs the rest, where nobody reads it. A name that the file has and the
+    network lacks begins with a `+`.
     """
     names: list[str] = []
 
@@ -151,29 +154,29 @@ def missing_weights() -> Iterator[list[str]]:
 
 
 def report_missing(missing: list[str], network: nn.Module, what: str, path: Path) -> None:
-    """Warn of weights that a file lacked.
+    """Warn of weights that a file lacks, and of those that are not used.
 
     Raises:
-        ValueError: If it lacked them all.
+        ValueError: If it lacks them all.
     """
     left_over = [name[1:] for name in missing if name.startswith("+")]
     missing = [name for name in missing if not name.startswith("+")]
-    # A pyramid of features lacks the classifier, and joins the first parts of its names by _.
+    # A pyramid of features has no classifier, and joins the first parts of its names by _.
     own = [f"_{key.replace('.', '_')}" for key, _ in network.named_parameters()]
     own += [f"_{key.replace('.', '_')}" for key, _ in network.named_buffers()]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     missing = [n for n in missing if any(k.endswith(f"_{n.replace('.', '_')}") for k in own)]
     if len(missing) >= len(list(network.parameters())):
         raise ValueError(
-            f"pretrained: {path} holds no weights of {what}: expected names such as {missing[0]}"
+            f"pretrained: {path} contains no weights of {what}: expected names such as {missing[0]}"
         )
     name = what.removeprefix(PREFIX).removeprefix("tu-")
-    with torch.device("meta"):  # the whole network, for the names of what a pyramid leaves out
+    with torch.device("meta"):  # the whole network, for the names that a pyramid leaves out
         whole = set(import_timm().create_model(name).state_dict()) if left_over else set()
     left_over = [key for key in left_over if key not in whole]
     if left_over:
         logger.warning(
-            "%d weights of %s have no place in %s and were not loaded: %s",
+            "%d weights of %s are not used by %s and were not loaded: %s",
             len(left_over),
             path,
             what,
@@ -190,10 +193,10 @@ def report_missing(missing: list[str], network: nn.Module, what: str, path: Path
 
 
 def local_file(path: str, argument: str = "pretrained") -> Path:
-    """A file of weights that the user named with an argument.
+    """Return the file of weights that an argument names.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such file.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -202,9 +205,9 @@ def local_file(path: str, argument: str = "pretrained") -> Path:
 
 
 def timm_weights(name: str, argument: str = "pretrained") -> Path:
-    """The published weights of a network of timm as a local file, downloaded if not there yet.
+    """Return the file of the published weights of a network of timm, downloaded if needed.
 
-    timm itself would ask its hub again and again, for minutes where there is no network.
+    timm itself would retry for minutes where there is no network.
 
     Raises:
         ValueError: If there are none, or they cannot be downloaded.
@@ -222,17 +225,17 @@ def timm_weights(name: str, argument: str = "pretrained") -> Path:
 def hub_file(
     repository: str, file: str, what: str, argument: str, revision: str | None = None
 ) -> Path:
-    """A file of the Hugging Face hub: an earlier download, or a new one.
+    """Return a file of the Hugging Face hub, downloaded if needed.
 
     Args:
         repository: `"owner/name"`.
         file: Its name there.
-        what: What a message calls it.
-        argument: Which argument takes the path of a local file.
+        what: Its name in messages.
+        argument: The argument that takes the path of a local file.
         revision: Branch, tag or commit; the newest by default.
 
     Raises:
-        ValueError: If it is not here and cannot be downloaded.
+        ValueError: If it is not there and cannot be downloaded.
     """
     import huggingface_hub as hub
 
@@ -255,7 +258,7 @@ def hub_file(
 
 def _create(name: str, settings: dict[str, Any]) -> Any:
     timm = import_timm()
-    # Networks with windows keep to one size unless told not to; the others do not know the word.
+    # Networks with windows take one size only without this; the others do not have the argument.
     for extra in ({"strict_img_size": False}, {}):
         with contextlib.suppress(TypeError):
             return _checked_create(timm, name, {**settings, **extra})
@@ -272,7 +275,7 @@ def _checked_create(timm: Any, name: str, settings: dict[str, Any]) -> Any:
     try:
         return timm.create_model(name, **settings)
     except AssertionError as error:
-        # How HRNet and others refuse output_stride.
+        # HRNet and others refuse output_stride in this way.
         raise TypeError(str(error)) from error
     except (RuntimeError, OSError, KeyError) as error:
         text = (str(error) or type(error).__name__).splitlines()

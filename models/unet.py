@@ -16,7 +16,7 @@ _NO_BACKBONE = "UNet has no backbone"
 
 
 def double_conv(in_channels: int, channels: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each with BatchNorm and ReLU; the first has half the channels."""
+    """Return two 3x3 convolutions with BatchNorm and ReLU; the first has half the channels."""
     inner = channels // 2
     return nn.Sequential(
         nn.Conv2d(in_channels, inner, 3, padding=1, bias=False),
@@ -29,7 +29,7 @@ def double_conv(in_channels: int, channels: int) -> nn.Sequential:
 
 
 class Down(nn.Module):
-    """A double convolution, then half the resolution, odd sizes rounded up.
+    """A double convolution, then pooling to half the resolution, odd sizes rounded up.
 
     Args:
         in_channels: Channels of the input.
@@ -47,7 +47,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the resolution, joined with the skip of that resolution, then a double convolution.
+    """Upsampling to the resolution of the skip, joined with it, then a double convolution.
 
     Args:
         in_channels: Channels of the input; the skip and the output have half as many.
@@ -66,17 +66,17 @@ class Up(nn.Module):
 
 
 class UNet(BaseModel):
-    """Four halvings and four doublings of the resolution, with a skip between equals.
+    """Four halvings and four doublings of the resolution, with skips between equal ones.
 
     Paper: U-Net: Convolutional Networks for Biomedical Image Segmentation,
     https://arxiv.org/abs/1505.04597
 
     Differs from the paper:
-        - The convolutions are padded, so the logits have the size of the image; where an odd size
-          was rounded up on the way down, it is resized back on the way up.
+        - The convolutions are padded, so the logits have the size of the image; odd sizes are
+          rounded up in the encoder and resized back in the decoder.
         - Every convolution has a BatchNorm, and there is no dropout.
         - The first convolution of a pair has half the channels of the second.
-        - A halving comes after its pair of convolutions and not before, with one more pair at the
+        - Pooling comes after a pair of convolutions, not before, and there is one more pair at the
           lowest resolution.
 
     Args:
@@ -84,7 +84,7 @@ class UNet(BaseModel):
         in_channels: C, the channels of the images.
         base_channels: Channels at full resolution, doubled at each halving; even. Old checkpoints
             have 64.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
 
     Raises:
         ValueError: If `base_channels` is odd or below 2.
@@ -125,7 +125,7 @@ class UNet(BaseModel):
         self.apply_freezing()
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution."""
+        """Return the last convolution."""
         return [self.final_conv]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -146,12 +146,12 @@ class UNet(BaseModel):
 
         # Encoder
         stride1 = self.start_conv(images)  # (B, c, H, W)
-        stride2 = self.down1(stride1)
+        stride2 = self.down1(stride1)  # (B, 2c, ceil(H / 2), ceil(W / 2))
         stride4 = self.down2(stride2)
         stride8 = self.down3(stride4)
         stride16 = self.middle_conv(self.down4(stride8))  # (B, 16c, ceil(H / 16), ceil(W / 16))
 
-        # Decoder
+        # Decoder: each step at the resolution of its skip
         features = self.up1(stride16, stride8)
         features = self.up2(features, stride4)
         features = self.up3(features, stride2)

@@ -1,4 +1,4 @@
-"""UNetResnet: UNet's skips on a dilated ResNet."""
+"""UNetResnet: the skips of UNet on a dilated ResNet."""
 
 from typing import Annotated, ClassVar
 
@@ -13,7 +13,7 @@ from utils.config.types import PositiveInt
 
 
 def double(in_channels: int, channels: int) -> nn.ConvTranspose2d:
-    """A transposed convolution to twice the resolution."""
+    """Return a transposed convolution to twice the resolution."""
     return nn.ConvTranspose2d(in_channels, channels, 4, 2, padding=1, bias=False)
 
 
@@ -25,9 +25,8 @@ class UNetResnet(BaseModel):
 
     Differs from the paper:
         - The encoder is a ResNet whose last two stages dilate, so there are skips at strides 4, 8,
-          8 and none at full resolution. What is doubled at stride 8 is resized back.
-        - The decoder has one convolution for each doubling, and no activation after any: what is
-          not linear in this network is in the encoder.
+          8 and none at full resolution. Features that are doubled at stride 8 are resized back.
+        - The decoder has one convolution for each doubling and no activations, so it is linear.
         - The convolutions are padded, and the logits are resized to the size of the image.
 
     Args:
@@ -36,11 +35,11 @@ class UNetResnet(BaseModel):
         backbone: A ResNet, resnet18 to resnet152.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
-        ValueError: If `backbone` is not known, or its weights cannot be had.
+        ValueError: If `backbone` is not known, or its weights cannot be downloaded or read.
     """
 
     legacy_args: ClassVar[dict[str, str]] = {
@@ -90,11 +89,11 @@ class UNetResnet(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The ResNet."""
+        """Return the ResNet."""
         return [self.initial, self.layer1, self.layer2, self.layer3, self.layer4]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution."""
+        """Return the last convolution."""
         return [self.conv7]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -116,15 +115,15 @@ class UNetResnet(BaseModel):
         # Backbone
         stride4 = self.layer1(self.initial(images))  # (B, C1, ceil(H / 4), ceil(W / 4))
         stride8 = self.layer2(stride4)
-        middle = self.layer3(stride8)
+        middle = self.layer3(stride8)  # (B, C3, ceil(H / 8), ceil(W / 8))
         deep = self.layer4(middle)  # (B, C4, ceil(H / 8), ceil(W / 8))
 
-        # Decoder with skips
+        # Decoder with skips, to stride 4: (B, 64 + C1, ceil(H / 4), ceil(W / 4))
         features = join(self.upconv1(self.conv1(deep)), middle)
         features = join(self.upconv2(self.conv2(features)), stride8)
         features = join(self.upconv3(self.conv3(features)), stride4)
 
-        # Decoder without: (B, 32, 4 * ceil(H / 4), 4 * ceil(W / 4)), then resized
+        # Decoder without skips: (B, 32, 4 * ceil(H / 4), 4 * ceil(W / 4)), then resized
         features = self.upconv4(self.conv4(features))
         features = self.upconv5(self.conv5(features))
         features = resize_like(features, images, align_corners=True)
@@ -132,5 +131,5 @@ class UNetResnet(BaseModel):
 
 
 def join(features: Tensor, skip: Tensor) -> Tensor:
-    """(B, C, any, any) and (B, D, H, W) to (B, C + D, H, W)."""
+    """Resize (B, C, h, w) to the skip (B, D, H, W) and join them: (B, C + D, H, W)."""
     return torch.cat([resize_like(features, skip, align_corners=True), skip], dim=1)

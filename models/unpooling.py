@@ -1,4 +1,4 @@
-"""Max unpooling without scattering."""
+"""Max unpooling without a scatter."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from models.layout import crop, keep_layout
 def unpool(
     features: Tensor, indices: Tensor, size: Sequence[int], *, kernel_size: int = 2
 ) -> Tensor:
-    """Put values back where max pooling with stride 2 took them from, zeros elsewhere.
+    """Return values at the indices that max pooling with stride 2 took them from, zeros elsewhere.
 
-    The same numbers as `F.max_unpool2d`, which is not deterministic on CUDA and does not know where
-    to stop if a size was rounded up. Where two overlapping windows took the same pixel, the one
-    further down or right counts.
+    The same numbers as `F.max_unpool2d`, which is not deterministic on CUDA and does not know the
+    size that was rounded up. Where two overlapping windows took the same pixel, the lower or right
+    one counts.
 
     Args:
         features: (B, C, h, w).
-        indices: What the pooling returned, of the same shape.
-        size: (H, W), the size of what was pooled: `h` is ceil(H / 2), and `w` ceil(W / 2).
+        indices: The indices that the pooling returned, of the same shape.
+        size: (H, W) before the pooling: `h` is ceil(H / 2), and `w` ceil(W / 2).
         kernel_size: 2, or 3 with a padding of 1.
 
     Returns:
@@ -32,8 +32,8 @@ def unpool(
     row = torch.arange(2 * rows, device=features.device)[:, None]
     column = torch.arange(2 * columns, device=features.device)
     positions = (row * width + column).view(rows, 2, columns, 2)
-    # Each 2x2 cell is compared with the few windows only that reach into it: the one that it has
-    # the number of and, if they overlap, the next ones down and to the right.
+    # Each 2x2 cell is compared only with the windows that reach into it: that of the same number
+    # and, if windows overlap, the next ones down and to the right.
     reach = range(kernel_size - 1)
     unpooled = features.new_zeros(())
     for down, right in ((down, right) for down in reach for right in reach):

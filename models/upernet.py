@@ -1,4 +1,4 @@
-"""UPerNet: pyramid pooling at the deepest features, a feature pyramid over all of them."""
+"""UPerNet: pyramid pooling of the deepest features, and a feature pyramid of all maps."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,20 +18,20 @@ from utils.logits.coarse_logits import Logits
 
 
 class FeaturePyramid(nn.Module):
-    """Hands what the deep features know down to the larger ones, and joins them all.
+    """Adds deep features to the larger maps from top to bottom, and joins all maps.
 
     Paper: Feature Pyramid Networks for Object Detection, https://arxiv.org/abs/1612.03144
 
     Differs from the paper:
         - The maps are resized bilinearly, and joined into one.
         - The deepest map has no 3x3 convolution of its own.
-        - The largest map goes without a 1x1 convolution if it has `channels` channels already.
+        - The largest map has no 1x1 convolution if it has `channels` channels already.
 
     Args:
         in_channels: Channels of the maps, the largest map first.
         channels: Channels of each map in the pyramid, and of the output.
-        legacy: Be as older checkpoints are: a map gets what its deeper neighbour was before that
-            one got anything, and one 3x3 convolution under several names smooths them all.
+        legacy: Compute as older checkpoints need it: the map added to another one is its deeper
+            neighbour before the sum, and all 3x3 convolutions share weights.
     """
 
     def __init__(self, in_channels: Sequence[int], channels: int, *, legacy: bool = False) -> None:
@@ -53,11 +53,12 @@ class FeaturePyramid(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """(B, in_channels[i], H_i, W_i) to (B, channels, H_0, W_0)."""
+        # Lateral maps: (B, channels, H_i, W_i)
         laterals = list(maps[:1]) if self.keeps_first else []
         projected = maps[1:] if self.keeps_first else maps
         laterals += [conv(features) for conv, features in zip(self.conv1x1, projected, strict=True)]
 
-        # From the deepest to the largest
+        # Sums, from the deepest to the largest map
         pyramid = laterals[-1:]
         deeper = laterals[-1]
         for lateral, smooth in zip(laterals[-2::-1], list(self.smooth_conv)[::-1], strict=True):
@@ -65,6 +66,7 @@ class FeaturePyramid(nn.Module):
             pyramid.append(smooth(features))
             deeper = lateral if self.legacy else features
 
+        # Fusion at the largest map
         pyramid.reverse()
         largest = pyramid[0]
         resized = [resize_like(features, largest, align_corners=True) for features in pyramid]
@@ -72,11 +74,11 @@ class FeaturePyramid(nn.Module):
 
 
 def smooths_alike(weights: Mapping[str, Tensor], prefix: str) -> bool:
-    """Whether the 3x3 convolutions of a `FeaturePyramid` are one and the same, as they once were.
+    """Return whether the 3x3 convolutions of a `FeaturePyramid` share weights, as they once did.
 
     Args:
         weights: A state dict.
-        prefix: What the pyramid's names in it begin with.
+        prefix: The prefix of the pyramid's names in it.
     """
     keys = [key for key in weights if re.fullmatch(rf"{prefix}smooth_conv\.\d+\.weight", key)]
     first, *others = [weights[key] for key in keys] or [torch.empty(0)]
@@ -86,11 +88,11 @@ def smooths_alike(weights: Mapping[str, Tensor], prefix: str) -> bool:
 def refuse_legacy_weights(
     pyramid: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, *_: Any
 ) -> None:
-    """Refuse an older checkpoint's weights for a pyramid that would predict something else of them.
+    """Refuse the weights of an older checkpoint for a pyramid that computes something else.
 
     Raises:
-        ValueError: If the 3x3 convolutions are all the same, which they are in older checkpoints
-            only, and the pyramid is not `legacy`.
+        ValueError: If the 3x3 convolutions share weights, as in older checkpoints only, and the
+            pyramid is not `legacy`.
     """
     assert isinstance(pyramid, FeaturePyramid)
     if smooths_alike(state_dict, prefix) and not pyramid.legacy:
@@ -106,11 +108,11 @@ class UperNet(BaseModel):
     Paper: Unified Perceptual Parsing for Scene Understanding, https://arxiv.org/abs/1807.10221
 
     Differs from the paper:
-        - There is one head, for semantic segmentation; no scenes, parts, materials, textures.
-        - The ResNets have an output stride of 16, by dilating layer4, and not of 32.
-        - The pooling is at 1, 2, 4 and 6 bins and not at 1, 2, 3 and 6, and its output has as many
-            channels as the deepest features.
-        - In the feature pyramid, BatchNorm and ReLU come once, after the maps are joined.
+        - There is one head, for semantic segmentation; none for scenes, parts or materials.
+        - The ResNets have an output stride of 16, with layer4 dilated, not of 32.
+        - The pooling is at 1, 2, 4 and 6 bins, not at 1, 2, 3 and 6, and its output has as many
+          channels as the deepest features.
+        - The feature pyramid has one BatchNorm and ReLU, after the maps are joined.
         - The head is one 3x3 convolution.
         - There is no auxiliary head.
         - Every network of timm that has features at strides 4 to 32 can be the backbone.
@@ -122,14 +124,13 @@ class UperNet(BaseModel):
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
         fpn_out: Channels of the feature pyramid.
-        legacy_fpn: Build the feature pyramid in the way that older checkpoints need: see
-            `FeaturePyramid`.
-        freeze_bn: Keep the statistics of every BatchNorm as they are during training.
+        legacy_fpn: Build the feature pyramid as older checkpoints need it, see `FeaturePyramid`.
+        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
         freeze_backbone: Train the decoder only.
 
     Raises:
-        ValueError: If `backbone` is not known or lacks one of the strides, or its weights cannot be
-            had, or `fpn_out` is below 1.
+        ValueError: If `backbone` is not known or lacks one of the strides, its weights cannot be
+            downloaded or read, or `fpn_out` is below 1.
     """
 
     legacy_args: ClassVar[dict[str, str]] = {"use_aux": "UperNet has no auxiliary output"}
@@ -182,16 +183,16 @@ class UperNet(BaseModel):
 
     @classmethod
     def args_for(cls, args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Arguments of the network that a checkpoint's weights are of: they tell which pyramid."""
-        # What the config says counts: the weights are asked where it says nothing.
+        """Return the arguments for a checkpoint, whose weights tell the kind of the pyramid."""
+        # The config decides; the weights are asked where it says nothing.
         return {"legacy_fpn": smooths_alike(weights, "FPN."), **super().args_for(args, weights)}
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The ResNet, or the network of timm."""
+        """Return the ResNet, or the network of timm."""
         return [self.backbone]
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The last convolution."""
+        """Return the last convolution."""
         return [self.head]
 
     def forward(self, images: Tensor) -> Logits:
@@ -204,16 +205,19 @@ class UperNet(BaseModel):
             Logits (B, K, H, W).
 
         Raises:
-            ValueError: If the images have the wrong shape, or one image is to be trained on.
+            ValueError: If the images have the wrong shape, or training has a batch of one image.
         """
         self.check_images(images)
         self.check_batch(images.shape[0])  # the 1x1 pooling leaves one value per image
 
-        # Backbone: four maps, of which the first is (B, C4, ceil(H / 4), ceil(W / 4))
+        # Backbone: four maps (B, C_i, h_i, w_i), the first of stride 4
         maps = self.backbone(images)
 
-        # Feature pyramid: (B, fpn_out, ceil(H / 4), ceil(W / 4))
-        features = self.FPN([*maps[:-1], self.PPN(maps[-1])])
+        # Pyramid pooling: (B, C_3, h_3, w_3)
+        deepest = self.PPN(maps[-1])
 
-        # Head
+        # Feature pyramid: (B, fpn_out, ceil(H / 4), ceil(W / 4))
+        features = self.FPN([*maps[:-1], deepest])
+
+        # Head: (B, K, ceil(H / 4), ceil(W / 4)), then upsampled
         return upsample_logits(self, self.head(features), images)

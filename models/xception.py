@@ -1,4 +1,4 @@
-"""Aligned Xception, DeepLab V3+'s own backbone."""
+"""Aligned Xception, the backbone of DeepLab V3+."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ MIDDLE_BLOCKS = range(4, 20)
 
 
 class SeparableConv(nn.Module):
-    """A 3x3 convolution of each channel by itself, BatchNorm, and a 1x1 convolution.
+    """A depthwise 3x3 convolution, BatchNorm, and a 1x1 convolution.
 
     Args:
         in_channels: Channels of the input.
@@ -49,7 +49,7 @@ class XceptionBlock(nn.Module):
         channels: Channels of the output.
         stride: Stride of the last convolution.
         dilation: Dilation of all three.
-        rectify: Begin with a ReLU, whose result the shortcut takes as well.
+        rectify: Begin with a ReLU, before the shortcut.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class XceptionBlock(nn.Module):
             self.skip = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
             self.skipbn = nn.BatchNorm2d(channels)
         self.rep = nn.Sequential(
-            # Keeps the place of the ReLU, which published weights count.
+            # Stands for the ReLU, which published weights count.
             *([nn.Identity()] if rectify else []),
             SeparableConv(in_channels, inner_channels, dilation=dilation),
             nn.BatchNorm2d(inner_channels),
@@ -113,7 +113,7 @@ class Xception(nn.Module):
 
     def __init__(self, *, in_channels: int = 3, output_stride: int = 16) -> None:
         super().__init__()
-        dense = 16 // output_stride  # how much closer together the deep features are than at 16
+        dense = 16 // output_stride  # density of the deep features relative to a stride of 16
         self.conv1 = nn.Conv2d(in_channels, 32, 3, 2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(32)
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1, bias=False)
@@ -135,22 +135,22 @@ class Xception(nn.Module):
         """Fill in the ImageNet weights of the plain Xception, as far as they go.
 
         Raises:
-            ValueError: If the weights cannot be had.
+            ValueError: If the weights cannot be downloaded or read.
         """
         load_pretrained(self, self.weights_name, pretrained, convert=from_plain)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) to (B, 128, ceil(H / 4), ceil(W / 4)) and (B, 2048, ...) at the stride."""
         # Entry
-        features = F.relu(self.bn1(self.conv1(images)))
-        stride4 = self.block1(self.bn2(self.conv2(features)))
-        features = self.block3(self.block2(stride4))
+        features = F.relu(self.bn1(self.conv1(images)))  # (B, 32, ceil(H / 2), ceil(W / 2))
+        stride4 = self.block1(self.bn2(self.conv2(features)))  # (B, 128, ...)
+        features = self.block3(self.block2(stride4))  # (B, 728, h, w) at the output stride
 
-        # Middle
+        # Middle: (B, 728, h, w)
         for number in MIDDLE_BLOCKS:
             features = self.get_submodule(f"block{number}")(features)
 
-        # Exit
+        # Exit: (B, 2048, h, w)
         features = F.relu(self.block20(features))
         features = F.relu(self.bn3(self.conv3(features)))
         features = F.relu(self.bn4(self.conv4(features)))
@@ -158,19 +158,19 @@ class Xception(nn.Module):
 
 
 def from_plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give the weights of the plain Xception the names of the aligned one.
+    """Return the weights of the plain Xception under the names of the aligned one.
 
-    The plain one has eight middle blocks, of which the last stands in for the eight that are
-    missing too, and two convolutions at the exit, which become the first and the last of three.
+    The plain one has eight middle blocks, of which the last also replaces the eight missing ones,
+    and two convolutions at the exit, which become the first and the last of three.
 
     Args:
-        weights: As published, where a 1x1 convolution may be a matrix (channels, in_channels).
+        weights: As published, where a 1x1 convolution can be a matrix (channels, in_channels).
 
     Returns:
-        All of them; what has no counterpart keeps its name.
+        All weights; those without a counterpart keep their names.
     """
     if any(key.startswith("block20.") for key in weights):
-        return dict(weights)  # these are of an aligned one already
+        return dict(weights)  # of an aligned one already
     moved = {"block12": "block20", "conv4": "conv5", "bn4": "bn5"}
     result = {}
     for key, value in weights.items():
