@@ -21,7 +21,7 @@ from utils.config.types import (
     Seed,
 )
 
-DERIVED = ("tree", "warnings")  # fields of Config that no file holds
+DERIVED = ("tree", "warnings")  # fields of Config that no file contains
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Parameter:
 
     @property
     def required(self) -> bool:
-        """Whether the config has to give it."""
+        """True if the config has to give it."""
         return self.default is _MISSING
 
 
