@@ -15,7 +15,7 @@ from inspection.sizes import crop_within, one_size, output_sizes, why_sizes_diff
 from inspection.split import BandStatistics, Split
 from utils.config.sections import Config
 from utils.transforms.augmentation import Augmentation
-from utils.transforms.geometry import SCALE_RANGE
+from utils.transforms.scale_and_crop import SCALE_RANGE, Crop, Scale
 
 MAX_PADDING = 1 / 3  # of a crop
 MIN_SEEN = 0.05  # of an image, in a crop
@@ -88,7 +88,8 @@ def _batch_shapes(split: Split) -> Iterator[Finding]:
 
 
 def _crops(split: Split) -> Iterator[Finding]:
-    crop, base = split.augmentation.crop_size, split.augmentation.base_size
+    crop = split.augmentation.operation(Crop).crop_size
+    base = split.augmentation.operation(Scale).base_size
     if crop is None or not split.augmentation.augment or not split.sizes:
         return
     sizes = collections.Counter(split.sizes)
@@ -115,8 +116,9 @@ def _crops(split: Split) -> Iterator[Finding]:
 
 def _crop_fractions(augmentation: Augmentation, width: int, height: int) -> tuple[float, float]:
     """Return the fractions of a crop that is padding and of an image in a crop, over all scales."""
-    crop, base = augmentation.crop_size or 1, augmentation.base_size
-    scales = np.linspace(*SCALE_RANGE, 31) if base and augmentation.scale else np.ones(1)
+    crop, scale = augmentation.operation(Crop).crop_size or 1, augmentation.operation(Scale)
+    base = scale.base_size
+    scales = np.linspace(*SCALE_RANGE, 31) if base and scale.scale else np.ones(1)
     ratio = scales * _base_ratio(width, height, base)
     w, h = width * ratio, height * ratio
     shown = np.minimum(w, crop) * np.minimum(h, crop)

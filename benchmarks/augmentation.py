@@ -27,7 +27,7 @@ from PIL import Image
 
 from utils.files.image_io import read_image, read_mask
 from utils.transforms.augmentation import Augmentation
-from utils.transforms.geometry import SCALE_RANGE
+from utils.transforms.scale_and_crop import SCALE_RANGE
 
 try:
     import albumentations

@@ -31,7 +31,8 @@ from dataloaders.folder import Folder
 from utils.files.image_io import read_image, read_mask
 from utils.samples.normalize import normalize
 from utils.transforms.augmentation import Augmentation
-from utils.transforms.geometry import MAX_ANGLE, SCALE_RANGE
+from utils.transforms.rotate_and_flip import MAX_ANGLE
+from utils.transforms.scale_and_crop import SCALE_RANGE
 
 HEIGHT, WIDTH, NUM_CLASSES, IGNORE_INDEX = 1024, 2048, 19, 255
 BASE_SIZE, CROP_SIZE, BATCH_SIZE = 2048, 768, 4

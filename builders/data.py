@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import dataloaders
 from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import BaseDataset
+from utils import transforms
 from utils.config.build import build, split_args
 from utils.config.errors import ConfigError
 from utils.config.sections import Component, Config
@@ -118,12 +119,14 @@ def build_source(component: Component, section: str, *, held_out: bool = False) 
         ConfigError: If the dataset cannot be found or used.
     """
     dataset = build_dataset(component, section)
-    augmentation, options = split_args(component.args, Augmentation, LoaderOptions)
+    switches, operations, options = split_args(
+        component.args, Augmentation, transforms, LoaderOptions
+    )
     try:
         return Source(
             dataset,
             Augmentation(
-                **({} if held_out else augmentation),
+                **({} if held_out else {**switches, **operations}),
                 class_names=dataset.classes,
                 channels=dataset.channels,
             ),

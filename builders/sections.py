@@ -15,7 +15,7 @@ import models
 from base.base_dataloader import LoaderOptions
 from base.base_dataset import BaseDataset
 from base.base_model import BaseModel
-from utils import losses
+from utils import losses, transforms
 from utils.config.folder_section import CLASSES, folder_args
 from utils.config.sections import OptimizerSection, SectionSpec
 from utils.config.signatures import signature_of
@@ -97,7 +97,7 @@ _LOADER = SectionSpec(
     "data loader",
     dataloaders,
     BaseDataset,
-    shared_args=(Augmentation, LoaderOptions),
+    shared_args=(Augmentation, transforms, LoaderOptions),
     set_by_program=frozenset({"class_names", "channels"}),
     advice=_advise_loader,
 )

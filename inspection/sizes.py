@@ -13,9 +13,10 @@ from inspection.look import Survey
 from utils.config.signatures import signature_of
 from utils.distributed.collectives import world_size
 from utils.files.data_file import DataError
-from utils.transforms.albumentations_pipeline import AlbumentationsPipeline
+from utils.transforms.albumentations_pipeline import Albumentations, AlbumentationsPipeline
 from utils.transforms.augmentation import Augmentation
-from utils.transforms.geometry import sample_geometry
+from utils.transforms.rotate_and_flip import Turns
+from utils.transforms.scale_and_crop import Crop, Scale
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,11 @@ def output_sizes(
         augmentation: The augmentation.
         sizes: (width, height) of images.
     """
-    crop, base = augmentation.crop_size, augmentation.base_size
+    crop, scale = augmentation.operation(Crop).crop_size, augmentation.operation(Scale)
+    pipeline = augmentation.operation(Albumentations).pipeline
     training = augmentation.augment and not augmentation.val
-    if training and augmentation.pipeline is not None:
-        tried = [_piped_sizes(augmentation.pipeline, size) for size in sizes[:2]]
+    if training and pipeline is not None:
+        tried = [_piped_sizes(pipeline, size) for size in sizes[:2]]
         return [*tried, *(set[tuple[int, int]]() for _ in sizes[2:])]
     if crop is not None and (training or augmentation.val):
         return [{(crop, crop)} for _ in sizes]
@@ -44,16 +46,10 @@ def output_sizes(
     result = []
     for width, height in sizes:
         shapes = {(width, height)}
-        if base is not None:
-            draws = [np.random.default_rng(seed) for seed in range(4 if augmentation.scale else 1)]
-            drawn = (
-                sample_geometry(
-                    rng, height, width, base_size=base, scale=augmentation.scale
-                ).output_size
-                for rng in draws
-            )
-            shapes = {(w, h) for h, w in drawn}
-        turned = {(h, w) for w, h in shapes} if augmentation.rotate90 else set()
+        if scale.base_size is not None:
+            draws = [np.random.default_rng(seed) for seed in range(4 if scale.scale else 1)]
+            shapes = {scale.sample_size(rng, height, width)[::-1] for rng in draws}
+        turned = {(h, w) for w, h in shapes} if augmentation.operation(Turns).rotate90 else set()
         result.append(shapes | turned)
     return result
 
@@ -76,10 +72,11 @@ def why_sizes_differ(augmentation: Augmentation) -> str:
     """Name the operations of an augmentation without crop that change sizes; may be empty."""
     if not augmentation.augment or augmentation.val:
         return ""
-    words = ["albumentations"] if augmentation.pipeline is not None else []
-    if augmentation.base_size is not None:
-        words.append(f"base_size {augmentation.base_size}{' and scale' * augmentation.scale}")
-    words += ["rotate90"] if augmentation.rotate90 else []
+    words = ["albumentations"] if augmentation.operation(Albumentations).active else []
+    scale = augmentation.operation(Scale)
+    if scale.base_size is not None:
+        words.append(f"base_size {scale.base_size}{' and scale' * scale.scale}")
+    words += ["rotate90"] if augmentation.operation(Turns).rotate90 else []
     return f" after {' and '.join(words)}" if words else ""
 
 
@@ -90,7 +87,7 @@ def crop_within(side: int) -> int:
 
 def one_size(augmentation: Augmentation, crop: int) -> str:
     """Return what to set so that all images have the size of a crop."""
-    if augmentation.pipeline is not None:
+    if augmentation.operation(Albumentations).active:
         return f"end the pipeline with RandomCrop of {crop}x{crop}, always applied"
     return f'set "augment": true and "crop_size": {crop} (which needs no padding)'
 

@@ -36,9 +36,9 @@ def build(
         raise ConfigError(f"{path} ({component.type})", [str(error)]) from error
 
 
-def split_args(args: Mapping[str, Any], *classes: type) -> list[dict[str, Any]]:
-    """Return, for each class, those of the arguments that belong to it."""
-    return [{k: v for k, v in args.items() if k in signature_of(cls)} for cls in classes]
+def split_args(args: Mapping[str, Any], *owners: type | types.ModuleType) -> list[dict[str, Any]]:
+    """Return, for each class or module of classes, those of the arguments that belong to it."""
+    return [{k: v for k, v in args.items() if k in signature_of(owner)} for owner in owners]
 
 
 def with_defaults(config: Config, sections: Mapping[str, SectionSpec]) -> dict[str, Any]:

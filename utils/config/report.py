@@ -10,7 +10,7 @@ from utils.config.errors import show, suggest
 from utils.config.keys import LOADERS
 from utils.config.known_keys import KnownKeys
 from utils.config.sections import Component, LossTerm, SectionSpec, TrainerSection
-from utils.config.signatures import Parameter, legacy_args, signature_of
+from utils.config.signatures import Parameter, classes_of, legacy_args, signature_of
 from utils.config.text_values import value_of
 from utils.config.values import convert
 
@@ -62,7 +62,9 @@ class Report:
         cls = spec.find(name)
         schema = spec.schema(name)
         where = f"{path}.args"
-        legacy = {k: v for c in (cls, *spec.shared_args) for k, v in legacy_args(c).items()}
+        legacy = {
+            k: v for c in classes_of(cls, *spec.shared_args) for k, v in legacy_args(c).items()
+        }
         args = self.legacy(self.renamed(args, cls, where), schema, legacy, where)
         for taken in sorted(spec.set_by_program & args.keys()):
             self.problems.append(f"{where}.{taken}: the program sets this itself; remove it")

@@ -191,7 +191,8 @@ class SectionSpec:
         namespace: Only names in its `__all__` that derive from `base` can be named.
         base: The class that the named one has to derive from.
         set_by_program: Arguments that the program sets itself.
-        shared_args: Further classes whose arguments are in the same `args`.
+        shared_args: Further classes whose arguments are in the same `args`; a module stands for the
+            classes that its `__all__` names.
         forbidden: Names that cannot be used after all, and why.
         dry_build: Builds the class cheaply; what it raises is a problem of the config.
         library: A second namespace, for names that the first does not have.
@@ -205,7 +206,7 @@ class SectionSpec:
     namespace: types.ModuleType
     base: type
     set_by_program: frozenset[str] = frozenset()
-    shared_args: tuple[type, ...] = ()
+    shared_args: tuple[type | types.ModuleType, ...] = ()
     forbidden: Mapping[str, str] = dataclasses.field(default_factory=dict)
     dry_build: Callable[[type, dict[str, Any]], object] | None = None
     library: types.ModuleType | None = None

@@ -29,10 +29,19 @@ class Parameter:
         return self.default is _MISSING
 
 
-def signature_of(*classes: type) -> dict[str, Parameter]:
-    """Return the arguments of the constructors by name, those of the first class first."""
+def classes_of(*owners: type | types.ModuleType) -> list[Any]:
+    """Return classes, and in place of a module those that its `__all__` names."""
+    classes: list[Any] = []
+    for owner in owners:
+        named = [owner] if isinstance(owner, type) else owner.__all__
+        classes += [c if isinstance(c, type) else getattr(owner, c) for c in named]
+    return classes
+
+
+def signature_of(*owners: type | types.ModuleType) -> dict[str, Parameter]:
+    """Return the arguments of one or several constructors, by name, the first class's first."""
     found: dict[str, Parameter] = {}
-    for cls in classes:
+    for cls in classes_of(*owners):
         found |= {k: v for k, v in _arguments_of(cls).items() if k not in found}
     return found
 

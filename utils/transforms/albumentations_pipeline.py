@@ -11,6 +11,7 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -20,6 +21,7 @@ from utils.config.errors import ConfigError, show, suggest
 from utils.config.file import parse_config
 from utils.files.data_file import DataError
 from utils.transforms.albumentations_renames import GONE, describe_renamed, renamed
+from utils.transforms.base import SampleOperation, TrainingSample
 
 INSTALL = "pip install albumentations==2.0.8"
 
@@ -43,6 +45,35 @@ REFUSED = {
 _COMPOSE_KEYS = (
     "p", "transforms", "bbox_params", "keypoint_params", "additional_targets", "is_check_shapes",
 )  # fmt: skip
+
+
+class Albumentations(SampleOperation):
+    """Let a pipeline of Albumentations stand for the whole augmentation.
+
+    Args:
+        albumentations: What `albumentations.to_dict()` gives, or the path of a file that
+            `albumentations.save()` wrote; see `AlbumentationsPipeline`.
+    """
+
+    stream = None
+    follows_label = True
+    exclusive = True
+
+    def __init__(self, *, albumentations: dict[str, Any] | str | None = None) -> None:
+        self.pipeline = None if albumentations is None else AlbumentationsPipeline(albumentations)
+
+    @property
+    def active(self) -> bool:
+        """Return whether there is a pipeline."""
+        return self.pipeline is not None
+
+    def apply(self, sample: TrainingSample, rng: np.random.Generator) -> TrainingSample:
+        """Let the pipeline make the sample, without a warp."""
+        assert self.pipeline is not None
+        image, label = self.pipeline(
+            sample.image, sample.label, rng, ignore_index=sample.ignore_index
+        )
+        return replace(sample, image=image, label=label, warped=True)
 
 
 class AlbumentationsPipeline:

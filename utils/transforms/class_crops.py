@@ -1,95 +1,147 @@
 """Crops that look at the label: rare classes in, monotony out.
 
-Candidates are judged on the label alone, so the picture is still warped once.
+Candidates are judged on the label alone, so the image is still warped once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import ClassVar
 
 import cv2
 import numpy as np
 
-from utils.transforms.geometry import Geometry, source_to_canvas, thin_label
+from utils.config.errors import suggest
+from utils.config.types import Fraction
+from utils.transforms.base import GeometryOperation, Probability, TrainingSample
+from utils.transforms.geometry import Geometry, source_to_canvas
+from utils.transforms.warp import thin_label
 
 # As in MMSegmentation's RandomCrop.
 DRAWS = 10
 
 # A crop is judged by about this many points a side: 64 * 64 points of a class that covers half of
-# the crop give its share to within one percent.
+# the crop give its ratio to within one percent.
 POINTS = 64
 
 
-@dataclass(frozen=True)
-class CropRule:
-    """What a crop should show.
+class ClassCrop(GeometryOperation):
+    """Move the crop to where it shows more of what matters.
 
-    Args:
-        classes: Classes to look for.
-        share: Probability of looking for them.
-        max_ratio: Greatest share that one class may have of the labelled pixels; 1 allows all.
-    """
-
-    classes: Sequence[int] = ()
-    share: float = 1.0
-    max_ratio: float = 1.0
-
-
-def choose_crop(
-    label: np.ndarray,
-    geometry: Geometry,
-    rng: np.random.Generator,
-    rule: CropRule,
-    *,
-    ignore_index: int,
-) -> Geometry:
-    """Move the crop of a geometry to where it shows more of what matters.
-
-    With probability `rule.share`, and where the picture has one of `rule.classes`, the crop lies
+    With probability `rare_share`, and where the image has one of `rare_classes`, the crop lies
     around a random pixel of one of them. Then up to ten crops are drawn until no class has more
-    than `rule.max_ratio` of the labelled pixels; if all ten fail, the most balanced one is taken.
+    than `max_class_ratio` of the labelled pixels, as in MMSegmentation's `RandomCrop`; if all ten
+    fail, the most balanced one is taken.
 
     Args:
-        label: (H, W), uint8 or int16.
-        geometry: Its crop is the first candidate where no pixel of a class is looked for.
-        rng: Source of chance.
-        rule: What the crop should show.
-        ignore_index: The label of pixels that do not count.
+        max_class_ratio: Greatest fraction of the labelled pixels that one class may have, in
+            (0, 1); none allows any.
+        rare_classes: Names or numbers of classes to place the crop on.
+        rare_share: Probability of doing so, where the image has one of them.
+        class_names: Names of the classes.
 
-    Returns:
-        The geometry with another `top` and `left`.
+    Raises:
+        ValueError: If a rare class is not among the classes.
     """
-    free = (
-        max(geometry.scaled_height - geometry.height, 0),
-        max(geometry.scaled_width - geometry.width, 0),
-    )
-    points = pixels_of(label, rule.classes, rng) if rng.random() < rule.share else None
-    if free == (0, 0):
-        return geometry
 
-    best, best_ratio = geometry, 2.0
-    for draw in range(DRAWS):
-        if points is not None:
-            candidate = _around(points, label.shape, geometry, free, rng)
-        elif draw == 0:
-            candidate = geometry
-        else:
-            candidate = _moved(geometry, rng.random(2) * (np.array(free) + 1), free)
-        if rule.max_ratio >= 1:
-            return candidate
-        ratio = greatest_ratio(label, candidate, ignore_index)
-        if ratio < best_ratio:
-            best, best_ratio = candidate, ratio
-        if ratio <= rule.max_ratio:
-            break
-    return best
+    stream = 1
+    requires: ClassVar[dict[str, str]] = {
+        "rare_classes": "crop_size",
+        "max_class_ratio": "crop_size",
+    }
+    refines: ClassVar[dict[str, str]] = {"rare_share": "rare_classes"}
+    follows_label = True
+
+    def __init__(
+        self,
+        *,
+        max_class_ratio: Fraction | None = None,
+        rare_classes: list[str | int] | None = None,
+        rare_share: Probability = 0.5,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        self.max_ratio = 1.0 if max_class_ratio is None else max_class_ratio
+        self.classes = class_numbers(rare_classes, class_names, "rare_classes")
+        self.share = rare_share
+
+    @property
+    def active(self) -> bool:
+        """Return whether there is something to look for in the label."""
+        return bool(self.classes) or self.max_ratio < 1
+
+    def geometry(
+        self, geometry: Geometry, rng: np.random.Generator, sample: TrainingSample
+    ) -> Geometry:
+        """Move the corner of the crop."""
+        return self.choose(geometry, rng, sample.label, sample.ignore_index)
+
+    def choose(
+        self, geometry: Geometry, rng: np.random.Generator, label: np.ndarray, ignore_index: int
+    ) -> Geometry:
+        """Return the geometry with another `top` and `left`.
+
+        Args:
+            geometry: Its crop is the first candidate where no pixel of a class is looked for.
+            rng: Source of chance.
+            label: (H, W), uint8 or int16.
+            ignore_index: The label of ignored pixels.
+        """
+        free = (
+            max(geometry.scaled_height - geometry.height, 0),
+            max(geometry.scaled_width - geometry.width, 0),
+        )
+        points = pixels_of(label, self.classes, rng) if rng.random() < self.share else None
+        if free == (0, 0):
+            return geometry
+
+        best, best_ratio = geometry, 2.0
+        for draw in range(DRAWS):
+            if points is not None:
+                candidate = _around(points, label.shape, geometry, free, rng)
+            elif draw == 0:
+                candidate = geometry
+            else:
+                candidate = _moved(geometry, rng.random(2) * (np.array(free) + 1), free)
+            if self.max_ratio >= 1:
+                return candidate
+            ratio = greatest_ratio(label, candidate, ignore_index)
+            if ratio < best_ratio:
+                best, best_ratio = candidate, ratio
+            if ratio <= self.max_ratio:
+                break
+        return best
+
+
+def class_numbers(
+    classes: Sequence[str | int] | None, class_names: Sequence[str], argument: str
+) -> tuple[int, ...]:
+    """Return the numbers of classes given by name or number.
+
+    Args:
+        classes: Names or numbers; none gives no numbers.
+        class_names: The names of all classes; empty where they are not known.
+        argument: What the message calls `classes`.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    names, numbers = list(class_names), []
+    for c in classes or ():
+        if isinstance(c, str) and c not in names:
+            hint = suggest(c, names, listing=True) or "; give its number"
+            raise ValueError(f"{argument}: there is no class named {c!r}{hint}")
+        if isinstance(c, int) and not 0 <= c < (len(names) or c + 1):
+            last = f"0..{len(names) - 1}" if names else "0 and above"
+            raise ValueError(f"{argument}: {c} is no class ({last})")
+        numbers.append(names.index(c) if isinstance(c, str) else c)
+    return tuple(dict.fromkeys(numbers))
 
 
 def pixels_of(
     label: np.ndarray, classes: Sequence[int], rng: np.random.Generator
 ) -> np.ndarray | None:
-    """All pixels of one class, drawn from those of `classes` that the picture has.
+    """Return all pixels of one class, drawn from those of `classes` that the image has.
 
     Each class is as likely as the others, whatever its area.
 
@@ -104,9 +156,9 @@ def pixels_of(
 
 
 def greatest_ratio(label: np.ndarray, geometry: Geometry, ignore_index: int) -> float:
-    """The greatest share that one class has of the labelled pixels of a crop.
+    """Return the greatest fraction of a crop's labelled pixels that one class has.
 
-    Taken from points of a grid of about 64 a side.
+    It is measured on the points of a grid of about 64 a side.
 
     Returns:
         In (0, 1]; 1 also where nothing is labelled, as there is nothing to learn from either.
@@ -124,7 +176,7 @@ def _around(
     free: tuple[int, int],
     rng: np.random.Generator,
 ) -> Geometry:
-    """A crop with one of the pixels in its middle half, as far as the picture's edges allow."""
+    """Return a crop with one of the pixels in its middle half, as far as the edges allow."""
     # Several, as a rotation moves some pixels out of the canvas.
     drawn = points[rng.integers(len(points), size=DRAWS)] + 0.5
     drawn = source_to_canvas(drawn, geometry, source_size)
@@ -137,6 +189,6 @@ def _around(
 
 
 def _moved(geometry: Geometry, corner: np.ndarray, free: tuple[int, int]) -> Geometry:
-    """The crop at a corner (y, x), or as near to it as it stays in the picture."""
+    """Return the crop at a corner (y, x), or as near to it as it stays in the image."""
     top, left = np.clip(np.floor(corner), 0, free).astype(int).tolist()
     return replace(geometry, top=top, left=left)

@@ -1,4 +1,4 @@
-"""Colour jitter of 8-bit RGB pictures.
+"""Colour jitter of 8-bit RGB images.
 
 Brightness, contrast, saturation and hue mean what they mean in torchvision's `ColorJitter`:
 https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.ColorJitter.html. Values
@@ -7,99 +7,97 @@ are rounded where torchvision cuts them, so a channel can differ by a grey value
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Annotated
 
 import cv2
+import msgspec
 import numpy as np
 
+from utils.config.types import NonNegativeFloat
 from utils.files.data_file import DataError
+from utils.transforms.base import PixelOperation
+
+HalfTurn = Annotated[float, msgspec.Meta(ge=0, le=0.5)]
 
 # Rec. 601, the weights of cv2.COLOR_RGB2GRAY and of torchvision.
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
-OPERATIONS = ("brightness", "contrast", "saturation", "hue")
-
-# A band of rows as floats stays in the cache: six times faster than a whole picture.
+# A band of rows as floats stays in the cache: six times faster than a whole image.
 BAND_ROWS = 64
 
 
-@dataclass(frozen=True)
-class ColourJitter:
-    """What happens to the colours of one picture.
+class ColourJitter(PixelOperation):
+    """Change brightness, contrast, saturation and hue of 8-bit RGB images, in a random order.
 
     Args:
-        brightness: Factor of every value; 1 changes nothing.
-        contrast: Factor of the distance from the picture's mean grey.
-        saturation: Factor of the distance from the pixel's own grey.
-        hue: Shift of the hue, in turns.
-        order: `OPERATIONS` in the order in which they are applied.
-    """
-
-    brightness: float = 1.0
-    contrast: float = 1.0
-    saturation: float = 1.0
-    hue: float = 0.0
-    order: tuple[str, ...] = OPERATIONS
-
-
-def sample_jitter(
-    rng: np.random.Generator,
-    *,
-    brightness: float = 0.0,
-    contrast: float = 0.0,
-    saturation: float = 0.0,
-    hue: float = 0.0,
-) -> ColourJitter:
-    """Draw a jitter; all its parts are drawn whatever is switched on.
-
-    Args:
-        rng: Source of chance.
-        brightness: The factor is uniform in [max(0, 1 - brightness), 1 + brightness].
-        contrast: Likewise.
-        saturation: Likewise.
-        hue: The shift is uniform in [-hue, hue], at most half a turn.
-
-    Returns:
-        The parameters of `jitter`, in a random order of the four.
-    """
-    return ColourJitter(
-        brightness=rng.uniform(max(0.0, 1 - brightness), 1 + brightness),
-        contrast=rng.uniform(max(0.0, 1 - contrast), 1 + contrast),
-        saturation=rng.uniform(max(0.0, 1 - saturation), 1 + saturation),
-        hue=rng.uniform(-hue, hue),
-        order=tuple(OPERATIONS[i] for i in rng.permutation(len(OPERATIONS))),
-    )
-
-
-def jitter(image: np.ndarray, parameters: ColourJitter) -> np.ndarray:
-    """Change the colours of a picture.
-
-    Args:
-        image: (H, W, 3) uint8, RGB.
-        parameters: What to do.
-
-    Returns:
-        (H, W, 3) uint8; the argument itself where there is nothing to do.
+        brightness: Multiply by a factor from [1 - brightness, 1 + brightness], none below 0.
+        contrast: Scale the distances from the mean grey by such a factor.
+        saturation: Scale the distances from the pixel's grey by such a factor.
+        hue: Shift the hue by up to this part of a turn, at most 0.5.
+        channels: Channels of the images.
 
     Raises:
-        DataError: If the picture is not 8-bit RGB.
+        ValueError: If the images are not of three channels.
     """
-    if image.dtype != np.uint8 or image.shape[2:] != (3,):
-        raise DataError(
-            "brightness, contrast, saturation and hue are defined for 8-bit RGB pictures, and this "
-            f"one has shape {image.shape} and type {image.dtype}; remove them from the config"
-        )
-    apply = {
-        "brightness": adjust_brightness,
-        "contrast": adjust_contrast,
-        "saturation": adjust_saturation,
-        "hue": adjust_hue,
-    }
-    for name in parameters.order:
-        value = getattr(parameters, name)
-        if value != getattr(ColourJitter, name):
-            image = apply[name](image, value)
-    return image
+
+    stream = 4
+
+    def __init__(
+        self,
+        *,
+        brightness: NonNegativeFloat = 0.0,
+        contrast: NonNegativeFloat = 0.0,
+        saturation: NonNegativeFloat = 0.0,
+        hue: HalfTurn = 0.0,
+        channels: int = 3,
+    ) -> None:
+        self.factors = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        self.hue = hue
+        self.used = [name for name, width in (*self.factors.items(), ("hue", hue)) if width]
+        if self.used and channels != 3:
+            raise ValueError(
+                f"{', '.join(self.used)}: colour jitter is defined for 8-bit RGB only, and these "
+                f"images have {channels} channel{'s' * (channels != 1)}; remove it"
+            )
+
+    @property
+    def active(self) -> bool:
+        """Return whether one of the four is on."""
+        return bool(self.used)
+
+    def sample(self, rng: np.random.Generator) -> list[tuple[str, float]]:
+        """Draw the four changes in a random order, whichever of them are on.
+
+        Returns:
+            The name of each with its factor, or with the shift of the hue, in turns.
+        """
+        drawn = [
+            (name, rng.uniform(max(0.0, 1 - width), 1 + width))
+            for name, width in self.factors.items()
+        ]
+        drawn.append(("hue", rng.uniform(-self.hue, self.hue)))
+        return [drawn[i] for i in rng.permutation(len(drawn))]
+
+    def pixels(
+        self, image: np.ndarray, rng: np.random.Generator, fill: float | Sequence[float]
+    ) -> np.ndarray:
+        """Change the colours of (H, W, 3) uint8, padding included."""
+        if image.dtype != np.uint8 or image.shape[2:] != (3,):
+            raise DataError(
+                f"{', '.join(self.used)}: colour jitter is defined for 8-bit RGB images, and this "
+                f"one has shape {image.shape} and type {image.dtype}; remove it from the config"
+            )
+        adjust = {
+            "brightness": adjust_brightness,
+            "contrast": adjust_contrast,
+            "saturation": adjust_saturation,
+            "hue": adjust_hue,
+        }
+        for name, value in self.sample(rng):
+            if name in self.used:
+                image = adjust[name](image, value)
+        return image
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
@@ -108,7 +106,7 @@ def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """Scale the distances of (H, W, 3) uint8 from the picture's mean grey by a factor."""
+    """Scale the distances of (H, W, 3) uint8 from the image's mean grey by a factor."""
     mean = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
     values = factor * np.arange(256) + (1 - factor) * mean
     return cv2.LUT(image, np.clip(np.rint(values), 0, 255).astype(np.uint8))

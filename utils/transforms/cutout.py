@@ -1,46 +1,66 @@
-"""Rectangles of a picture that a network has to do without.
+"""Rectangles of an image that a network has to do without.
 
 DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout",
 https://arxiv.org/abs/1708.04552. Differs from the paper: the number of rectangles varies, and they
-have the picture's proportions. The labels stay, so that what is hidden is to be guessed.
+have the image's proportions. The labels stay, so that what is hidden is to be guessed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
-from utils.transforms.geometry import fill_colour
+from utils.config.types import Fraction, NonNegativeInt
+from utils.transforms.base import PixelOperation
+from utils.transforms.warp import fill_colour
 
 Rectangle = tuple[int, int, int, int]
 
 
-def sample_rectangles(
-    rng: np.random.Generator, height: int, width: int, *, most: int, size: float
-) -> list[Rectangle]:
-    """Draw 0 to `most` rectangles around pixels anywhere in the picture.
+class Cutout(PixelOperation):
+    """Fill rectangles of the image; the label stays.
 
     Args:
-        rng: Source of chance.
-        height: Of the picture, in pixels.
-        width: Of the picture, in pixels.
-        most: Greatest number of rectangles; each number from 0 on is as likely.
-        size: Sides as shares of the picture's.
-
-    Returns:
-        (top, bottom, left, right) of each, cut at the picture's edges, in pixels.
+        cutout: Greatest number of rectangles; each number from 0 on is as likely.
+        cutout_size: Their sides as fractions of the image's, in (0, 1).
     """
-    rectangles = []
-    for centre in rng.random((int(rng.integers(most + 1)), 2)).tolist():
-        bounds = []
-        for place, side in zip(centre, (height, width), strict=True):
-            length = max(round(size * side), 1)
-            first = int(place * side) - length // 2
-            bounds += [max(first, 0), min(first + length, side)]
-        top, bottom, left, right = bounds
-        rectangles.append((top, bottom, left, right))
-    return rectangles
+
+    stream = 5
+    refines: ClassVar[dict[str, str]] = {"cutout_size": "cutout"}
+
+    def __init__(self, *, cutout: NonNegativeInt = 0, cutout_size: Fraction = 0.25) -> None:
+        self.cutout = cutout
+        self.cutout_size = cutout_size
+
+    @property
+    def active(self) -> bool:
+        """Return whether there may be a rectangle."""
+        return self.cutout > 0
+
+    def sample(self, rng: np.random.Generator, height: int, width: int) -> list[Rectangle]:
+        """Draw rectangles around pixels anywhere in an image of a size in pixels.
+
+        Returns:
+            (top, bottom, left, right) of each, cut at the image's edges, in pixels.
+        """
+        rectangles = []
+        for centre in rng.random((int(rng.integers(self.cutout + 1)), 2)).tolist():
+            bounds = []
+            for position, side in zip(centre, (height, width), strict=True):
+                length = max(round(self.cutout_size * side), 1)
+                first = int(position * side) - length // 2
+                bounds += [max(first, 0), min(first + length, side)]
+            top, bottom, left, right = bounds
+            rectangles.append((top, bottom, left, right))
+        return rectangles
+
+    def pixels(
+        self, image: np.ndarray, rng: np.random.Generator, fill: float | Sequence[float]
+    ) -> np.ndarray:
+        """Fill random rectangles of (H, W, C) with a colour."""
+        return cut_out(image, self.sample(rng, *image.shape[:2]), fill)
 
 
 def cut_out(

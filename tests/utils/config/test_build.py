@@ -34,17 +34,18 @@ def test_exception_build():
 def test_feature_loader_arguments_have_one_owner():
     # A name that two owners share would reach both.
     from base.base_dataloader import LoaderOptions
+    from utils import transforms
     from utils.config.signatures import signature_of
     from utils.transforms.augmentation import Augmentation
 
     for name in SECTIONS["train_loader"].names():
-        owners = [getattr(SECTIONS["train_loader"].namespace, name), Augmentation, LoaderOptions]
+        dataset = getattr(SECTIONS["train_loader"].namespace, name)
+        owners = [dataset, Augmentation, transforms, LoaderOptions]
         names = [key for owner in owners for key in signature_of(owner)]
+        names = [key for key in names if key not in ("class_names", "channels")]  # set for both
         assert len(names) == len(set(names)), name
-    own, augmentation, options = split_args(
-        {"split": "val", "flip": True, "batch_size": 2}, *owners
-    )
-    assert (own, augmentation, options) == ({"split": "val"}, {"flip": True}, {"batch_size": 2})
+    args = {"split": "val", "augment": True, "flip": True, "batch_size": 2}
+    assert split_args(args, *owners) == [{key: value} for key, value in args.items()]
 
 
 def test_feature_differential_rates():

@@ -15,7 +15,7 @@ import train
 from tests.conftest import ROOT
 from tests.training_runs import assert_same, small_config
 from tests.training_runs import run as train_run
-from tests.utils.transforms.test_geometry import away_from_edges, make_image, make_label
+from tests.utils.transforms.cases import away_from_edges, make_image, make_label
 from trainer import Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.errors import ConfigError

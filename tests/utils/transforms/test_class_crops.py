@@ -1,15 +1,20 @@
 import numpy as np
 import pytest
 
-from tests.utils.transforms.test_geometry import make_image, make_label
-from utils.transforms.class_crops import CropRule, choose_crop, greatest_ratio, pixels_of
-from utils.transforms.geometry import Geometry, sample_geometry, warp
+from tests.utils.transforms.cases import draw_geometry, make_image, make_label
+from utils.transforms.class_crops import ClassCrop, greatest_ratio, pixels_of
+from utils.transforms.geometry import Geometry
+from utils.transforms.warp import warp
 
 
 def crop_of(label, geometry, ignore_index=255):
     return warp(
         make_image(*label.shape), label, geometry, ignore_index=ignore_index, fill=0
     )[1]  # fmt: skip
+
+
+def show(*classes, rare_share=1.0, **settings):
+    return ClassCrop(rare_classes=[*classes], rare_share=rare_share, **settings)
 
 
 def half_and_half():
@@ -29,9 +34,7 @@ class TestRareClasses:
         for seed in range(60):
             # Twice the size, as nearest sampling of a smaller picture can lose four pixels.
             geometry = Geometry(200, 400, 60, 80, top=3, left=5, angle=angle)
-            chosen = choose_crop(
-                label, geometry, np.random.default_rng(seed), CropRule([7]), ignore_index=255
-            )
+            chosen = show(7).choose(geometry, np.random.default_rng(seed), label, 255)
             assert 7 in crop_of(label, chosen)
             assert 0 <= chosen.top <= 140 and 0 <= chosen.left <= 320
             tops.add(chosen.top)
@@ -43,17 +46,14 @@ class TestRareClasses:
         label[0, :3] = label[99, 100:] = 7
         for seed in range(30):
             geometry = Geometry(200, 400, 50, 50, angle=10)
-            chosen = choose_crop(
-                label, geometry, np.random.default_rng(seed), CropRule([7]), ignore_index=255
-            )
+            chosen = show(7).choose(geometry, np.random.default_rng(seed), label, 255)
             assert 7 in crop_of(label, chosen)
 
     def test_feature_share(self):
         label, geometry = half_and_half(), Geometry(100, 200, 20, 20)
         rng = np.random.default_rng(0)
         moved = [
-            choose_crop(label, geometry, rng, CropRule([7], share=0.3), ignore_index=255)
-            is not geometry
+            show(7, rare_share=0.3).choose(geometry, rng, label, 255) is not geometry
             for _ in range(1000)
         ]
         assert 0.25 < np.mean(moved) < 0.35
@@ -61,12 +61,12 @@ class TestRareClasses:
     def test_feature_where_there_is_none(self):
         label, geometry = half_and_half(), Geometry(100, 200, 20, 20, 1, 2)
         rng = np.random.default_rng(0)
-        assert choose_crop(label, geometry, rng, CropRule([5]), ignore_index=255) is geometry
+        assert show(5).choose(geometry, rng, label, 255) is geometry
 
     def test_feature_a_picture_that_fits_whole(self):
         label, geometry = half_and_half(), Geometry(100, 200, 100, 240)
         rng = np.random.default_rng(0)
-        assert choose_crop(label, geometry, rng, CropRule([7]), ignore_index=255) is geometry
+        assert show(7).choose(geometry, rng, label, 255) is geometry
 
     def test_feature_classes_are_as_likely(self):
         """Whatever their area: class 1 has half of the picture, class 7 four pixels."""
@@ -86,7 +86,7 @@ class TestMaxRatio:
         label = make_label(300, 400, block=31).astype(np.int16)
         label[:40] = ignore_index
         for seed in range(25):
-            geometry = sample_geometry(
+            geometry = draw_geometry(
                 np.random.default_rng(seed), 300, 400,
                 base_size=300, crop_size=150, flip=True, rotate=True,
             )  # fmt: skip
@@ -107,8 +107,7 @@ class TestMaxRatio:
         for seed in range(100):
             rng = np.random.default_rng(seed)
             geometry = Geometry(100, 400, 90, 90, top=2, left=int(rng.integers(311)))
-            rule = CropRule(max_ratio=0.75)
-            chosen = choose_crop(label, geometry, rng, rule, ignore_index=255)
+            chosen = ClassCrop(max_class_ratio=0.75).choose(geometry, rng, label, 255)
             before.append(greatest_ratio(label, geometry, 255))
             kept.append(greatest_ratio(label, chosen, 255))
             if before[-1] <= 0.75:
@@ -122,10 +121,8 @@ class TestMaxRatio:
         label = half_and_half()
         for seed in range(10):
             geometry = Geometry(100, 200, 40, 40)
-            rule = CropRule(max_ratio=0.01)
-            chosen = choose_crop(
-                label, geometry, np.random.default_rng(seed), rule, ignore_index=255
-            )
+            rng = np.random.default_rng(seed)
+            chosen = ClassCrop(max_class_ratio=0.01).choose(geometry, rng, label, 255)
             rng = np.random.default_rng(seed)
             rng.random()
             corners = [(0, 0)] + [
@@ -138,7 +135,7 @@ class TestMaxRatio:
         """Crops are redrawn around the rare class, not anywhere."""
         label = half_and_half()
         for seed in range(30):
-            rule = CropRule([7], max_ratio=0.6)
+            both = show(7, max_class_ratio=0.6)
             geometry = Geometry(200, 400, 60, 80)
             rng = np.random.default_rng(seed)
-            assert 7 in crop_of(label, choose_crop(label, geometry, rng, rule, ignore_index=255))
+            assert 7 in crop_of(label, both.choose(geometry, rng, label, 255))

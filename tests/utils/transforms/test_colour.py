@@ -1,5 +1,4 @@
-import inspect
-
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,10 +7,10 @@ from torchvision.transforms.v2 import functional as tv
 
 from utils.files.data_file import DataError
 from utils.transforms import colour
-from utils.transforms.colour import OPERATIONS, ColourJitter, jitter, sample_jitter
+from utils.transforms.colour import ColourJitter
 
 
-def pictures():
+def images():
     """Noise, greys, saturated colours and a smooth ramp: (H, W, 3) uint8."""
     rng = np.random.default_rng(0)
     yield rng.integers(0, 256, (130, 77, 3), dtype=np.uint8)
@@ -37,7 +36,7 @@ class TestAdjust:
     )
     def test_feature_equals_torchvision(self, name, values, levels):
         """Truth: torchvision.transforms.v2.functional.adjust_*."""
-        for image in pictures():
+        for image in images():
             for value in values:
                 ours = getattr(colour, f"adjust_{name}")(image, value)
                 theirs = getattr(tv, f"adjust_{name}")(to_tensor(image), value)
@@ -46,33 +45,45 @@ class TestAdjust:
                 assert np.abs(difference).max() <= levels, (name, value)
 
 
+def jitter(image, changes):
+    """Apply changes, (name, value) each, instead of random ones."""
+    operation = ColourJitter(brightness=1, contrast=1, saturation=1, hue=0.5)
+    operation.sample = lambda rng: changes
+    return operation.pixels(image, None, 0)
+
+
+CHANGES = [("brightness", 1.4), ("contrast", 0.6), ("saturation", 1.5), ("hue", 0.2)]
+
+
 class TestJitter:
-    def test_smoke(self):
-        image = next(pictures())
-        parameters = ColourJitter(1.2, 0.8, 1.4, 0.1)
-        assert jitter(image, parameters).shape == image.shape
-
-    def test_feature_nothing_to_do(self):
-        image = next(pictures())
-        assert jitter(image, ColourJitter()) is image
-
     def test_feature_the_argument_stays(self):
-        image = next(pictures())
+        image = next(images())
         before = image.copy()
         image.flags.writeable = False
-        jitter(image, ColourJitter(1.2, 0.8, 1.4, 0.1))
+        assert jitter(image, CHANGES).shape == image.shape
         assert np.array_equal(image, before)
+
+    def test_feature_what_is_off_is_left_out(self):
+        """Truth: OpenCV's function for the one that is on."""
+        image, rng = next(images()), np.random.default_rng(0)
+        operation = ColourJitter(brightness=0.4)
+        ((_, factor),) = (
+            c for c in operation.sample(np.random.default_rng(0)) if c[1] not in (0, 1)
+        )
+        assert np.array_equal(
+            operation.pixels(image, rng, 0), cv2.convertScaleAbs(image, alpha=factor)
+        )
+        assert not ColourJitter().active and operation.active
 
     def test_feature_order(self):
         """Truth: torchvision's functions one after the other."""
-        image = next(pictures())
+        image = next(images())
         results = []
-        for order in (OPERATIONS, OPERATIONS[::-1]):
-            parameters = ColourJitter(1.4, 0.6, 1.5, 0.2, order)
+        for changes in (CHANGES, CHANGES[::-1]):
             expected = to_tensor(image)
-            for name in order:
-                expected = getattr(tv, f"adjust_{name}")(expected, getattr(parameters, name))
-            results.append(jitter(image, parameters))
+            for name, value in changes:
+                expected = getattr(tv, f"adjust_{name}")(expected, value)
+            results.append(jitter(image, changes))
             difference = results[-1].astype(int) - expected.permute(1, 2, 0).numpy()
             # Four times the level or two of one operation, scaled by those that follow.
             assert np.abs(difference).max() <= 8
@@ -81,39 +92,35 @@ class TestJitter:
     @pytest.mark.parametrize(
         ("shape", "dtype"), [((4, 4, 3), np.uint16), ((4, 4, 13), np.uint8), ((4, 4, 1), np.uint8)]
     )
-    def test_exception_other_pictures(self, shape, dtype):
-        with pytest.raises(DataError, match=r"defined for 8-bit RGB pictures, and this one has"):
-            jitter(np.zeros(shape, dtype), ColourJitter(hue=0.1))
+    def test_exception_other_images(self, shape, dtype):
+        with pytest.raises(DataError, match=f"8-bit RGB .*{np.dtype(dtype)}"):
+            jitter(np.zeros(shape, dtype), [])
 
 
-class TestSampleJitter:
+class TestSample:
     def test_feature_ranges_are_torchvisions(self):
         """Truth: the bounds that torchvision's ColorJitter works out of the same four numbers."""
         widths = {"brightness": 0.4, "contrast": 1.7, "saturation": 0.1, "hue": 0.2}
         bounds = ColorJitter(**widths)
         rng = np.random.default_rng(0)
-        drawn = [sample_jitter(rng, **widths) for _ in range(3000)]
-        for name in OPERATIONS:
+        drawn = [ColourJitter(**widths).sample(rng) for _ in range(3000)]
+        for name in widths:
             low, high = getattr(bounds, name)
-            values = np.array([getattr(parameters, name) for parameters in drawn])
+            values = np.array([dict(changes)[name] for changes in drawn])
             assert low <= values.min() and values.max() <= high
             edge = 0.01 * (high - low)
             assert values.min() < low + edge and values.max() > high - edge
             assert abs(values.mean() - (low + high) / 2) < 3 * edge
-        assert len({parameters.order for parameters in drawn}) == 24
+        assert len({tuple(dict(changes)) for changes in drawn}) == 24
 
     def test_feature_one_switch_leaves_the_other_draws(self):
         for seed in range(10):
             one, two = (
-                sample_jitter(np.random.default_rng(seed), brightness=0.3, hue=0.2, contrast=width)
+                ColourJitter(brightness=0.3, hue=0.2, contrast=width).sample(
+                    np.random.default_rng(seed)
+                )
                 for width in (0.0, 0.5)
             )
-            assert (one.brightness, one.hue, one.order) == (two.brightness, two.hue, two.order)
-            assert one.contrast == 1
-
-    def test_smoke_off_is_nothing(self):
-        parameters = sample_jitter(np.random.default_rng(0))
-        assert all(
-            getattr(parameters, name) == inspect.signature(ColourJitter).parameters[name].default
-            for name in OPERATIONS
-        )
+            assert [c for c in one if c[0] != "contrast"] == [c for c in two if c[0] != "contrast"]
+            assert [name for name, _ in one] == [name for name, _ in two]
+            assert dict(one)["contrast"] == 1

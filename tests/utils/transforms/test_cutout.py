@@ -1,20 +1,20 @@
 import numpy as np
 import pytest
 
-from utils.transforms.cutout import cut_out, sample_rectangles
+from utils.transforms.cutout import Cutout, cut_out
 
 
-class TestSampleRectangles:
+class TestSample:
     def test_cardinality_numbers_and_sides(self):
         rng = np.random.default_rng(0)
-        drawn = [sample_rectangles(rng, 40, 60, most=3, size=0.25) for _ in range(1000)]
+        drawn = [Cutout(cutout=3, cutout_size=0.25).sample(rng, 40, 60) for _ in range(1000)]
         assert {len(rectangles) for rectangles in drawn} == {0, 1, 2, 3}
         heights, widths = set(), set()
         for top, bottom, left, right in (r for rectangles in drawn for r in rectangles):
             assert 0 <= top < bottom <= 40 and 0 <= left < right <= 60
             heights.add(bottom - top)
             widths.add(right - left)
-        # Whole ones have a quarter of the sides; the middle may lie on the picture's edge.
+        # Whole ones have a quarter of the sides; the middle may lie on the image's edge.
         assert (max(heights), min(heights)) == (10, 5)
         assert (max(widths), min(widths)) == (15, 8)
 
@@ -22,16 +22,18 @@ class TestSampleRectangles:
         rng = np.random.default_rng(0)
         hits = np.zeros((20, 20))
         for _ in range(4000):
-            for top, bottom, left, right in sample_rectangles(rng, 20, 20, most=2, size=0.2):
+            for top, bottom, left, right in Cutout(cutout=2, cutout_size=0.2).sample(rng, 20, 20):
                 hits[top:bottom, left:right] += 1
         # 4000 samples of one rectangle each that covers 4 % of the pixels.
         assert np.abs(hits[4:16, 4:16] / 4000 - 0.04).max() < 0.02
 
     @pytest.mark.parametrize("side", [1, 2, 3])
-    def test_feature_tiny_pictures(self, side):
+    def test_feature_tiny_images(self, side):
         for seed in range(50):
             rng = np.random.default_rng(seed)
-            for top, bottom, left, right in sample_rectangles(rng, side, side, most=2, size=0.1):
+            for top, bottom, left, right in Cutout(cutout=2, cutout_size=0.1).sample(
+                rng, side, side
+            ):
                 assert 0 <= top < bottom <= side and 0 <= left < right <= side
 
 

@@ -4,93 +4,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.transforms.augmentation import Augmentation
-from utils.transforms.geometry import (
-    Geometry,
-    blur,
-    centre_geometry,
-    sample_geometry,
-    sample_sigma,
-    sample_turns,
-    source_to_canvas,
-    thin_label,
-    warp,
+from tests.utils.transforms.cases import (
+    FILL,
+    apply,
+    away_from_edges,
+    difference,
+    draw_geometry,
+    identity,
+    make_image,
+    make_label,
 )
-
-FILL = (11.0, 22.0, 33.0)
-
-
-def make_image(height, width, channels=3, dtype=np.uint8, seed=0):
-    """A smooth random picture: interpolation at slightly different places gives near values."""
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, channels))
-    planes = [
-        cv2.GaussianBlur(noise[..., c].astype(np.float32), (0, 0), 2) for c in range(channels)
-    ]
-    return np.dstack(planes).astype(dtype)
-
-
-def make_label(height, width, classes=6, block=7, dtype=np.uint8, seed=0):
-    """Blocks of one class each."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, classes, (height // block + 1, width // block + 1))
-    return np.kron(small, np.ones((block, block)))[:height, :width].astype(dtype)
-
-
-def identity(height, width, **changes):
-    return Geometry(**{**dict.fromkeys(("scaled_height", "height"), height),
-                       **dict.fromkeys(("scaled_width", "width"), width), **changes})  # fmt: skip
-
-
-def apply(image, label, geometry, ignore_index=255, fill=FILL):
-    return warp(image, label, geometry, ignore_index=ignore_index, fill=fill)
-
-
-def difference(a, b):
-    return np.abs(a.astype(np.float64) - b.astype(np.float64))
-
-
-def away_from_edges(mask):
-    """Pixels whose 7x7 neighbours are in the mask too; the outside of the canvas is not."""
-    return cv2.erode(mask.astype(np.uint8), np.ones((7, 7)), borderValue=0) > 0
-
-
-class TestSampleGeometry:
-    def test_cardinality_ranges(self):
-        """The ranges of the ancestor: long side 0.5 to 2 times base_size, -10 to 10 degrees."""
-        rng = np.random.default_rng(0)
-        drawn = [
-            sample_geometry(rng, 30, 60, base_size=20, crop_size=15, flip=True, rotate=True)
-            for _ in range(3000)
-        ]
-        assert {g.scaled_width for g in drawn} == set(range(10, 41))
-        assert {g.angle for g in drawn} == set(range(-10, 11))
-        assert all(abs(g.scaled_height - g.scaled_width / 2) <= 0.5 for g in drawn)
-        assert all((g.height, g.width) == (15, 15) for g in drawn)
-        assert all(0 <= g.left <= max(g.scaled_width - 15, 0) for g in drawn)
-        assert all(0 <= g.top <= max(g.scaled_height - 15, 0) for g in drawn)
-        assert {g.left for g in drawn if g.scaled_width == 17} == {0, 1, 2}
-        assert 0.45 < np.mean([g.flip for g in drawn]) < 0.55
-
-    def test_feature_one_switch_leaves_the_other_draws(self):
-        for seed in range(20):
-            full, less = (
-                sample_geometry(
-                    np.random.default_rng(seed), 50, 70,
-                    base_size=60, crop_size=32, flip=True, rotate=rotate,
-                )
-                for rotate in (True, False)
-            )  # fmt: skip
-            assert (full.scaled_width, full.left, full.flip) == (
-                less.scaled_width, less.left, less.flip,
-            )  # fmt: skip
-
-    def test_feature_without_base_size_there_is_no_scaling(self):
-        geometry = sample_geometry(np.random.default_rng(0), 50, 70)
-        assert geometry == identity(50, 70)
-
-    def test_feature_without_crop_the_output_has_the_scaled_size(self):
-        geometry = sample_geometry(np.random.default_rng(0), 50, 70, base_size=140, scale=False)
-        assert (geometry.height, geometry.width) == (100, 140)
+from utils.transforms.blur import blur
+from utils.transforms.geometry import Geometry, source_to_canvas
+from utils.transforms.warp import thin_label
 
 
 class TestWarp:
@@ -229,7 +155,7 @@ class TestWarp:
     def test_feature_any_size(self, height, width, base_size, crop_size, seed):
         """Tiny and odd pictures: right size, no class from outside."""
         rng = np.random.default_rng(seed)
-        geometry = sample_geometry(
+        geometry = draw_geometry(
             rng, height, width, base_size=base_size, crop_size=crop_size, flip=True, rotate=True
         )
         image = np.full((height, width, 3), 9, np.uint8)
@@ -274,23 +200,6 @@ class TestTurns:
         assert difference(image_a, image_b).max() <= 2
         assert np.mean(label_a != label_b) < 0.01
 
-    def test_cardinality_draws(self):
-        rng = np.random.default_rng(0)
-        drawn = [sample_turns(rng, vertical_flip=True, rotate90=True) for _ in range(2000)]
-        assert {turns for _, turns in drawn} == {0, 1, 2, 3}
-        for turns in range(4):
-            assert 0.2 < np.mean([t == turns for _, t in drawn]) < 0.3
-        assert 0.45 < np.mean([flip for flip, _ in drawn]) < 0.55
-        assert sample_turns(rng) == (False, 0)
-
-    def test_feature_one_switch_leaves_the_other_draw(self):
-        for seed in range(20):
-            both, one = (
-                sample_turns(np.random.default_rng(seed), vertical_flip=flip, rotate90=True)
-                for flip in (True, False)
-            )
-            assert both[1] == one[1]
-
 
 class TestSourceAndCanvas:
     GEOMETRY = Geometry(120, 160, 64, 72, top=20, left=31, angle=8, flip=True, quarter_turns=1)
@@ -314,66 +223,3 @@ class TestSourceAndCanvas:
             seen = [(weights * np.arange(0.5, 160)).sum(), (weights.T * np.arange(0.5, 120)).sum()]
             point = source_to_canvas(np.array([[x + 0.5, y + 0.5]]), geometry, (60, 80))
             assert np.abs(point[0] - seen).max() < 0.1
-
-
-class TestCentreGeometry:
-    @pytest.mark.parametrize("size", [(50, 77), (77, 50), (40, 40), (300, 451), (20, 33)])
-    def test_feature_equals_the_recipe_of_the_ancestor(self, size):
-        """Truth: short side to crop_size, then a square in the middle, step by step."""
-        height, width = size
-        crop_size = 40
-        image, label = make_image(height, width), make_label(height, width)
-        if height < width:
-            scaled = (crop_size, int(crop_size * width / height))
-        else:
-            scaled = (int(crop_size * height / width), crop_size)
-        shrink = scaled[0] / height < 0.5
-        expected = cv2.resize(
-            image,
-            scaled[::-1],
-            interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR,
-        )
-        nearest = cv2.resize(label, scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        top, left = (scaled[0] - crop_size) // 2, (scaled[1] - crop_size) // 2
-        rows, columns = slice(top, top + crop_size), slice(left, left + crop_size)
-
-        augmentation = Augmentation(val=True, crop_size=crop_size)
-        rng = np.random.default_rng(0)
-        new_image, new_label = augmentation(image, label, rng, ignore_index=255, fill=0)
-        assert new_image.shape == (crop_size, crop_size, 3)
-        # Two ways of averaging a strongly shrunken picture are near, not equal.
-        assert difference(new_image, expected[rows, columns]).mean() < (3 if shrink else 1)
-        assert np.mean(new_label != nearest[rows, columns]) < 0.02
-
-    def test_feature_whole_square_is_covered(self):
-        for height, width in [(1, 9), (9, 1), (13, 14), (500, 375), (3, 1000)]:
-            geometry = centre_geometry(height, width, 7)
-            label = np.zeros((height, width), np.uint8)
-            _, new_label = apply(make_image(height, width), label, geometry)
-            assert (new_label == 0).all()
-
-
-class TestBlur:
-    @pytest.mark.parametrize("sigma", [0.0, 0.3, 0.6])
-    def test_feature_small_sigma_does_nothing(self, sigma):
-        image = make_image(9, 9)
-        assert blur(image, sigma) is image
-
-    @pytest.mark.parametrize("sigma", [0.61, 0.8, 0.99])
-    def test_feature_equals_the_kernel(self, sigma):
-        """Truth: exp(-d^2 / 2 sigma^2) at d = -1, 0, 1, normalised, along rows and columns."""
-        image = make_image(20, 20, dtype=np.float32)
-        kernel = np.exp(-(np.array([-1.0, 0.0, 1.0]) ** 2) / (2 * sigma**2))
-        kernel /= kernel.sum()
-        expected = sum(
-            kernel[i] * kernel[j] * image[i : i + 18, j : j + 18]
-            for i in range(3)
-            for j in range(3)
-        )
-        assert difference(blur(image, sigma)[1:-1, 1:-1], expected).max() < 1e-3
-
-    def test_feature_sigma_is_uniform_below_one(self):
-        rng = np.random.default_rng(0)
-        drawn = np.array([sample_sigma(rng) for _ in range(2000)])
-        assert 0 <= drawn.min() < 0.01 and 0.99 < drawn.max() < 1
-        assert abs(drawn.mean() - 0.5) < 0.02
