@@ -25,15 +25,15 @@ from utils.transforms.base import SampleOperation, TrainingSample
 
 INSTALL = "pip install albumentations==2.0.8"
 
-_PYTHON = "it holds Python code, which is never run from a config"
+_PYTHON = "it contains Python code, which is never run from a config"
 _TYPE = "the program does this itself, on the device; remove it"
-_BOXES = "it crops by boxes, and a sample is image and mask"
-_OTHERS = "it needs other pictures, and a sample is image and mask"
+_BOXES = "it crops by boxes, but a sample is one image and its mask"
+_OTHERS = "it needs other images, but a sample is one image and its mask"
 REFUSED = {
     "Lambda": _PYTHON,
-    "ReplayCompose": "it records what it does, which nobody reads; use Compose",
+    "ReplayCompose": "its record is not used; use Compose",
     "GridElasticDeform": "it fills the label with class 0; use ElasticTransform",
-    "Morphological": "it moves the outlines in the picture otherwise than in the label",
+    "Morphological": "it moves outlines in the image but not in the label",
     **dict.fromkeys(
         ("AtLeastOneBBoxRandomCrop", "BBoxSafeRandomCrop", "RandomSizedBBoxSafeCrop"), _BOXES
     ),
@@ -41,7 +41,7 @@ REFUSED = {
     **dict.fromkeys(("Normalize", "ToFloat", "FromFloat", "ToTensorV2", "ToTensor3D"), _TYPE),
 }
 
-# What Compose.to_dict() writes.
+# The keys that Compose.to_dict() writes.
 _COMPOSE_KEYS = (
     "p", "transforms", "bbox_params", "keypoint_params", "additional_targets", "is_check_shapes",
 )  # fmt: skip
@@ -77,20 +77,19 @@ class Albumentations(SampleOperation):
 
 
 class AlbumentationsPipeline:
-    """Image and label through a pipeline of Albumentations.
+    """A pipeline of Albumentations for an image and its label.
 
-    Labels are only ever copied (nearest interpolation), and every value that the pipeline would
-    fill a label with becomes the ignored one; a label that comes out with a value that it did not
-    hold is an error. So are mistakes at which the library itself would warn and go on with
-    something else.
+    Labels are only copied (nearest interpolation), and the pipeline fills them with the ignored
+    value. A label that comes out with a value that it did not have is an error. So are mistakes
+    for which the library itself would warn and use something else.
 
     Args:
         source: What `albumentations.to_dict()` gives, or the path of a JSON or YAML file that
             `albumentations.save()` wrote.
 
     Raises:
-        ValueError: If the library is missing, or the pipeline names or sets what cannot be used;
-            with every such place.
+        ValueError: If the library is missing, or the pipeline uses what cannot be used; all such
+            problems are named.
     """
 
     def __init__(self, source: dict[str, Any] | str) -> None:
@@ -126,14 +125,14 @@ class AlbumentationsPipeline:
             image: (H, W, C), uint8, or float32.
             label: (H, W), uint8 or int16.
             rng: The only source of chance; equal generators give equal samples.
-            ignore_index: Label of the pixels outside the source picture.
+            ignore_index: Label of the pixels outside the source image.
 
         Returns:
             Image (h, w, C) and label (h, w), of the types they came in.
 
         Raises:
-            DataError: If the library refuses the picture, changes its type or channels, or invents
-                a label.
+            DataError: If the library refuses the image, changes its type or channels, or invents a
+                label.
         """
         self._check_input(image)
         for transform in self._fills:
@@ -143,45 +142,45 @@ class AlbumentationsPipeline:
         try:
             # Copies, as some transforms write into what they get.
             result = self._compose(image=image.copy(), mask=label.copy())
-        except Exception as error:  # of any kind, for what does not suit the picture
+        except Exception as error:  # of any kind, for an image that does not fit
             raise DataError(f"albumentations: {_one_line(error)}") from error
         new_image, new_label = result["image"], result["mask"]
-        for kind, old, new in (("picture", image, new_image), ("label", label, new_label)):
+        for kind, old, new in (("image", image, new_image), ("label", label, new_label)):
             if (new.dtype, new.shape[2:]) != (old.dtype, old.shape[2:]):
                 raise DataError(
-                    f"albumentations: a {kind} came in as {old.shape}, {old.dtype}, and left as "
-                    f"{new.shape}, {new.dtype}; remove what changes its type or channels"
+                    f"albumentations: the {kind} was {old.shape}, {old.dtype}, and is {new.shape}, "
+                    f"{new.dtype} now; remove what changes its type or channels"
                 )
         self._check_label(label, new_label, ignore_index)
         return new_image, new_label
 
     def _check_label(self, old: np.ndarray, new: np.ndarray, ignore_index: int) -> None:
-        """Refuse a value that the label did not hold: a net below the constructor's checks."""
+        """Raise `DataError` for new label values that the constructor's checks missed."""
         invented = np.setdiff1d(_values(new), [*_values(old), ignore_index])[:5].tolist()
         if invented:
             raise DataError(
-                f"albumentations ({self._movers}): the label came out with {invented}, which it "
-                "did not hold; remove the transform that changes labels"
+                f"albumentations ({self._movers}): the label has the new values {invented}; "
+                "remove the transform that changes labels"
             )
 
     def _check_input(self, image: np.ndarray) -> None:
-        """Refuse what the library would clip or scale without a word."""
+        """Raise `DataError` for an image that the library would clip or scale silently."""
         if image.dtype not in (np.uint8, np.float32):
             raise DataError(
-                f"albumentations: takes pictures of type uint8 or float32, not {image.dtype}; "
+                f"albumentations: images have to be of type uint8 or float32, not {image.dtype}; "
                 "use the augmentation of this program"
             )
         if image.dtype == np.float32 and self._changes_values:
             low, high = float(image.min()), float(image.max())
             if low < 0 or high > 1:
                 raise DataError(
-                    "albumentations: cuts float pictures to 0..1 where it changes values, and "
-                    f"this one goes from {low:g} to {high:g}; leave only transforms of geometry"
+                    "albumentations: transforms that change values cut float images to 0..1, but "
+                    f"this one has {low:g} to {high:g}; use transforms of geometry only"
                 )
 
 
 class _Builder:
-    """Turns plain data into transforms and collects what is wrong with it.
+    """Builds transforms from plain data and collects its problems.
 
     Args:
         library: The module `albumentations`.
@@ -192,12 +191,12 @@ class _Builder:
         self.problems: list[str] = []
 
     def build(self, node: Any, path: str, *, image_only: bool = False) -> Any:
-        """A transform, or None with a problem.
+        """Return a transform, or None with a problem.
 
         Args:
             node: `{"__class_fullname__": ..., "p": ..., ...}`.
-            path: Where it stands, for messages.
-            image_only: Whether a transform here may touch the label.
+            path: Its path in the data, for messages.
+            image_only: Whether only the image may change.
         """
         cls = self._named(node, path)
         if cls is None:
@@ -207,7 +206,7 @@ class _Builder:
         if issubclass(cls, self.library.BaseCompose):
             return self._compose(cls, args, path, image_only)
         if "p" not in args:
-            self.problems.append(f'{path}: "p" is missing, how often it is applied (0 to 1)')
+            self.problems.append(f'{path}: "p" is missing, the probability of applying it')
             return None
         transform = self._leaf(cls, args, path)
         if transform is not None:
@@ -215,7 +214,7 @@ class _Builder:
         return transform
 
     def _named(self, node: Any, path: str) -> Any:
-        """The class of a node, from the library alone: nothing else can be named."""
+        """Return the class of a node: one of the library, as nothing else can be named."""
         name = node.get("__class_fullname__") if isinstance(node, dict) else None
         if not isinstance(name, str):
             expected = '{"__class_fullname__": ..., "p": ...}'
@@ -243,7 +242,7 @@ class _Builder:
         return known.get(name)
 
     def _compose(self, cls: Any, args: dict[str, Any], path: str, image_only: bool) -> Any:
-        """A composition with all that is in it."""
+        """Build a composition and its transforms."""
         keys = (
             _COMPOSE_KEYS if cls is self.library.Compose else (*inspect.signature(cls).parameters,)
         )
@@ -253,10 +252,12 @@ class _Builder:
             self.problems.append(f"{path}: takes no {key!r}{suggest(key, keys)}")
         for key in ("bbox_params", "keypoint_params", "additional_targets"):
             if args.pop(key, None):
-                self.problems.append(f"{path}: {key} cannot be used; a sample is image and mask")
+                self.problems.append(
+                    f"{path}: {key} cannot be used; a sample is one image and its mask"
+                )
         args.pop("is_check_shapes", None)
         if not isinstance(nodes, list) or not nodes:
-            self.problems.append(f'{path}: "transforms" has to be a list of at least one')
+            self.problems.append(f'{path}: "transforms" has to be a list that is not empty')
             return None
         selective = cls is self.library.SelectiveChannelTransform
         children = [
@@ -268,21 +269,21 @@ class _Builder:
         return self._construct(cls, {**args, "transforms": children}, path)
 
     def _leaf(self, cls: Any, args: dict[str, Any], path: str) -> Any:
-        """A transform that is no composition."""
+        """Build a transform that is no composition."""
         keys = inspect.signature(cls).parameters
-        # Without it the library answers some values with a warning and its defaults.
+        # Without it the library replaces some values by defaults, with a warning.
         owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
         strict = {"strict": True} if "InitSchema" in vars(owner) else {}
         own = {key: value for key, value in args.items() if key in keys}
         old = renamed(cls.__name__, args, keys)
         for names, (new, value) in old.items():
             self.problems.append(f"{path}: {describe_renamed(names, new, value)}")
-        if old:  # what is missing now has been said
+        if old:  # the missing arguments are reported already
             new_args = {new: value for new, value in old.values() if new and value is not None}
             own = {**new_args, **own}
             args = {key: value for key, value in args.items() if not any(key in o for o in old)}
         transform = self._construct(cls, {**own, **strict}, path)
-        # to_dict() also writes what some constructors work out and do not take.
+        # to_dict() also writes values that some constructors compute and do not take.
         written = {} if transform is None else transform.to_dict_private()
         for key in [key for key in args if key not in own]:
             if key not in written or json.dumps(written[key]) != json.dumps(args[key]):
@@ -297,11 +298,11 @@ class _Builder:
             return None
 
     def _check(self, transform: Any, path: str, image_only: bool) -> None:
-        """Refuse what needs more than a pair, or would separate image and label."""
+        """Report what needs more than a pair, or would separate image and label."""
         missing = set(transform.targets_as_params) - {"mask"}
         if missing or isinstance(transform, self.library.Transform3D):
             needs = ", ".join(sorted(missing)) or "volumes"
-            self.problems.append(f"{path}: needs {needs}; a sample is image and mask")
+            self.problems.append(f"{path}: needs {needs}; a sample is one image and its mask")
         interpolation = getattr(transform, "mask_interpolation", None)
         if interpolation not in (None, cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
             self.problems.append(
@@ -313,18 +314,18 @@ class _Builder:
             )
         if getattr(transform, "mask_drop_value", None) is not None:
             self.problems.append(
-                f"{path}: mask_drop_value drops other pixels of the label than of the picture; "
-                "leave it out"
+                f"{path}: mask_drop_value drops other pixels of the label than of the image; "
+                "remove it"
             )
         if image_only and not isinstance(transform, self.library.ImageOnlyTransform):
             self.problems.append(
-                f"{path}: would move a part of the channels and not the label; inside "
+                f"{path}: would move some channels but not the label; inside "
                 "SelectiveChannelTransform use transforms of colour only"
             )
 
 
 def _library() -> Any:
-    """The module `albumentations`."""
+    """Import and return the module `albumentations`."""
     # It would ask the package registry for its newest version on import.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     try:
@@ -333,20 +334,20 @@ def _library() -> Any:
         raise ValueError(f"albumentations: is not installed; {INSTALL}") from None
     if not hasattr(albumentations.Compose, "set_random_state"):
         raise ValueError(
-            f"albumentations: version {albumentations.__version__} is installed, which cannot be "
-            f"seeded for each sample; {INSTALL}"
+            f"albumentations: the installed version {albumentations.__version__} cannot be seeded "
+            f"for each sample; {INSTALL}"
         )
     return albumentations
 
 
 def _values(label: np.ndarray) -> np.ndarray:
-    """The values that a label holds; faster than `np.unique`."""
+    """Return the values of a label; faster than `np.unique`."""
     plain = label.view(f"u{label.itemsize}").ravel()  # a negative one counts from above
     return np.flatnonzero(np.bincount(plain)).astype(label.dtype)
 
 
 def _leaves(transform: Any) -> Iterator[Any]:
-    """All transforms in a composition that are none themselves."""
+    """Yield all transforms of a composition that are no compositions."""
     if not hasattr(transform, "transforms"):
         yield transform
         return
@@ -355,7 +356,7 @@ def _leaves(transform: Any) -> Iterator[Any]:
 
 
 def _one_line(error: Exception) -> str:
-    """What an exception says, in one line; pydantic's as "argument: message"."""
+    """Return an exception's message in one line; pydantic's as "argument: message"."""
     details = getattr(error.__cause__, "errors", None)
     if details is None:
         return " ".join(str(error).split()) or type(error).__name__

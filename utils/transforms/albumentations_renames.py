@@ -1,4 +1,4 @@
-"""What Albumentations 1 called otherwise than version 2: arguments and transforms.
+"""Arguments and transforms that have other names in Albumentations 1 than in version 2.
 
 https://github.com/albumentations-team/albumentations/releases/tag/2.0.0
 """
@@ -41,7 +41,7 @@ _PAIRS = {
 
 
 def _scaled(change: Callable[[float], float]) -> Callable[[Any], list[float]]:
-    """A number, or a pair, of 0..255 as a pair of 0..1."""
+    """Return a function that maps a number, or a pair, of 0..255 to a pair of 0..1."""
 
     def convert(value: Any) -> list[float]:
         pair = value if isinstance(value, (list, tuple)) else [value, value]
@@ -82,18 +82,18 @@ GONE = {
                      "Superpixels")
     },
 }  # fmt: skip
-"""Transforms that version 2 no longer has, and what does the same."""
+"""Transforms that version 2 no longer has, and their replacements."""
 
 
 def renamed(
     name: str, args: Mapping[str, Any], keys: Collection[str]
 ) -> dict[tuple[str, ...], tuple[str, Any]]:
-    """The arguments that a transform no longer takes under their old names.
+    """Find the arguments that a transform no longer takes under their old names.
 
     Args:
-        name: Of the transform.
-        args: What it is given.
-        keys: What it takes.
+        name: The name of the transform.
+        args: Its arguments in the file.
+        keys: The arguments that it takes.
 
     Returns:
         Old names -> the new one and its value; `("", advice)` where there is none.
@@ -121,7 +121,7 @@ def renamed(
 
 
 def describe_renamed(old: tuple[str, ...], new: str, value: Any) -> str:
-    """What to write instead of arguments that have other names now."""
+    """Return what to write instead of arguments that have other names now."""
     names = " and ".join(map(repr, old))
     verb = "are" if len(old) > 1 else "is"
     if not new:

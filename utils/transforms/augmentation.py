@@ -1,4 +1,4 @@
-"""What happens to an image and its label before the batch."""
+"""The augmentation of a loader: operations on an image and its label."""
 
 from __future__ import annotations
 

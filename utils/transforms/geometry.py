@@ -15,16 +15,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the crop lies in the scaled and rotated source, and how it is turned over.
+    """The position of a crop in the scaled and rotated image, its mirroring and its turns.
 
     Args:
-        scaled_height: Height of the whole source picture after scaling, in pixels.
-        scaled_width: Width of the whole source picture after scaling, in pixels.
+        scaled_height: Height of the whole image after scaling, in pixels.
+        scaled_width: Width of the whole image after scaling, in pixels.
         height: Height of the crop, in pixels; the output's, unless a quarter turn swaps the two.
         width: Width of the crop, in pixels.
-        top: First row of the crop in the scaled picture.
-        left: First column of the crop in the scaled picture.
-        angle: Counter-clockwise rotation about the picture's centre, in degrees.
+        top: First row of the crop in the scaled image.
+        left: First column of the crop in the scaled image.
+        angle: Counter-clockwise rotation about the image's centre, in degrees.
         flip: Whether the crop is mirrored left to right.
         vertical_flip: Whether it is then mirrored top to bottom.
         quarter_turns: Counter-clockwise turns by 90 degrees after that, 0 to 3.
@@ -43,7 +43,7 @@ class Geometry:
 
     @property
     def output_size(self) -> tuple[int, int]:
-        """(height, width) of the output, in pixels."""
+        """Return (height, width) of the output, in pixels."""
         size = (self.height, self.width)
         return size[::-1] if self.quarter_turns % 2 else size
 
@@ -51,11 +51,11 @@ class Geometry:
 def source_to_canvas(
     points: np.ndarray, geometry: Geometry, source_size: tuple[int, ...]
 ) -> np.ndarray:
-    """Where points of the source lie in the scaled and rotated picture, before the crop.
+    """Map points of the source to the scaled and rotated image, before the crop.
 
     Args:
         points: (N, 2), x and y, continuous.
-        geometry: What is done; its crop and what follows do not matter.
+        geometry: Its scale and angle are applied.
         source_size: (H, W) of the source.
 
     Returns:
@@ -68,7 +68,7 @@ def source_to_canvas(
 
 
 def _covered(geometry: Geometry) -> tuple[int, int]:
-    """Count the first rows and columns of the crop, not yet turned over, that show the picture."""
+    """Count the first rows and columns of the crop, not yet turned over, that show the image."""
     height, width = geometry.scaled_height, geometry.scaled_width
     radians = math.radians(geometry.angle)
     cos, sin = abs(math.cos(radians)), abs(math.sin(radians))
@@ -81,7 +81,7 @@ def _covered(geometry: Geometry) -> tuple[int, int]:
 
 
 def covered_output(geometry: Geometry) -> tuple[slice, slice]:
-    """The rows and columns of the output that show the picture."""
+    """Return the rows and columns of the output that show the image."""
     rows, columns = _covered(geometry)
     (a, b, x), (c, d, y) = _output_to_crop(geometry)
     # The inverse of a map of this kind is its transpose.
@@ -104,7 +104,7 @@ def _output_to_crop(geometry: Geometry) -> list[tuple[int, int, int]]:
         if geometry.vertical_flip:
             b, offset = -b, offset + b * geometry.height
         for turn in range(geometry.quarter_turns):
-            # A row from the top of the turned picture is a column from the right before the turn.
+            # A row from the top of the turned image is a column from the right before the turn.
             width = geometry.height if turn % 2 else geometry.width
             a, b, offset = b, -a, offset + a * width
         rows.append((a, b, offset))
@@ -118,7 +118,7 @@ def output_to_source(
 
     Args:
         source_size: (H, W) of the source.
-        geometry: What to do.
+        geometry: The map to the output.
         first_row: Output row at which the computed rectangle starts.
         first_column: Output column at which it starts.
 

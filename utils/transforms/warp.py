@@ -30,15 +30,15 @@ def warp(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apply a geometry to an image (bilinear) and its label (nearest).
 
-    Where the picture shrinks to less than half, the image is first reduced by a whole factor with
-    area averaging, so that nothing aliases. Along the edge of a rotated picture half a source pixel
+    Where it shrinks to less than half, the image is first reduced by a whole factor with
+    area averaging, so that nothing aliases. Along the edge of a rotated image half a source pixel
     blends into the fill colour.
 
     Args:
         image: (H, W, C), uint8, uint16, int16 or float32.
         label: (H, W), uint8 or int16.
-        geometry: What to do.
-        ignore_index: Label of the pixels outside the source picture.
+        geometry: Scale, rotation, crop, mirroring and turns.
+        ignore_index: Label of the pixels outside the source image.
         fill: Their colour, one value or one a channel, in the unit of `image`.
 
     Returns:
@@ -53,7 +53,7 @@ def warp(
 
     rows, columns = covered_output(geometry)
     size = (columns.stop - columns.start, rows.stop - rows.start)
-    # Without rotation the rectangle shows nothing but the picture, and clamping at its edges is
+    # Without rotation the rectangle shows nothing but the image, and clamping at its edges is
     # what a resize does. With rotation the warp fills the corners.
     border = cv2.BORDER_CONSTANT if geometry.angle else cv2.BORDER_REPLICATE
     matrix = output_to_source(label.shape, geometry, rows.start, columns.start)
@@ -75,7 +75,7 @@ def warp(
     if size == (width, height):
         return image, label
 
-    # Copies of one line: NumPy fills a picture with a colour ten times slower.
+    # Copies of one line: NumPy fills an image with a colour ten times slower.
     line = np.tile(np.array(colour, image.dtype), (width, 1))
     padded_image = np.empty((height, *line.shape), image.dtype)
     padded_image.reshape(height, -1)[:] = line.ravel()
@@ -88,13 +88,13 @@ def warp(
 def thin_label(
     label: np.ndarray, geometry: Geometry, step: int, *, ignore_index: int
 ) -> np.ndarray:
-    """What `warp` would make of a label, at the centres of squares of `step` pixels only.
+    """Return what `warp` makes of a label, at the centres of squares of `step` pixels only.
 
     Args:
         label: (H, W), uint8 or int16.
-        geometry: What to do.
+        geometry: As for `warp`.
         step: Distance of two points in the output, in pixels.
-        ignore_index: Label of the points outside the source picture.
+        ignore_index: Label of the points outside the source image.
 
     Returns:
         Labels (h // step, w // step).
@@ -113,7 +113,7 @@ def thin_label(
 
 
 def _check_pair(image: np.ndarray, label: np.ndarray, ignore_index: int) -> None:
-    """Refuse what OpenCV would answer with a wrong picture instead of an error."""
+    """Raise `ValueError` where OpenCV would return a wrong image instead of an error."""
     if image.ndim != 3 or image.shape[:2] != label.shape:
         raise ValueError(
             f"expected an image (H, W, C) and a label (H, W) of one size, got {image.shape} and "

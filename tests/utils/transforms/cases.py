@@ -13,7 +13,7 @@ FILL = (11.0, 22.0, 33.0)
 
 
 def make_image(height, width, channels=3, dtype=np.uint8, seed=0):
-    """A smooth random picture: interpolation at slightly different places gives near values."""
+    """A smooth random image: interpolation at slightly different places gives near values."""
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, channels))
     planes = [
         cv2.GaussianBlur(noise[..., c].astype(np.float32), (0, 0), 2) for c in range(channels)

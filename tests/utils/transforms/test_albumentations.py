@@ -148,7 +148,7 @@ class TestLabels:
                 inside = away_from_edges(new_label == value)
                 wrong += int((np.abs(image[inside].astype(int) - colours[value]) > 2).any(1).sum())
                 compared += int(inside.sum())
-        # A thin-plate spline folds the picture here and there.
+        # A thin-plate spline folds the image here and there.
         assert compared > 500 and wrong <= 0.002 * compared
 
     @pytest.mark.parametrize("ignore_index", [255, -1])
@@ -167,7 +167,7 @@ class TestLabels:
             if area == "image":
                 _, new_label = run(made, 0, None, label, ignore_index)
                 assert set(np.unique(new_label)) <= {3, 9, ignore_index}
-        with pytest.raises(DataError, match=r"\(HorizontalFlip, Resize\): .* came out with \[\d"):
+        with pytest.raises(DataError, match=r"\(HorizontalFlip, Resize\): .*\[\d"):
             run(made, 0, None, label, ignore_index)
 
 
@@ -251,7 +251,7 @@ class TestMistakes:
         [
             ({}, r'expected \{"transform": ...\}'),
             ({"transform": 3}, r'expected \{"transform": ...\}'),
-            (pipeline(), r"transform \(Compose\): \"transforms\" has to be a list of at least one"),
+            (pipeline(), r"transform \(Compose\): \"transforms\" has to be a list"),
             (pipeline(3), r"transforms\.0: expected .*, not 3"),
             (pipeline(node("HorizontalFlp")), "no transform 'HorizontalFlp'; did you mean 'Horiz"),
             (pipeline(node("DualTransform")), "no transform 'DualTransform'"),
@@ -276,14 +276,14 @@ class TestMistakes:
             ),
             (
                 pipeline(node("Morphological")),
-                "moves the outlines in the picture otherwise than in",
+                "Morphological cannot be used",
             ),
-            (pipeline(node("PixelDropout", mask_drop_value=0)), "drops other pixels of the label"),
-            (pipeline(node("Mosaic")), "needs mosaic_metadata; a sample is image and mask"),
+            (pipeline(node("PixelDropout", mask_drop_value=0)), "mask_drop_value"),
+            (pipeline(node("Mosaic")), "needs mosaic_metadata"),
             (pipeline(node("Pad3D", padding=1)), "needs volumes"),
             (
                 pipeline(node("SelectiveChannelTransform", transforms=[node("HorizontalFlip")])),
-                "would move a part of the channels and not the label",
+                "SelectiveChannelTransform",
             ),
             (pipeline(node("OneOf", transforms=[node("Blur", p=0)])), r"\(OneOf\): float division"),
             ("nothing.json", "nothing.json: no such file"),
@@ -293,7 +293,7 @@ class TestMistakes:
         with pytest.raises(ValueError, match=message):
             AlbumentationsPipeline(source)
 
-    def test_feature_downscaling_of_pictures_alone(self):
+    def test_feature_downscaling_of_images_alone(self):
         for name, args in DOWNSCALING.items():
             source = pipeline(node(name, area_for_downscale="image", **args))
             assert set(np.unique(run(source)[1])) <= set(np.unique(make_label(60, 80)))
@@ -317,17 +317,17 @@ class TestMistakes:
 
     def test_exception_another_version(self, monkeypatch):
         monkeypatch.delattr(A.core.composition.BaseCompose, "set_random_state")
-        with pytest.raises(ValueError, match="cannot be seeded for each sample; pip install"):
+        with pytest.raises(ValueError, match="cannot be seeded .*pip install"):
             AlbumentationsPipeline(pipeline(node("Blur")))
 
-    def test_exception_pictures(self):
+    def test_exception_images(self):
         with pytest.raises(DataError, match="uint8 or float32, not uint16"):
             run(pipeline(node("HorizontalFlip")), image=make_image(60, 80, 3, np.uint16))
         large = make_image(60, 80, 2, np.float32)
-        with pytest.raises(DataError, match="cuts float pictures to 0..1"):
+        with pytest.raises(DataError, match="float images to 0..1"):
             run(pipeline(node("RandomBrightnessContrast")), image=large)
         assert np.array_equal(run(pipeline(node("VerticalFlip")), image=large)[0], large[::-1])
-        with pytest.raises(DataError, match="left as .*; remove what changes its type or channels"):
+        with pytest.raises(DataError, match=r"uint8, and is .*3\), uint8"):
             run(pipeline(node("ToRGB")), image=make_image(60, 80, 1))
         with pytest.raises(DataError, match="albumentations: .*[Cc]rop"):
             run(pipeline(node("RandomCrop", height=99, width=99)))

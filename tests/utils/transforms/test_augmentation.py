@@ -111,7 +111,7 @@ class TestHardRule:
             assert rng.random() == after.random()
             assert rng.bit_generator.seed_seq.n_children_spawned == 0
 
-    def test_feature_recorded_pictures(self):
+    def test_feature_recorded_images(self):
         """Truth: the first version's crops, flips and padding, which no interpolation changes."""
         image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
         label = np.random.default_rng(1).integers(0, 6, (60, 80), dtype=np.uint8)
@@ -225,8 +225,8 @@ class TestAugmentation:
         assert np.array_equal(image, image_before) and np.array_equal(label, label_before)
 
     @pytest.mark.parametrize(("dtype", "ignore_index"), [(np.uint8, 255), (np.int16, -1)])
-    def test_feature_no_class_outside_the_picture(self, dtype, ignore_index):
-        """The ancestor wrote class 0 into a fifth of such labels."""
+    def test_feature_no_class_outside_the_image(self, dtype, ignore_index):
+        """pytorch-segmentation wrote class 0 into a fifth of such labels."""
         image = np.full((48, 64, 3), 200, np.uint8)
         label = np.full((48, 64), 5, dtype)
         augmentation = Augmentation(**TRAINING)
@@ -246,7 +246,7 @@ class TestAugmentation:
         assert seen == {5, ignore_index}
 
     def test_feature_label_and_image_stay_aligned(self):
-        """A label drawn as a picture and the label itself move alike."""
+        """A label drawn as an image and the label itself move alike."""
         colours = np.random.default_rng(1).permutation(256)[: 6 * 3].reshape(6, 3).astype(np.uint8)
         label = make_label(90, 120, block=15)
         augmentation = Augmentation(
@@ -267,7 +267,7 @@ class TestAugmentation:
 class TestNewOperations:
     @pytest.mark.parametrize("name", NEW)
     def test_feature_image_and_label_stay_aligned(self, name):
-        """Truth: every pixel has the colour of its class, in this picture and in the partners.
+        """Truth: every pixel has the colour of its class, in this image and in the partners.
 
         Colours are changed here with their class, so they are compared with each other.
         """
@@ -350,14 +350,14 @@ class TestNewOperations:
         theirs = run({"val": True, "crop_size": 20}, 0, image, label)
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
-    def test_feature_turned_pictures_keep_their_size(self):
+    def test_feature_turned_images_keep_their_size(self):
         """Without crop_size a quarter turn swaps the sides, and copy_paste follows it."""
         args = {"augment": True, "rotate90": True, "copy_paste": 1.0, "paste_classes": [2]}
         shapes = {run(args, seed)[0].shape for seed in range(12)}
         assert shapes == {(90, 120, 3), (120, 90, 3)}
 
-    def test_feature_mosaic_shows_four_pictures(self):
-        """Truth: the pictures are plain, each of another value, so they can be counted."""
+    def test_feature_mosaic_shows_four_images(self):
+        """Truth: the images are plain, each of another value, so they can be counted."""
 
         class Plain(Partners):
             def __getitem__(self, index):
@@ -368,7 +368,7 @@ class TestNewOperations:
             args = {"augment": True, "crop_size": 40, "mosaic": 1.0}
             new_image, new_label = run(args, seed, image, label, Plain(count=50))
             values = set(np.unique(new_image).tolist())
-            # Two of three partners may be the same picture.
+            # Two of three partners may be the same image.
             assert 200 in values and 2 <= len(values) <= 4
             assert np.array_equal(new_label == 0, new_image[..., 0] == 200)
 
@@ -516,7 +516,7 @@ class TestNewOperations:
         with pytest.raises(ValueError, match=message):
             class_numbers(classes, names, "x")
 
-    def test_feature_real_pictures(self, real_data):
+    def test_feature_real_images(self, real_data):
         """The label, carried along as a fourth channel, stays the label."""
         folder = real_data / "camvid"
         files = sorted((folder / "train").iterdir())[:60:12]
@@ -525,7 +525,7 @@ class TestNewOperations:
             def __getitem__(self, index):
                 image = cv2.imread(str(files[index]))
                 label = cv2.imread(str(folder / "trainannot" / f"{files[index].stem}.png"), -1)
-                # The class in a channel of the picture itself.
+                # The class in a channel of the image itself.
                 return np.dstack([image, label * 20]), np.where(label == 11, 255, label)
 
         partners = Files(count=len(files))

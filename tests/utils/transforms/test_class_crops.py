@@ -32,7 +32,7 @@ class TestRareClasses:
         label = half_and_half().astype(dtype)
         tops = set()
         for seed in range(60):
-            # Twice the size, as nearest sampling of a smaller picture can lose four pixels.
+            # Twice the size, as nearest sampling of a smaller image can lose four pixels.
             geometry = Geometry(200, 400, 60, 80, top=3, left=5, angle=angle)
             chosen = show(7).choose(geometry, np.random.default_rng(seed), label, 255)
             assert 7 in crop_of(label, chosen)
@@ -63,13 +63,13 @@ class TestRareClasses:
         rng = np.random.default_rng(0)
         assert show(5).choose(geometry, rng, label, 255) is geometry
 
-    def test_feature_a_picture_that_fits_whole(self):
+    def test_feature_a_image_that_fits_whole(self):
         label, geometry = half_and_half(), Geometry(100, 200, 100, 240)
         rng = np.random.default_rng(0)
         assert show(7).choose(geometry, rng, label, 255) is geometry
 
     def test_feature_classes_are_as_likely(self):
-        """Whatever their area: class 1 has half of the picture, class 7 four pixels."""
+        """Whatever their area: class 1 has half of the image, class 7 four pixels."""
         label, rng = half_and_half(), np.random.default_rng(0)
         sizes = [len(pixels_of(label, [1, 7, 9], rng)) for _ in range(600)]
         assert set(sizes) == {4, 100 * 100 - 4}

@@ -78,7 +78,7 @@ class TestCentreGeometry:
         rng = np.random.default_rng(0)
         new_image, new_label = augmentation(image, label, rng, ignore_index=255, fill=0)
         assert new_image.shape == (crop_size, crop_size, 3)
-        # Two ways of averaging a strongly shrunken picture are near, not equal.
+        # Two ways of averaging a strongly shrunken image are near, not equal.
         assert difference(new_image, expected[rows, columns]).mean() < (3 if shrink else 1)
         assert np.mean(new_label != nearest[rows, columns]) < 0.02
 

@@ -137,7 +137,7 @@ class TestWarp:
                 assert difference(part[0], whole[0][9:21, 13:29]).max() <= 1
                 assert np.mean(part[1] != whole[1][9:21, 13:29]) <= 0.02
 
-    def test_feature_crop_outside_a_rotated_picture(self):
+    def test_feature_crop_outside_a_rotated_image(self):
         image, label = make_image(400, 20), make_label(400, 20)
         geometry = Geometry(400, 20, 1, 1, top=0, left=19, angle=10)
         new_image, new_label = apply(image, label, geometry)
@@ -153,7 +153,7 @@ class TestWarp:
         seed=st.integers(0, 2**32),
     )
     def test_feature_any_size(self, height, width, base_size, crop_size, seed):
-        """Tiny and odd pictures: right size, no class from outside."""
+        """Tiny and odd images: right size, no class from outside."""
         rng = np.random.default_rng(seed)
         geometry = draw_geometry(
             rng, height, width, base_size=base_size, crop_size=crop_size, flip=True, rotate=True
@@ -213,7 +213,7 @@ class TestSourceAndCanvas:
         assert np.array_equal(thin, whole[3::7, 3::7][: 72 // 7, : 64 // 7])
 
     def test_feature_points_go_where_the_pixels_go(self):
-        """Truth: the place of a bright spot in the warped picture."""
+        """Truth: the position of a bright spot in the warped image."""
         geometry = Geometry(120, 160, 120, 160, angle=8)
         for y, x in [(30, 40), (12, 60), (44, 9)]:
             image = np.zeros((60, 80, 1), np.float32)
