@@ -13,7 +13,7 @@ from PIL import Image
 import inference
 from prediction.load_model import restore
 from tests.training_runs import run, small_config
-from train import finish
+from training.messages import next_commands
 from utils.samples.pairing import Sample, masks_within
 
 
@@ -95,16 +95,17 @@ def test_feature_what_inference_is_told_to_leave_out(tmp_path, pairs, expected):
     assert masks_within(samples, tmp_path / "d") == expected
 
 
-def test_feature_the_next_command_names_what_to_leave_out(tmp_path, caplog):
+def test_feature_the_next_command_names_what_to_leave_out(tmp_path):
     """Of masks that only their extension tells from images, which no checkpoint says."""
     picture(tmp_path / "d/1.jpg")
     sample = Sample("1", str(tmp_path / "d/1.jpg"), str(tmp_path / "d/1.png"))
     source = SimpleNamespace(samples=[sample], mask_prefix="", mask_suffix="")
     settings = SimpleNamespace(save_dir="saved", log_dir="saved", val=True, tensorboard=False)
-    result = SimpleNamespace(checkpoint=tmp_path / "best_model.pth", score=None, epoch=1)
-    caplog.set_level("INFO", "train")
-    for mark, expected in (("", " --exclude '*.png'"), ("_gt", "")):
-        caplog.clear()
-        source.mask_suffix = mark
-        finish(SimpleNamespace(trainer=settings), result, SimpleNamespace(source=source))
-        assert f"--images {tmp_path}/d{expected}\n" in caplog.text
+    for suffix, expected in (("", " --exclude '*.png'"), ("_gt", "")):
+        source.mask_suffix = suffix
+        commands = next_commands(
+            SimpleNamespace(trainer=settings),
+            tmp_path / "best_model.pth",
+            SimpleNamespace(source=source),
+        )
+        assert commands[-1].endswith(f"--images {tmp_path}/d{expected}")
