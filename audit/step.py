@@ -98,13 +98,13 @@ def measure_step(trainer: Trainer) -> StepReport:
         TrainingError: If the loss is not finite.
         DataError: If a sample cannot be used.
     """
-    trainer.settings = dataclasses.replace(trainer.settings, on_bad_loss="raise")
+    trainer.bad_losses.action = "raise"
     batch, load_seconds = _time_loading(trainer.train_loader)
     trainer.network.train()
     with _PeakMemory(trainer.device) as memory:
         images, labels = trainer.to_device(batch)
         started = time.perf_counter()
-        loss, prediction = trainer.train_step(images, labels, batch)
+        loss, prediction = trainer.train_batch(images, labels, batch)
         first_loss = loss.item()
         first_seconds = time.perf_counter() - started
     assert prediction is not None
@@ -200,7 +200,7 @@ def _time_steps(trainer: Trainer, batch: Batch, first: float) -> float:
     while len(seconds) < TIMED_STEPS and first + sum(seconds) < MAX_SECONDS:
         started = time.perf_counter()
         images, labels = trainer.to_device(batch)
-        loss, _ = trainer.train_step(images, labels, batch)
+        loss, _ = trainer.train_batch(images, labels, batch)
         loss.item()  # waits for the device
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds or [first])

@@ -20,6 +20,7 @@ from base.loader_stream import LoaderStream
 from base.samples import SampleArrays, Samples
 from utils.cli.signals import ignore_signals_in_worker
 from utils.config.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from utils.distributed.collectives import all_gather_json, world_size
 from utils.files.data_file import DataError
 from utils.files.file_notes import FileNote, count_notes
 from utils.samples.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
@@ -252,6 +253,21 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             for line in count_notes(self.notes):
                 logger.warning("%s; read all the same", line)
         self._notes_said = len(self.notes)
+
+    def merge_bad(self) -> None:
+        """Exchange what any rank could not use; the main one names it. Every rank has to call this.
+
+        Raises:
+            DataError: If together it is too much.
+        """
+        if world_size() == 1:
+            self.say_notes()
+            return
+        if self.skips:
+            for bad in all_gather_json(list(self.bad.items())):
+                self.count_bad(bad)
+        notes = all_gather_json(list(self.notes))
+        self.say_notes(*(FileNote(*note) for rank_notes in notes for note in rank_notes))
 
     def _no_pictures(self) -> Batch:
         """The share of a process for which the last batch of an epoch has no picture left."""

@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 
 from base.base_model import BaseModel
 from utils.checkpoint.content import ResumePoint
 from utils.checkpoint.save_load import file_size, save_checkpoint, why_unwritten
-from utils.cli.signals import SIGNALS, StopSignals, first_signal
+from utils.cli.signals import StopSignals
 from utils.config.keys import value_at
 from utils.config.sections import Config
-from utils.distributed.collectives import all_reduce_sum, is_main
+from utils.distributed.collectives import any_signal, is_main
 from utils.metrics.confusion import name_of
 from utils.optim.param_groups import check_state
 from utils.optim.schedule_driver import Schedule
@@ -96,7 +95,7 @@ class BaseTrainer:
         self.lr_scheduler = lr_scheduler
         self.config = config
         self.settings = config.trainer
-        self.meta = meta
+        self.meta = dict(meta)
         self.folder = folder
         self.log = log
         self.stop = stop or StopSignals()
@@ -149,8 +148,10 @@ class BaseTrainer:
         for epoch in range(first, self.settings.epochs + 1):
             if self._is_over():
                 break
-            self._run_epoch(epoch)
-            if (number := self.signal_of_any(self.stop.received)) and epoch < self.settings.epochs:
+            training = self.train_epoch(epoch)
+            validation = self.validate(epoch) if self.validates(epoch) else {}
+            self._end_epoch(epoch, training, validation)
+            if (number := any_signal(self.stop.received)) and epoch < self.settings.epochs:
                 raise Stopped(number)
         if self._is_over() and self.epoch < self.settings.epochs:
             logger.info(
@@ -160,10 +161,10 @@ class BaseTrainer:
             )
         return self._result(self.epoch - first + 1, started)
 
-    def _run_epoch(self, epoch: int) -> None:
-        """Train, validate, log, judge and save an epoch."""
-        training = self.train_epoch(epoch)
-        validation = self.validate(epoch) if self.validates(epoch) else {}
+    def _end_epoch(
+        self, epoch: int, training: Mapping[str, Any], validation: Mapping[str, Any]
+    ) -> None:
+        """Log, judge and save an epoch."""
         # Not before: a run that is stopped in validation ends the epoch again.
         self.log_epoch(training, validation)
         metrics = {**training, **validation}
@@ -187,15 +188,6 @@ class BaseTrainer:
         if self.best is not None and best.exists():
             return RunResult(best, self.best, self.best_epoch, self.best_on_other_images)
         return RunResult(last if last.exists() else None, None, self.epoch)
-
-    def signal_of_any(self, own: int) -> int:
-        """Return the signal that ends any rank, 0 if none does; all ranks have to call this.
-
-        Args:
-            own: The one that ends this rank, or 0.
-        """
-        came = torch.tensor([own == number for number in SIGNALS])
-        return first_signal(all_reduce_sum(came.long()).tolist())
 
     def validates(self, epoch: int) -> bool:
         """Return whether an epoch is validated; the last always is: its weights may be the best."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from base.loader_stream import LoaderStream
 from base.samples import SampleError, Samples
 from utils.progress import track
 from utils.samples.pairing import few
+
+logger = logging.getLogger(__name__)
 
 
 class _PictureCounts(Dataset["np.ndarray | SampleError"]):
@@ -60,6 +63,19 @@ def count_labels(loader: BaseDataLoader) -> list[int]:
         elif not loader.skips:
             raise picture
     return total.tolist()
+
+
+def warn_of_absent_classes(split: str, classes: Sequence[str], pixels: Sequence[int]) -> None:
+    """Log which classes of a split have no labelled pixel, if any.
+
+    Args:
+        split: "train" or "val".
+        classes: The names of the classes.
+        pixels: The labelled pixels of each.
+    """
+    absent = [name for name, count in zip(classes, pixels, strict=True) if not count]
+    if absent:
+        logger.warning(absent_classes(absent, len(classes), split))
 
 
 def _as_it_is(counts: Any) -> Any:

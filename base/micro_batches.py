@@ -1,37 +1,89 @@
-"""How a batch is divided over processes and accumulation steps."""
+"""How a batch is split over ranks and micro-batches."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from base.base_trainer import TrainingError
 from utils.distributed.collectives import rank, world_size
 
+logger = logging.getLogger(__name__)
 
-def micro_batches(batch_size: int, part_size: int) -> list[slice]:
-    """A batch in as few parts as can be, of as nearly one size, none larger than `part_size`.
 
-    Only where a part of one picture would be left, on which BatchNorm may fail, a part is larger
-    by one.
+class MicroBatches:
+    """Splits each batch into micro-batches, smaller ones after memory has run out.
+
+    Args:
+        batch_size: Images of a whole step, over all ranks.
+        accumulation_steps: Micro-batches of a step.
+
+    Attributes:
+        size: Images of a micro-batch, over all ranks.
     """
-    count = -(-batch_size // part_size)
-    if part_size > 1:
+
+    def __init__(self, batch_size: int, accumulation_steps: int) -> None:
+        self.batch_size = batch_size
+        self.accumulation_steps = accumulation_steps
+        self.size = batch_size // accumulation_steps
+
+    def split(self, batch_size: int) -> list[slice]:
+        """Return which of this rank's images each micro-batch of a batch has."""
+        return [rank_slice(part) for part in micro_batches(batch_size, self.size)]
+
+    def halve(self, where: str) -> None:
+        """Make micro-batches half as large from now on.
+
+        Args:
+            where: The epoch and the step in which memory ran out.
+
+        Raises:
+            TrainingError: If several ranks train, or a micro-batch is one image already.
+        """
+        message = f"out of memory in {where}"
+        if world_size() > 1:
+            # The others wait for this one in the middle of the step.
+            raise TrainingError(
+                f"{message}; use more trainer.accumulation_steps (now {self.accumulation_steps}), "
+                "a smaller crop_size, or amp"
+            )
+        if self.size == 1:
+            raise TrainingError(f"{message}, even for one image; use a smaller crop_size, or amp")
+        self.size = -(-self.size // 2)
+        logger.warning(
+            "%s: from now on each batch is split into micro-batches of %d; with "
+            "trainer.accumulation_steps: %d it is from the start",
+            message,
+            self.size,
+            -(-self.batch_size // self.size),
+        )
+
+
+def micro_batches(batch_size: int, size: int) -> list[slice]:
+    """Split a batch into as few micro-batches of at most `size` images, of nearly one size.
+
+    A micro-batch of one image, on which BatchNorm may fail, is avoided by making another one
+    larger by one, unless `size` is 1.
+    """
+    count = -(-batch_size // size)
+    if size > 1:
         count = max(1, min(count, batch_size // 2))
-    bounds = [batch_size * place // count for place in range(count + 1)]
+    bounds = [batch_size * index // count for index in range(count + 1)]
     return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
 def rank_slice(part: slice) -> slice:
-    """Of a part of the whole batch, what this process has: every n-th picture is its own."""
-    first, last = (-(-(place - rank()) // world_size()) for place in (part.start, part.stop))
+    """Return what this rank has of a slice of the whole batch: every n-th image is its own."""
+    first, last = (-(-(index - rank()) // world_size()) for index in (part.start, part.stop))
     return slice(first, last)
 
 
 class AsyncHostCopy:
-    """Numbers that leave the device while it goes on working.
+    """A non-blocking copy from the device to the host; the device goes on working.
 
     Args:
         tensor: (N,) of any type.
@@ -39,15 +91,15 @@ class AsyncHostCopy:
 
     def __init__(self, tensor: Tensor) -> None:
         self._event = None
-        self._numbers = tensor
+        self._host = tensor
         if tensor.device.type == "cuda":
-            self._numbers = torch.empty_like(tensor, device="cpu", pin_memory=True)
-            self._numbers.copy_(tensor, non_blocking=True)
+            self._host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
             self._event = torch.cuda.Event()
             self._event.record()
 
     def read(self) -> list[Any]:
-        """The numbers; waits for no more than what the device had to do before."""
+        """Return the numbers; wait only for the work that the device was given before the copy."""
         if self._event is not None:
             self._event.synchronize()
-        return self._numbers.tolist()
+        return self._host.tolist()

@@ -112,7 +112,7 @@ class RateSweep(Trainer):
         self.rising = RisingRates(components.optimizer, steps)
         with_rising_rates = components._replace(lr_scheduler=Schedule(self.rising))
         super().__init__(**with_rising_rates._asdict(), **rest)
-        self.settings = dataclasses.replace(self.settings, on_bad_loss="raise")
+        self.bad_losses.action = "raise"
         self.points: list[tuple[float, float]] = []
         self.loss_mean, self.lowest_mean = 0.0, float("inf")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import cv2
@@ -57,6 +58,17 @@ def none_if_out_of_memory(work: Callable[..., T], *args: object) -> T | None:
             raise
     free_unused()
     return None
+
+
+@contextlib.contextmanager
+def out_of_memory_raises(kind: type[RuntimeError], message: str) -> Iterator[None]:
+    """Raise another error where memory runs out in work that cannot begin again."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise kind(message) from None
 
 
 def with_cpu_fallback(work: Callable[[Tensor], T], tensor: Tensor) -> T:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 
+@enum.unique
 class Stream(enum.IntEnum):
     """The first word of a random seed, which keeps what is drawn for one purpose from another."""
 

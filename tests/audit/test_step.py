@@ -69,10 +69,10 @@ def test_feature_a_loss_that_is_not_finite_is_a_finding(tmp_path, tree):
 def test_feature_out_of_memory_is_a_finding(tmp_path, tree, monkeypatch):
     from trainer import Trainer
 
-    def train_step(*_):
+    def train_batch(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. And so on")
 
-    monkeypatch.setattr(Trainer, "train_step", train_step)
+    monkeypatch.setattr(Trainer, "train_batch", train_batch)
     step, (finding,) = take_step(tmp_path, tree)
     assert step is None and finding.kind == "memory"
     assert "smaller batch_size" in finding.fix

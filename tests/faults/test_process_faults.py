@@ -89,16 +89,17 @@ def test_feature_a_signal_in_validation_for_one_process(tmp_path, rank):
     program.write_text(f"""
 import signal, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-import train, trainer
+import train
+from base.validator import Validator
 from utils.cli.launcher import launched_rank
-score = trainer.Trainer._score_rows
+score = Validator._score_rows
 def slow(self, *args):
     if launched_rank() == {rank}:
         time.sleep(1)
         signal.raise_signal(signal.SIGTERM)
     return score(self, *args)
 if "--resume" not in sys.argv:
-    trainer.Trainer._score_rows = slow
+    Validator._score_rows = slow
 sys.exit(train.main())
 """)
     tree = config(tmp_path)

@@ -9,12 +9,15 @@ import signal
 import pytest
 import torch
 
+from base.bad_steps import MAX_CONSECUTIVE
+from base.weighted_losses import WeightedLosses
 from benchmarks.losses import ROOT
 from models.unet import UNet
 from tests.training_runs import assert_same, assert_same_end, run, small_config
 from tests.utils.distributed.test_processes import under_torchrun
-from trainer import MAX_BAD_LOSSES, Trainer
+from trainer import Trainer
 from utils.checkpoint.save_load import load_checkpoint
+from utils.optim.precision import MixedPrecision
 
 PARTS_OF_A_RUN = ("state_dict", "optimizer", "ema", "losses", "scaler")
 
@@ -28,16 +31,23 @@ def config(tmp_path, **trainer):
 
 def poison(patched, *steps):
     """Steps whose loss is not a number, once the network has run."""
-    loss_terms = Trainer.loss_terms
+    terms_of, train_step = WeightedLosses.terms, Trainer.train_step
+    step = 0
+
+    def numbered(self, *args):
+        nonlocal step
+        step = self.step + 1
+        return train_step(self, *args)
 
     def poisoned(self, *args, **kwargs):
-        terms = loss_terms(self, *args, **kwargs)
-        if kwargs.get("learning") and self.step + 1 in steps:
+        terms = terms_of(self, *args, **kwargs)
+        if kwargs.get("learning") and step in steps:
             name = next(iter(terms))
             terms[name] = terms[name] * float("nan")
         return terms
 
-    patched.setattr(Trainer, "loss_terms", poisoned)
+    patched.setattr(Trainer, "train_step", numbered)
+    patched.setattr(WeightedLosses, "terms", poisoned)
 
 
 def learned(checkpoint):
@@ -56,19 +66,19 @@ def test_exception_a_bad_loss_ends_the_training_with_the_weights_as_they_were(
     tmp_path, monkeypatch, capsys
 ):
     states = []
-    leave_out = Trainer._leave_out
+    skip_step = Trainer._skip_step
 
-    def looking(self, what):
+    def looking(self, message):
         states.append(learned(self.state_dict()))
-        leave_out(self, what)
+        skip_step(self, message)
 
-    monkeypatch.setattr(Trainer, "_leave_out", looking)
+    monkeypatch.setattr(Trainer, "_skip_step", looking)
     poison(monkeypatch, 4)
     code, folder = run(tmp_path, config(tmp_path))
     assert code == 1
     said = capsys.readouterr().err
-    assert "error: the loss is nan in epoch 2, step 4 (pictures: train_0" in said
-    assert "; terms: CrossEntropyLoss2d 0 = nan). A smaller optimizer.args.lr is the" in said
+    assert "error: the loss is nan in epoch 2, step 4 (images: train_0" in said
+    assert "; terms: CrossEntropyLoss2d 0 = nan). " in said and "optimizer.args.lr" in said
     assert "; go on with: python train.py --resume" in said
     assert_same(states[0], learned(load_checkpoint(folder / "last.pth")))  # of step 3
 
@@ -100,8 +110,8 @@ def test_feature_a_step_is_left_out(tmp_path, monkeypatch, caplog):
     for before, after in before_and_after:
         assert_same(before, after)
     said = [r.getMessage() for r in caplog.records]
-    assert sum("the step is left out" in line for line in said) == 2
-    assert said.count("1 of 3 steps were left out, as their loss was not finite") == 2
+    assert sum("the step is skipped" in line for line in said) == 2
+    assert sum("1 of 3 steps were skipped" in line for line in said) == 2
     steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in steps] == list(range(1, 10))
     assert [entry["loss"] is None for entry in steps] == [n in (1, 5) for n in range(1, 10)]
@@ -126,12 +136,11 @@ def test_feature_back_to_the_weights_of_the_last_checkpoint(tmp_path, monkeypatc
     after = []
     roll_back = Trainer._roll_back
 
-    def looking(self):
+    def looking(self, checkpoint):
         rate = self.optimizer.param_groups[0]["lr"]
-        step = roll_back(self)
+        roll_back(self, checkpoint)
         assert self.optimizer.param_groups[0]["lr"] == rate
         after.append(learned(self.state_dict()))
-        return step
 
     monkeypatch.setattr(Trainer, "_roll_back", looking)
     poison(monkeypatch, 2, 6)
@@ -155,13 +164,13 @@ def test_exception_many_bad_losses_in_a_row(tmp_path, monkeypatch, capsys, polic
     tree = config(tmp_path, on_bad_loss=policy)
     tree["trainer"]["epochs"] = 6
     with monkeypatch.context() as patched:
-        poison(patched, *range(first, first + MAX_BAD_LOSSES - 1))
+        poison(patched, *range(first, first + MAX_CONSECUTIVE - 1))
         assert run(tmp_path, tree)[0] == 0
     poison(monkeypatch, *range(first, 99))
     assert run(tmp_path, tree)[0] == 1
     said = capsys.readouterr().err
-    assert f"step {first + MAX_BAD_LOSSES - 1} (" in said
-    assert f", and so it was in the {MAX_BAD_LOSSES - 1} steps before" in said
+    assert f"step {first + MAX_CONSECUTIVE - 1} (" in said
+    assert f"{MAX_CONSECUTIVE} losses in a row" in said
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
@@ -213,7 +222,7 @@ def test_feature_no_process_takes_a_step_that_is_bad_for_one(tmp_path, policy):
     tree["train_loader"]["args"]["shuffle"] = False
     done, folder = under_torchrun(tmp_path, tree, 2, program=program)
     assert done.returncode == (policy == "raise"), done.stderr
-    names = "pictures: train_000004, train_000006, train_000005, train_000007; terms: "
+    names = "images: train_000004, train_000006, train_000005, train_000007; terms: "
     assert done.stderr.count(f"the loss is nan in epoch 2, step 5 ({names}") == 1
     checkpoint = load_checkpoint(folder / "last.pth")
     assert checkpoint["step"] == (3 if policy == "raise" else 9)
@@ -270,8 +279,8 @@ def test_feature_smaller_parts_where_memory_runs_out(
     assert_same_end(*folders)
     said = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
     assert len(said) == 2 // pictures
-    assert "memory does not suffice in epoch 1, step 1: from now on each batch" in said[0]
-    assert f"accumulation_steps: {4 // pictures} it does so from the start" in said[-1]
+    assert "out of memory in epoch 1, step 1: " in said[0]
+    assert f"accumulation_steps: {4 // pictures} " in said[-1]
 
 
 def test_feature_the_parts_stay_small_when_the_run_is_resumed(tmp_path, monkeypatch):
@@ -298,7 +307,21 @@ def test_exception_no_memory_for_one_picture(tmp_path, monkeypatch, capsys):
     small_memory(monkeypatch, 0, at=1)
     assert run(tmp_path, config(tmp_path))[0] == 1
     said = capsys.readouterr().err
-    assert "error: memory does not suffice in epoch 1, step 1, even for one picture; use a" in said
+    assert "error: out of memory in epoch 1, step 1, even for one image" in said
+
+
+def test_exception_no_memory_for_the_update(tmp_path, monkeypatch, capsys):
+    """The weights may have changed in part, so the step does not begin again."""
+    updates = []
+
+    def full(self, optimizer):
+        updates.append(optimizer)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(MixedPrecision, "step", full)
+    assert run(tmp_path, config(tmp_path))[0] == 1
+    assert "error: out of memory in the update of epoch 1, step 1" in capsys.readouterr().err
+    assert len(updates) == 1
 
 
 def test_exception_no_memory_for_the_first_look(tmp_path, monkeypatch, capsys):
@@ -331,10 +354,10 @@ def test_feature_validation_with_small_memory(tmp_path, monkeypatch, caplog, pic
     assert_same_end(*folders)
     said = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
     assert len(said) == 2 // pictures
-    assert said[-1] == (
-        f"validation of epoch 1: memory does not suffice for {2 * pictures} pictures of 32 x 32; "
-        f"from now on {pictures} at a time, as with val_loader.args.batch_size: {pictures}"
+    assert said[-1].startswith(
+        f"validation of epoch 1: out of memory for {2 * pictures} images of 32 x 32"
     )
+    assert said[-1].endswith(f"val_loader.args.batch_size: {pictures}")
 
 
 def test_exception_validation_without_memory_for_one_picture(tmp_path, monkeypatch, capsys):
@@ -345,7 +368,7 @@ def test_exception_validation_without_memory_for_one_picture(tmp_path, monkeypat
         code, folder = run(tmp_path, tree)
     assert code == 1
     said = capsys.readouterr().err
-    assert "error: validation of epoch 1: memory does not suffice for a picture of 32 x 32" in said
+    assert "error: validation of epoch 1: out of memory for one image of 32 x 32" in said
     checkpoint = load_checkpoint(folder / "last.pth")
     assert (checkpoint["epoch"], checkpoint["batch"]) == (0, 3)
     assert run(tmp_path, tree, "--resume", "auto")[0] == 0

@@ -435,7 +435,7 @@ def test_feature_another_yardstick_is_said(tmp_path, caplog):
 def test_feature_losses_without_their_state_begin_anew(tmp_path, caplog):
     override = 'loss=["CrossEntropyLoss2d","RegionAwareLoss"]'
     resumed(tmp_path, small_config(tmp_path), override)
-    assert "the checkpoint is of other losses: RegionAwareLoss begins anew" in caplog.text
+    assert "RegionAwareLoss begins anew" in caplog.text
     caplog.clear()
     tree = small_config(tmp_path)
     tree["loss"] = "RegionAwareLoss"
@@ -492,7 +492,7 @@ def test_feature_fp16_says_what_it_left_out(tmp_path, caplog, recwarn):
     tree["amp"] = "fp16"
     tree["loss"] = {"type": "CrossEntropyLoss2d", "weight": 100}
     assert run(tmp_path, tree)[0] == 0
-    assert "steps were left out, as their gradients overflowed" in caplog.text
+    assert "their gradients overflowed" in caplog.text
     assert not [w for w in recwarn if "optimizer.step()" in str(w.message)]
 
 

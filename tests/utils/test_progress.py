@@ -232,7 +232,7 @@ def test_feature_lines_of_a_rate_search(tmp_path, always, lines):
     trainer = make_trainer(tmp_path, Constant(6))
     model = trainer.model
     parts = {
-        "losses": trainer.losses, "train_loader": trainer.train_loader, "val_loader": None,
+        "losses": trainer.losses.losses, "train_loader": trainer.train_loader, "val_loader": None,
         "device": trainer.device, "config": trainer.config, "meta": {}, "folder": trainer.folder,
         "log": trainer.log,
     }  # fmt: skip

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from utils.cli.launcher import end_with_launcher, is_launched, launched_rank
+from utils.cli.signals import SIGNALS, first_signal
 from utils.distributed.rendezvous import fresh_place
 
 # A process that has died is noticed at once; this is for one that has come to a standstill.
@@ -81,6 +82,16 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def any_signal(own: int) -> int:
+    """Return the signal that ends any process, 0 if none does; all of them have to call this.
+
+    Args:
+        own: The signal that ends this process, or 0.
+    """
+    received = torch.tensor([own == number for number in SIGNALS])
+    return first_signal(all_reduce_sum(received.long()).tolist())
 
 
 def all_gather_text(text: str) -> list[str]:

@@ -10,27 +10,46 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from utils.distributed.collectives import sum_of_all, world_size
+from utils.logits.coarse_logits import CoarseLogits, Logits, heads_of
 
-_standing_in = False
+_is_dummy = False
 
 
 @contextlib.contextmanager
-def dummy_forward(yes: bool) -> Iterator[None]:
-    """What goes through the network here stands in for no picture, and does not count.
+def dummy_forward(enabled: bool) -> Iterator[None]:
+    """Keep the image of `forward_dummy()` out of the statistics of batch normalisation.
 
-    Not every model takes a batch of nothing (attention of libraries does not), but a process
-    without a picture has to take part in what the others exchange, in the forward pass and in the
-    backward pass. So it sends a picture through its network of which nothing is used.
+    In the backward pass, too, where activations may be computed again.
 
     Args:
-        yes: Whether it is so; else the context does nothing.
+        enabled: Whether the rank has no image; else the context does nothing.
     """
-    global _standing_in
-    former, _standing_in = _standing_in, yes
+    global _is_dummy
+    former, _is_dummy = _is_dummy, enabled
     try:
         yield
     finally:
-        _standing_in = former
+        _is_dummy = former
+
+
+def forward_dummy(network: nn.Module, images: Tensor) -> tuple[Logits, ...]:
+    """Forward a dummy image, so that a rank without images still joins the collectives.
+
+    Not every model takes a batch of nothing (attention of libraries does not).
+
+    Args:
+        network: In `dummy_forward(True)`.
+        images: (0, C, H, W).
+
+    Returns:
+        Logits (0, K, H, W), and auxiliary ones.
+    """
+    return tuple(
+        logits._replace(values=logits.values[:0])
+        if isinstance(logits, CoarseLogits)
+        else logits[:0]
+        for logits in heads_of(network(images.new_zeros(1, *images.shape[1:])))
+    )
 
 
 class _TakesOver(_BatchNorm):
@@ -59,7 +78,7 @@ class _TakesOver(_BatchNorm):
         Raises:
             ValueError: If there is one value for each channel in all processes together.
         """
-        if _standing_in:
+        if _is_dummy:
             # Zeros, which stay finite from one layer to the next whatever the weights are.
             output = torch.cat([self.normalised(input[:0]), torch.zeros_like(input)])
         else:

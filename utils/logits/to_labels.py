@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from utils.logits.coarse_logits import CoarseLogits, Logits
+
 
 def all_channels(logits: Tensor) -> Tensor:
     """Logits with a channel for each class.
@@ -21,17 +23,19 @@ def all_channels(logits: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
-def predict_labels(logits: Tensor, threshold: float | None = None) -> Tensor:
-    """The class of each pixel.
+def predict_labels(logits: Logits, threshold: float | None = None) -> Tensor:
+    """Return the class of each pixel.
 
     Args:
-        logits: (B, K, H, W), or (B, 1, H, W) of a binary problem.
+        logits: (B, K, H, W), coarse ones too, or (B, 1, H, W) of a binary problem.
         threshold: Of two classes, take the second where its probability is at least this; None
             takes the larger logit, and the first of equal ones.
 
     Returns:
         (B, H, W) int64.
     """
+    if isinstance(logits, CoarseLogits):
+        return logits.argmax()
     if threshold is not None:
         return (probability_of_second(logits) >= threshold).long()
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)

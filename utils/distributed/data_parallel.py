@@ -1,0 +1,29 @@
+"""A model that several GPUs or processes train together."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from utils.distributed.collectives import world_size
+
+
+def data_parallel(
+    model: nn.Module, device: torch.device, n_gpu: int, *, find_unused_parameters: bool
+) -> nn.Module:
+    """Return the model in DDP where several ranks train, in DataParallel where one has more GPUs.
+
+    Args:
+        model: On its device.
+        device: That of this rank.
+        n_gpu: The number of GPUs of this rank.
+        find_unused_parameters: Whether some parameters get no gradient.
+    """
+    if world_size() > 1:
+        return nn.parallel.DistributedDataParallel(
+            model,
+            device_ids=[device] if device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=find_unused_parameters,
+        )
+    return nn.DataParallel(model, list(range(n_gpu))) if n_gpu > 1 else model
