@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import traceback
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -24,6 +25,7 @@ from base.base_trainer import BaseTrainer, TrainingError
 from builders.preflight import dry_run
 from builders.sections import SECTIONS
 from dataloaders.shapes import Shapes
+from tests.conftest import ROOT
 from tests.training_runs import (
     Constant,
     assert_same,
@@ -483,7 +485,7 @@ def test_feature_loss_is_a_weighted_sum_over_losses_and_heads(tmp_path):
     batch = next(iter(trainer.train_loader.epoch(1)))
     images, labels = trainer.to_device(batch)
     outputs = trainer.model(images)
-    terms = trainer.loss_terms(outputs, labels)
+    terms = trainer.losses.terms(outputs, labels)
     expected = [
         loss(logits, labels).item() * term.weight * factor
         for logits, factor in zip(outputs, (1, 0.4, 0.4), strict=True)
@@ -497,6 +499,27 @@ def test_feature_loss_is_a_weighted_sum_over_losses_and_heads(tmp_path):
     value, prediction = trainer.train_step(images, labels, batch)
     assert value.item() == pytest.approx(sum(expected))
     assert torch.equal(prediction, outputs[0].argmax(1))
+
+
+def test_feature_the_walk_from_main_to_the_model_is_short(tmp_path, monkeypatch):
+    """At most seven functions of this repository, the model's own among them."""
+    walks = []
+
+    def forward(self, images):
+        frames = traceback.extract_stack()
+        ours = (
+            f for f in frames if f.filename.startswith(f"{ROOT}/") and "site-p" not in f.filename
+        )
+        names = [frame.name for frame in ours]
+        walks.append(names[names.index("main") :])
+        return unet_forward(self, images)
+
+    unet_forward = models.UNet.forward
+    monkeypatch.setattr(models.UNet, "forward", forward)
+    assert run(tmp_path, small_config(tmp_path, epochs=1))[0] == 0
+    steps = [walk for walk in walks if "train_step" in walk]
+    assert len(steps) == 3
+    assert all(len(walk) <= 7 and walk[-1] == "forward" for walk in steps), steps
 
 
 def test_feature_a_step_is_the_textbook_step(tmp_path):
@@ -519,7 +542,7 @@ def test_exception_loss_that_is_not_finite(tmp_path):
     with pytest.raises(TrainingError) as caught:
         trainer.train_epoch(1)
     message = str(caught.value)
-    assert "the loss is nan in epoch 1, step 5 (pictures: train_0000" in message
+    assert "the loss is nan in epoch 1, step 5 (images: train_0000" in message
     assert "CrossEntropyLoss2d = nan" in message
     assert torch.equal(model.logits[1:], torch.arange(1.0, 6))  # no update was applied
 
