@@ -21,7 +21,7 @@ from utils.runs.model_file import find_model
 if TYPE_CHECKING:
     from evaluation.evaluation_run import EvaluationRun
     from evaluation.result import Evaluation
-    from utils.metrics.threshold import Figure
+    from utils.metrics.threshold import SearchedMetric
 
 READ = ("val_loader", "train_loader", "test_loader", "ignore_index")  # of a config
 METRICS = ("Mean_IoU", "IoU", "Dice")
@@ -156,7 +156,9 @@ def score(
         raise ValueError(str(error)) from None
 
 
-def search_threshold(run: EvaluationRun, metric: Figure, written: list[str]) -> EvaluationRun:
+def search_threshold(
+    run: EvaluationRun, metric: SearchedMetric, written: list[str]
+) -> EvaluationRun:
     """Find the best threshold; the main process stores it in the checkpoint and reports the gain.
 
     Args:

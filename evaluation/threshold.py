@@ -18,7 +18,12 @@ from utils.checkpoint.last import stamp_of
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 from utils.distributed.collectives import all_reduce_sum, run_on_main_and_broadcast
 from utils.logits.to_labels import probability_of_second
-from utils.metrics.threshold import BestThreshold, Figure, ThresholdSearch, search_record
+from utils.metrics.threshold import (
+    BestThreshold,
+    SearchedMetric,
+    ThresholdSearch,
+    search_record,
+)
 from utils.out_of_memory import with_cpu_fallback
 from utils.runs.run_lock import RunLock
 
@@ -42,7 +47,7 @@ def check_searchable(run: EvaluationRun) -> None:
     run_on_main_and_broadcast(lambda: _check_alone(path.resolve()), ValueError)
 
 
-def find_threshold(run: EvaluationRun, metric: Figure) -> BestThreshold:
+def find_threshold(run: EvaluationRun, metric: SearchedMetric) -> BestThreshold:
     """Find the threshold that is best for a metric over every image of the split.
 
     Several processes share the images; all find the same.
@@ -69,7 +74,9 @@ def find_threshold(run: EvaluationRun, metric: Figure) -> BestThreshold:
     return search.best(metric)
 
 
-def keep_threshold(run: EvaluationRun, metric: Figure, best: BestThreshold) -> EvaluationRun:
+def keep_threshold(
+    run: EvaluationRun, metric: SearchedMetric, best: BestThreshold
+) -> EvaluationRun:
     """Write a threshold into the checkpoint; nothing else in it changes.
 
     Returns:

@@ -26,7 +26,7 @@ from tests.evaluation.evaluate_case import (
 )
 from tests.utils.runs.test_run_lock import holder
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
-from utils.metrics.threshold import Figure
+from utils.metrics.threshold import SearchedMetric
 
 
 def test_feature_one_output_channel_is_the_difference_of_two(binary, one_channel, tmp_path):
@@ -250,4 +250,4 @@ def test_exception_thresholds(model, binary, tmp_path, capsys):
 
 def test_feature_metrics_of_a_threshold_agree():
     """They are written twice, so that --help need not load torch."""
-    assert get_args(Figure) == evaluate.METRICS
+    assert get_args(SearchedMetric) == evaluate.METRICS

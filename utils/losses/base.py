@@ -1,4 +1,4 @@
-"""What every loss does with logits, ignored pixels and class weights."""
+"""The base of the losses: logits, ignored pixels, class weights."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ ClassWeights = Annotated[list[NonNegativeFloat], msgspec.Meta(min_length=1)] | L
 
 
 class SegmentationLoss(nn.Module):
-    """A number for how wrong logits are, over the pixels that count.
+    """A scalar for how wrong logits are, over the valid pixels.
 
     A subclass gives `value()`, for which everything is prepared: ignored pixels are marked, labels
-    are classes everywhere, logits are at least float32 (autocast is off: sums over a picture lose
+    are classes everywhere, logits are at least float32 (autocast is off: sums over an image lose
     too much in 16 bits), and a single logit z of a binary problem has become the pair (0, z), whose
     softmax is the sigmoid of z.
 
     A loss with a state moves it only in training mode, as a BatchNorm does.
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
-            a config for weights from the training labels.
-        ignore_index: The label that does not count; any integer.
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
+            config means weights from the training labels.
+        ignore_index: The label of ignored pixels; any integer.
 
     Raises:
         ValueError: If a weight is negative or not finite, or is still `"auto"`.
@@ -66,7 +66,7 @@ class SegmentationLoss(nn.Module):
         self.register_buffer("class_weights", values, persistent=False)
 
     def forward(self, logits: Logits, labels: Tensor, foreground: Tensor | None = None) -> Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             logits: (B, K, H, W), any float type; or (B, 1, H, W) of a binary problem.
@@ -75,7 +75,7 @@ class SegmentationLoss(nn.Module):
                 at it.
 
         Returns:
-            A scalar, 0 with zero gradient where no pixel counts.
+            A scalar, 0 with zero gradient where no pixel is valid.
 
         Raises:
             ValueError: If the shapes do not belong together, or there are not as many class weights
@@ -102,37 +102,37 @@ class SegmentationLoss(nn.Module):
             return self.value_with_foreground(prepared, labels, valid, foreground)
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared.
+        """Return the loss of a prepared batch.
 
         Args:
             logits: (B, K, H, W) float32 or float64, K at least 2.
             labels: (B, H, W) int64 in 0..K-1, 0 where ignored.
-            valid: (B, H, W) bool, the pixels that count.
+            valid: (B, H, W) bool, the valid pixels.
 
         Returns:
-            A scalar, 0 with zero gradient where no pixel counts.
+            A scalar, 0 with zero gradient where no pixel is valid.
         """
         raise NotImplementedError
 
     def value_with_foreground(
         self, logits: Tensor, labels: Tensor, valid: Tensor, foreground: Tensor
     ) -> Tensor:
-        """As `value()`, for a loss that weighs regions; the others leave `foreground` out."""
+        """Return `value()` of a loss that weighs regions; the others ignore `foreground`."""
         return self.value(logits, labels, valid)
 
     def pixel_weights(self, labels: Tensor, valid: Tensor, dtype: torch.dtype) -> Tensor:
-        """The class weight of each pixel's label, 0 where ignored: (B, H, W)."""
+        """Return the class weight of each pixel's label, 0 where ignored: (B, H, W)."""
         if self.class_weights is None:
             return valid.to(dtype)
         return self.class_weights.to(dtype)[labels] * valid
 
     def pixel_mean(self, values: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The mean of values (B, H, W) over the pixels that count, weighted by class."""
+        """Return the mean of values (B, H, W) over the valid pixels, weighted by class."""
         weights = self.pixel_weights(labels, valid, values.dtype)
         return batch_ratio((values * weights).sum(), weights.sum())
 
     def class_mean(self, values: Tensor, present: Tensor) -> Tensor:
-        """The mean of values over classes, weighted by class; then over the rows that have any.
+        """Return the mean of values over classes, weighted by class, then over rows that have any.
 
         Args:
             values: (K,), one for each class, or (R, K).
@@ -145,7 +145,7 @@ class SegmentationLoss(nn.Module):
         rows = safe_ratio((values * weights).sum(-1), sums)
         if rows.ndim == 0:
             return rows
-        # Rows are pictures, of which each process has its own.
+        # Rows are images, of which each process has its own.
         return batch_ratio(rows.sum(), (sums > 0).sum().to(rows.dtype))
 
     def _check_weights(self, num_classes: int) -> None:
@@ -164,7 +164,7 @@ def _prepared(logits: Tensor) -> Tensor:
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """Logits as they are in float32 or float64, else as float32."""
+    """Return logits in float32, or in float64 if they are that."""
     return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
 
@@ -175,7 +175,7 @@ def safe_ratio(total: Tensor, count: Tensor) -> Tensor:
 
 
 def batch_ratio(total: Tensor, count: Tensor) -> Tensor:
-    """`safe_ratio` of two sums over the pixels or pictures of a batch, a number each.
+    """`safe_ratio` of two sums over the pixels or images of a batch, a number each.
 
     Where several processes share the batch, it is that of the sums over all of them.
     """
@@ -183,7 +183,7 @@ def batch_ratio(total: Tensor, count: Tensor) -> Tensor:
 
 
 def picked(values: Tensor, labels: Tensor, dim: int = 1) -> Tensor:
-    """Of values (B, K, H, W), or with the classes at another `dim`, each label's: (B, H, W).
+    """Return each label's value (B, H, W) of values (B, K, H, W), or with classes at `dim`.
 
     Unlike torch's 2-D cross-entropy, a gather has a deterministic form on CUDA.
     """

@@ -32,8 +32,8 @@ class BCEWithLogitsLoss2d(SegmentationLoss):
 
     Args:
         class_weights: A factor for the pixels of each class, length K, 2 for one channel; none
-            weighs all alike. `"auto"` stands in a config for weights from the training labels.
-        ignore_index: The label that does not count.
+            weighs all alike. `"auto"` in a config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         label_smoothing: s makes the answers 1 and 0 into 1 - s / 2 and s / 2.
     """
 
@@ -48,7 +48,7 @@ class BCEWithLogitsLoss2d(SegmentationLoss):
         self.label_smoothing = label_smoothing
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         truth = one_hot(labels, valid, logits.shape[1])
         if logits.shape[1] == 2:
             logits, truth = logits[:, 1:] - logits[:, :1], truth[:, 1:]
@@ -75,19 +75,19 @@ class BCE_DiceLoss(SumWithDice):
 
     Args:
         class_weights: A factor for each class in both parts, length K, 2 for one channel; none
-            weighs all alike. `"auto"` stands in a config for weights from the training labels.
-        ignore_index: The label that does not count.
+            weighs all alike. `"auto"` in a config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         label_smoothing: Of the binary cross-entropy: s makes 1 and 0 into 1 - s / 2 and s / 2.
         smooth: Of the Dice loss, as are the next three; see `DiceLoss`.
         classes: `"present"` or `"all"`: the classes of which the mean is taken.
-        per_image: One coefficient for each picture.
+        per_image: One coefficient for each image.
         squared: Square the probabilities in the denominator.
     """
 
     pixel_loss = BCEWithLogitsLoss2d
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         binary = logits.shape[1] == 2
         probabilities = logits.softmax(1) if binary else logits.sigmoid()
         dice = self.dice.of_probabilities(probabilities, labels, valid, first_class=int(binary))

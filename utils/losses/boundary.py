@@ -17,7 +17,7 @@ class BoundaryLoss(SegmentationLoss):
     """The distance of a class's probability from the class's boundary, mean over pixels, classes.
 
     L = mean_k mean_i p_ik phi_ik, with p the softmax and phi the distance of pixel i from the
-    boundary of class k as a share of the picture's diagonal, negative inside the class. It is
+    boundary of class k as a fraction of the image's diagonal, negative inside the class. It is
     negative where most of the probability is in its place.
 
     It says little while a network still guesses: add it to a loss over regions, with a small
@@ -25,13 +25,13 @@ class BoundaryLoss(SegmentationLoss):
 
     The boundary lies half-way between pixels of the class and of other classes. Ignored pixels are
     neither, so a class does not end where they begin: distances reach across them. The mean for a
-    class is over the pictures in which it has a boundary; a class that fills a picture, or is not
+    class is over the images in which it has a boundary; a class that fills an image, or is not
     in it, takes no part there. Distances are worked out on the CPU, one transform for each class in
-    a picture (some milliseconds for 512x512 pixels).
+    an image (some milliseconds for 512x512 pixels).
 
     Paper: Boundary loss for highly unbalanced segmentation, https://arxiv.org/abs/1812.07032.
-    Differs from the paper: any number of classes; distances are shares of the diagonal, so that
-    pictures of any size compare; the boundary lies between pixels, not on those inside; the weight
+    Differs from the paper: any number of classes; distances are fractions of the diagonal, so that
+    images of any size compare; the boundary lies between pixels, not on those inside; the weight
     of the sum stays as the config has it, where the paper lets it rise with the epochs.
 
     Example:
@@ -43,8 +43,8 @@ class BoundaryLoss(SegmentationLoss):
 
     Args:
         class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            stands in a config for weights from the training labels.
-        ignore_index: The label that does not count.
+            in a config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         include_background: Whether class 0 has a term. With two classes that changes nothing but a
             constant and, with weights, the factor.
     """
@@ -60,11 +60,11 @@ class BoundaryLoss(SegmentationLoss):
         self.include_background = include_background
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
-        totals = logits[:0].sum((0, 2, 3))  # zeros, in the graph even without a picture
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
+        totals = logits[:0].sum((0, 2, 3))  # zeros, in the graph even without an image
         counts = torch.zeros_like(totals)
-        pictures = zip(labels.cpu().numpy(), valid.cpu().numpy(), strict=True)
-        for probabilities, (label, counted) in zip(logits.softmax(1), pictures, strict=True):
+        pairs = zip(labels.cpu().numpy(), valid.cpu().numpy(), strict=True)
+        for probabilities, (label, counted) in zip(logits.softmax(1), pairs, strict=True):
             found, distances = signed_distances(label, counted)
             classes = torch.from_numpy(found).to(logits.device)
             costs = probabilities[classes] * torch.from_numpy(distances).to(logits)
@@ -78,15 +78,15 @@ class BoundaryLoss(SegmentationLoss):
 
 
 def signed_distances(label: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far each pixel is from the boundary of each class of a picture.
+    """Return how far each pixel is from the boundary of each class of an image.
 
     Args:
         label: (H, W) integers.
-        valid: (H, W) bool, the pixels that count.
+        valid: (H, W) bool, the valid pixels.
 
     Returns:
-        The classes that have a boundary, (N,) int64; and distances (N, H, W) float32 as shares of
-        the diagonal, negative inside, 0 where ignored.
+        The classes that have a boundary, (N,) int64; and distances (N, H, W) float32 as fractions
+        of the diagonal, negative inside, 0 where ignored.
     """
     classes = np.unique(label[valid])
     if len(classes) < 2:
@@ -100,5 +100,5 @@ def signed_distances(label: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _distances(mask: np.ndarray) -> np.ndarray:
-    """The Euclidean distance to the nearest pixel of a mask, float32."""
+    """Return the Euclidean distance to the nearest pixel of a mask, float32."""
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -15,7 +15,7 @@ Smoothing = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class CrossEntropyLoss2d(SegmentationLoss):
-    """Mean cross-entropy over the pixels that count.
+    """Mean cross-entropy over the valid pixels.
 
     L = sum_i w[y_i] l_i / sum_i w[y_i], over the pixels i with y_i other than `ignore_index`; 0
     with zero gradient where there is none. With p the softmax and smoothing s
@@ -35,10 +35,10 @@ class CrossEntropyLoss2d(SegmentationLoss):
         1.0986
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
-            a config for weights from the training labels.
-        ignore_index: The label that does not count.
-        label_smoothing: The share of the label that is spread over all classes.
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
+            config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
+        label_smoothing: The fraction of the label that is spread over all classes.
     """
 
     takes_coarse_logits: ClassVar[bool] = True
@@ -54,7 +54,7 @@ class CrossEntropyLoss2d(SegmentationLoss):
         self.label_smoothing = label_smoothing
 
     def value(self, logits: Logits, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`.
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`.
 
         Of coarse logits a tile at a time is upsampled, so that memory is taken for one tile only.
         """
@@ -65,7 +65,7 @@ class CrossEntropyLoss2d(SegmentationLoss):
         return batch_ratio(total, self.pixel_weights(labels, valid, total.dtype).sum())
 
     def _total(self, logits: Tensor, labels: Tensor, valid: Tensor, dim: int = -1) -> Tensor:
-        """The weighted sum over pixels; `dim` is that of the classes."""
+        """Return the weighted sum over pixels; `dim` is that of the classes."""
         log_probabilities = F.log_softmax(logits, dim)
         values = picked(log_probabilities, labels, dim)
         if self.label_smoothing:

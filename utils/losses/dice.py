@@ -17,15 +17,15 @@ class DiceLoss(OverlapLoss):
     """One minus the soft Dice coefficient of each class, mean over the classes.
 
     L = mean_k 1 - (2 sum_i p_ik g_ik + s) / (sum_i p_ik + sum_i g_ik + s), with p the softmax, g
-    the label as 0 and 1, s `smooth`, i over the pixels that count of the whole batch. With
+    the label as 0 and 1, s `smooth`, i over the valid pixels of the whole batch. With
     `squared` the denominator has sum_i p_ik^2 in place of sum_i p_ik.
 
     Paper: V-Net, https://arxiv.org/abs/1606.04797 (section 3).
     Differs from the paper: any number of classes; s is added; the paper squares, which is
     `squared` here; the batch is one volume unless `per_image`.
-    Differs from the ancestor: that took one fraction over all classes and pixels together. Both
-    parts of its denominator are the number of pixels then, so it was one minus the mean probability
-    of the right class, in which small classes weigh as little as in cross-entropy.
+    Differs from pytorch-segmentation: that took one ratio over all classes and pixels together.
+    Both terms of its denominator are the number of pixels then, so it was one minus the mean
+    probability of the right class, in which small classes weigh as little as in cross-entropy.
 
     Example:
         >>> loss = DiceLoss(smooth=0.0)
@@ -35,12 +35,12 @@ class DiceLoss(OverlapLoss):
 
     Args:
         class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            stands in a config for weights from the training labels.
-        ignore_index: The label that does not count.
+            in a config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         smooth: s, in pixels; keeps the loss of a class with few pixels from jumping.
-        classes: `"present"` takes the mean over the classes that the labels hold, `"all"` over
+        classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
             all: then one that does not occur costs what probability it was given.
-        per_image: One coefficient for each picture, and their mean, not one for the batch.
+        per_image: One coefficient for each image, and their mean, not one for the batch.
         squared: Square the probabilities in the denominator, as the paper does.
     """
 
@@ -59,10 +59,12 @@ class DiceLoss(OverlapLoss):
         )
         self.squared = squared
 
-    def class_losses(self, hits: Tensor, extra: Tensor, missed: Tensor) -> Tensor:
-        """One minus Dice of each class; see `OverlapLoss.class_losses()`."""
-        errors = extra + missed
-        return safe_ratio(errors, 2 * hits + errors + self.smooth)
+    def class_losses(
+        self, true_positives: Tensor, false_positives: Tensor, false_negatives: Tensor
+    ) -> Tensor:
+        """Return one minus Dice of each class; see `OverlapLoss.class_losses()`."""
+        errors = false_positives + false_negatives
+        return safe_ratio(errors, 2 * true_positives + errors + self.smooth)
 
     def area(self, probabilities: Tensor) -> Tensor:
         """See `OverlapLoss.area()`."""
@@ -74,11 +76,11 @@ class SumWithDice(SegmentationLoss):
 
     Args:
         class_weights: As `DiceLoss`, as is all but the next two.
-        ignore_index: The label that does not count.
+        ignore_index: The label of ignored pixels.
         label_smoothing: Of the loss over pixels.
         smooth: Of the Dice loss, as are the next three; see there.
         classes: `"present"` or `"all"`: the classes of which the mean is taken.
-        per_image: One coefficient for each picture.
+        per_image: One coefficient for each image.
         squared: Square the probabilities in the denominator.
     """
 
@@ -113,7 +115,7 @@ class CE_DiceLoss(SumWithDice):
     Paper: nnU-Net, https://arxiv.org/abs/1809.10486 (section 2.3), which trains with this sum.
     Differs from the paper: the Dice loss is that of `DiceLoss`, from 0 to 1; there it is its
     negative coefficient, which is one less.
-    Differs from the ancestor: that is said at `DiceLoss`; `smooth` and `ignore_index` reach it.
+    Differs from pytorch-segmentation: see `DiceLoss`; `smooth` and `ignore_index` reach it.
 
     Example:
         >>> loss = CE_DiceLoss(smooth=0.0)
@@ -123,18 +125,18 @@ class CE_DiceLoss(SumWithDice):
 
     Args:
         class_weights: A factor for each class in both parts, length K; none weighs all alike.
-            `"auto"` stands in a config for weights from the training labels.
-        ignore_index: The label that does not count.
-        label_smoothing: Of the cross-entropy: the share of the label spread over all classes.
+            `"auto"` in a config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
+        label_smoothing: Of the cross-entropy: the fraction of the label spread over all classes.
         smooth: Of the Dice loss, as are the next three; see there.
         classes: `"present"` or `"all"`: the classes of which the mean is taken.
-        per_image: One coefficient for each picture.
+        per_image: One coefficient for each image.
         squared: Square the probabilities in the denominator.
     """
 
     pixel_loss = CrossEntropyLoss2d
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         dice = self.dice.value(logits, labels, valid)
         return self.entropy.value(logits, labels, valid) + dice

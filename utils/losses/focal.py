@@ -21,7 +21,7 @@ class FocalLoss(SegmentationLoss):
 
     Paper: Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002.
     Differs from the paper: softmax over the classes instead of a sigmoid, which for two classes is
-    the same; the sum is divided by the weights of all pixels that count, not by the number of
+    the same; the sum is divided by the weights of all valid pixels, not by the number of
     objects. The paper's alpha is `class_weights` [1 - alpha, alpha].
 
     Example:
@@ -31,9 +31,9 @@ class FocalLoss(SegmentationLoss):
         0.1733
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
-            a config for weights from the training labels.
-        ignore_index: The label that does not count.
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
+            config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         gamma: How fast the weight of a pixel falls with its probability; 0 is the cross-entropy.
     """
 
@@ -50,7 +50,7 @@ class FocalLoss(SegmentationLoss):
         self.gamma = gamma
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         log_p = picked(F.log_softmax(logits, dim=1), labels)
         # At 0 the slope of a power below 1 is infinite, and its product with 0 is NaN.
         rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).tiny)

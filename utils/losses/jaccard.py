@@ -13,7 +13,7 @@ class JaccardLoss(OverlapLoss):
 
     L = mean_k 1 - (I_k + s) / (U_k + s), with I_k = sum_i p_ik g_ik and
     U_k = sum_i p_ik + g_ik - p_ik g_ik, p the softmax, g the label as 0 and 1, s `smooth`, i over
-    the pixels that count of the whole batch.
+    the valid pixels of the whole batch.
 
     Paper: Rahman and Wang 2016, Optimizing Intersection-Over-Union in Deep Neural Networks for
     Image Segmentation, https://doi.org/10.1007/978-3-319-50835-1_22.
@@ -27,15 +27,17 @@ class JaccardLoss(OverlapLoss):
 
     Args:
         class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            stands in a config for weights from the training labels.
-        ignore_index: The label that does not count.
+            in a config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         smooth: s, in pixels; keeps the loss of a class with few pixels from jumping.
-        classes: `"present"` takes the mean over the classes that the labels hold, `"all"` over
+        classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
             all: then one that does not occur costs what probability it was given.
-        per_image: One ratio for each picture, and their mean, not one for the batch.
+        per_image: One ratio for each image, and their mean, not one for the batch.
     """
 
-    def class_losses(self, hits: Tensor, extra: Tensor, missed: Tensor) -> Tensor:
-        """One minus the ratio of each class; see `OverlapLoss.class_losses()`."""
-        errors = extra + missed
-        return safe_ratio(errors, hits + errors + self.smooth)
+    def class_losses(
+        self, true_positives: Tensor, false_positives: Tensor, false_negatives: Tensor
+    ) -> Tensor:
+        """Return one minus the ratio of each class; see `OverlapLoss.class_losses()`."""
+        errors = false_positives + false_negatives
+        return safe_ratio(errors, true_positives + errors + self.smooth)

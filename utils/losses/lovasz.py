@@ -33,11 +33,11 @@ class LovaszSoftmax(SegmentationLoss):
 
     Args:
         class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            stands in a config for weights from the training labels.
-        ignore_index: The label that does not count.
-        classes: `"present"` takes the mean over the classes that the labels hold, `"all"` over
+            in a config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
+        classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
             all: then one that does not occur costs the largest probability it was given.
-        per_image: One index for each picture, and their mean, not one for the batch.
+        per_image: One index for each image, and their mean, not one for the batch.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class LovaszSoftmax(SegmentationLoss):
         self.per_image = per_image
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         num_classes = logits.shape[1]
-        if self.per_image and not len(logits):  # the pictures are with other processes
+        if self.per_image and not len(logits):  # the images are with other processes
             return self.class_mean(logits.sum((2, 3)), labels.new_zeros(0, num_classes))
         truth = one_hot(labels, valid, num_classes)
         taking_part = participants(truth, valid, self.classes, self.per_image)
         # To sort is most of the work, so only what takes part is; one by one needs least memory.
-        # Where nothing does, the first stands in, for a graph with a gradient of 0.
+        # Where nothing does, the first takes part, for a graph with a gradient of 0.
         chosen = taking_part.flatten().nonzero().flatten().tolist() or [0]
         probabilities, truths = (self._one_by_one(maps) for maps in (logits.softmax(1), truth))
         if self.per_image:
@@ -74,17 +74,17 @@ class LovaszSoftmax(SegmentationLoss):
                 for i in chosen
             ]
         losses = logits.new_zeros(taking_part.numel())
-        places = torch.tensor(chosen, device=logits.device)
-        losses = losses.index_put((places,), torch.stack(terms)).view(taking_part.shape)
+        positions = torch.tensor(chosen, device=logits.device)
+        losses = losses.index_put((positions,), torch.stack(terms)).view(taking_part.shape)
         return self.class_mean(losses, taking_part)
 
     def _one_by_one(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """Of maps (B, K, H, W), those that one term each is made of, in the order of the terms."""
+        """Return the maps (B, K, H, W) that one term each is made of, in the order of the terms."""
         return (maps.flatten(0, 1) if self.per_image else maps.transpose(0, 1)).unbind()
 
 
 def lovasz(probabilities: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """The loss of one class, a scalar, from three tensors of one shape.
+    """Return the loss of one class, a scalar, from three tensors of one shape.
 
     Args:
         probabilities: Of the class.
@@ -99,7 +99,7 @@ def lovasz(probabilities: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
 
 
 def jaccard_steps(truth: Tensor, dtype: torch.dtype) -> Tensor:
-    """How much one minus the intersection over union grows with each further wrong pixel.
+    """Return how much one minus the intersection over union grows with each further wrong pixel.
 
     With G pixels of the class, c of them and n others wrong, it is 1 - (G - c) / (G + n). So one
     more wrong pixel of the class adds 1 / (G + n), and another pixel
@@ -114,9 +114,9 @@ def jaccard_steps(truth: Tensor, dtype: torch.dtype) -> Tensor:
     """
     wrong = truth.cumsum(0, dtype=torch.int32)
     size = wrong[-1]
-    place = torch.arange(1, len(truth) + 1, dtype=torch.int32, device=truth.device)
-    union = (size + place - wrong).to(dtype)
+    position = torch.arange(1, len(truth) + 1, dtype=torch.int32, device=truth.device)
+    union = (size + position - wrong).to(dtype)
     left = (size - wrong).to(dtype)
     # Without a pixel of the class, the first wrong one takes the whole step from 0 to 1.
-    left = torch.where((size == 0) & (place == 1), 1.0, left)
+    left = torch.where((size == 0) & (position == 1), 1.0, left)
     return torch.where(truth, 1.0, left / (union - 1).clamp_min(1)) / union

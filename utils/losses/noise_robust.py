@@ -16,11 +16,11 @@ from utils.losses.base import ClassWeights, SegmentationLoss, picked
 Exponent = Annotated[float, msgspec.Meta(gt=0, le=1)]
 AboveOne = Annotated[float, msgspec.Meta(gt=1)]
 
-LOG_ZERO = math.log(1e-4)  # stands for log 0, as in the code of the authors
+LOG_ZERO = math.log(1e-4)  # in place of log 0, as in the code of the authors
 
 
 def reverse_cross_entropy(log_p: Tensor) -> Tensor:
-    """The cross-entropy with label and prediction exchanged: -sum_k p[k] log y[k].
+    """Return the cross-entropy with label and prediction swapped: -sum_k p[k] log y[k].
 
     Args:
         log_p: Log-probabilities of the right classes, any shape.
@@ -32,10 +32,11 @@ def reverse_cross_entropy(log_p: Tensor) -> Tensor:
 
 
 class SymmetricCrossEntropyLoss(SegmentationLoss):
-    """Mean of cross-entropy and reverse cross-entropy over the pixels that count.
+    """Mean of cross-entropy and reverse cross-entropy over the valid pixels.
 
     L = mean_i (alpha * -log p_i + beta * -A * (1 - p_i)), with p_i the softmax of the right class
-    and A = log 1e-4; the mean is weighted by class and 0 with zero gradient where no pixel counts.
+    and A = log 1e-4; the mean is weighted by class, and 0 with zero gradient where no pixel is
+    valid.
 
     Paper: Symmetric Cross Entropy for Robust Learning with Noisy Labels,
     https://arxiv.org/abs/1908.06112. alpha 0.1 and beta 1 are its values for CIFAR-10 (10 classes),
@@ -49,9 +50,9 @@ class SymmetricCrossEntropyLoss(SegmentationLoss):
         2.9957
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
-            a config for weights from the training labels.
-        ignore_index: The label that does not count.
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
+            config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         alpha: The factor of the cross-entropy: it learns fast, and wrong labels too.
         beta: The factor of the reverse cross-entropy, which wrong labels mislead little.
     """
@@ -69,17 +70,17 @@ class SymmetricCrossEntropyLoss(SegmentationLoss):
         self.beta = beta
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         log_p = picked(F.log_softmax(logits, dim=1), labels)
         values = self.alpha * -log_p + self.beta * reverse_cross_entropy(log_p)
         return self.pixel_mean(values, labels, valid)
 
 
 class GeneralizedCrossEntropyLoss(SegmentationLoss):
-    """What lies between the cross-entropy (q near 0) and the mean absolute error (q = 1).
+    """Generalised cross-entropy: from cross-entropy (q near 0) to mean absolute error (q = 1).
 
     L = mean_i (1 - p_i^q) / q, with p_i the softmax of the right class; the mean is weighted by
-    class and 0 with zero gradient where no pixel counts.
+    class and 0 with zero gradient where no pixel is valid.
 
     Paper: Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels,
     https://arxiv.org/abs/1805.07836.
@@ -92,9 +93,9 @@ class GeneralizedCrossEntropyLoss(SegmentationLoss):
         1.0
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
-            a config for weights from the training labels.
-        ignore_index: The label that does not count.
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
+            config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         q: The nearer to 1, the less a wrong label misleads, and the slower training is.
     """
 
@@ -109,18 +110,18 @@ class GeneralizedCrossEntropyLoss(SegmentationLoss):
         self.q = q
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         log_p = picked(F.log_softmax(logits, dim=1), labels)
         # Through the logarithm the gradient stays finite at p = 0, and small q lose no digits.
         return self.pixel_mean(-torch.expm1(self.q * log_p) / self.q, labels, valid)
 
 
 class NCE_RCE(SegmentationLoss):
-    """Mean of normalised and reverse cross-entropy over the pixels that count.
+    """Mean of normalised and reverse cross-entropy over the valid pixels.
 
     L = mean_i (alpha * log p_i / sum_k log softmax(z_i)[k] + beta * -A * (1 - p_i)), with p_i the
     softmax of the right class and A = log 1e-4; the mean is weighted by class and 0 with zero
-    gradient where no pixel counts. Both parts have the same sum over all labels for any logits.
+    gradient where no pixel is valid. Both terms have the same sum over all labels for any logits.
 
     Paper: Normalized Loss Functions for Deep Learning with Noisy Labels,
     https://arxiv.org/abs/2006.13554. alpha 1 and beta 1 are its values for CIFAR-10 (10 classes),
@@ -134,9 +135,9 @@ class NCE_RCE(SegmentationLoss):
         0.25
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
-            a config for weights from the training labels.
-        ignore_index: The label that does not count.
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
+            config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         alpha: The factor of the normalised cross-entropy, which raises the right class.
         beta: The factor of the reverse cross-entropy, which lowers all others.
     """
@@ -154,7 +155,7 @@ class NCE_RCE(SegmentationLoss):
         self.beta = beta
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         log_probabilities = F.log_softmax(logits, dim=1)
         log_p = picked(log_probabilities, labels)
         # The sum is at most -K log K: never 0.
@@ -164,10 +165,10 @@ class NCE_RCE(SegmentationLoss):
 
 
 class AUELoss(SegmentationLoss):
-    """Mean asymmetric unhinged loss over the pixels that count.
+    """Mean asymmetric unhinged loss over the valid pixels.
 
     L = mean_i ((a - p_i)^q - (a - 1)^q) / q, with p_i the softmax of the right class; the mean is
-    weighted by class and 0 with zero gradient where no pixel counts.
+    weighted by class and 0 with zero gradient where no pixel is valid.
 
     Paper: Asymmetric Loss Functions for Learning with Noisy Labels,
     https://arxiv.org/abs/2106.03110 (there AUL). a 1.5 and q 0.9 are the defaults of the authors'
@@ -181,9 +182,9 @@ class AUELoss(SegmentationLoss):
         0.375
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
-            a config for weights from the training labels.
-        ignore_index: The label that does not count.
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
+            config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         a: Above 1; the larger, the more the loss is like the mean absolute error.
         q: Below 1 pixels with a high probability pull more, above 1 those with a low one.
     """
@@ -201,7 +202,7 @@ class AUELoss(SegmentationLoss):
         self.q = q
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         p = picked(logits.softmax(1), labels)
         values = ((self.a - p) ** self.q - (self.a - 1) ** self.q) / self.q
         return self.pixel_mean(values, labels, valid)

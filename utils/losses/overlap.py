@@ -1,4 +1,4 @@
-"""What Dice, Jaccard and Tversky share: how much probability lies on a class and beside it."""
+"""The base of Dice, Jaccard and Tversky: soft counts of a class's pixels."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Classes = Literal["present", "all"]
 class OverlapLoss(SegmentationLoss):
     """One minus the overlap of a class's probabilities with its labels, mean over the classes.
 
-    A subclass says with `class_losses()` what overlap is. It divides the errors, rather than take
-    the hits' share from 1: that is exact near 0.
+    A subclass says with `class_losses()` what overlap is. It divides the errors, rather than
+    subtract a ratio of true positives from 1: that is exact near 0.
 
     Args:
         class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            stands in a config for weights from the training labels.
-        ignore_index: The label that does not count.
+            in a config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         smooth: Added to both sides of the overlap's fraction, in pixels.
-        classes: `"present"` takes the mean over the classes that the labels hold, `"all"` over
+        classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
             all: then one that does not occur costs what probability it was given.
-        per_image: One overlap for each picture, and their mean, not one for the batch.
+        per_image: One overlap for each image, and their mean, not one for the batch.
     """
 
     def __init__(
@@ -45,53 +45,58 @@ class OverlapLoss(SegmentationLoss):
         self.per_image = per_image
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         return self.of_probabilities(logits.softmax(1), labels, valid)
 
     def of_probabilities(
         self, probabilities: Tensor, labels: Tensor, valid: Tensor, first_class: int = 0
     ) -> Tensor:
-        """The loss of probabilities (B, K, H, W); classes below `first_class` take no part."""
+        """Return the loss of probabilities (B, K, H, W), without classes below `first_class`."""
         truth = one_hot(labels, valid, probabilities.shape[1])
         taking_part = participants(truth, valid, self.classes, self.per_image)
         taking_part[..., :first_class] = False
         maps = probabilities * truth, self.area(probabilities * valid.unsqueeze(1)), truth
         if self.per_image:
-            hits, area, size = (plane.sum((2, 3)) for plane in maps)
+            true_positives, area, size = (plane.sum((2, 3)) for plane in maps)
         else:
             sums = [plane.sum((0, 2, 3)).to(probabilities.dtype) for plane in maps]
-            hits, area, size = batch_sum(torch.stack(sums))
-        return self.class_mean(self.class_losses(hits, area - hits, size - hits), taking_part)
+            true_positives, area, size = batch_sum(torch.stack(sums))
+        return self.class_mean(
+            self.class_losses(true_positives, area - true_positives, size - true_positives),
+            taking_part,
+        )
 
-    def class_losses(self, hits: Tensor, extra: Tensor, missed: Tensor) -> Tensor:
-        """The loss of each class, from soft counts of pixels, each (B, K) or (K,).
+    def class_losses(
+        self, true_positives: Tensor, false_positives: Tensor, false_negatives: Tensor
+    ) -> Tensor:
+        """Return the loss of each class, from soft counts of pixels, each (B, K) or (K,).
 
         Args:
-            hits: Probability of the class on its pixels.
-            extra: Probability of it on other pixels.
-            missed: What its pixels lack of probability 1.
+            true_positives: Probability of the class on its pixels.
+            false_positives: Probability of it on other pixels.
+            false_negatives: What its pixels lack of probability 1.
         """
         raise NotImplementedError
 
     def area(self, probabilities: Tensor) -> Tensor:
-        """What is summed up as the predicted area of a class."""
+        """Return what is summed up as the predicted area of a class."""
         return probabilities
 
 
 def one_hot(labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-    """Which pixels hold each class, none of the ignored ones: (B, K, H, W) bool."""
+    """Return which pixels have each class, none of the ignored ones: (B, K, H, W) bool."""
     classes = torch.arange(num_classes, device=labels.device).view(1, -1, 1, 1)
     return (labels.unsqueeze(1) == classes) & valid.unsqueeze(1)
 
 
 def participants(truth: Tensor, valid: Tensor, classes: Classes, per_image: bool) -> Tensor:
-    """The classes that a mean is taken over; none where no pixel counts.
+    """Return the classes that a mean is taken over; none where no pixel is valid.
 
     Args:
         truth: (B, K, H, W) bool, from `one_hot()`.
-        valid: (B, H, W) bool, the pixels that count.
+        valid: (B, H, W) bool, the valid pixels.
         classes: `"present"`: those that occur; `"all"`: every one.
-        per_image: Decide for each picture, not for the batch.
+        per_image: Decide for each image, not for the batch.
 
     Returns:
         (B, K) bool with `per_image`, else (K,).

@@ -19,11 +19,11 @@ class RegionAwareLoss(SegmentationLoss):
 
     L = mean_i r_i * (relu(1 - p_i . M[:, y_i]) / K + ce_weight * -log p_i[y_i]), with p_i the
     softmax of pixel i, y_i its label, r_i = 1 on the foreground and `background_weight` off it; the
-    mean is over the pixels that count, weighted by class, and 0 with zero gradient where there is
+    mean is over the valid pixels, weighted by class, and 0 with zero gradient where there is
     none. Without a foreground mask all r_i are 1.
 
     M (K, K) starts as zeros. In training mode each batch moves it before the value is taken:
-    M <- (M + step * B) / (1 + step), with B[t, q] the share of the pixels predicted as q whose
+    M <- (M + step * B) / (1 + step), with B[t, q] the fraction of the pixels predicted as q whose
     label is t, 0 where nothing is predicted as q. A batch in which no pixel counts leaves it as it
     is. M is part of the state (`confusion`).
 
@@ -38,9 +38,9 @@ class RegionAwareLoss(SegmentationLoss):
         0.5
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
-            a config for weights from the training labels.
-        ignore_index: The label that does not count.
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
+            config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         step: How much a batch weighs in M; the matrices before it weigh 1.
         ce_weight: The factor of the cross-entropy.
         background_weight: The factor of the pixels off the foreground.
@@ -70,19 +70,19 @@ class RegionAwareLoss(SegmentationLoss):
         self.register_buffer("confusion", torch.zeros(0, 0))
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         return self.pixel_mean(self._pixel_values(logits, labels, valid), labels, valid)
 
     def value_with_foreground(
         self, logits: Tensor, labels: Tensor, valid: Tensor, foreground: Tensor
     ) -> Tensor:
-        """The loss with less weight off the foreground, (B, H, W) bool."""
+        """Return the loss with less weight off the foreground, (B, H, W) bool."""
         values = self._pixel_values(logits, labels, valid)
         factors = torch.where(foreground.bool(), 1.0, self.background_weight)
         return self.pixel_mean(values * factors, labels, valid)
 
     def _pixel_values(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of each pixel, (B, H, W)."""
+        """Return the loss of each pixel, (B, H, W)."""
         self._fit_state(logits)
         if self.training:
             self._move_state(logits.detach(), labels, valid)
@@ -107,8 +107,8 @@ class RegionAwareLoss(SegmentationLoss):
         cells = (labels * classes + logits.argmax(1)).flatten()
         counts = cells.new_zeros(classes**2).scatter_add_(0, cells, valid.flatten().long())
         counts = batch_sum(counts).view(classes, classes)
-        shares = counts / counts.sum(0).clamp_min(1)
-        moved = (self.confusion + self.step * shares) / (1 + self.step)
+        fractions = counts / counts.sum(0).clamp_min(1)
+        moved = (self.confusion + self.step * fractions) / (1 + self.step)
         self.confusion = torch.where(counts.any(), moved, self.confusion)
 
     def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:

@@ -27,9 +27,9 @@ class RMILoss(SegmentationLoss):
     class k (0 or 1) and its sigmoid form in all windows of radius x radius cells; a cell is the
     mean of downsampling x downsampling pixels.
 
-    The means are over the pixels that count; a cell without one belongs to no window, and a picture
+    The means are over the valid pixels; a cell without one belongs to no window, and an image
     without a window takes no part in RMI_k. `class_weights` weigh the pixels of the BCE by their
-    label, and the RMI_k, there scaled to a mean of 1. 0 with zero gradient where no pixel counts.
+    label, and the RMI_k, there scaled to a mean of 1. 0 with zero gradient where no pixel is valid.
 
     Paper: Region Mutual Information Loss for Semantic Segmentation,
     https://arxiv.org/abs/1910.12037.
@@ -50,15 +50,15 @@ class RMILoss(SegmentationLoss):
         [0.12, 1.85]
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` stands in
-            a config for weights from the training labels.
-        ignore_index: The label that does not count.
+        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
+            config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         radius: The side of a window, in cells.
         downsampling: The side of a cell, in pixels.
-        bce_weight: The share of the binary cross-entropy in the sum.
+        bce_weight: The weight of the binary cross-entropy in the sum.
 
     Raises:
-        ValueError: If training pictures are too small for one window; in evaluation RMI_k is then
+        ValueError: If training images are too small for one window; in evaluation RMI_k is then
             left out.
     """
 
@@ -77,7 +77,7 @@ class RMILoss(SegmentationLoss):
         self.bce_weight = bce_weight
 
     def value(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        """The loss of a batch that is prepared; see `SegmentationLoss.value()`."""
+        """Return the loss of a prepared batch; see `SegmentationLoss.value()`."""
         side = min(labels.shape[1:])
         has_window = math.ceil(side / self.downsampling) >= self.radius
         if self.training and not has_window:
@@ -89,7 +89,7 @@ class RMILoss(SegmentationLoss):
         truth = F.one_hot(labels, classes).movedim(-1, 1) * mask
         entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(1)
         bce = self.bce_weight * self.pixel_mean(entropy, labels, valid)
-        if not has_window:  # one small validation picture is no reason to end a run
+        if not has_window:  # one small validation image is no reason to end a run
             return bce
         cells = torch.stack([self._pool(logits.sigmoid() * mask), self._pool(truth)], 2)
         points, present = self._windows(cells, self._pool(mask))
@@ -98,14 +98,14 @@ class RMILoss(SegmentationLoss):
         return bce + (1 - self.bce_weight) * classes * region.to(logits.dtype)
 
     def _windows(self, cells: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """All windows of cells.
+        """Return all windows of cells.
 
         Args:
             cells: (B, K, 2, h, w), means of prediction and label, with 0 for ignored pixels.
-            counted: (B, 1, h, w), the share of the pixels that count.
+            counted: (B, 1, h, w), the fraction of valid pixels in each.
 
         Returns:
-            Points (B, K, 2 d, N) float64, and whether they count, (B, N) bool.
+            Points (B, K, 2 d, N) float64, and whether they are valid, (B, N) bool.
         """
         batch, classes = cells.shape[:2]
         means = cells.flatten(1, 2) / counted.where(counted > 0, 1)
@@ -120,19 +120,19 @@ class RMILoss(SegmentationLoss):
         side = min(height, width)
         fitting = (side - 1) // (self.radius - 1)
         return (
-            f"downsampling: pictures of {height}x{width} pixels have no window of {self.radius}x"
+            f"downsampling: images of {height}x{width} pixels have no window of {self.radius}x"
             f"{self.radius} cells of {self.downsampling}x{self.downsampling} pixels; use "
             + (f"downsampling {fitting}" if fitting else f"downsampling 1 and radius {side}")
-            + f", or pictures of {(self.radius - 1) * self.downsampling + 1} pixels and more"
+            + f", or images of {(self.radius - 1) * self.downsampling + 1} pixels and more"
         )
 
 
 def unknown_part(points: Tensor, present: Tensor) -> Tensor:
-    """What P leaves unknown of Y: log det(I + S / e) / (2 d), see `RMILoss`.
+    """Return what P leaves unknown of Y: log det(I + S / e) / (2 d), see `RMILoss`.
 
     Args:
         points: (B, K, 2 d, N) float64, N vectors P with their Y below.
-        present: (B, N) bool, the vectors that count.
+        present: (B, N) bool, the valid vectors.
 
     Returns:
         (B, K) float64, from 0 on; 0 where no vector counts.

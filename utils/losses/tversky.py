@@ -14,7 +14,7 @@ class TverskyLoss(OverlapLoss):
 
     L = mean_k (1 - T_k)^(1 / gamma), T_k = (I_k + s) / (I_k + alpha X_k + beta M_k + s), with
     I_k = sum_i p_ik g_ik, X_k = sum_i p_ik (1 - g_ik), M_k = sum_i (1 - p_ik) g_ik, p the softmax,
-    g the label as 0 and 1, s `smooth`, i over the pixels that count of the whole batch.
+    g the label as 0 and 1, s `smooth`, i over the valid pixels of the whole batch.
 
     Papers: Tversky loss, https://arxiv.org/abs/1706.05721; focal Tversky loss (gamma other than 1),
     https://arxiv.org/abs/1810.07842.
@@ -30,17 +30,17 @@ class TverskyLoss(OverlapLoss):
 
     Args:
         class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            stands in a config for weights from the training labels.
-        ignore_index: The label that does not count.
+            in a config means weights from the training labels.
+        ignore_index: The label of ignored pixels.
         alpha: The weight of false positives; `alpha` and `beta` of 0.5 make the Dice loss (with
             half its `smooth`), of 1 the Jaccard loss.
         beta: The weight of false negatives; above `alpha`, small classes are rather found too often
             than missed.
         gamma: Above 1, the classes with much overlap get more of the gradient; the paper has 4 / 3.
         smooth: s, in pixels; keeps the loss of a class with few pixels from jumping.
-        classes: `"present"` takes the mean over the classes that the labels hold, `"all"` over
+        classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
             all: then one that does not occur costs what probability it was given.
-        per_image: One index for each picture, and their mean, not one for the batch.
+        per_image: One index for each image, and their mean, not one for the batch.
     """
 
     def __init__(
@@ -64,10 +64,12 @@ class TverskyLoss(OverlapLoss):
         self.beta = beta
         self.gamma = gamma
 
-    def class_losses(self, hits: Tensor, extra: Tensor, missed: Tensor) -> Tensor:
-        """One minus the index of each class; see `OverlapLoss.class_losses()`."""
-        errors = self.alpha * extra + self.beta * missed
-        losses = safe_ratio(errors, hits + errors + self.smooth)
+    def class_losses(
+        self, true_positives: Tensor, false_positives: Tensor, false_negatives: Tensor
+    ) -> Tensor:
+        """Return one minus the index of each class; see `OverlapLoss.class_losses()`."""
+        errors = self.alpha * false_positives + self.beta * false_negatives
+        losses = safe_ratio(errors, true_positives + errors + self.smooth)
         if self.gamma == 1:
             return losses
         # A root is infinitely steep at 0: there it is left out of the graph.

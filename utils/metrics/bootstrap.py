@@ -1,4 +1,4 @@
-"""How far a figure would move with other pictures: bootstrap intervals."""
+"""How far a metric would move with other images: bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from utils.config.types import Fraction, PositiveInt, Seed
 from utils.metrics.image_scores import class_ious, image_mean_ious, nan_mean, ratio
 
 _CHUNK_BYTES = 2**26  # of draws, weights and resampled counts at a time
-_ROUNDING = 1e-12  # figures that differ by less are the same
+_ROUNDING = 1e-12  # metrics that differ by less are the same
 _NORMAL = statistics.NormalDist()
 
 
 class Interval(NamedTuple):
-    """Where a figure lies, between two ends."""
+    """Where a metric lies, between two ends."""
 
     low: float
     high: float
@@ -44,25 +44,25 @@ def bootstrap_intervals(
     resamples: PositiveInt = 2000,
     seed: Seed = 0,
 ) -> dict[str, Any]:
-    """Bias-corrected and accelerated intervals of the dataset's figures, over the pictures.
+    """Bias-corrected and accelerated intervals of the dataset's metrics, over the images.
 
-    A resample is N of the N pictures, drawn with replacement. Its figures are those of the counts
+    A resample is N of the N images, drawn with replacement. Its metrics are those of the counts
     summed over it; a class that does not occur in it is left out of its means. The interval goes
     from the quantile Phi(z0 + (z0 + z) / (1 - a (z0 + z))) over the resamples with
-    z = Phi^-1((1 - level) / 2) to that with -z, where Phi(z0) is the share of resamples below the
-    figure (half of those that equal it count), and a = sum d^3 / (6 (sum d^2)^1.5) with d the mean
-    of the figures without one picture, less each of them (Efron 1987,
+    z = Phi^-1((1 - level) / 2) to that with -z, where Phi(z0) is the fraction of resamples below
+    the metric (half of those that equal it count), and a = sum d^3 / (6 (sum d^2)^1.5) with d the
+    mean of the metrics without one image, less each of them (Efron 1987,
     https://doi.org/10.1080/01621459.1987.10478410).
 
-    Resamples lose classes that few pictures have, but not what is wrongly predicted as them: they
+    Resamples lose classes that few images have, but not what is wrongly predicted as them: they
     may score lower than the set itself nearly always, which z0 corrects as far as it can.
 
-    It says how much the figure depends on the pictures that happen to be in the set. It says
-    nothing about another training run, and with few pictures it is too narrow.
+    It says how much the metric depends on the images that happen to be in the set. It says
+    nothing about another training run, and with few images it is too narrow.
 
     Differs from the paper: there is no interval where it would say nothing: where all resamples
-    have one figure (of a single picture, of a class in one picture), or where the interval would
-    leave out the figure itself.
+    have one metric (of a single image, of a class in one image), or where the interval would
+    leave out the metric itself.
 
     Example:
         >>> counts = np.array([[[8, 9], [1, 2], [2, 1]], [[5, 7], [3, 1], [1, 3]]])
@@ -71,8 +71,8 @@ def bootstrap_intervals(
         (0.596, 0.7386)
 
     Args:
-        counts: (N, 3, K) int64, one `class_counts()` a picture.
-        level: The share of resamples inside an interval.
+        counts: (N, 3, K) int64, one `class_counts()` an image.
+        level: The fraction of resamples inside an interval.
         resamples: How many there are.
         seed: Of the draws; the same seed gives the same intervals.
 
@@ -82,11 +82,11 @@ def bootstrap_intervals(
         over the resamples in which it occurs.
 
     Raises:
-        ValueError: If there is no picture, or the counts have another shape.
+        ValueError: If there is no image, or the counts have another shape.
     """
     if counts.ndim != 3 or counts.shape[1] != 3 or not counts.size:
         raise ValueError(
-            f"expected counts of one or more pictures (N, 3, K), got shape {counts.shape}"
+            f"expected counts of one or more images (N, 3, K), got shape {counts.shape}"
         )
     chunks = [_figures(*chunk) for chunk in _resampled(counts, resamples, seed)]
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
@@ -95,8 +95,8 @@ def bootstrap_intervals(
     def intervals(name: str) -> list[Interval | None]:
         columns = (np.atleast_2d(part[name].T) for part in (whole, drawn, without_one))
         return [
-            _interval(figure.item(), values, jackknife, level)
-            for figure, values, jackknife in zip(*columns, strict=True)
+            _interval(metric.item(), values, jackknife, level)
+            for metric, values, jackknife in zip(*columns, strict=True)
         ]
 
     return {
@@ -125,46 +125,46 @@ def _resampled(
 
 
 def _whole(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `_resampled`, of all pictures once: (1, 3, K) and (1,)."""
+    """As `_resampled`, of all images once: (1, 3, K) and (1,)."""
     scores, scored = _image_scores(counts)
     return counts.sum(0, keepdims=True), ratio(scores.sum(keepdims=True), scored.sum(keepdims=True))
 
 
 def _without_one(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `_resampled`, of all pictures but one, for each: (N, 3, K) and (N,)."""
+    """As `_resampled`, of all images but one, for each: (N, 3, K) and (N,)."""
     scores, scored = _image_scores(counts)
     return counts.sum(0) - counts, ratio(scores.sum() - scores, scored.sum() - scored)
 
 
 def _image_scores(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each picture its mean IoU, 0 if it has none, and whether it has one: (N,) float64."""
+    """Of each image its mean IoU, 0 if it has none, and whether it has one: (N,) float64."""
     scores = image_mean_ious(counts)
     scored = ~np.isnan(scores)
     return np.where(scored, scores, 0), scored.astype(np.float64)
 
 
 def _figures(counts: np.ndarray, image_means: np.ndarray) -> dict[str, np.ndarray]:
-    """The figures of R resamples, (R,) or (R, K), from their counts (R, 3, K)."""
-    hits, false_positives, false_negatives = np.moveaxis(counts, 1, 0)
+    """The metrics of R resamples, (R,) or (R, K), from their counts (R, 3, K)."""
+    true_positives, false_positives, false_negatives = np.moveaxis(counts, 1, 0)
     ious = class_ious(counts)
-    dice = ratio(2 * hits, 2 * hits + false_positives + false_negatives)
+    dice = ratio(2 * true_positives, 2 * true_positives + false_positives + false_negatives)
     return {
         "Mean_IoU": nan_mean(ious),
         "Mean_Dice": nan_mean(dice),
-        "Pixel_Accuracy": ratio(hits.sum(-1), (hits + false_negatives).sum(-1)),
+        "Pixel_Accuracy": ratio(true_positives.sum(-1), (true_positives + false_negatives).sum(-1)),
         "Mean_Image_IoU": image_means,
         "Class_IoU": ious,
     }
 
 
 def _interval(
-    figure: float, values: np.ndarray, jackknife: np.ndarray, level: float
+    metric: float, values: np.ndarray, jackknife: np.ndarray, level: float
 ) -> Interval | None:
-    """The interval of one figure, from its values over the resamples and without one picture."""
+    """The interval of one metric, from its values over the resamples and without one image."""
     values, jackknife = (column[~np.isnan(column)] for column in (values, jackknife))
     if not values.size or np.ptp(values) < _ROUNDING:
         return None
-    below = np.mean([values < figure - _ROUNDING, values <= figure + _ROUNDING])
+    below = np.mean([values < metric - _ROUNDING, values <= metric + _ROUNDING])
     if not 0 < below < 1:
         return None
     bias, skew = _NORMAL.inv_cdf(below.item()), _acceleration(jackknife)
@@ -173,13 +173,13 @@ def _interval(
         float(np.quantile(values, _NORMAL.cdf(bias + (bias + end) / (1 - skew * (bias + end)))))
         for end in (z, -z)
     )
-    if not low - _ROUNDING <= figure <= high + _ROUNDING:
+    if not low - _ROUNDING <= metric <= high + _ROUNDING:
         return None
-    return Interval(min(low, figure), max(figure, high))
+    return Interval(min(low, metric), max(metric, high))
 
 
 def _acceleration(jackknife: np.ndarray) -> float:
-    """How fast a figure's spread changes with the figure; 0 where it does not move at all."""
+    """How fast a metric's spread changes with the metric; 0 where it does not move at all."""
     d = jackknife.mean() - jackknife if jackknife.size else np.zeros(1)
     scale = np.abs(d).max().item()
     if scale < _ROUNDING:

@@ -1,4 +1,4 @@
-"""How well boundaries are met: Boundary IoU and boundary F-score."""
+"""Boundary IoU and boundary F-score."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from utils.config.types import Fraction
 from utils.metrics.confusion import ExactCounts, optional_floats
 
-# The F-score of a class in a picture is kept in steps of 2^-40, as an integer, so that sums over
-# pictures and processes do not depend on their order; 2^23 pictures fit.
+# The F-score of a class in an image is kept in steps of 2^-40, as an integer, so that sums over
+# images and processes do not depend on their order; 2^23 images fit.
 _F_ONE = 2**40
 
 
@@ -23,22 +23,22 @@ class BoundaryMetrics(ExactCounts):
 
     Boundary IoU (Cheng et al. 2021, https://arxiv.org/abs/2103.16562): with G_d and P_d the pixels
     of a class in label and prediction that are within d pixels of its boundary,
-    |G_d and P_d| / |G_d or P_d|, intersections and unions summed over all pictures; the figure is
+    |G_d and P_d| / |G_d or P_d|, intersections and unions summed over all images; the metric is
     the mean over the classes that occur. Distances are those of a square (chessboard), and the
-    picture's border is a boundary, as in the authors' code.
+    image's border is a boundary, as in the authors' code.
 
     Boundary F (Csurka et al. 2013, https://doi.org/10.5244/C.27.32; Perazzi et al. 2016,
-    https://doi.org/10.1109/CVPR.2016.85): with P the share of a class's predicted contour pixels
-    that lie within r pixels of its labelled contour, and R the share of labelled ones within r
+    https://doi.org/10.1109/CVPR.2016.85): with P the fraction of a class's predicted contour pixels
+    that lie within r pixels of its labelled contour, and R the fraction of labelled ones within r
     pixels of the predicted contour, F = 2 P R / (P + R). A class's score is the mean of F over
-    the pictures where label or prediction has a contour of it; the figure is the mean over the
+    the images where label or prediction has a contour of it; the metric is the mean over the
     classes that have a score. Distances are Euclidean, a contour pixel is one of the class that
-    has one of its four neighbours outside of it, and the picture's border is no contour.
+    has one of its four neighbours outside of it, and the image's border is no contour.
 
     Differs from the papers: ignored pixels belong to no class in labels and predictions alike, so
     a region ends where they begin, and this end is a boundary of both. What is predicted under
     them has no effect. Boundary IoU is of classes, not of objects. F is averaged first over
-    pictures, then over classes.
+    images, then over classes.
 
     Example:
         >>> labels = np.zeros((1, 40, 40), np.uint8)
@@ -50,9 +50,9 @@ class BoundaryMetrics(ExactCounts):
 
     Args:
         num_classes: K, without the ignored label.
-        ignore_index: The label that does not count.
-        width: d as a share of the picture's diagonal; rounded, at least 1 pixel.
-        tolerance: r as a share of the picture's diagonal; rounded up.
+        ignore_index: The label of ignored pixels.
+        width: d as a fraction of the image's diagonal; rounded, at least 1 pixel.
+        tolerance: r as a fraction of the image's diagonal; rounded up.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class BoundaryMetrics(ExactCounts):
         width: Fraction = 0.02,
         tolerance: Fraction = 0.0075,
     ) -> None:
-        # Of each class: intersection and union in pixels, sum of F in steps, pictures with an F.
+        # Of each class: intersection and union in pixels, sum of F in steps, images with an F.
         super().__init__((num_classes, 4))
         self.num_classes = num_classes
         self.ignore_index = ignore_index
@@ -71,7 +71,7 @@ class BoundaryMetrics(ExactCounts):
         self.tolerance = tolerance
 
     def update(self, ids: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> None:
-        """Count one picture or a batch.
+        """Count one image or a batch.
 
         Args:
             ids: Predicted classes (H, W) or (B, H, W), integers in 0..K-1.
@@ -97,15 +97,15 @@ class BoundaryMetrics(ExactCounts):
             self.counts += torch.from_numpy(np.stack(counts, 1))
 
     def compute(self) -> dict[str, Any]:
-        """Every figure, as Python numbers.
+        """Return every metric as Python numbers.
 
         Returns:
             `Boundary_IoU` and `Boundary_F`, NaN where no class has one; `Class_Boundary_IoU` and
             `Class_Boundary_F`, lists of length K with None for a class without.
         """
-        intersections, unions, scores, pictures = self.counts.double().unbind(1)
+        intersections, unions, scores, images = self.counts.double().unbind(1)
         ious = intersections / unions
-        fs = scores / _F_ONE / pictures
+        fs = scores / _F_ONE / images
         return {
             "Boundary_IoU": ious.nanmean().item(),
             "Boundary_F": fs.nanmean().item(),
@@ -156,7 +156,7 @@ def _array(values: Tensor | np.ndarray) -> np.ndarray:
 
 
 def _near_boundary(ids: np.ndarray, distance: int, outside: int) -> np.ndarray:
-    """Where another id, or the outside of the picture, is within a distance: (H, W) bool."""
+    """Return where another id, or the outside of the image, is within a distance: (H, W) bool."""
     padded = cv2.copyMakeBorder(ids, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=outside)
     square = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
     # One pass for all classes: a square that holds one id only has equal extremes.

@@ -1,4 +1,4 @@
-"""How far confidence and accuracy are apart: expected calibration error."""
+"""Expected calibration error: how far confidence and accuracy are apart."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CalibrationMetrics(ExactCounts):
     Args:
         num_bins: Bins of equal width over confidences from 0 to 1, each without its lower and with
             its upper edge.
-        ignore_index: The label that does not count.
+        ignore_index: The label of ignored pixels.
         device: Where the counts live.
     """
 
@@ -120,7 +120,7 @@ class CalibrationMetrics(ExactCounts):
             self.counts[:, column].scatter_add_(0, bins, value)
 
     def compute(self) -> dict[str, Any]:
-        """Every figure, as Python numbers.
+        """Return every metric as Python numbers.
 
         Returns:
             `ECE`, `MCE`, `Mean_Confidence`, `Pixel_Accuracy`, NaN without a pixel; and `Bins`, a

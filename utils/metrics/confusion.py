@@ -1,4 +1,4 @@
-"""The confusion matrix, and every figure derived from it."""
+"""The confusion matrix, and every metric derived from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# The figures of `metrics_of()` that are one number: what one run is compared with another by.
+# The metrics of `metrics_of()` that are one number: what one run is compared with another by.
 SCALAR_METRICS = (
     "Pixel_Accuracy",
     "Mean_Accuracy",
@@ -24,20 +24,20 @@ SCALAR_METRICS = (
 MEANS = ("Mean_Accuracy", "Mean_IoU", "Mean_Dice", "Precision", "Recall")  # over classes
 
 
-def name_of(figure: str, labelled_classes: int | None) -> str:
-    """A metric's name where its value is printed: a mean says if one class alone is labelled.
+def name_of(metric: str, labelled_classes: int | None) -> str:
+    """Return a metric's name for people: a mean says if one class alone is labelled.
 
     Such a mean is nearly always perfect, and means nothing.
 
     Args:
-        figure: The metric.
+        metric: The metric.
         labelled_classes: How many classes have a labelled pixel; None where nobody knows.
     """
-    return f"{figure} (one class labelled)" if figure in MEANS and labelled_classes == 1 else figure
+    return f"{metric} (one class labelled)" if metric in MEANS and labelled_classes == 1 else metric
 
 
 class ExactCounts:
-    """Integers that add up: over batches, pictures and processes, in any order.
+    """Integers that add up: over batches, images and processes, in any order.
 
     All that a metric knows is the one int64 tensor `counts`. Summing it over processes (one
     all-reduce) is merging their metrics, to the last digit.
@@ -71,7 +71,7 @@ class ExactCounts:
         return {name: rule for name, rule in vars(self).items() if not isinstance(rule, Tensor)}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The counts."""
+        """Return the counts."""
         return {"counts": self.counts.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -95,7 +95,7 @@ class SegmentationMetrics(ExactCounts):
 
     Args:
         num_classes: K, without the ignored label.
-        ignore_index: The label that does not count.
+        ignore_index: The label of ignored pixels.
         device: Where the counts live.
     """
 
@@ -133,7 +133,7 @@ class SegmentationMetrics(ExactCounts):
             self.counts.scatter_add_(0, cells, torch.ones_like(cells))
 
     def _ids(self, predictions: Tensor, labels: Tensor) -> Tensor:
-        """The predicted classes, int64 in the shape of the labels; -1 where logits are NaN."""
+        """Return the predicted classes, int64 in the labels' shape; -1 where logits are NaN."""
         is_logits = predictions.ndim == 4 and labels.ndim == 3
         if labels.is_floating_point() or (predictions.is_floating_point() and not is_logits):
             raise ValueError(
@@ -159,9 +159,9 @@ class SegmentationMetrics(ExactCounts):
 
     def class_iou(self) -> Tensor:
         """IoU of each class, (K,) float64 on the device; NaN where the class does not occur."""
-        hits, labelled, predicted = _totals(self.confusion)
+        true_positives, labelled, predicted = _totals(self.confusion)
         # 0 / 0 is NaN: neither labelled nor predicted.
-        return hits.double() / (labelled + predicted - hits)
+        return true_positives.double() / (labelled + predicted - true_positives)
 
     def mean_iou(self) -> Tensor:
         """Mean IoU over the classes that occur, a scalar on the device."""
@@ -172,7 +172,7 @@ class SegmentationMetrics(ExactCounts):
         return int((self.confusion.sum(1) > 0).sum())
 
     def compute(self) -> dict[str, Any]:
-        """Every figure, as Python numbers: `metrics_of(confusion)`.
+        """Return every metric as Python numbers: `metrics_of(confusion)`.
 
         Raises:
             ValueError: If labels came that are neither a class nor `ignore_index`, ids that are
@@ -188,7 +188,7 @@ class SegmentationMetrics(ExactCounts):
 
 
 def predicted_ids(logits: Tensor, num_classes: int) -> Tensor:
-    """The class of each pixel.
+    """Return the class of each pixel.
 
     Args:
         logits: (B, K, ...); or (B, 1, ...) for two classes, class 1 where it is positive.
@@ -212,7 +212,7 @@ def predicted_ids(logits: Tensor, num_classes: int) -> Tensor:
 
 
 def metrics_of(confusion: Tensor | np.ndarray) -> dict[str, Any]:
-    """Every figure that follows from a confusion matrix.
+    """Return every metric that follows from a confusion matrix.
 
     With t_i the pixels of class i that are predicted as i, n_i those labelled and m_i those
     predicted as i, and N all pixels:
@@ -238,24 +238,24 @@ def metrics_of(confusion: Tensor | np.ndarray) -> dict[str, Any]:
         `SCALAR_METRICS`, NaN where there is nothing to divide by; and the four lists of length K.
     """
     confusion = torch.as_tensor(confusion).cpu()
-    hits, labelled, predicted = _totals(confusion)
-    count, right = labelled.sum(), hits.sum()
+    true_positives, labelled, predicted = _totals(confusion)
+    count, right = labelled.sum(), true_positives.sum()
     occurs = labelled + predicted > 0
 
-    def share(part: Tensor, whole: Tensor) -> Tensor:
+    def ratio(part: Tensor, whole: Tensor) -> Tensor:
         return torch.where(occurs, part.double() / whole.clamp_min(1), torch.nan)
 
     classes = {
-        "IoU": share(hits, labelled + predicted - hits),
-        "Dice": share(2 * hits, labelled + predicted),
-        "Precision": share(hits, predicted),
-        "Recall": share(hits, labelled),
+        "IoU": ratio(true_positives, labelled + predicted - true_positives),
+        "Dice": ratio(2 * true_positives, labelled + predicted),
+        "Precision": ratio(true_positives, predicted),
+        "Recall": ratio(true_positives, labelled),
     }
     # 1 - (1 - p) / (1 - e): written so, nothing cancels where nearly all is right, or one class.
     by_chance = (labelled.double() * (count - predicted)).sum()
     scalars = {
         "Pixel_Accuracy": right.double() / count,
-        "Mean_Accuracy": (hits.double() / labelled).nanmean(),
+        "Mean_Accuracy": (true_positives.double() / labelled).nanmean(),
         "Mean_IoU": classes["IoU"].nanmean(),
         "Mean_Dice": classes["Dice"].nanmean(),
         "FWIoU": (labelled * classes["IoU"]).nansum() / count,
@@ -263,15 +263,15 @@ def metrics_of(confusion: Tensor | np.ndarray) -> dict[str, Any]:
         "Recall": classes["Recall"].nanmean(),
         "Kappa": 1 - (count - right).double() * count / by_chance,
     }
-    figures: dict[str, Any] = {name: scalars[name].item() for name in SCALAR_METRICS}
-    return figures | {f"Class_{name}": optional_floats(values) for name, values in classes.items()}
+    metrics: dict[str, Any] = {name: scalars[name].item() for name in SCALAR_METRICS}
+    return metrics | {f"Class_{name}": optional_floats(values) for name, values in classes.items()}
 
 
 def optional_floats(values: Tensor) -> list[float | None]:
-    """Python numbers, with None for NaN."""
+    """Return Python numbers, with None for NaN."""
     return [None if value != value else value for value in values.tolist()]
 
 
 def _totals(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each class the pixels predicted rightly, labelled and predicted: (K,) int64 each."""
+    """Return each class's true positives, labelled and predicted pixels: (K,) int64 each."""
     return confusion.diag(), confusion.sum(1), confusion.sum(0)

@@ -1,4 +1,4 @@
-"""Counts of each picture by itself, and its own mean IoU."""
+"""Counts of each image by itself, and its own mean IoU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def class_counts(confusion: Tensor | np.ndarray) -> np.ndarray:
-    """What the figures of each class need of a confusion matrix, in far less room.
+    """Return what the metrics of each class need of a confusion matrix, in less memory.
 
     Args:
         confusion: (..., K, K) integers: rows are labels, columns predictions.
@@ -16,13 +16,13 @@ def class_counts(confusion: Tensor | np.ndarray) -> np.ndarray:
         (..., 3, K) int64: true positives, false positives, false negatives.
     """
     matrix = confusion.cpu().numpy() if isinstance(confusion, Tensor) else np.asarray(confusion)
-    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    counts = [hits, matrix.sum(-2) - hits, matrix.sum(-1) - hits]
+    true_positives = np.diagonal(matrix, axis1=-2, axis2=-1)
+    counts = [true_positives, matrix.sum(-2) - true_positives, matrix.sum(-1) - true_positives]
     return np.stack(counts, axis=-2).astype(np.int64)
 
 
 def class_ious(counts: np.ndarray) -> np.ndarray:
-    """The IoU of each class: t / (t + false positives + false negatives).
+    """Return the IoU of each class: t / (t + false positives + false negatives).
 
     Args:
         counts: (..., 3, K), see `class_counts()`.
@@ -34,11 +34,11 @@ def class_ious(counts: np.ndarray) -> np.ndarray:
 
 
 def image_mean_ious(counts: np.ndarray) -> np.ndarray:
-    """The mean IoU of each picture, over the classes that occur in its label or prediction.
+    """Return the mean IoU of each image, over the classes that occur in its label or prediction.
 
-    Their mean over the pictures is mIoU^I of Wang et al. 2023, https://arxiv.org/abs/2310.19252.
+    Their mean over the images is mIoU^I of Wang et al. 2023, https://arxiv.org/abs/2310.19252.
 
-    Differs from the paper: a class that is predicted in a picture but not labelled there counts
+    Differs from the paper: a class that is predicted in an image but not labelled there counts
     with an IoU of 0, as it does in the dataset's mean IoU; the paper's mean is over the labelled
     classes alone. Of two classes the authors' code scores the second only; here both count.
 
@@ -48,16 +48,16 @@ def image_mean_ious(counts: np.ndarray) -> np.ndarray:
         array([0.375,   nan])
 
     Args:
-        counts: (N, 3, K) int64, one `class_counts()` a picture.
+        counts: (N, 3, K) int64, one `class_counts()` an image.
 
     Returns:
-        (N,) float64; NaN for a picture without a labelled pixel.
+        (N,) float64; NaN for an image without a labelled pixel.
     """
     return nan_mean(class_ious(counts))
 
 
 def mean_image_iou(counts: np.ndarray) -> float:
-    """`Mean_Image_IoU`: the mean of `image_mean_ious()` over the pictures that have one."""
+    """`Mean_Image_IoU`: the mean of `image_mean_ious()` over the images that have one."""
     return float(nan_mean(image_mean_ious(counts)))
 
 
@@ -67,6 +67,6 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def nan_mean(values: np.ndarray) -> np.ndarray:
-    """The mean over the last axis of what is not NaN; NaN where nothing is."""
+    """Return the mean over the last axis of what is not NaN; NaN where nothing is."""
     found = ~np.isnan(values)
     return ratio(np.where(found, values, 0).sum(-1), found.sum(-1))

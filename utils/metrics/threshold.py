@@ -1,4 +1,4 @@
-"""From which probability on a pixel is of class 1: exact search over many thresholds at once."""
+"""Exact search for the probability threshold of class 1, over many thresholds at once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor
 from utils.metrics.confusion import ExactCounts
 from utils.samples.pairing import Sample
 
-Figure = Literal["Mean_IoU", "IoU", "Dice"]
+SearchedMetric = Literal["Mean_IoU", "IoU", "Dice"]
 
 
 class BestThreshold(NamedTuple):
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
         threshold: Class 1 is where its probability is at least this, see `predict_labels()`,
             a value that float32 has.
-        score: The figure at this threshold, NaN without a labelled pixel.
-        score_at_half: The figure at 0.5.
+        score: The metric at this threshold, NaN without a labelled pixel.
+        score_at_half: The metric at 0.5.
         confusion: Pixel counts (2, 2) int64 at this threshold; rows are labels.
     """
 
@@ -48,7 +48,7 @@ class ThresholdSearch(ExactCounts):
         (0.3, 1.0)
 
     Args:
-        ignore_index: The label that does not count.
+        ignore_index: The label of ignored pixels.
         bins: How many steps there are from 0 to 1; an even number, so that 0.5 is one of them.
         device: Where the counts live.
 
@@ -101,12 +101,12 @@ class ThresholdSearch(ExactCounts):
             self.counts.scatter_add_(0, cells, torch.ones_like(cells))
 
     def labelled(self) -> tuple[int, int]:
-        """How many pixels are labelled as the first and as the second class."""
+        """Return how many pixels are labelled as the first and as the second class."""
         first, second = self.counts[:-2].view(2, self.bins + 2).sum(1).tolist()
         return first, second
 
     def confusions(self) -> Tensor:
-        """Pixel counts (bins + 1, 2, 2) int64 on the CPU, for each threshold; rows are labels.
+        """Return pixel counts (bins + 1, 2, 2) int64 on the CPU, by threshold; rows are labels.
 
         Raises:
             ValueError: If labels came that are neither 0, 1 nor `ignore_index`.
@@ -123,71 +123,71 @@ class ThresholdSearch(ExactCounts):
         as_one = by_label.sum(1, keepdim=True) - as_zero
         return torch.stack([as_zero, as_one], dim=2).permute(1, 0, 2)
 
-    def curve(self, figure: Figure = "Mean_IoU") -> Tensor:
-        """The figure at each of `thresholds`, (bins + 1,) float64 on the CPU.
+    def curve(self, metric: SearchedMetric = "Mean_IoU") -> Tensor:
+        """Return the metric at each of `thresholds`, (bins + 1,) float64 on the CPU.
 
-        NaN where no pixel is labelled or predicted as what the figure is about.
+        NaN where no pixel is labelled or predicted as what the metric is about.
 
         Args:
-            figure: `"Mean_IoU"` over both classes, or `"IoU"` or `"Dice"` of class 1. These two
+            metric: `"Mean_IoU"` over both classes, or `"IoU"` or `"Dice"` of class 1. These two
                 always agree on what is best: Dice = 2 IoU / (1 + IoU).
 
         Raises:
-            ValueError: If there is no such figure, or a label was no class.
+            ValueError: If there is no such metric, or a label was no class.
         """
-        if figure not in get_args(Figure):
-            known = ", ".join(get_args(Figure))
-            raise ValueError(f"there is no figure {figure!r} to search by; choose from {known}")
+        if metric not in get_args(SearchedMetric):
+            known = ", ".join(get_args(SearchedMetric))
+            raise ValueError(f"there is no metric {metric!r} to search by; choose from {known}")
         confusion = self.confusions().double()
         right = confusion.diagonal(dim1=1, dim2=2)  # (bins + 1, 2)
         either = confusion.sum(1) + confusion.sum(2)
-        if figure == "Mean_IoU":
+        if metric == "Mean_IoU":
             return (right / (either - right)).nanmean(1)
-        if figure == "IoU":
+        if metric == "IoU":
             return (right / (either - right))[:, 1]
         return (2 * right / either)[:, 1]
 
-    def best(self, figure: Figure = "Mean_IoU") -> BestThreshold:
-        """The threshold that scores best; of several the one nearest to 0.5, then the lower.
+    def best(self, metric: SearchedMetric = "Mean_IoU") -> BestThreshold:
+        """Return the threshold that scores best; of several the one nearest to 0.5, then the lower.
 
         It is 0.5 where the labels have one class only (see `labelled()`): the best would be to
-        predict nothing else, whatever the picture.
+        predict nothing else, whatever the image.
 
         Args:
-            figure: As for `curve`.
+            metric: As for `curve`.
 
         Raises:
-            ValueError: If there is no such figure, or a label was no class.
+            ValueError: If there is no such metric, or a label was no class.
         """
-        scores = self.curve(figure)
+        scores = self.curve(metric)
         half = self.bins // 2
         ranked = scores.nan_to_num(nan=-1.0)
         distance = (torch.arange(self.bins + 1) - half).abs()
         distance[ranked < ranked.max()] = self.bins  # further than any
-        place = int(distance.argmin()) if all(self.labelled()) else half
+        index = int(distance.argmin()) if all(self.labelled()) else half
         return BestThreshold(
-            threshold=self.thresholds[place].item(),
-            score=scores[place].item(),
+            threshold=self.thresholds[index].item(),
+            score=scores[index].item(),
             score_at_half=scores[half].item(),
-            confusion=self.confusions()[place],
+            confusion=self.confusions()[index],
         )
 
 
 def search_record(
     best: BestThreshold,
-    figure: Figure,
+    metric: SearchedMetric,
     *,
     samples: Sequence[Sample],
     dataset: str,
     split: str,
     mode: str,
 ) -> dict[str, Any]:
-    """Where a threshold comes from: `meta["threshold_search"]` of a checkpoint, plain data.
+    """Return where a threshold comes from: `meta["threshold_search"]` of a checkpoint.
 
     Args:
         best: What the search has found.
-        figure: What it was best for.
-        samples: The pictures of the search.
+        metric: What it was best for.
+        samples: The images of the search.
         dataset: Name of their data loader.
         split: `"train"`, `"val"` or `"test"`.
         mode: Of the predictions, see `Predictor`.
@@ -197,7 +197,7 @@ def search_record(
         "dataset": dataset,
         "pictures": digest_of(samples),
         "mode": mode,
-        "figure": figure,
+        "figure": metric,
         "score": best.score,
         "score_at_half": best.score_at_half,
     }
@@ -209,6 +209,6 @@ def recorded_search(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(samples: Sequence[Sample]) -> str:
-    """A word that is the same for the same pictures, also in another place or order."""
+    """Return a digest that is the same for the same images in any folder and order."""
     names = sorted("/".join((one.name, *Path(one.image).parts[-2:])) for one in samples)
     return hashlib.sha256("\0".join(names).encode(errors="surrogatepass")).hexdigest()
