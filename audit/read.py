@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audit.advice import statistics
 from audit.scan import scan
-from base.base_dataloader import share_of
+from base.base_dataloader import split_indices
 from builders.data import build_source
 from inspection.split import Split
 from utils.config.errors import ConfigError
@@ -72,12 +72,12 @@ def _splits_of(config: Config, name: str) -> list[Split]:
         config = with_statistics(config, section, found)
         source, lacks = build_source(getattr(config, section), section), True
     samples, fraction = source.dataset.samples, source.options.val_split
-    kept = share_of(samples, fraction, False)
+    kept = split_indices(samples, fraction, False)
     ignored = config.ignore_index
     splits = [Split(name, section, *source, kept, ignore_index=ignored, lacks_statistics=lacks)]
     if name == "train" and config.val_loader is None and fraction:
         held = build_source(getattr(config, section), section, held_out=True)
-        indices = share_of(samples, fraction, True)
+        indices = split_indices(samples, fraction, True)
         splits.append(
             Split("val", section, source.dataset, *held[1:], indices, ignore_index=ignored)
         )

@@ -1,1 +1,1 @@
-"""What every part of a run has to promise."""
+"""The contracts of models, datasets, loaders and trainers, and what they are made of."""

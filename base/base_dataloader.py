@@ -29,24 +29,24 @@ from utils.transforms.augmentation import Augmentation
 
 logger = logging.getLogger(__name__)
 
-# More pictures than this that cannot be used are a fault of the whole set, not of some files.
-MAX_BAD_SHARE = 0.05
+# More images than this that cannot be used are a fault of the whole set, not of some files.
+MAX_BAD_FRACTION = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
 class LoaderOptions:
-    """How a dataset is dealt out in batches; stands in the config beside the dataset's arguments.
+    """How a dataset is split into batches; in the config beside the dataset's arguments.
 
     Args:
         batch_size: Samples of a whole step, over all processes; in validation of one process.
         shuffle: Another order in each epoch.
         num_workers: Processes that load; 0 loads in the main process.
-        val_split: The share of the samples held back for validation, the same ones every time.
+        val_split: The fraction of the samples held back for validation, the same ones every time.
         drop_last: Leave out a last batch that is not full.
         on_bad_sample: What happens to a sample whose files cannot be used: `"raise"` ends the
-            training; `"skip"` warns, counts, and lets another stand in for it (validation: leaves
-            it out), up to one picture in twenty.
-        cache: Keep decoded pictures: `"ram"` for this run, `"disk"` for later ones too.
+            training; `"skip"` warns, counts, and takes another in its place (validation: leaves
+            it out), up to one image in twenty.
+        cache: Keep decoded images: `"ram"` for this run, `"disk"` for later ones too.
         cache_gb: What `"ram"` may take; a third of the free memory by default.
         cache_dir: The folder of `"disk"`.
     """
@@ -62,7 +62,7 @@ class LoaderOptions:
     cache_dir: str = CACHE_FOLDER
 
     legacy_args: ClassVar[dict[str, str]] = {
-        "return_id": "a batch always carries the places of its samples",
+        "return_id": "a batch always has the indices of its samples",
     }
 
 
@@ -74,10 +74,10 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         augmentation: What is done to each pair.
         options: Batch size, order, processes.
         seed: The run's seed.
-        ignore_index: The label of pixels that do not count.
-        training: Batches for training: one tensor a batch, so that all pictures need one size,
+        ignore_index: The label of ignored pixels.
+        training: Batches for training: one tensor a batch, so that all images need one size,
             and no batch of a single sample, on which batch normalisation fails. Otherwise a batch
-            is a list with one entry a picture size.
+            is a list with one entry an image size.
         held_out: Load what `val_split` holds back instead of the rest.
         num_epochs: Up to which epoch batches are prepared ahead; 0 prepares each epoch when it is
             asked for.
@@ -105,7 +105,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         world_size: int = 1,
     ) -> None:
         skip = options.on_bad_sample == "skip"
-        most_lost = MAX_BAD_SHARE * (len(dataset) + dataset.lost)
+        most_lost = MAX_BAD_FRACTION * (len(dataset) + dataset.lost)
         if dataset.problems and (not skip or dataset.lost > max(1, most_lost)):
             raise DataError("; ".join(dataset.problems))
         if not held_out:  # else the loader of the rest has said it
@@ -113,8 +113,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 logger.warning(note)
         if dataset.has_foreground and augmentation.follows_labels:
             raise ValueError(
-                f"{augmentation.follows_labels[0]}: cannot be used with a foreground, whose place "
-                "it would not follow; remove the one or the other"
+                f"{augmentation.follows_labels[0]}: cannot be used with a foreground, which "
+                "it would not move along; remove the one or the other"
             )
         # In training that is the whole step's; elsewhere it only says what fits into memory.
         batch_size = options.batch_size if training else options.batch_size * world_size
@@ -125,7 +125,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 f"batch_size: {batch_size} is the size of the whole step and cannot be divided "
                 f"over {world_size} processes; use {fits}"
             )
-        indices = share_of(dataset.samples, options.val_split, held_out)
+        indices = split_indices(dataset.samples, options.val_split, held_out)
         self.source = dataset
         self.samples = Samples(
             dataset,
@@ -137,7 +137,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             cache=_make_cache(dataset, options, ignore_index),
         )
         self.skips = skip
-        self.bad: dict[int, str] = {}  # place in the dataset -> what was wrong
+        self.bad: dict[int, str] = {}  # index in the dataset -> what was wrong
         self.notes: dict[FileNote, None] = {}  # of files that were read all the same, each once
         self._notes_said = 0
         self.num_epochs = num_epochs
@@ -152,18 +152,18 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             drop_single=training,
             rank=rank,
             world_size=world_size,
-            # The same pictures together give the same logits, to the last bit.
+            # The same images together give the same logits, to the last bit.
             in_blocks=not training,
         )
         if len(self.batches) == 0:
             held = f" of {len(dataset)} (val_split {options.val_split})" * bool(options.val_split)
             raise ValueError(
-                f"{len(self.batches.indices)} pictures{held} give no batch of {batch_size}; "
-                "use a smaller batch_size or more pictures"
+                f"{len(self.batches.indices)} images{held} give no batch of {batch_size}; "
+                "use a smaller batch_size or more images"
             )
         if self.batches.leaves_out and training:
             logger.info(
-                "%d of %d pictures are left out of each epoch, at random: the last batch would "
+                "%d of %d images are left out of each epoch, at random: the last batch would "
                 "not be %s",
                 self.batches.leaves_out,
                 len(self.batches.indices),
@@ -188,11 +188,11 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
 
     @property
     def num_samples(self) -> int:
-        """Pictures an epoch, over all processes."""
+        """Images an epoch, over all processes."""
         return len(self.batches.indices) - self.batches.leaves_out
 
     def first_sample(self) -> SampleArrays:
-        """The first sample; where bad ones are skipped, the first that can be used.
+        """Return the first sample; where bad ones are skipped, the first that can be used.
 
         Raises:
             DataError: If there is none.
@@ -205,7 +205,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             if not self.skips:
                 raise sample
             self.count_bad([(sample.index, str(sample))])
-        raise DataError("no picture can be used")
+        raise DataError("no image can be used")
 
     def prepare(self, epoch: int, first_batch: int = 0) -> None:
         """Let the processes begin with an epoch before it is asked for."""
@@ -214,7 +214,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         self._stream, self._next = LoaderStream(self), (epoch, first_batch)
 
     def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[Batch | list[Batch]]:
-        """The batches of an epoch, from `first_batch` on.
+        """Yield the batches of an epoch, from `first_batch` on.
 
         Raises:
             DataError: If a file cannot be used.
@@ -231,19 +231,19 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 raise DataError(batch.describe(names))
             if isinstance(batch, DataError):
                 raise batch
-            parts = [batch] if isinstance(batch, Batch) else batch
-            self.count_bad([pair for part in parts for pair in part.skipped])
-            self.notes.update((note, None) for part in parts for note in part.notes)
+            batches = [batch] if isinstance(batch, Batch) else batch
+            self.count_bad([pair for each in batches for pair in each.skipped])
+            self.notes.update((note, None) for each in batches for note in each.notes)
             if not isinstance(batch, Batch):
-                yield [part for part in parts if len(part.indices)]
+                yield [each for each in batches if len(each.indices)]
             else:
-                share = batch if len(batch.indices) else self._no_pictures()
-                yield share._replace(whole_size=self.batches.size_of(number))
+                own = batch if len(batch.indices) else self._empty_batch()
+                yield own._replace(whole_size=self.batches.size_of(number))
         if epoch < self.num_epochs:
             self._stream, self._next = stream, (epoch + 1, 0)
 
     def say_notes(self, *further: FileNote) -> None:
-        """Count the odd files that were read all the same, where there are more than last time.
+        """Log the odd files that were read all the same, if there are more than last time.
 
         Args:
             further: Those that other processes have read.
@@ -269,8 +269,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         notes = all_gather_json(list(self.notes))
         self.say_notes(*(FileNote(*note) for rank_notes in notes for note in rank_notes))
 
-    def _no_pictures(self) -> Batch:
-        """The share of a process for which the last batch of an epoch has no picture left."""
+    def _empty_batch(self) -> Batch:
+        """Return the batch of a rank for which the last one of an epoch has no image left."""
         sample = self.first_sample()
         images, labels = (
             torch.from_numpy(array[None][:0]) for array in (sample.image, sample.label)
@@ -282,7 +282,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         """Name samples that are skipped, each once.
 
         Args:
-            skipped: Places in the dataset, and what was wrong.
+            skipped: Indices in the dataset, and what was wrong.
 
         Raises:
             DataError: If they have become too many.
@@ -294,10 +294,10 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             self.bad[index] = message
             logger.warning("skipped: %s", message)
             count = len(self.bad) + self.source.lost
-            if count > max(1, MAX_BAD_SHARE * total):
+            if count > max(1, MAX_BAD_FRACTION * total):
                 raise DataError(
-                    f"{count} of {total} pictures cannot be used, more than one in "
-                    f"{round(1 / MAX_BAD_SHARE)}; the last: {message}. python check.py names all"
+                    f"{count} of {total} images cannot be used, more than one in "
+                    f"{round(1 / MAX_BAD_FRACTION)}; the last: {message}. python check.py names all"
                 )
 
 
@@ -308,7 +308,7 @@ def _make_cache(
         return None
     if options.cache == "disk":
         if not os.path.exists(dataset.samples[0].image):
-            logger.warning('cache: "disk" keeps nothing of pictures that are no files')
+            logger.warning('cache: "disk" keeps nothing of images that are no files')
         rule = f"{dataset.reading_rule()} {ignore_index}"
         return DiskCache(options.cache_dir, [sample.files for sample in dataset.samples], rule)
     # A third for training, a third for validation.
@@ -316,11 +316,11 @@ def _make_cache(
     return RamCache(len(dataset), limit, forked=options.num_workers > 0)
 
 
-def share_of(samples: Sequence[Sample], val_split: float | None, held_out: bool) -> list[int]:
-    """The places of the samples that training keeps, or of those that `val_split` holds back.
+def split_indices(samples: Sequence[Sample], val_split: float | None, held_out: bool) -> list[int]:
+    """Return the indices of the samples that training keeps, or that `val_split` holds back.
 
     A hash of its name decides on a sample: runs with other seeds are to be compared on the same
-    pictures, and a picture more must not deal out all others anew.
+    images, and one more image must not split all others anew.
 
     Raises:
         DataError: If nothing is left for the training.
@@ -340,16 +340,16 @@ def share_of(samples: Sequence[Sample], val_split: float | None, held_out: bool)
 
 
 def _nothing_left(count: int, val_split: float) -> str:
-    """Why a share cannot be held back, and which can."""
+    """Return why this fraction cannot be held back, and which can."""
     if count == 1:
         return (
-            f"val_split: {val_split} of 1 picture holds back that picture, and none is left for "
+            f"val_split: {val_split} of 1 image holds back that image, and none is left for "
             "training; add a second one, or leave val_split out and set trainer.val to false, or "
-            "name other pictures in val_loader"
+            "name other images in val_loader"
         )
     most = math.floor(100 * (count - 1) / count) / 100
     return (
-        f"val_split: {val_split} of {count} pictures holds back all {count}, and none is left for "
+        f"val_split: {val_split} of {count} images holds back all {count}, and none is left for "
         f'training; use at most "val_split": {most}, which leaves some'
     )
 

@@ -1,4 +1,4 @@
-"""What a dataset is: files, names, colours."""
+"""Datasets: files, names of classes, colours."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ READING_FORMAT = 1  # goes up when files are read otherwise than before: old cac
 
 
 class Picture(NamedTuple):
-    """A picture (H, W, C), and where it holds no data: (H, W) bool, or None for nowhere."""
+    """An image (H, W, C), and where it has no data: (H, W) bool, or None for nowhere."""
 
     pixels: np.ndarray
     missing: np.ndarray | None = None
 
 
 class Pair(NamedTuple):
-    """A picture (H, W, C), its mask as stored, and where the picture holds no data."""
+    """An image (H, W, C), its mask as stored, and where the image has no data."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -41,7 +41,7 @@ class Pair(NamedTuple):
 
 
 class BaseDataset:
-    """Pictures with masks as they are on disk, and what their labels mean.
+    """Images with masks as they are on disk, and what their labels mean.
 
     A dataset is one file: its constructor's own arguments (where the files are), a list of
     `Sample`, and the constants below, as class attributes or set before `super().__init__`.
@@ -49,31 +49,31 @@ class BaseDataset:
     Attributes:
         classes: A name for each class, K of them.
         palette: (r, g, b) for each class.
-        mean: Mean of each channel, in 0..1 for 8-bit pictures, in the sensor's unit for others.
+        mean: Mean of each channel, in 0..1 for 8-bit images, in the sensor's unit for others.
         std: Standard deviation of each channel, likewise.
-        channels: Channels of a picture.
-        void: Ids in the masks that do not count; None for 255 and the config's `ignore_index`.
+        channels: Channels of an image.
+        void: Ids in the masks that are ignored; None for 255 and the config's `ignore_index`.
         label_map: Id in the mask -> class, -1 for ignored; None: ids are classes.
-        colour_map: (r, g, b) in the mask -> class, -1 for ignored; None: masks hold ids.
-        colours_only: Whether masks never hold ids, so that grey and palette pictures stand for the
-            colours that they show; else those of a palette picture count where only they can be
+        colour_map: (r, g, b) in the mask -> class, -1 for ignored; None: masks contain ids.
+        colours_only: Whether masks never contain ids, so that grey and palette images stand for the
+            colours that they show; else those of a palette image count where only they can be
             meant.
-        band_rule: How pictures of other than 8-bit RGB are read; None: they are 8-bit RGB.
+        band_rule: How images of other than 8-bit RGB are read; None: they are 8-bit RGB.
         preview_bands: The channels that show red, green and blue, or one to show in grey.
         exif: Whether the EXIF orientation of images and masks is applied; None where nobody has
             said so: it is not, and a training warns of images that carry one.
         drawn_from: What images that are no files depend on beside their names.
-        mask_prefix: What the stems of masks begin with, and those of pictures do not.
+        mask_prefix: What the stems of masks begin with, and those of images do not.
         mask_suffix: What they end with, likewise.
         has_foreground: Whether `load_foreground()` says where the objects are, for losses that
             weigh regions.
 
     Args:
-        samples: The pictures, or what `utils/samples/pairing.py` found: with what is wrong with
+        samples: The images, or what `utils/samples/pairing.py` found: with what is wrong with
             lists and folders (training refuses it), and what is odd about them.
 
     Raises:
-        DataError: If there is no picture.
+        DataError: If there is no image.
         ValueError: If there is one class only.
     """
 
@@ -103,13 +103,13 @@ class BaseDataset:
         self.lost = found.lost
         check_classes(self.classes)
         if not self.samples:
-            raise DataError("; ".join(self.problems) or f"{type(self).__name__}: found no picture")
+            raise DataError("; ".join(self.problems) or f"{type(self).__name__}: found no image")
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def reading_rule(self) -> str:
-        """What a labelled pair depends on beside its files: part of the key of a cache.
+        """Return what a labelled pair depends on beside its files: part of a cache's key.
 
         A class whose arguments change what `load()` gives adds them.
         """
@@ -125,28 +125,28 @@ class BaseDataset:
         return repr((READING_FORMAT, name, source, len(self.classes), *maps, bands, *exif))
 
     def load_image(self, index: int) -> Picture:
-        """A picture as the model is to see it, before augmentation.
+        """Return an image as the model is to see it, before augmentation.
 
         Raises:
             DataError: If a file cannot be used.
         """
         sample = self.samples[index]
         if self.band_rule is None:
-            picture = Picture(read_image(sample.image))
+            image = Picture(read_image(sample.image))
         else:
             files = sample.bands or (sample.image,)
-            picture = Picture(*read_bands(files, self.band_rule, self.mean))
+            image = Picture(*read_bands(files, self.band_rule, self.mean))
         if self.exif != "apply":
-            return picture
+            return image
         orientation = read_head(sample.image).orientation
-        missing = picture.missing
+        missing = image.missing
         return Picture(
-            turn_upright(picture.pixels, orientation),
+            turn_upright(image.pixels, orientation),
             None if missing is None else turn_upright(missing, orientation),
         )
 
     def load_mask(self, index: int) -> np.ndarray:
-        """A mask as stored: ids (H, W) or colours (H, W, 3).
+        """Return a mask as stored: ids (H, W) or colours (H, W, 3).
 
         Raises:
             DataError: If the file cannot be used or the sample has none.
@@ -161,7 +161,7 @@ class BaseDataset:
         return mask if self.exif != "apply" else turn_upright(mask, read_head(file).orientation)
 
     def mask_file(self, index: int) -> str:
-        """The file of a mask.
+        """Return the file of a mask.
 
         Raises:
             DataError: If the sample has none.
@@ -172,21 +172,21 @@ class BaseDataset:
         return sample.label
 
     def load(self, index: int) -> Pair:
-        """A picture and its mask, of one size.
+        """Return an image and its mask, of one size.
 
         Raises:
             DataError: If a file cannot be used, the sample has no mask, or the sizes differ.
         """
         source = self.mask_file(index)
-        picture = self.load_image(index)
+        image = self.load_image(index)
         mask = self.load_mask(index)
-        if picture.pixels.shape[:2] != mask.shape[:2]:
-            (height, width), (rows, columns) = picture.pixels.shape[:2], mask.shape[:2]
+        if image.pixels.shape[:2] != mask.shape[:2]:
+            (height, width), (rows, columns) = image.pixels.shape[:2], mask.shape[:2]
             raise DataError(
                 f"{source}: is {columns}x{rows} and its image {self.samples[index].image} is "
                 f"{width}x{height}; {self.size_advice(index)}"
             )
-        return Pair(picture.pixels, mask, picture.missing)
+        return Pair(image.pixels, mask, image.missing)
 
     def size_advice(self, index: int) -> str:
         """Say what to do about an image and a mask of different sizes.
@@ -208,7 +208,7 @@ class BaseDataset:
         return f"the mask fits the image {how} (orientation {image.orientation}); {cure}"
 
     def load_foreground(self, index: int) -> np.ndarray:
-        """Where the objects of a picture are: (H, W) bool; only of a set that `has_foreground`.
+        """Return where the objects of an image are, (H, W) bool; of a set that `has_foreground`.
 
         Raises:
             DataError: If the file cannot be used.
@@ -216,7 +216,7 @@ class BaseDataset:
         raise NotImplementedError(f"{type(self).__name__} has no foreground")
 
     def preview(self, image: np.ndarray) -> np.ndarray:
-        """A picture (H, W, C) as one to look at: (H, W, 3) uint8 RGB."""
+        """Return an image (H, W, C) as one to look at: (H, W, 3) uint8 RGB."""
         return to_rgb(image, self.preview_bands, self.mean, self.std)
 
 
@@ -241,4 +241,4 @@ def fits(image: ImageHead, mask: ImageHead, rule: ExifRule) -> bool:
     return image.stored_size == mask.stored_size
 
 
-BaseDataSet = BaseDataset  # the ancestor's spelling
+BaseDataSet = BaseDataset  # pytorch-segmentation's spelling

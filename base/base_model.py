@@ -1,4 +1,4 @@
-"""What a model promises to the programs."""
+"""The contract of a model."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -81,11 +81,11 @@ class BaseModel(nn.Module):
         return {**args, **{name: value for name, value in nothing.items() if name in accepted}}
 
     def backbone_modules(self) -> list[nn.Module]:
-        """The modules that pretrained weights fill, from input to output; none by default."""
+        """Return the modules that pretrained weights fill, in order; none by default."""
         return []
 
     def classifier_modules(self) -> list[nn.Module]:
-        """The modules whose weights depend on the number of classes: what another task replaces."""
+        """Return the modules whose weights depend on the number of classes."""
         raise NotImplementedError(f"{type(self).__name__} does not name its classifier_modules()")
 
     def modules_over_classes(self) -> list[nn.Module]:
@@ -109,17 +109,17 @@ class BaseModel(nn.Module):
         return dict(weights), ()
 
     def get_backbone_params(self) -> list[nn.Parameter]:
-        """The parameters of `backbone_modules()`, each once, in the model's order."""
+        """Return the parameters of `backbone_modules()`, each once, in the model's order."""
         inside = self._backbone_ids()
         return [parameter for parameter in self.parameters() if id(parameter) in inside]
 
     def get_decoder_params(self) -> list[nn.Parameter]:
-        """Every parameter that is not the backbone's, each once, in the model's order."""
+        """Return every parameter that is not the backbone's, each once, in the model's order."""
         inside = self._backbone_ids()
         return [parameter for parameter in self.parameters() if id(parameter) not in inside]
 
     def num_parameters(self) -> tuple[int, int]:
-        """The number of all parameters, and of those that train."""
+        """Return the number of all parameters, and of those that train."""
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.parameters()]
         return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
 

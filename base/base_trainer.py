@@ -34,7 +34,7 @@ class TrainingError(RuntimeError):
 
 
 class Stopped(Exception):
-    """A signal has ended the run at a good place; a checkpoint has been written.
+    """A signal has ended the run between two steps; a checkpoint has been written.
 
     Args:
         signal_number: The signal.
@@ -47,7 +47,7 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """What a run leaves behind."""
+    """The checkpoint of a run, its score and its epoch."""
 
     checkpoint: Path | None
     score: float | None

@@ -1,4 +1,4 @@
-"""Which samples stand in which batch, and how they are put together."""
+"""The samples of each batch, and how they are stacked."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class MixedSizesError(DataError):
 
 
 class Batch(NamedTuple):
-    """Pictures of one size with their labels.
+    """Images of one size with their labels.
 
     Attributes:
         images: (B, H, W, C), uint8 as a rule; not normalised.
         labels: (B, H, W) uint8 or int16.
-        indices: (B,) places in the dataset.
+        indices: (B,) of the samples in the dataset.
         skipped: The samples that are not in it, and what was wrong with them.
         foreground: (B, H, W) bool, where the objects are; None where the dataset does not say.
-        whole_size: Pictures of the batch of all processes, of which this is a share; None: B.
-        notes: What is odd about the files that were read for it.
+        whole_size: Images of the batch over all ranks, of which these are some; None: B.
+        notes: Oddities of the files that were read for it.
     """
 
     images: Tensor
@@ -66,7 +66,7 @@ class Batch(NamedTuple):
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Which samples stand in which batch, as a function of (seed, epoch) alone.
+    """The samples of each batch: a function of (seed, epoch) alone.
 
     Goes from `epoch` to `last_epoch` without a gap, so that loader processes never run dry between
     two epochs.
@@ -77,7 +77,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         shuffle: Another order in each epoch.
         seed: The run's seed.
         drop_last: Leave out the last batch if it is not full.
-        drop_single: Leave out the last batch if it holds one sample only.
+        drop_single: Leave out the last batch if it has one sample only.
         rank: This process.
         world_size: The number of processes.
         in_blocks: Give each process samples that follow each other, in batches as one process
@@ -121,21 +121,21 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             first = 0
 
     def size_of(self, number: int) -> int:
-        """How many samples a batch of an epoch has, over all processes."""
+        """Return how many samples a batch of an epoch has, over all ranks."""
         return min(self.batch_size, len(self.indices) - number * self.batch_size)
 
     def of_epoch(self, epoch: int, first_batch: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """The batches of one epoch, from `first_batch` on."""
+        """Yield the batches of one epoch, from `first_batch` on."""
         order = self.indices
         if self.shuffle:
             rng = np.random.default_rng((Stream.ORDER, self.seed, epoch))
             order = rng.permutation(order)
         for number in range(first_batch, self.num_batches):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield [(epoch, int(index)) for index in batch[self._share]]
+            yield [(epoch, int(index)) for index in batch[self._own]]
 
     @property
-    def _share(self) -> slice:
+    def _own(self) -> slice:
         if not self.in_blocks:
             return slice(self.rank, None, self.world_size)
         size = self.batch_size // self.world_size
@@ -143,9 +143,9 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 
 def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
-    """Stack samples of one size; the first sample that failed, or a size that differs, instead.
+    """Stack samples of one size; instead return the first that failed, or sizes that differ.
 
-    Of no samples it makes a batch without a shape.
+    No samples give a batch without a shape.
     """
     for sample in samples:
         if isinstance(sample, DataError):
@@ -156,13 +156,13 @@ def collate(samples: Sequence[SampleArrays | SampleError]) -> Batch | DataError:
     sizes = {(a.image.shape[1], a.image.shape[0]): a.index for a in arrays}
     if len(sizes) > 1:
         return MixedSizesError(sizes)
-    inside = [a.foreground for a in arrays if a.foreground is not None]
+    foregrounds = [a.foreground for a in arrays if a.foreground is not None]
     return Batch(
         _stack([a.image for a in arrays]),
         _stack([a.label for a in arrays]),
         _stack([np.int64(a.index) for a in arrays]),
         tuple(pair for a in arrays for pair in a.skipped),
-        _stack(inside) if inside else None,
+        _stack(foregrounds) if foregrounds else None,
         notes=tuple(note for a in arrays for note in a.notes),
     )
 
@@ -178,16 +178,16 @@ def _stack(arrays: Sequence[np.ndarray | np.int64]) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class CollateBySize:
-    """One batch for each size, so that no picture is padded: that would change its prediction.
+    """Stacks one batch for each size: padding an image would change its prediction.
 
     Args:
-        skip: Leave out samples that cannot be used; a first batch without pictures says which.
+        skip: Leave out samples that cannot be used; a first batch without images says which.
     """
 
     skip: bool = False
 
     def __call__(self, samples: Sequence[SampleArrays | SampleError]) -> list[Batch] | DataError:
-        """The batches, or the first sample that failed."""
+        """Return the batches, or the first sample that failed."""
         groups: dict[tuple[int, ...], list[SampleArrays | SampleError]] = {}
         skipped = []
         for sample in samples:

@@ -1,4 +1,4 @@
-"""How many pixels each class has in a set."""
+"""The number of pixels of each class."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from utils.samples.pairing import few
 logger = logging.getLogger(__name__)
 
 
-class _PictureCounts(Dataset["np.ndarray | SampleError"]):
-    """The class counts of each picture, (K,) int64, before augmentation."""
+class _ImageCounts(Dataset["np.ndarray | SampleError"]):
+    """The class counts of each image, (K,) int64, before augmentation."""
 
     def __init__(self, samples: Samples, indices: list[int]) -> None:
         self.samples = samples
@@ -40,28 +40,28 @@ class _PictureCounts(Dataset["np.ndarray | SampleError"]):
 
 
 def count_labels(loader: BaseDataLoader) -> list[int]:
-    """The pixels of each class in the pictures of a training, as they are on disk.
+    """Count the pixels of each class in the training images, as they are on disk.
 
     Args:
-        loader: Whose pictures are counted, by as many processes as it has.
+        loader: Whose images are counted, by as many processes as it has.
 
     Raises:
         DataError: If a file cannot be used, unless the loader skips such files.
         WorkerError: If a process that loads has ended.
     """
-    counts = _PictureCounts(loader.samples, loader.batches.indices.tolist())
+    counts = _ImageCounts(loader.samples, loader.batches.indices.tolist())
     found: DataLoader[np.ndarray | SampleError] = DataLoader(
         counts, batch_size=None, num_workers=loader.num_workers, collate_fn=_as_it_is
     )
     total = np.zeros(len(loader.source.classes), dtype=np.int64)
     stream = LoaderStream(found)
-    places = range(len(counts))
-    for _ in track(places, total=len(counts), unit="mask", label="class weights", leave=False):
-        picture = next(stream)
-        if not isinstance(picture, SampleError):
-            total += picture
+    indices = range(len(counts))
+    for _ in track(indices, total=len(counts), unit="mask", label="class weights", leave=False):
+        image_counts = next(stream)
+        if not isinstance(image_counts, SampleError):
+            total += image_counts
         elif not loader.skips:
-            raise picture
+            raise image_counts
     return total.tolist()
 
 
@@ -83,7 +83,7 @@ def _as_it_is(counts: Any) -> Any:
 
 
 def absent_classes(absent: Sequence[str], num_classes: int, split: str) -> str:
-    """Say which classes have no labelled pixel in a split; empty where all have.
+    """Return which classes have no labelled pixel in a split; empty where all have.
 
     Args:
         absent: The names of those that have none.

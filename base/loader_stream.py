@@ -1,4 +1,4 @@
-"""What processes that load hand over, and what is said when one of them dies."""
+"""Items from worker processes, and the error when one of them dies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SETTLING_SECONDS = 2.0
 
 
 class WorkerError(RuntimeError):
-    """A process that loads pictures has ended."""
+    """A process that loads images has ended."""
 
 
 class LoaderStream(Generic[T]):
@@ -81,13 +81,13 @@ class LoaderStream(Generic[T]):
         self._remove_shared_memory()
         if code == -signal.SIGKILL:
             return WorkerError(
-                "a process that loads pictures was killed, as a rule because memory ran out; use "
+                "a process that loads images was killed, as a rule because memory ran out; use "
                 "fewer num_workers or a smaller cache_gb"
             )
         how = f"with {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return WorkerError(
-            f"a process that loads pictures has ended {how}; python check.py, or num_workers: 0, "
-            "shows at which picture"
+            f"a process that loads images has ended {how}; python check.py, or num_workers: 0, "
+            "shows at which image"
         )
 
     def _no_shared_memory(self) -> WorkerError:

@@ -27,8 +27,8 @@ class SampleArrays:
     Args:
         image: (H, W, C).
         label: (H, W).
-        index: Its place in the dataset.
-        skipped: The samples that it stands in for, and what was wrong with them.
+        index: In the dataset.
+        skipped: The samples that it replaces, and what was wrong with them.
         foreground: (H, W) bool, where the objects are; None for a dataset that does not say.
         notes: What is odd about the files that were read for it.
     """
@@ -42,7 +42,7 @@ class SampleArrays:
 
 
 class SampleError(DataError):
-    """A sample that cannot be used; knows its place in the dataset."""
+    """A sample that cannot be used; knows its index in the dataset."""
 
     def __init__(self, message: str, index: int) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class Partners:
 
     Args:
         samples: Where they come from.
-        indices: Those of the training share.
+        indices: Those of the training split.
     """
 
     samples: Samples
@@ -79,12 +79,12 @@ class Samples(Dataset["SampleArrays | SampleError"]):
     arrive as the text of a traceback.
 
     Args:
-        dataset: Where the pictures come from.
+        dataset: Where the images come from.
         augmentation: What is done to a pair.
         seed: The run's seed.
-        ignore_index: The label of pixels that do not count.
-        indices: The samples that may be mixed into others or stand in for them; None for all.
-        substitute: Let another sample stand in for one that cannot be used.
+        ignore_index: The label of ignored pixels.
+        indices: The samples that may be mixed into others or replace them; None for all.
+        substitute: Replace a sample that cannot be used by another.
         cache: Keeps labelled pairs.
     """
 
@@ -129,14 +129,14 @@ class Samples(Dataset["SampleArrays | SampleError"]):
             except SampleError as error:
                 if not self.substitute:
                     return error
-                found = self._stand_in(epoch, index, error)
+                found = self._substitute(epoch, index, error)
                 if isinstance(found, SampleError):
                     return found
                 sample = found
         return dataclasses.replace(sample, notes=tuple(notes)) if notes else sample
 
     def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """A picture (H, W, C) and its labels (H, W), before augmentation; not to be written to.
+        """Return an image (H, W, C) and its labels (H, W) before augmentation, both read-only.
 
         Raises:
             SampleError: If its files cannot be used.
@@ -156,7 +156,7 @@ class Samples(Dataset["SampleArrays | SampleError"]):
         return image, label
 
     def labels(self, index: int) -> np.ndarray:
-        """The labels (H, W) of `pair()`; without a look at the picture where that may be.
+        """Return the labels (H, W) of `pair()`, without reading the image if possible.
 
         Raises:
             SampleError: If a file cannot be used.
@@ -172,7 +172,7 @@ class Samples(Dataset["SampleArrays | SampleError"]):
         return self.label_map(mask, self.dataset.samples[index].label or str(index))
 
     def sample(self, epoch: int, index: int) -> SampleArrays:
-        """The sample that `(epoch, index)` stands for.
+        """Return the sample of an epoch and an index.
 
         Raises:
             SampleError: If its files, or those that are mixed into it, cannot be used.
@@ -204,8 +204,8 @@ class Samples(Dataset["SampleArrays | SampleError"]):
             partners=self.partners,
         )
 
-    def _stand_in(self, epoch: int, index: int, error: SampleError) -> SampleArrays | SampleError:
-        """The first usable one of a few samples that (seed, epoch, index) chooses."""
+    def _substitute(self, epoch: int, index: int, error: SampleError) -> SampleArrays | SampleError:
+        """Return the first usable one of a few samples that (seed, epoch, index) chooses."""
         rng = np.random.default_rng((Stream.SUBSTITUTE, self.seed, epoch, index))
         skipped = [(error.index, str(error))]
         for position in rng.integers(len(self.partners), size=MAX_SUBSTITUTES):
@@ -216,7 +216,7 @@ class Samples(Dataset["SampleArrays | SampleError"]):
             else:
                 return dataclasses.replace(sample, skipped=tuple(skipped))
         return SampleError(
-            f"{MAX_SUBSTITUTES} pictures that were drawn to stand in for another cannot be used "
+            f"{MAX_SUBSTITUTES} images that were drawn to replace another cannot be used "
             f"either; the first of them: {error}",
             index,
         )

@@ -1,4 +1,4 @@
-"""Less memory for more time: activations are worked out again in the backward pass."""
+"""Less memory for more time: activations are computed again in the backward pass."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Recomputed:
 
     def __init__(self, block: nn.Module) -> None:
         self.forward = block.forward
-        self.undo = StateSnapshot(block, [])
+        self.snapshot = StateSnapshot(block, [])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
@@ -62,9 +62,9 @@ class _Recomputed:
 
     @contextlib.contextmanager
     def _again(self) -> Iterator[None]:
-        """The second time the statistics do not move."""
-        self.undo.remember()
+        """Keep the statistics as they are in the second forward pass."""
+        self.snapshot.remember()
         try:
             yield
         finally:
-            self.undo.restore()
+            self.snapshot.restore()

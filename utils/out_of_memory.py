@@ -1,4 +1,4 @@
-"""What to do where memory runs out, and how to tell that from every other fault."""
+"""Recognise errors of too little memory, and work around them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIGNS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out, of a GPU or of the machine."""
+    """Return whether an error says that a GPU or the machine is out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     if isinstance(error, OSError):
@@ -43,14 +43,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 def free_unused() -> None:
     """Give back what torch keeps of a GPU's memory; after the `except` block, not in it.
 
-    As long as that lasts, the error's traceback holds the tensors of the work that has failed.
+    As long as that lasts, the error's traceback keeps the tensors of the work that has failed.
     """
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
 def none_if_out_of_memory(work: Callable[..., T], *args: object) -> T | None:
-    """What `work(*args)` returns; None where memory was too small, all of which is free again."""
+    """Return `work(*args)`; None, with all of its memory freed, where memory was too small."""
     try:
         return work(*args)
     except Exception as error:
@@ -72,7 +72,7 @@ def out_of_memory_raises(kind: type[RuntimeError], message: str) -> Iterator[Non
 
 
 def with_cpu_fallback(work: Callable[[Tensor], T], tensor: Tensor) -> T:
-    """What `work` makes of a tensor; in the machine's memory if the device's is too small."""
+    """Return `work(tensor)`, computed on the CPU if the device's memory is too small."""
     if tensor.device.type == "cpu":
         return work(tensor)
     try:

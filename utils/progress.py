@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal, a plain line a minute elsewhere."""
+"""Progress of long work: a bar on a terminal, a plain line a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Progress:
 
         Args:
             count: How many.
-            images: How many images they hold, where an item is not an image itself.
+            images: How many images they have, where an item is not an image itself.
             detail: Gives more to say, such as the loss; called only when a line is due, because it
                 may have to wait for the device.
         """
@@ -94,23 +94,23 @@ class Progress:
 
         Args:
             name: Of the item, such as a file.
-            items: How many items `update()` will count with it: several where processes share them.
+            items: How many items `update()` will count with it: several where ranks split them.
         """
         self._name, self._items = one_line(str(name)), items
 
-    def inside(self, done: int, total: int, share: float) -> None:
+    def inside(self, done: int, total: int, fraction: float) -> None:
         """Show how far the current item is; a `Predictor` calls this after each forward pass.
 
         Args:
             done: Forward passes that are done.
             total: Forward passes that the item needs, as far as is known.
-            share: How much of the item's work that is, from 0 to 1.
+            fraction: Of the item's work that is done, from 0 to 1.
         """
         if not self._name or done >= total:
             return
         if self._logs:
             if clock() >= self._due:
-                self._log(within=f"{self._name}: pass {done}/{total}", share=share)
+                self._log(within=f"{self._name}: pass {done}/{total}", fraction=fraction)
         elif not self._bar.disable and clock() >= self._looked + REFRESH:
             self._looked = clock()
             self._bar.set_postfix_str(f"pass {done}/{total}")
@@ -119,16 +119,16 @@ class Progress:
         """Show values behind the bar, from its next update on."""
         self._bar.set_postfix(values, refresh=False)
 
-    def _log(self, detail: str = "", within: str = "", share: float = 0.0) -> None:
+    def _log(self, detail: str = "", within: str = "", fraction: float = 0.0) -> None:
         now = clock()
         self._due = now + INTERVAL
         seconds = now - self._started
-        began = min(share * self._items, self._total - self.done)  # of items that are not done
+        began = min(fraction * self._items, self._total - self.done)  # of items that are not done
         worked = self.done - self._initial + began
-        place = (
+        position = (
             f"{self.done + 1}/{self._total} ({within})" if within else f"{self.done}/{self._total}"
         )
-        parts = [f"{self._unit} {place}"]
+        parts = [f"{self._unit} {position}"]
         if detail:
             parts.append(detail)
         if seconds > 0 and self.done > self._initial:
@@ -160,7 +160,7 @@ def track(
         unit: See `Progress`.
         label: Likewise.
         leave: Likewise.
-        images: How many images an item holds, where it is not an image itself.
+        images: How many images an item has, where it is not an image itself.
     """
     with Progress(total=total, unit=unit, label=label, leave=leave) as progress:
         for item in items:

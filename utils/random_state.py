@@ -39,7 +39,7 @@ def seed_everything(seed: int, *, deterministic: bool = False) -> None:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make what a step draws (dropout, dropped paths) a function of where it stands alone.
+    """Make what a step draws (dropout, dropped paths) a function of its number alone.
 
     So it does not matter what else has drawn before, or how often the run was resumed.
 
@@ -53,7 +53,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def get_random_state() -> dict[str, Any]:
-    """The state of every generator, as tensors and plain data for a checkpoint."""
+    """Return the state of every generator, as tensors and plain data for a checkpoint."""
     version, numbers, gauss = random.getstate()
     numpy_state: Any = np.random.get_state()
     _, keys, position, has_gauss, cached = numpy_state
@@ -66,7 +66,7 @@ def get_random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what `get_random_state` gave; GPUs that are not there are passed over."""
+    """Restore what `get_random_state` returned; GPUs that are missing are skipped."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     keys, position, has_gauss, cached = state["numpy"]

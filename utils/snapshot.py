@@ -1,4 +1,4 @@
-"""Takes back what a forward pass has changed."""
+"""A snapshot of what a forward pass changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StateSnapshot:
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Take everything as it is now."""
+        """Take the snapshot."""
         for own, kept in self._groups:
             torch._foreach_copy_(kept, own)
         self._states = [
@@ -41,7 +41,7 @@ class StateSnapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put everything back as it was when it was remembered."""
+        """Put everything back as it was in the snapshot."""
         for own, kept in self._groups:
             torch._foreach_copy_(own, kept)
         for loss, state in zip(self._losses, self._states, strict=True):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from base.base_dataloader import BaseDataLoader, LoaderOptions, share_of
+from base.base_dataloader import BaseDataLoader, LoaderOptions, split_indices
 from base.base_dataset import BaseDataset
 from base.batches import EpochBatches
 from base.loader_stream import WorkerError
@@ -191,12 +191,12 @@ def test_feature_bad_samples_are_left_out_of_validation(workers):
 def test_exception_too_many_bad_samples():
     """One in twenty of 40 are two."""
     batches = loader(Broken({3, 17, 20}), on_bad_sample="skip")
-    with pytest.raises(DataError, match=r"3 of 40 pictures cannot be used, more than one in 20"):
+    with pytest.raises(DataError, match=r"3 of 40 images cannot be used"):
         list(batches.epoch(1))
     with pytest.raises(DataError, match="picture 3: is cut off"):
         list(loader(Broken({3})).epoch(1))
     every = loader(Broken(set(range(40))), on_bad_sample="skip")
-    with pytest.raises(DataError, match="drawn to stand in"):
+    with pytest.raises(DataError, match="drawn to replace"):
         list(every.epoch(1))
 
 
@@ -217,7 +217,7 @@ def test_exception_pictures_that_are_lost_count_as_bad():
     dataset = Broken({3, 17})
     dataset.problems.append("1 picture has no mask")
     dataset.lost = 1
-    with pytest.raises(DataError, match="3 of 41 pictures cannot be used"):
+    with pytest.raises(DataError, match="3 of 41 images cannot be used"):
         list(loader(dataset, on_bad_sample="skip").epoch(1))
 
 
@@ -255,7 +255,7 @@ def test_feature_a_sample_is_counted_once_whatever_is_said_of_it(caplog):
     assert "train_000001: does not like" in caplog.text
     # The file at fault is the partner's, and it is one however many samples ask for it.
     caplog.clear()
-    with pytest.raises(DataError, match="drawn to stand in .* picture 0: is cut off"):
+    with pytest.raises(DataError, match="drawn to replace .* picture 0: is cut off"):
         list(make({0}).epoch(1))
 
 
@@ -264,8 +264,8 @@ def test_feature_val_split_stays_when_pictures_are_added():
 
     def held(count):
         samples = [Sample(f"a/{i}", "") for i in range(count)]
-        chosen = share_of(samples, 0.2, held_out=True)
-        assert sorted([*chosen, *share_of(samples, 0.2, held_out=False)]) == list(range(count))
+        chosen = split_indices(samples, 0.2, held_out=True)
+        assert sorted([*chosen, *split_indices(samples, 0.2, held_out=False)]) == list(range(count))
         return {samples[i].name for i in chosen}
 
     for count in range(50, 100):
@@ -282,7 +282,7 @@ def test_exception_a_process_that_is_killed():
             return super().load(index)
 
     batches = loader(Deadly(num_images=40, image_size=64), num_workers=1)
-    with pytest.raises(WorkerError, match="that loads pictures was killed, .* fewer num_w"):
+    with pytest.raises(WorkerError, match="killed, .* fewer num_w"):
         list(batches.epoch(1))
 
 
@@ -408,20 +408,20 @@ def test_feature_val_split_holds_back_the_same_pictures():
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_exception_one_picture_cannot_be_split(share):
     samples = [Sample("a", "a.jpg", "a.png")]
-    message = f"val_split: {share} of 1 picture .*trainer.val to false.*val_loader"
+    message = f"val_split: {share} of 1 image .*trainer.val to false.*val_loader"
     with pytest.raises(DataError, match=message):
-        share_of(samples, share, held_out=False)
-    assert share_of(samples, share, held_out=True) == [0]  # a checkpoint's share can be scored
-    assert share_of(samples, None, held_out=False) == [0]
+        split_indices(samples, share, held_out=False)
+    assert split_indices(samples, share, held_out=True) == [0]  # a checkpoint's share can be scored
+    assert split_indices(samples, None, held_out=False) == [0]
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 40])
 def test_exception_a_share_that_leaves_nothing(count):
     samples = [Sample(str(n), f"{n}.jpg", f"{n}.png") for n in range(count)]
-    with pytest.raises(DataError, match=f"val_split: 0.99 of {count} pictures") as caught:
-        share_of(samples, 0.99, held_out=False)
+    with pytest.raises(DataError, match=f"val_split: 0.99 of {count} images") as caught:
+        split_indices(samples, 0.99, held_out=False)
     most = float(re.findall(r'"val_split": ([0-9.]+)', str(caught.value))[0])
-    assert share_of(samples, most, held_out=False)
+    assert split_indices(samples, most, held_out=False)
 
 
 def test_feature_validation_groups_sizes_without_padding():

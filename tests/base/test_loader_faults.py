@@ -99,7 +99,7 @@ def test_exception_a_loader_process_is_killed(tmp_path):
         os.kill(workers[0], signal.SIGKILL)
         _, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
-        assert "error: a process that loads pictures was killed, as a rule because memory" in err
+        assert "error: a process that loads images was killed" in err
         assert "; go on with: python train.py --resume" in err
         assert "Traceback" not in err
         assert_all_gone([process.pid, *workers])
@@ -113,7 +113,7 @@ def test_exception_a_loader_process_crashes(tmp_path, fault, how):
     with started(tmp_path, config(tmp_path), fault) as process:
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert f"error: a process that loads pictures has ended with {how}; python check.py" in err
+    assert f"error: a process that loads images has ended with {how}; python check.py" in err
     assert "Traceback" not in err
 
 

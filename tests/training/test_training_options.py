@@ -291,7 +291,7 @@ def test_exception_a_process_that_ends_while_labels_are_counted(tmp_path, monkey
         Shapes, "load_mask", lambda self, i: load(self, i) if os.getpid() == main else os._exit(1)
     )
     assert run(tmp_path, tree)[0] == 1
-    assert "a process that loads pictures has ended" in caplog.text
+    assert "a process that loads images has ended" in caplog.text
     assert not (tmp_path / "saved").exists()
 
 
@@ -503,6 +503,4 @@ def test_feature_a_small_validation_picture_does_not_end_rmi(tmp_path, capsys):
     assert run(tmp_path, tree)[0] == 0
     tree["loss"]["args"]["downsampling"] = 20
     assert run(tmp_path, tree)[0] == 2
-    assert "loss.args.downsampling: pictures of 32x32 pixels have no window" in (
-        capsys.readouterr().err
-    )
+    assert "loss.args.downsampling: images of 32x32 pixels" in (capsys.readouterr().err)

@@ -1,1 +1,1 @@
-"""What differs between one process and many."""
+"""Training on several processes."""

@@ -1,7 +1,7 @@
-"""The few calls that differ on one or many processes.
+"""Collectives that do nothing in one process.
 
 One process is the usual case: then nothing here needs torch.distributed, and every call returns at
-once. Processes exchange tensors only, never pickled objects.
+once. Ranks exchange tensors only, never pickled objects.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from utils.distributed.rendezvous import fresh_place
 PATIENCE = datetime.timedelta(minutes=30)
 # Until all have come; the first may be minutes ahead where files are far away.
 MEETING_TIME = datetime.timedelta(minutes=10)
-# Where each process works on its share alone, one may be done long before another.
+# Where each rank works on its own files, one may finish long before another.
 PATIENCE_FOR_SHARES = datetime.timedelta(days=7)
 
 _whole_batch = False
 
 
 def init_process_group(device_type: str, patience: datetime.timedelta = PATIENCE) -> None:
-    """Meet the other processes, if there are any; to be called once.
+    """Initialise torch.distributed if there are other processes; to be called once.
 
     Args:
-        device_type: `"cuda"` or `"cpu"`, where the tensors are that will be exchanged.
-        patience: How long to wait for another one that lives.
+        device_type: `"cuda"` or `"cpu"`, where the tensors of collectives are.
+        patience: How long to wait for another rank that is alive.
     """
     if is_launched() and not dist.is_initialized():
-        # Tensors on the CPU are exchanged beside those on GPUs: what a file says, for one.
+        # Collectives of tensors on the CPU, too: texts, for one.
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
         store, own_rank, size = next(dist.rendezvous("env://", timeout=MEETING_TIME))
         if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
@@ -51,34 +51,34 @@ def init_process_group(device_type: str, patience: datetime.timedelta = PATIENCE
 
 
 def destroy_process_group() -> None:
-    """Part from the others; to be called at the end, by all of them."""
+    """Destroy the process group; every rank calls this at the end."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def is_peer_failure(error: BaseException) -> bool:
-    """Whether an error says that another process has ended in the middle of an exchange."""
+    """Return whether an error says that another process has ended during a collective."""
     kinds = (dist.DistBackendError, dist.DistNetworkError)
     return world_size() > 1 and (isinstance(error, kinds) or "/gloo/" in str(error))
 
 
 def rank() -> int:
-    """The number of this process, from 0 on."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else launched_rank()
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and speaks to the user."""
+    """Return whether this is rank 0, which writes files and prints."""
     return rank() == 0
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over the processes, in place; every process gets the same bits."""
+    """Sum a tensor over the ranks, in place; return it. Every rank gets the same bits."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
@@ -95,7 +95,7 @@ def any_signal(own: int) -> int:
 
 
 def all_gather_text(text: str) -> list[str]:
-    """What each process says, in the order of their numbers."""
+    """Return the text of each rank, by rank."""
     if world_size() == 1:
         return [text]
     words = text.encode(errors="surrogatepass")  # a file's name may be no text
@@ -105,12 +105,12 @@ def all_gather_text(text: str) -> list[str]:
 
 
 def broadcast_text(text: str) -> str:
-    """What the main process says; the others' own words do not matter."""
+    """Return the text of the main rank; what the others pass does not matter."""
     return all_gather_text(text if is_main() else "")[0]
 
 
 def all_gather_json(data: Any) -> list[Any]:
-    """Plain data of each process, in the order of their numbers; floats keep every bit.
+    """Return the plain data of each rank, by rank; floats keep every bit.
 
     Args:
         data: What JSON knows: dicts with text as keys, lists, text, numbers. Tuples become lists.
@@ -119,7 +119,7 @@ def all_gather_json(data: Any) -> list[Any]:
 
 
 def run_on_main_and_broadcast(find: Callable[[], Any], fault: type[ValueError]) -> Any:
-    """What the main process finds, on every process; the others do not look themselves.
+    """Call a function on the main rank; return its result on every rank.
 
     Args:
         find: Returns plain data, as for `all_gather_json()`.
@@ -140,15 +140,15 @@ def run_on_main_and_broadcast(find: Callable[[], Any], fault: type[ValueError]) 
 
 
 def all_gather_rows(tensor: Tensor) -> Tensor:
-    """The rows (N, ...) of all processes, one process after the other; without gradients.
+    """Return the rows (N, ...) of all ranks, rank after rank; without gradients.
 
-    The processes may have different numbers of rows.
+    The ranks may have different numbers of rows.
     """
     return _gather(tensor)[0] if world_size() > 1 else tensor
 
 
 def broadcast_buffers(module: nn.Module) -> None:
-    """Give every process the main one's buffers, such as the statistics of BatchNorm."""
+    """Give every rank the main one's buffers, such as the statistics of BatchNorm."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
@@ -156,9 +156,9 @@ def broadcast_buffers(module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def whole_batch() -> Iterator[None]:
-    """Let `batch_sum()` and `batch_rows()` speak of the batch of all processes.
+    """Let `batch_sum()` and `batch_rows()` work on the batch of all ranks.
 
-    Every process has to do the same inside, or they wait for each other forever.
+    Every rank has to do the same inside, or they wait for each other forever.
     """
     global _whole_batch
     before, _whole_batch = _whole_batch, world_size() > 1
@@ -169,29 +169,29 @@ def whole_batch() -> Iterator[None]:
 
 
 def batch_sum(tensor: Tensor) -> Tensor:
-    """A sum over this process's part of a batch becomes one over the whole batch.
+    """Make a sum over this rank's images one over the whole batch.
 
-    The value is the same on every process. The gradient is that of this process's part; summed over
-    the processes, as the gradients of the weights are, it is that of the whole.
+    The value is the same on every rank. The gradient is that of this rank's images; summed over the
+    ranks, as the gradients of the weights are, it is that of the whole batch.
     """
     return _Sum.apply(tensor) if _whole_batch else tensor
 
 
 def batch_rows(tensor: Tensor) -> Tensor:
-    """The rows (N, ...) of all processes, one process after the other; gradients as `batch_sum()`.
+    """Return the rows (N, ...) of all ranks, rank after rank; gradients as in `batch_sum()`.
 
-    The processes may have different numbers of rows.
+    The ranks may have different numbers of rows.
     """
     return _Rows.apply(tensor) if _whole_batch else tensor
 
 
 def sum_of_all(tensor: Tensor) -> Tensor:
-    """A sum that goes on differently in each process: the gradient is the sum of theirs."""
+    """Return a sum that each rank uses differently: the gradient is the sum of theirs."""
     return _SumOfAll.apply(tensor)
 
 
 class _Sum(torch.autograd.Function):
-    """All-reduce forward, nothing backward: every process does the same with the sum."""
+    """All-reduce forward, nothing backward: every rank does the same with the sum."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -225,11 +225,11 @@ class _Rows(torch.autograd.Function):
 
 
 def _gather(tensor: Tensor) -> tuple[Tensor, list[int]]:
-    """The rows (N, ...) of all processes in one tensor, and how many each has."""
+    """Return the rows (N, ...) of all ranks in one tensor, and how many each has."""
     sizes = torch.zeros(world_size(), dtype=torch.int64, device=tensor.device)
     sizes[rank()] = len(tensor)
     counts = all_reduce_sum(sizes).tolist()
-    # Zeros for what the others have: a sum is the one exchange that takes any sizes.
+    # Zeros for what the others have: a sum is the one collective that takes any sizes.
     rows = tensor.new_zeros(sum(counts), *tensor.shape[1:])
     rows[sum(counts[: rank()]) : sum(counts[: rank() + 1])] = tensor
     whole = rows.to(torch.uint8) if tensor.dtype == torch.bool else rows

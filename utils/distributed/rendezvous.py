@@ -1,4 +1,4 @@
-"""Where processes meet that have been started again."""
+"""The rendezvous of processes that have been started again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOK_SECONDS = 0.02
 def fresh_place(
     store: dist.Store, rank: int, world_size: int, patience: datetime.timedelta
 ) -> dist.Store:
-    """A part of a store that nobody wrote to in an earlier life of these processes.
+    """Return a part of a store that no earlier start of these processes wrote to.
 
     `torchrun --max-restarts` gives processes that it starts again the store that their forerunners
     used, with the addresses in it of processes that are no more: they would try to reach those, and

@@ -52,8 +52,8 @@ def forward_dummy(network: nn.Module, images: Tensor) -> tuple[Logits, ...]:
     )
 
 
-class _TakesOver(_BatchNorm):
-    """A layer in the place of another.
+class _Replacement(_BatchNorm):
+    """A layer that replaces another.
 
     Args:
         norm: The layer to replace. Its parameters, buffers and, as timm has some with an
@@ -88,7 +88,7 @@ class _TakesOver(_BatchNorm):
         return output
 
     def normalised(self, input: Tensor) -> Tensor:
-        """The same without what stands behind it."""
+        """Return `forward()` without the children behind it."""
         return super().forward(input)
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -96,18 +96,18 @@ class _TakesOver(_BatchNorm):
             raise ValueError(f"expected maps (B, C, ...), got {tuple(input.shape)}")
 
 
-class GpuSyncBatchNorm(_TakesOver, nn.SyncBatchNorm):
+class GpuSyncBatchNorm(_Replacement, nn.SyncBatchNorm):
     """torch's `SyncBatchNorm`."""
 
 
-class CpuSyncBatchNorm(_TakesOver):
+class CpuSyncBatchNorm(_Replacement):
     """The same numbers for tensors on the CPU, which torch's refuses.
 
-    A process without a picture takes part with nothing.
+    A rank without an image takes part with nothing.
     """
 
     def normalised(self, input: Tensor) -> Tensor:
-        """As batch normalisation of the pictures of all processes together."""
+        """Normalise by the statistics of the images of all ranks together."""
         if not self.training or world_size() == 1:
             return super().normalised(input)
         values = input if input.dtype == torch.float64 else input.float()
@@ -134,20 +134,20 @@ class CpuSyncBatchNorm(_TakesOver):
             return
         assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with every batch normalisation in it made one over all processes, in place.
+    """Replace every batch normalisation of a model by one over all ranks, in place.
 
     Args:
         model: Any; parameters, buffers and their names stay.
         device: Where it will be.
     """
     if isinstance(model, _BatchNorm):
-        if isinstance(model, (_TakesOver, nn.SyncBatchNorm)):
+        if isinstance(model, (_Replacement, nn.SyncBatchNorm)):
             return model
         return GpuSyncBatchNorm(model) if device.type == "cuda" else CpuSyncBatchNorm(model)
     for name, child in model.named_children():
@@ -156,6 +156,6 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def is_synchronised(model: nn.Module) -> bool:
-    """Whether its batch normalisation, if it has any, sees the batch of all processes."""
+    """Return whether a model's batch normalisation, if any, sees the batch of all ranks."""
     norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
-    return all(isinstance(layer, (_TakesOver, nn.SyncBatchNorm)) for layer in norms)
+    return all(isinstance(layer, (_Replacement, nn.SyncBatchNorm)) for layer in norms)

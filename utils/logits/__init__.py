@@ -1,1 +1,1 @@
-"""What is done with logits: sums over coarse ones, labels from them."""
+"""Coarse logits, and labels from logits."""

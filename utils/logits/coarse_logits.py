@@ -18,7 +18,7 @@ MAX_TILES = 64  # and few enough tiles that a GPU does not wait for the program
 
 
 class CoarseLogits(NamedTuple):
-    """Logits of a coarse grid, in place of the logits at the images' size that they become.
+    """Logits of a coarse grid, upsampled to the images' size only where they are used.
 
     Upsampling is linear and takes rows and columns apart: Z = R C S^T for each class, where a row
     of R or S holds the weights of the two coarse rows or columns that a pixel lies between. A tile
@@ -49,7 +49,7 @@ class CoarseLogits(NamedTuple):
         return self.values.device
 
     def full(self) -> Tensor:
-        """All logits at the images' size, (B, K, H, W)."""
+        """Return all logits at the images' size, (B, K, H, W)."""
         logits = F.interpolate(
             self.values,
             size=self.canvas or self.size,
@@ -60,7 +60,7 @@ class CoarseLogits(NamedTuple):
 
     @torch.no_grad()
     def argmax(self) -> Tensor:
-        """The class of the largest logit of every pixel, (B, H, W) int64."""
+        """Return the class of the largest logit of every pixel, (B, H, W) int64."""
         ids = torch.empty(
             (len(self.values), *self.size), dtype=torch.int64, device=self.values.device
         )
@@ -71,7 +71,7 @@ class CoarseLogits(NamedTuple):
         return ids
 
     def total(self, function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
-        """What a function gives for each tile, summed.
+        """Return the sum of a function over all tiles.
 
         No tile is kept for the backward pass: its gradient is worked out with its value, which is
         a scalar, so that all that is left to do later is to scale it.
@@ -91,7 +91,7 @@ Logits: TypeAlias = Tensor | CoarseLogits
 
 
 def heads_of(outputs: Logits | tuple[Logits, ...]) -> tuple[Logits, ...]:
-    """The logits and the auxiliary ones of what a model returned, as a tuple also of one."""
+    """Return a model's logits and auxiliary ones as a tuple, also of one."""
     return (outputs,) if isinstance(outputs, (Tensor, CoarseLogits)) else outputs
 
 
@@ -104,7 +104,7 @@ class _Tile(NamedTuple):
     columns: Tensor  # a part of S
 
     def upsampled(self, values: Tensor) -> Tensor:
-        """Logits (B, rows, columns, K) from all coarse ones (B, h, w, K)."""
+        """Return logits (B, rows, columns, K) from all coarse ones (B, h, w, K)."""
         part = values[self.coarse]
         batch, height, width, classes = part.shape
         rows = self.rows @ part.reshape(batch, height, width * classes)
@@ -176,10 +176,10 @@ def _tiles(logits: CoarseLogits) -> Iterator[_Tile]:
 
 
 def _pieces(logits: CoarseLogits, axis: int, side: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """An axis in pieces of at most `side`: each with what it depends on, and the weights of that.
+    """Split an axis into pieces of at most `side`, each with the coarse ones and their weights.
 
     Args:
-        logits: Of all the picture.
+        logits: Of all the image.
         axis: 0 for rows, 1 for columns.
         side: In pixels.
     """
@@ -193,7 +193,7 @@ def _pieces(logits: CoarseLogits, axis: int, side: int) -> Iterator[tuple[slice,
     )[0, 0]
     count = math.ceil(size / side)
     for piece in range(count):
-        start, stop = (size * place // count for place in (piece, piece + 1))
+        start, stop = (size * index // count for index in (piece, piece + 1))
         # All that may have a weight, in either way to align.
         first = max(0, start * coarse_size // canvas - 1)
         last = min(coarse_size, -(-stop * coarse_size // canvas) + 1)

@@ -9,7 +9,7 @@ from utils.logits.coarse_logits import CoarseLogits, Logits
 
 
 def all_channels(logits: Tensor) -> Tensor:
-    """Logits with a channel for each class.
+    """Return logits with a channel for each class.
 
     Args:
         logits: (B, K, H, W); or (B, 1, H, W) of a binary problem, where z stands for the pair
@@ -42,6 +42,6 @@ def predict_labels(logits: Logits, threshold: float | None = None) -> Tensor:
 
 
 def probability_of_second(logits: Tensor) -> Tensor:
-    """Of two classes, the probability of the second: (B, H, W) float32."""
+    """Return the probability of the second of two classes: (B, H, W) float32."""
     logits = logits.float()
     return (logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]).sigmoid()

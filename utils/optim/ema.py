@@ -9,7 +9,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def averaged_copy(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a model that follows its weights: average <- d * average + (1 - d) * weights.
+    """Return a copy that follows a model: average <- d * average + (1 - d) * weights.
 
     Call `update_parameters(model)` after each optimizer step. d is `decay`, but at most
     (1 + n) / (10 + n) at step n, so that a short training is not an average over its random start.

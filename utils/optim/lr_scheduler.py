@@ -56,15 +56,15 @@ class ClosedForm(LRScheduler):
         self.go_to(state_dict["last_epoch"])
 
     def progress(self) -> float:
-        """The share of the run that lies behind: 0 at the first step, below 1 at the last."""
+        """Return the fraction of the run that is done: 0 at the first step, below 1 at the last."""
         return min(self.last_epoch / self.total_steps, 1.0)
 
     def factor(self) -> float:
-        """What the rate of every group is multiplied by at this step."""
+        """Return the factor of every group's learning rate at this step."""
         raise NotImplementedError
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rate of each group at this step."""
+        """Return the learning rate of each group at this step."""
         factor = self.factor()
         return [base * factor for base in self.base_lrs]
 
@@ -76,8 +76,8 @@ class Poly(ClosedForm):
     (t + 1) / W over its W steps.
 
     Paper: ParseNet, https://arxiv.org/abs/1506.04579 (section 3.1, "poly").
-    Differs from the paper: nothing. Differs from the ancestor: the first step has the base rate
-    and the last one is not wasted on a rate of zero (its t ran from 1 to T).
+    Differs from the paper: nothing. Differs from pytorch-segmentation: the first step has the base
+    rate, and the last one is not wasted on a rate of zero (its t ran from 1 to T).
 
     Args:
         optimizer: Whose rates are set.
@@ -100,7 +100,7 @@ class Poly(ClosedForm):
         super().__init__(optimizer, num_epochs, iters_per_epoch)
 
     def factor(self) -> float:
-        """The multiple of the base rate at this step."""
+        """Return the multiple of the base rate at this step."""
         decay = (1 - self.progress()) ** self.power
         if self.last_epoch < self.warmup_steps:
             return decay * (self.last_epoch + 1) / self.warmup_steps
@@ -115,8 +115,8 @@ class OneCycle(ClosedForm):
     Adam-like optimizers the momentum is `betas[0]`; one without either keeps its own.
 
     Paper: Super-Convergence, https://arxiv.org/abs/1708.07120.
-    Differs from the paper: half cosines instead of straight lines, as in fastai. Differs from the
-    ancestor: step 0 counts, so its curve is the same one step later.
+    Differs from the paper: half cosines instead of straight lines, as in fastai. Differs from
+    pytorch-segmentation: step 0 counts, so its curve is the same one step later.
 
     Args:
         optimizer: Whose rates and momentum are set.
@@ -124,7 +124,7 @@ class OneCycle(ClosedForm):
         iters_per_epoch: Optimizer steps an epoch.
         momentums: The lower and the higher momentum.
         div_factor: The base rate over the first one.
-        phase1: The share of the run in which the rate rises.
+        phase1: The fraction of the run in which the rate rises.
     """
 
     def __init__(
@@ -142,21 +142,21 @@ class OneCycle(ClosedForm):
         super().__init__(optimizer, num_epochs, iters_per_epoch)
 
     def _between(self, start: float, top: float, end: float) -> float:
-        """The value at this step on start -> top -> end, by two half cosines."""
+        """Return the value at this step on start -> top -> end, by two half cosines."""
         rise_steps = int(self.total_steps * self.phase1)
         step = min(self.last_epoch, self.total_steps)
         if step < rise_steps:
-            start, end, share = start, top, step / rise_steps
+            start, end, fraction = start, top, step / rise_steps
         else:
-            start, share = top, (step - rise_steps) / (self.total_steps - rise_steps)
-        return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+            start, fraction = top, (step - rise_steps) / (self.total_steps - rise_steps)
+        return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2
 
     def factor(self) -> float:
-        """The multiple of the base rate at this step."""
+        """Return the multiple of the base rate at this step."""
         return self._between(1 / self.div_factor, 1.0, 1 / (self.div_factor * 1e4))
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rate of each group at this step; sets the momentum on the way."""
+        """Return the learning rate of each group at this step, and set the momentum."""
         low, high = self.momentums
         momentum = self._between(high, low, high)
         for group in self.optimizer.param_groups:
@@ -213,7 +213,7 @@ class Step(ClosedForm):
         super().__init__(optimizer, num_epochs, iters_per_epoch)
 
     def factor(self) -> float:
-        """The multiple of the base rate at this step."""
+        """Return the multiple of the base rate at this step."""
         epoch = self.last_epoch // self.iters_per_epoch
         if self.step_size:
             return self.gamma ** (epoch // self.step_size)
@@ -234,7 +234,7 @@ class Cosine(ClosedForm):
         optimizer: Whose rates are set.
         num_epochs: Epochs of the whole run.
         iters_per_epoch: Optimizer steps an epoch.
-        min_factor: The floor, as a share of the base rate.
+        min_factor: The floor, as a fraction of the base rate.
         period_epochs: Restart with the base rate after so many epochs (T_0 in the paper); null
             never restarts.
         period_factor: How many times longer each further period is (T_mult in the paper).
@@ -260,12 +260,16 @@ class Cosine(ClosedForm):
         super().__init__(optimizer, num_epochs, iters_per_epoch)
 
     def factor(self) -> float:
-        """The multiple of the base rate at this step."""
-        share = self.progress() if self.first_period is None else self._share(self.first_period)
-        return self.min_factor + (1 - self.min_factor) * (1 + math.cos(math.pi * share)) / 2
+        """Return the multiple of the base rate at this step."""
+        fraction = (
+            self.progress()
+            if self.first_period is None
+            else self._period_fraction(self.first_period)
+        )
+        return self.min_factor + (1 - self.min_factor) * (1 + math.cos(math.pi * fraction)) / 2
 
-    def _share(self, period: float) -> float:
-        """How much of the present period lies behind, where the first has so many steps."""
+    def _period_fraction(self, period: float) -> float:
+        """Return the fraction of the present period that is done, the first of so many steps."""
         step = self.last_epoch
         while step >= (length := max(1, round(period))):
             step -= length

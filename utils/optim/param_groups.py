@@ -1,4 +1,4 @@
-"""Which parameters train at which rate and with which weight decay."""
+"""Parameter groups: the learning rate and weight decay of each parameter."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-class Place(NamedTuple):
-    """Where a parameter stands, for a message; and what its rate is multiplied by."""
+class LayerRate(NamedTuple):
+    """The name of a parameter's layer, for a message; and the factor of its learning rate."""
 
     name: str
     factor: float
@@ -30,7 +30,7 @@ def parameter_groups(
     layer_decay: float | None = None,
     no_decay: bool = False,
 ) -> list[dict[str, Any]]:
-    """The groups of an optimizer: every parameter that trains, each in one of them.
+    """Return the groups of an optimizer: every parameter that trains, each in one of them.
 
     rate(p) = rate * backbone_rate * layer_decay ** n for a parameter of the backbone that n layers
     divide from its end, counting its own; what is not the backbone's has the rate itself.
@@ -48,34 +48,34 @@ def parameter_groups(
         layer_decay: The rate of a layer over that of the next; None for one rate in the backbone.
         no_decay: No weight decay on what `decays()` says no to.
     """
-    places = _places(backbone, backbone_rate, layer_decay)
-    whole = Place("decoder" if places else "all", 1.0)
+    rates = _rates_by_parameter(backbone, backbone_rate, layer_decay)
+    whole = LayerRate("decoder" if rates else "all", 1.0)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    if places:
-        order = {key: index for index, key in enumerate(places)}
+    if rates:
+        order = {key: index for index, key in enumerate(rates)}
         parameters.sort(key=lambda p: order.get(id(p), -1))
     kept = _without_decay(model) if no_decay else set()
     named = layer_decay is not None or no_decay
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for parameter in parameters:
-        place, decayed = places.get(id(parameter), whole), id(parameter) not in kept
-        key = (place.factor, decayed)
+        found, decayed = rates.get(id(parameter), whole), id(parameter) not in kept
+        key = (found.factor, decayed)
         if key not in groups:
             groups[key] = {"params": []}
-            if place.factor != 1:
-                groups[key]["lr"] = rate * place.factor
+            if found.factor != 1:
+                groups[key]["lr"] = rate * found.factor
             if not decayed:
                 groups[key]["weight_decay"] = 0.0
             if named:
-                groups[key]["name"] = place.name if decayed else f"{place.name}, no decay"
+                groups[key]["name"] = found.name if decayed else f"{found.name}, no decay"
                 # A schedule may change all other rates of the group before its first step.
-                groups[key]["rate"] = rate * place.factor
+                groups[key]["rate"] = rate * found.factor
         groups[key]["params"].append(parameter)
     return list(groups.values())
 
 
 def decays(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay is meant for a parameter: the weights of products and convolutions.
+    """Return whether weight decay is meant for a parameter: weights of products, convolutions.
 
     Not for biases, the weights of norms, slopes and scales, which are vectors; and not for what a
     transformer adds to its tokens: position embeddings, class tokens, tables of relative positions.
@@ -90,7 +90,7 @@ def decays(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
 
 
 def backbone_layers(backbone: Iterable[nn.Module]) -> list[list[nn.Parameter]]:
-    """The parameters of a backbone that train, by layer, from input to output, each once.
+    """Return the parameters of a backbone that train, by layer, in order, each once.
 
     A layer of a network of timm is what its `group_matcher()` calls one. Elsewhere it is a block:
     an entry of a series of modules that are made of others. Norms that stand alone belong to the
@@ -115,9 +115,9 @@ def state_size(optimizer: torch.optim.Optimizer) -> int:
         The number; 0 for an optimizer that cannot be asked, as it needs a closure or a GPU.
     """
     parameter, state = _state_of_a_step(optimizer)
-    share = sum(value.nbytes for value in state.values()) / parameter.nbytes
+    ratio = sum(value.nbytes for value in state.values()) / parameter.nbytes
     trained = (p for group in optimizer.param_groups for p in group["params"])
-    return int(share * sum(p.nbytes for p in trained))
+    return int(ratio * sum(p.nbytes for p in trained))
 
 
 def check_state(optimizer: torch.optim.Optimizer) -> None:
@@ -127,20 +127,20 @@ def check_state(optimizer: torch.optim.Optimizer) -> None:
         ValueError: If it is not.
     """
     parameter, expected = _state_of_a_step(optimizer)
-    for place, (trained, state) in enumerate(optimizer.state.items()):
+    for index, (trained, state) in enumerate(optimizer.state.items()):
         for name, value in expected.items():
             found = state.get(name)
             if not isinstance(found, Tensor):
-                raise ValueError(f"the state of parameter {place} has no {name}")
+                raise ValueError(f"the state of parameter {index} has no {name}")
             if value.shape == parameter.shape and found.shape != trained.shape:
                 shapes = [tuple(tensor.shape) for tensor in (found, trained)]
-                raise ValueError(f"{name} of parameter {place} is {shapes[0]}, not {shapes[1]}")
+                raise ValueError(f"{name} of parameter {index} is {shapes[0]}, not {shapes[1]}")
 
 
 def _state_of_a_step(
     optimizer: torch.optim.Optimizer,
 ) -> tuple[nn.Parameter, dict[str, Tensor]]:
-    """What another one with the same settings remembers of a step with a small parameter."""
+    """Return a small parameter and the state of another optimizer after a step with it."""
     parameter = nn.Parameter(torch.zeros(64, 64))
     parameter.grad = torch.zeros_like(parameter)
     arguments = inspect.signature(type(optimizer)).parameters
@@ -155,7 +155,7 @@ def _state_of_a_step(
 
 
 def describe_groups(groups: Iterable[dict[str, Any]]) -> str:
-    """A line for each named group: its name, configured rate, weight decay and size."""
+    """Return a line for each named group: its name, configured rate, weight decay and size."""
     return "\n".join(
         f"  {i}  {group['name']}: rate {group['rate']:.3g}, weight decay "
         f"{group['weight_decay']:g}, {sum(p.numel() for p in group['params'])} parameters"
@@ -163,19 +163,19 @@ def describe_groups(groups: Iterable[dict[str, Any]]) -> str:
     )
 
 
-def _places(
+def _rates_by_parameter(
     backbone: Sequence[nn.Module], backbone_rate: float | None, layer_decay: float | None
-) -> dict[int, Place]:
-    """The place of each parameter of the backbone by its id, from output to input."""
+) -> dict[int, LayerRate]:
+    """Return the rate of each parameter of the backbone by its id, from output to input."""
     if backbone_rate is None and layer_decay is None:
         return {}
     factor = 1.0 if backbone_rate is None else backbone_rate
     if layer_decay is None:
         parameters = (p for module in backbone for p in module.parameters())
-        return {id(p): Place("backbone", factor) for p in parameters}
+        return {id(p): LayerRate("backbone", factor) for p in parameters}
     layers = backbone_layers(backbone)
     return {
-        id(parameter): Place(
+        id(parameter): LayerRate(
             f"backbone layer {index}", factor * layer_decay ** (len(layers) - index)
         )
         for index, layer in reversed(list(enumerate(layers)))
@@ -193,7 +193,7 @@ def _without_decay(model: nn.Module) -> set[int]:
 
 
 def _layers(module: nn.Module, entry: bool = False) -> Iterator[list[nn.Parameter]]:
-    """The layers of a module; an entry of a series is one, unless it is a series itself."""
+    """Yield the layers of a module; an entry of a series is one, unless it is a series itself."""
     architecture = _timm_name(module)
     if architecture:
         yield from _timm_layers(module, architecture)
@@ -221,7 +221,7 @@ def _is_series(module: nn.Module, entry: bool) -> bool:
 
 
 def _children(module: nn.Module) -> list[tuple[nn.Module, bool]]:
-    """The children with parameters, from input to output, and whether each is one of a series."""
+    """Return the children with parameters, in order, and whether each is one of a series."""
     named = [pair for pair in module.named_children() if len(list(pair[1].parameters()))]
     children = [child for _, child in _by_stage(named)]
     kinds = Counter(type(child) for child in children)
@@ -230,7 +230,7 @@ def _children(module: nn.Module) -> list[tuple[nn.Module, bool]]:
 
 
 def _by_stage(named: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
-    """In the order of the stages, where all parts are numbered by them.
+    """Sort children by their stages, where all are numbered by them.
 
     Such as embed1, embed2, block1, block2, in SegFormer's encoder.
     """
@@ -250,9 +250,9 @@ def _timm_name(module: nn.Module) -> str | None:
 
 
 def _timm_layers(network: nn.Module, architecture: str) -> Iterator[list[nn.Parameter]]:
-    """The layers of a network of timm, whole or a pyramid of features.
+    """Yield the layers of a network of timm, whole or a pyramid of features.
 
-    A pyramid has no `group_matcher()`, so the whole network lends its own, without any memory.
+    A pyramid has no `group_matcher()`, so that of the whole network is used, without any memory.
     """
     import timm
     from timm.models import group_parameters

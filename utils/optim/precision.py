@@ -34,7 +34,7 @@ class MixedPrecision:
         self._scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
 
     def describe(self) -> str:
-        """What the network really runs in, and what of the config made it so."""
+        """Return the precision that the network runs in, and why."""
         asked = f"amp {json.dumps(self._amp)}"
         automatic = self._amp in ("auto", True)
         if self.dtype is None:
@@ -50,7 +50,7 @@ class MixedPrecision:
         return f"{name} ({asked}{why}); weights, losses and validation in 32 bits"
 
     def autocast(self) -> torch.autocast:
-        """The context for a forward pass."""
+        """Return the context for a forward pass."""
         return torch.autocast(
             self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None
         )
@@ -64,10 +64,10 @@ class MixedPrecision:
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """One update; in fp16 it is left out where a gradient has overflowed.
+        """Step the optimizer; in fp16 skip the step where a gradient has overflowed.
 
         Returns:
-            Whether there was an update.
+            Whether the weights were updated.
         """
         if not self._scaler.is_enabled():
             optimizer.step()
@@ -75,12 +75,12 @@ class MixedPrecision:
         scale = self._scaler.get_scale()
         self._scaler.step(optimizer)
         self._scaler.update()
-        # Else a schedule would warn that it moves without an update.
+        # Else a schedule would warn that it steps without an update.
         optimizer._opt_called = True  # type: ignore[attr-defined]
         return self._scaler.get_scale() >= scale
 
     def state_dict(self) -> dict[str, Any]:
-        """The scaler's state; empty without fp16."""
+        """Return the scaler's state; empty without fp16."""
         return self._scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -90,9 +90,9 @@ class MixedPrecision:
 
 
 def tf32_text(device: torch.device) -> str:
-    """What of 32 bits a GPU rounds to the 10 bits of mantissa of TF32; empty: nothing.
+    """Return what a GPU computes in TF32, with 10 bits of mantissa, instead of 32 bits.
 
-    That is torch's choice: by default convolutions, on GPUs that can.
+    Empty if nothing. That is torch's choice: by default convolutions, on GPUs that can.
     """
     if (
         device.type != "cuda"

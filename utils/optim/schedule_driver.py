@@ -1,4 +1,4 @@
-"""What moves the rates of a run: a schedule, the warm-up in front of it, and when it moves."""
+"""Steps a learning rate schedule, with the warm-up in front of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LENGTH = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "Polynomial
 
 @dataclasses.dataclass(frozen=True)
 class WarmUp:
-    """What the rates of a schedule are multiplied by in the first steps of a run.
+    """The factor of the learning rates in the first steps of a run.
 
     The schedule runs underneath from step 0, so its curve is where it would be without.
     linear: f + (1 - f) * t / W at step t of W; constant: f. From step W on: 1.
@@ -42,7 +42,7 @@ class WarmUp:
     start: float = 0.01
 
     def factor(self, step: int) -> float:
-        """The multiple of the schedule's rates at a step."""
+        """Return the factor of the schedule's learning rates at a step."""
         if step >= self.steps:
             return 1.0
         rise = step / self.steps if self.mode == "linear" else 0.0
@@ -86,20 +86,20 @@ class Schedule:
         else:
             self._scale()
 
-    def epoch_end(self, figure: float | None) -> None:
+    def epoch_end(self, metric: float | None) -> None:
         """Call after each epoch.
 
         Args:
-            figure: The monitored one; None where the epoch was not judged.
+            metric: The monitored one; None where the epoch was not judged.
         """
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            if figure is not None:
-                self._move(figure)
+            if metric is not None:
+                self._move(metric)
         elif self.interval == "epoch":
             self._move()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands, as plain data."""
+        """Return the state of the schedule as plain data."""
         # A copy: some of torch's schedules hand over their own lists.
         own = copy.deepcopy(self.scheduler.state_dict())
         count = {"steps": self.steps, "iters_per_epoch": self.iters_per_epoch}
@@ -109,7 +109,7 @@ class Schedule:
         """Go on where a run stands; call it when the optimizer has its own state.
 
         Where an epoch has another number of steps than in the checkpoint (another batch size, other
-        pictures), what counts them over the whole run goes on at the same share of its epochs.
+        images), what counts them over the whole run goes on at the same fraction of its epochs.
 
         Args:
             state: What `state_dict()` returned; None where a checkpoint has none: the schedule is
@@ -130,7 +130,7 @@ class Schedule:
         if state is None or kind != self._name() or groups != len(self._first):
             self._fast_forward(epochs if self.interval == "epoch" else self.steps)
         elif ratio and self._follows_run(own, ratio):
-            self._warn(old, "it goes on at the same share of the epochs")
+            self._warn(old, "it goes on at the same fraction of the epochs")
             self._fast_forward(self.steps)
         else:
             self._check_length(own)
@@ -140,13 +140,13 @@ class Schedule:
             self._set_rates(self.scheduler.get_last_lr())
         self._scale()
 
-    def _move(self, figure: float | None = None) -> None:
+    def _move(self, metric: float | None = None) -> None:
         if self.steps <= self.warmup.steps:
             # Many of torch's schedules go on from the rate that they find.
             self._set_rates(self.scheduler.get_last_lr())
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            assert figure is not None
-            self.scheduler.step(figure)
+            assert metric is not None
+            self.scheduler.step(metric)
         else:
             self.scheduler.step()
         self._scale()
@@ -161,9 +161,9 @@ class Schedule:
             group["lr"] = rate
 
     def _fast_forward(self, count: int) -> None:
-        """From the beginning to where so many moves lead."""
+        """Step the schedule from its beginning so many times."""
         for group, first in zip(self.optimizer.param_groups, self._first, strict=True):
-            # Torch's schedules keep figures of their own in the groups, which a checkpoint lacks.
+            # Torch's schedules keep metrics of their own in the groups, which a checkpoint lacks.
             group.update({k: v for k, v in first.items() if k not in group or k == "lr"})
         self._set_rates(self.scheduler.get_last_lr())
         if isinstance(self.scheduler, ClosedForm):
@@ -177,7 +177,7 @@ class Schedule:
                     self.scheduler.step()
 
     def _rescale(self, old: int | None) -> Fraction | None:
-        """Count the finished steps in epochs of this run; how much longer these are, if at all."""
+        """Return the finished steps in epochs of this run, and how much longer these are."""
         new = self.iters_per_epoch
         if not old or not new or old == new:
             return None
@@ -194,7 +194,7 @@ class Schedule:
         )
 
     def _follows_run(self, state: Mapping[str, Any], ratio: Fraction) -> bool:
-        """Whether the schedule counts steps over a run of as many epochs as the checkpoint's."""
+        """Return whether the schedule counts steps over as many epochs as the checkpoint's."""
         if isinstance(self.scheduler, ClosedForm):
             return True
         name = LENGTH.get(self._name())

@@ -1,4 +1,4 @@
-"""From the config's section `lr_scheduler` to what moves the rates of a run."""
+"""Builds and checks the schedule of the config's section `lr_scheduler`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TRIED_STEPS = 500  # of a schedule that is tried before anything is built
 
 
 def build_schedule(config: Config, optimizer: Optimizer, iters_per_epoch: int) -> Schedule | None:
-    """The schedule of a config, or None where the rates stay as they are.
+    """Return the schedule of a config, or None where the learning rates stay constant.
 
     Args:
         config: The checked config.
@@ -62,7 +62,7 @@ def build_schedule(config: Config, optimizer: Optimizer, iters_per_epoch: int) -
 def schedule_of(
     section: ScheduleSection, trainer: TrainerSection, optimizer: Optimizer, iters_per_epoch: int
 ) -> Schedule:
-    """The schedule of a section.
+    """Return the schedule of a section.
 
     Args:
         section: The checked section `lr_scheduler`.
@@ -99,7 +99,7 @@ def schedule_of(
 
 
 def problems_of(section: ScheduleSection, sections: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a section, found by moving it over an optimizer without parameters.
+    """Return what is wrong with a section, found by stepping it without parameters.
 
     Args:
         section: The checked section `lr_scheduler`.
@@ -128,7 +128,7 @@ def problems_of(section: ScheduleSection, sections: Mapping[str, Any]) -> list[s
 
 
 def _key_problems(section: ScheduleSection, trainer: TrainerSection) -> list[str]:
-    """What is wrong with the keys beside `args`."""
+    """Return what is wrong with the keys beside `args`."""
     problems = []
     default = default_interval(section.type)
     if section.interval not in (None, default) and (_is_ours(section.type) or _plateau(section)):
@@ -136,7 +136,7 @@ def _key_problems(section: ScheduleSection, trainer: TrainerSection) -> list[str
         problems.append(f"lr_scheduler.interval: {section.type} {why}; remove it")
     if _plateau(section) and trainer.monitor == "off":
         problems.append(
-            "lr_scheduler.type: ReduceLROnPlateau looks at the monitored figure, and "
+            "lr_scheduler.type: ReduceLROnPlateau looks at the monitored metric, and "
             'trainer.monitor is "off"; name one, such as "max Mean_IoU"'
         )
     mode, watched = section.args.get("mode"), trainer.monitor.partition(" ")[0]
@@ -190,7 +190,7 @@ def _plateau(section: ScheduleSection) -> bool:
 def _fill(
     section: ScheduleSection, optimizer: Optimizer, length: int, monitor: str
 ) -> dict[str, Any]:
-    """The arguments of a schedule of torch, with what follows from the rest of the config."""
+    """Return the arguments of a schedule of torch, with those that the config implies."""
     args = {k: v for k, v in section.args.items() if v is not None}
     if section.type == "OneCycleLR":
         rates = [group["lr"] for group in optimizer.param_groups]
@@ -208,21 +208,21 @@ def _fill(
 
 
 def _ratios(optimizer: Optimizer) -> list[float]:
-    """The rate of each group over that of the config."""
+    """Return the learning rate of each group over that of the config."""
     whole = optimizer.defaults["lr"]
     return [group["lr"] / whole if whole else 1.0 for group in optimizer.param_groups]
 
 
 def _check_floor(component: Component, optimizer: Optimizer) -> None:
-    """One floor for all groups would let those with a smaller rate rise to it."""
+    """Return why one floor for all groups is wrong: smaller learning rates would rise to it."""
     floor, whole = component.args.get("eta_min", 0), optimizer.defaults["lr"]
     if floor > 0 and len(set(_ratios(optimizer))) > 1:
-        share = f" {floor / whole:.3g}" if floor < whole else ", a share of each rate"
+        fraction = f" {floor / whole:.3g}" if floor < whole else ", a fraction of each rate"
         raise ConfigError(
             "lr_scheduler.args",
             [
                 f"eta_min: {component.type} has one floor for all groups of parameters, whatever "
-                f'their rate; use our schedule "Cosine" with min_factor{share}'
+                f'their rate; use our schedule "Cosine" with min_factor{fraction}'
             ],
         )
 

@@ -168,4 +168,4 @@ sys.exit(train.main())
             assert len(named) == len(set(named)) == 3
             assert "train_loader: 3 of 60 images could not be used" in done.stderr
         else:
-            assert done.stderr.count("error: 4 of 60 pictures cannot be used") == 1
+            assert done.stderr.count("error: 4 of 60 images cannot be used") == 1

@@ -250,7 +250,7 @@ def test_exception_too_many_are_skipped(tmp_path, training):
     dataset = make_dataset(tmp_path, Kind("empty.png", b"", ""), num_good=GOOD)
     (tmp_path / "masks/0_7.png").write_bytes(b"nothing")
     loader = make_loader(dataset, batch_size=2, training=training, on_bad_sample="skip")
-    with pytest.raises(DataError, match="2 of 22 pictures cannot be used"):
+    with pytest.raises(DataError, match="2 of 22 images cannot be used"):
         labels_of(loader)
 
 

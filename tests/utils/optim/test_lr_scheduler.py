@@ -371,7 +371,7 @@ def test_feature_steps_of_another_size_are_counted_by_epochs(
     rest = [rate for ((rate, _),) in drive(second, steps=new, first=2)]
     assert rest == pytest.approx(whole[2 * new :], rel=1e-9)
     (warning,) = caplog.messages
-    assert f"has {old} steps, one of this run {new}; it goes on at the same share" in warning
+    assert f"has {old} steps, one of this run {new}; it goes on at the same fraction" in warning
     # Once more, from a checkpoint of the run that was moved: nothing is left to be done.
     third = schedule(name, args, steps=new, **keys)
     resume(second, third)
@@ -424,7 +424,7 @@ def test_exception_one_floor_for_groups_of_different_rates(name):
         ConfigError, match='eta_min: .* use our schedule "Cosine" with min_factor 0.2'
     ):
         schedule(name, {**args, "eta_min": 0.02}, optimizer=two_groups())
-    with pytest.raises(ConfigError, match="with min_factor, a share of each rate"):
+    with pytest.raises(ConfigError, match="with min_factor, a fraction"):
         schedule(name, {**args, "eta_min": 0.2}, optimizer=two_groups())
     moved = schedule(name, {**args, "eta_min": 0.02})
     assert min(groups[0][0] for groups in drive(moved)) >= 0.02
