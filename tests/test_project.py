@@ -26,6 +26,7 @@ LAYERS = [
 ]  # fmt: skip
 # The folders of the programs: none imports another, but for predictions that are scored.
 PROGRAM_FOLDERS = {"training", "prediction", "evaluation", "audit", "conversion"}
+PROGRAMS = {path.stem for path in ROOT.glob("*.py")} - {"trainer"}
 FOLDERS = [*sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}), "docs"]
 PROGRAM = sorted([*ROOT.glob("*.py"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))])
 
@@ -77,6 +78,8 @@ def test_feature_imports_go_one_way():
         if place in PROGRAM_FOLDERS:
             allowed = {place, "prediction"} if place == "evaluation" else {place}
             assert not found & (PROGRAM_FOLDERS - allowed), path
+        if not place.startswith(("benchmarks", "docs")):
+            assert not found & (PROGRAMS - {place}), path
 
 
 def test_feature_the_readme_shows_every_room():

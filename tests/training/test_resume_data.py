@@ -277,7 +277,7 @@ def test_exception_a_run_that_goes_on_with_other_classes(tmp_path, capsys):
 )  # fmt: skip
 def test_exception_what_a_checkpoint_says_of_its_images(value):
     state = {"state_dict": {}, "epoch": 1}
-    with pytest.raises(CheckpointError, match=r"^a.pth: what it says of its images is damaged$"):
+    with pytest.raises(CheckpointError, match="^a.pth: its images"):
         as_resume_point({**state, "images": value}, "a.pth")
     good = {"train": torch.arange(3), "val": torch.empty(0).long(), "best": "0" * 32}
     for images in (good, None):

@@ -329,7 +329,7 @@ def test_exception_resume_from_something_else(tmp_path, capsys):
     assert train.main(["--resume", str(tmp_path / "bare.pth")]) == 2
     error = capsys.readouterr().err
     assert "none.pth: no such file" in error
-    assert "contains no config" in error
+    assert "bare.pth: contains weights only" in error
 
 
 def test_feature_ancestor_checkpoint_is_resumed(tmp_path, caplog):

@@ -129,7 +129,7 @@ def as_resume_point(content: Mapping[str, Any], path: str | Path) -> ResumePoint
     if content.get("epoch") is None:
         raise CheckpointError(f"{path}: contains weights only; there is no run to resume in it")
     if not _are_images(content.get("images")):
-        raise CheckpointError(f"{path}: what it says of its images is damaged")
+        raise CheckpointError(f"{path}: its images are damaged")
     return _converted(content, ResumePoint, path)
 
 
@@ -140,9 +140,10 @@ def _converted(content: Mapping[str, Any], kind: type[C], path: str | Path) -> C
     problems = plain_problems(config or {})
     if problems:
         raise CheckpointError(f"{path}: its config is damaged: {problems[0]}")
-    problems = plain_problems(content.get("meta"))
+    meta = content.get("meta")
+    problems = ["it is empty"] if meta == {} else plain_problems(meta)
     if problems:
-        raise CheckpointError(f"{path}: what it says of its classes is wrong: {problems[0]}")
+        raise CheckpointError(f"{path}: its meta data is wrong: {problems[0]}")
     fields = kind.__struct_encode_fields__
     known = {key: content[key] for key in fields if content.get(key) is not None}
     try:
@@ -151,7 +152,7 @@ def _converted(content: Mapping[str, Any], kind: type[C], path: str | Path) -> C
     except (msgspec.ValidationError, ValueError, AttributeError) as error:
         # The latter two come of broken text and of a tensor.
         text, _, where = str(error).partition(" - at `$.")
-        what = "what it says of its classes" if where.startswith("meta") else "its content"
+        what = "its meta data" if where.startswith("meta") else "its content"
         raise CheckpointError(
             f"{path}: {what} is wrong: {where.rstrip('`') or 'checkpoint'}: {text}"
         ) from None
