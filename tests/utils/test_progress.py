@@ -10,6 +10,7 @@ import torch
 import utils.progress
 from audit.scan import scan
 from base.label_counts import count_labels
+from builders.training import TrainingComponents
 from conversion.parallel import run_each
 from inspection.look import look
 from prediction.predictor import Predictor
@@ -230,14 +231,19 @@ def test_feature_lines_within_an_epoch_and_a_validation(tmp_path, always, lines)
 
 def test_feature_lines_of_a_rate_search(tmp_path, always, lines):
     trainer = make_trainer(tmp_path, Constant(6))
-    model = trainer.model
-    parts = {
-        "losses": trainer.losses.losses, "train_loader": trainer.train_loader, "val_loader": None,
-        "device": trainer.device, "config": trainer.config, "meta": {}, "folder": trainer.folder,
-        "log": trainer.log,
-    }  # fmt: skip
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    RateSweep(steps=5, model=model, optimizer=optimizer, **parts).sweep()
+    components = TrainingComponents(
+        model=trainer.model,
+        losses=trainer.losses.losses,
+        optimizer=torch.optim.SGD(trainer.model.parameters(), lr=0.1),
+        lr_scheduler=None,
+        train_loader=trainer.train_loader,
+        val_loader=None,
+        meta={},
+        find_unused_parameters=False,
+        device=trainer.device,
+    )
+    run = {"config": trainer.config, "folder": trainer.folder, "log": trainer.log}
+    RateSweep(components, steps=5, **run).sweep()
     assert [line.partition(", ")[0] for line in lines()][:2] == [
         "rate search: step 1/5", "rate search: step 2/5",
     ]  # fmt: skip
