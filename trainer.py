@@ -190,17 +190,17 @@ class Trainer(BaseTrainer):
             predictions.append(predict_labels(heads[0]))
         prediction = torch.cat(predictions)  # (B, H, W)
 
-        # Update
+        # Update: only once, as memory may run out after some weights have changed
         *came, finite = answers.read()
         self.stop_signal = first_signal(came)
+        step = self._step_name()
+        advice = "use a smaller model, or an optimizer with less state"
         with out_of_memory_raises(
-            TrainingError, f"out of memory in the update of {self._step_name()}"
+            TrainingError, f"out of memory in the update of {step}; {advice}"
         ):
             if not finite:
                 self.snapshot.restore()
-                self._skip_step(
-                    describe_bad_loss(total, all_terms, self._names(batch), self._step_name())
-                )
+                self._skip_step(describe_bad_loss(total, all_terms, self._names(batch), step))
                 return total, None
             self._update()
         return total, prediction
