@@ -132,7 +132,7 @@ class TestOurs:
     @pytest.mark.parametrize("value", ["text", 7, {}, {"classes": "abc"}, {**META, "mean": ["a"]}])
     def test_exception_damaged_meta(self, ours, tmp_path, value):
         ours["meta"] = value
-        with pytest.raises(CheckpointError, match=r"a\.pth: .*meta"):
+        with pytest.raises(CheckpointError, match=r"a\.pth.*(meta|classes)"):
             restore(save(tmp_path / "a.pth", ours), "cpu")
 
     @pytest.mark.parametrize(
