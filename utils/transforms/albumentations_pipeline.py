@@ -11,7 +11,6 @@ import json
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -73,7 +72,7 @@ class Albumentations(SampleOperation):
         image, label = self.pipeline(
             sample.image, sample.label, rng, ignore_index=sample.ignore_index
         )
-        return replace(sample, image=image, label=label, warped=True)
+        return sample._replace(image=image, label=label, warped=True)
 
 
 class AlbumentationsPipeline:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
@@ -105,36 +104,34 @@ class PixelOperation(SampleOperation):
     def apply(self, sample: TrainingSample, rng: np.random.Generator) -> TrainingSample:
         """Warp the sample and change its image."""
         sample = sample.warp()
-        return replace(sample, image=self.pixels(sample.image, rng, sample.fill))
+        return sample._replace(image=self.pixels(sample.image, rng, sample.fill))
 
 
 class Streams:
     """The random generators of one image.
 
     Args:
-        rng: The image's own generator.
-        numbered: The streams 0, 1, ...; those that are missing are spawned from `rng`.
+        rng: The image's own generator, made for it alone; stream n is the child n of its seed.
+        numbered: Generators to use instead for some streams, by number.
     """
 
     def __init__(
-        self, rng: np.random.Generator, numbered: Sequence[np.random.Generator] = ()
+        self, rng: np.random.Generator, numbered: Mapping[int, np.random.Generator] | None = None
     ) -> None:
         self.rng = rng
-        self._numbered = list(numbered)
+        self._numbered = {} if numbered is None else dict(numbered)
 
     def of(self, operation: Operation) -> np.random.Generator:
         """Return the generator of an operation, the same one at each call."""
-        if operation.stream is None:
+        number = operation.stream
+        if number is None:
             return self.rng
-        # Spawning moves no draw of `rng`, and a child is the same however many are spawned.
-        missing = operation.stream + 1 - len(self._numbered)
-        if missing > 0:
-            self._numbered += self.rng.spawn(missing)
-        return self._numbered[operation.stream]
+        if number not in self._numbered:
+            self._numbered[number] = _child(self.rng, number)
+        return self._numbered[number]
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingSample:
+class TrainingSample(NamedTuple):
     """An image and its label between the file and the batch.
 
     Args:
@@ -178,7 +175,7 @@ class TrainingSample:
             ignore_index=self.ignore_index,
             fill=self.fill,
         )
-        return replace(self, image=image, label=label, warped=True)
+        return self._replace(image=image, label=label, warped=True)
 
     def partner(
         self, pair: Pair, rng: np.random.Generator, size: tuple[int, int]
@@ -191,11 +188,20 @@ class TrainingSample:
             size: (height, width) that the warp should give it.
         """
         image, label = pair
-        own, *numbered = rng.spawn(3)
-        streams = Streams(own, numbered)
-        return replace(self, image=image, label=label, streams=streams, size=size, warped=False)
+        own, turns, crop = rng.spawn(3)  # the latter of `Turns` and `ClassCrop`
+        streams = Streams(own, {0: turns, 1: crop})
+        return self._replace(image=image, label=label, streams=streams, size=size, warped=False)
 
 
 def uniform_int(draw: float, low: int, high: int) -> int:
     """Turn a draw from [0, 1) into a whole number from `low` to `high`, both included."""
     return low + int(draw * (high - low + 1))
+
+
+def _child(rng: np.random.Generator, number: int) -> np.random.Generator:
+    """Return what `rng.spawn()` gives at an index, without the cost of those before it."""
+    seed = rng.bit_generator.seed_seq
+    assert isinstance(seed, np.random.SeedSequence)
+    key = (*seed.spawn_key, number)
+    child = np.random.SeedSequence(seed.entropy, spawn_key=key, pool_size=seed.pool_size)
+    return np.random.Generator(type(rng.bit_generator)(child))

@@ -6,7 +6,6 @@ Candidates are judged on the label alone, so the image is still warped once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import cv2
@@ -191,4 +190,4 @@ def _around(
 def _moved(geometry: Geometry, corner: np.ndarray, free: tuple[int, int]) -> Geometry:
     """Return the crop at a corner (y, x), or as near to it as it stays in the image."""
     top, left = np.clip(np.floor(corner), 0, free).astype(int).tolist()
-    return replace(geometry, top=top, left=left)
+    return geometry._replace(top=top, left=left)

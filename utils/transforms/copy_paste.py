@@ -9,7 +9,6 @@ no difference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import cv2
@@ -69,10 +68,10 @@ class CopyPaste(SampleOperation):
         height, width = sample.label.shape
         partner = sample.partner(pair, rng, (height, width))
         others = (o for o in partner.operations if not isinstance(o, ClassCrop))
-        partner = replace(partner, operations=(*others, self.crop)).warp()
+        partner = partner._replace(operations=(*others, self.crop)).warp()
         mask = sample_objects(partner.label, self.classes, rng)
         image, label = paste(sample.image, sample.label, (partner.image, partner.label), mask)
-        return replace(sample, image=image, label=label)
+        return sample._replace(image=image, label=label)
 
 
 def sample_objects(

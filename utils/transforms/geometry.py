@@ -7,14 +7,13 @@ indexing.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """The position of a crop in the scaled and rotated image, its mirroring and its turns.
 
     Args:

@@ -7,7 +7,6 @@ paper: each image is warped straight to the size of its part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -51,13 +50,13 @@ class Mosaic(SampleOperation):
         if rng.random() >= self.mosaic:
             return sample
         areas = sample_quarters(rng, self.side)
-        samples = [replace(sample, size=_size(areas[0]))]
+        samples = [sample._replace(size=_size(areas[0]))]
         for area in areas[1:]:
             pair = draw_partner(sample.partners, sample.image, rng)
             samples.append(sample.partner(pair, rng, _size(area)))
         pairs = [(warped.image, warped.label) for warped in (s.warp() for s in samples)]
         image, label = assemble(pairs, areas, self.side)
-        return replace(sample, image=image, label=label, warped=True)
+        return sample._replace(image=image, label=label, warped=True)
 
 
 def sample_quarters(rng: np.random.Generator, side: int) -> list[Area]:

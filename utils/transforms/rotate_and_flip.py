@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from utils.transforms.base import GeometryOperation, TrainingSample, uniform_int
@@ -32,7 +30,7 @@ class Rotate(GeometryOperation):
     ) -> Geometry:
         """Set the angle."""
         angle = uniform_int(rng.random(), -MAX_ANGLE, MAX_ANGLE)
-        return replace(geometry, angle=angle) if self.rotate else geometry
+        return geometry._replace(angle=angle) if self.rotate else geometry
 
 
 class Flip(GeometryOperation):
@@ -52,7 +50,7 @@ class Flip(GeometryOperation):
     ) -> Geometry:
         """Mirror the crop in half of the cases."""
         drawn = rng.random() < 0.5
-        return replace(geometry, flip=True) if self.flip and drawn else geometry
+        return geometry._replace(flip=True) if self.flip and drawn else geometry
 
 
 class Turns(GeometryOperation):
@@ -79,8 +77,7 @@ class Turns(GeometryOperation):
     ) -> Geometry:
         """Mirror and turn the crop; both are drawn, whichever is on."""
         draw_flip, draw_turns = rng.random(2).tolist()
-        return replace(
-            geometry,
+        return geometry._replace(
             vertical_flip=self.vertical_flip and draw_flip < 0.5,
             quarter_turns=uniform_int(draw_turns, 0, 3) if self.rotate90 else 0,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from utils.config.types import PositiveInt
@@ -43,9 +41,9 @@ class Scale(GeometryOperation):
         self, geometry: Geometry, rng: np.random.Generator, sample: TrainingSample
     ) -> Geometry:
         """Set the scaled size, and the output's to the same."""
-        size = self.sample_size(rng, *sample.label.shape)
-        return replace(
-            geometry, scaled_height=size[0], scaled_width=size[1], height=size[0], width=size[1]
+        height, width = self.sample_size(rng, *sample.label.shape)
+        return geometry._replace(
+            scaled_height=height, scaled_width=width, height=height, width=width
         )
 
 
@@ -71,8 +69,7 @@ class Crop(GeometryOperation):
             height, width = sample.size[::-1] if geometry.quarter_turns % 2 else sample.size
         elif self.crop_size is not None:
             height = width = self.crop_size
-        return replace(
-            geometry,
+        return geometry._replace(
             height=height,
             width=width,
             top=uniform_int(draw_top, 0, max(geometry.scaled_height - height, 0)),

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,7 +128,7 @@ class Squeeze(GeometryOperation):
 
     def geometry(self, geometry, rng, sample):
         width = geometry.scaled_width // 2
-        return replace(geometry, scaled_width=width, width=width)
+        return geometry._replace(scaled_width=width, width=width)
 
 
 class TestNewOperation:
