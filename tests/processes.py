@@ -1,16 +1,32 @@
-"""Runs a function on several processes that know of each other."""
+"""Runs functions and programs on several processes that know of each other.
 
+The processes are forked from a server that has imported torch once: a new interpreter would need
+seconds for that, torchrun one more of them.
+"""
+
+import multiprocessing
+import multiprocessing.connection
 import os
+import runpy
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import torch
 import torch.multiprocessing
 
 from utils.distributed.collectives import destroy_process_group, init_process_group
 
+# The first step of an optimizer imports torch._dynamo.
+multiprocessing.set_forkserver_preload(
+    ["tests.processes", "torch._dynamo", "builders.sections", "trainer"]
+)
+PATIENCE = 300  # seconds
+
 
 def on_processes(world_size, function, *args, folder):
-    """What `function(*args)` returns on each process: tensors and plain data, by rank.
+    """Return what `function(*args)` returns on each process: tensors and plain data, by rank.
 
     Args:
         world_size: How many.
@@ -18,18 +34,67 @@ def on_processes(world_size, function, *args, folder):
         args: For it.
         folder: For what is handed back.
     """
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    torch.multiprocessing.spawn(
-        _run, (world_size, port, function, args, str(folder)), nprocs=world_size
+    torch.multiprocessing.start_processes(
+        _run_function,
+        (world_size, _free_port(), function, args, str(folder)),
+        nprocs=world_size,
+        start_method="forkserver",
     )
     return [
         torch.load(f"{folder}/result{rank}.pth", weights_only=True) for rank in range(world_size)
     ]
 
 
-def _run(rank, world_size, port, function, args, folder):
+def run_program(program, world_size, *words, folder, **environment):
+    """Run a program as torchrun does, and end all processes when one fails.
+
+    Args:
+        program: Its file.
+        world_size: The number of processes.
+        words: The command line.
+        folder: For what the processes write to their standard output.
+        environment: Variables beside those of this process.
+
+    Returns:
+        A `subprocess.CompletedProcess` with the first exit code that is not 0.
+    """
+    context = multiprocessing.get_context("forkserver")
+    port, environment = _free_port(), {**os.environ, **environment}
+    ranks = [
+        context.Process(
+            target=_run_program,
+            args=(rank, world_size, port, str(program), [*map(str, words)], str(folder),
+                  os.getcwd(), environment),
+        )
+        for rank in range(world_size)
+    ]  # fmt: skip
+    for process in ranks:
+        process.start()
+    code, left = 0, {process.sentinel: process for process in ranks}
+    while left:
+        ended = multiprocessing.connection.wait(left, PATIENCE)
+        assert ended, f"{program} has not ended"
+        for sentinel in ended:
+            process = left.pop(sentinel)
+            process.join()
+            if process.exitcode and not code:
+                code = process.exitcode
+                for other in left.values():
+                    other.terminate()
+    out, err = (
+        "".join(Path(folder, f"{name}{rank}").read_text() for rank in range(world_size))
+        for name in ("out", "err")
+    )
+    return subprocess.CompletedProcess(words, code, out, err)
+
+
+def _free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _become(rank, world_size, port):
     torch.set_num_threads(1)
     os.environ |= {
         "RANK": str(rank),
@@ -38,6 +103,23 @@ def _run(rank, world_size, port, function, args, folder):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+
+
+def _run_function(rank, world_size, port, function, args, folder):
+    _become(rank, world_size, port)
     init_process_group("cpu")
     torch.save(function(*args), f"{folder}/result{rank}.pth")
     destroy_process_group()
+
+
+def _run_program(rank, world_size, port, program, words, folder, cwd, environment):
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ |= environment
+    _become(rank, world_size, port)
+    for number, name in ((1, "out"), (2, "err")):
+        with open(f"{folder}/{name}{rank}", "w") as file:
+            os.dup2(file.fileno(), number)
+    sys.argv = [program, *words]
+    sys.path.insert(0, str(Path(program).parent))
+    runpy.run_path(program, run_name="__main__")

@@ -15,7 +15,7 @@ import torch
 from benchmarks.losses import ROOT
 from tests.base.test_loader_faults import PATIENCE, assert_all_gone, is_there, workers_of
 from tests.training_runs import assert_same_end, newest, run
-from tests.utils.distributed.test_processes import config, steps_of, under_torchrun
+from tests.utils.distributed.test_processes import config, steps_of, train_on
 from tests.utils.runs.test_run_lock import holder
 from utils.checkpoint.save_load import load_checkpoint
 
@@ -103,12 +103,12 @@ if "--resume" not in sys.argv:
 sys.exit(train.main())
 """)
     tree = config(tmp_path)
-    done, folder = under_torchrun(tmp_path, tree, 2, program=program)
+    done, folder = train_on(tmp_path, tree, 2, program=program)
     assert done.returncode != 0
     assert "warning: SIGTERM; go on with" in done.stderr
     checkpoint = load_checkpoint(folder / "last.pth")
     assert checkpoint["epoch"] == 0 and checkpoint["batch"] == checkpoint["step"] > 0
-    done, folder = under_torchrun(tmp_path, tree, 2, "--resume", "auto", program=program)
+    done, folder = train_on(tmp_path, tree, 2, "--resume", "auto", program=program)
     assert done.returncode == 0, done.stderr
 
 
@@ -131,7 +131,7 @@ def broken(self, index):
 Shapes.reads, Shapes.load = 0, broken
 sys.exit(train.main())
 """)
-    done, _ = under_torchrun(tmp_path, config(tmp_path, epochs=10_000), 2, program=program)
+    done, _ = train_on(tmp_path, config(tmp_path, epochs=10_000), 2, program=program)
     assert done.returncode != 0
     assert done.stderr.count("error: x.png: is cut off") == 1
 
@@ -141,7 +141,7 @@ def test_exception_a_run_folder_that_another_process_uses(tmp_path):
     code, folder = run(tmp_path, config(tmp_path))
     assert code == 0
     with holder(folder) as pid:
-        done, _ = under_torchrun(tmp_path, config(tmp_path), 2, "--resume", "auto")
+        done, _ = train_on(tmp_path, config(tmp_path), 2, "--resume", "auto")
     assert done.returncode != 0
     assert done.stderr.count(f"process {pid} ") == 1
 
@@ -213,11 +213,11 @@ if "--resume" not in sys.argv:
 sys.exit(train.main())
 """)
     tree = config(tmp_path)
-    done, folder = under_torchrun(tmp_path, tree, first, program=program)
+    done, folder = train_on(tmp_path, tree, first, program=program)
     assert done.returncode != 0
     assert load_checkpoint(folder / "last.pth")["step"] == 4
     assert load_checkpoint(folder / "last.pth")["batch"] == 1
-    done, folder = under_torchrun(tmp_path, tree, then, "--resume", "auto", program=program)
+    done, folder = train_on(tmp_path, tree, then, "--resume", "auto", program=program)
     assert done.returncode == 0, done.stderr
     one, other = steps_of(whole), steps_of(folder)
     assert [e["step"] for e in one] == [e["step"] for e in other]

@@ -11,10 +11,10 @@ import torch
 
 from base.bad_steps import MAX_CONSECUTIVE
 from base.weighted_losses import WeightedLosses
-from benchmarks.losses import ROOT
 from models.unet import UNet
+from tests.conftest import ROOT
 from tests.training_runs import assert_same, assert_same_end, run, small_config
-from tests.utils.distributed.test_processes import under_torchrun
+from tests.utils.distributed.test_processes import train_on
 from trainer import Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.optim.precision import MixedPrecision
@@ -220,7 +220,7 @@ def test_feature_no_process_takes_a_step_that_is_bad_for_one(tmp_path, policy):
     program.write_text(PROGRAM.format(root=str(ROOT), steps=[5]))
     tree = config(tmp_path, on_bad_loss=policy)
     tree["train_loader"]["args"]["shuffle"] = False
-    done, folder = under_torchrun(tmp_path, tree, 2, program=program)
+    done, folder = train_on(tmp_path, tree, 2, program=program)
     assert done.returncode == (policy == "raise"), done.stderr
     names = "images: train_000004, train_000006, train_000005, train_000007; terms: "
     assert done.stderr.count(f"the loss is nan in epoch 2, step 5 ({names}") == 1

@@ -24,6 +24,7 @@ import models
 from dataloaders.shapes import Shapes
 from prediction.predictor import IN_TILES
 from tests.conftest import ROOT
+from tests.processes import run_program
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 
 SIZES = ((48, 40), (40, 56))  # width, height
@@ -35,6 +36,7 @@ PASSING = ("<dt>Date</dt><dd>.*?</dd>", "<dt>Duration</dt><dd>.*? s on")  # in a
 # Runs a program with something done to process 1 before.
 WRAPPER = """
 import os, sys, time
+sys.path.insert(0, {root!r})
 import {program} as program
 if os.environ.get("RANK", "1") == "1":
 {patch}
@@ -88,31 +90,29 @@ def damage(path):
     path.write_bytes(path.read_bytes()[:200])
 
 
-def start(program, processes, *words, patch=None, folder=None):
-    """A program on several processes; `patch` is code that process 1 runs first."""
-    script = ROOT / f"{program}.py"
-    if patch is not None:
-        script = folder / "patched.py"
-        lines = "\n".join(f"    {line}" for line in patch.splitlines())
-        script.write_text(WRAPPER.format(program=program, patch=lines))
+def patched(program, patch, folder):
+    """Write a program of which process 1 runs some code first; return its path."""
+    script = folder / "patched.py"
+    lines = "\n".join(f"    {line}" for line in patch.splitlines())
+    script.write_text(WRAPPER.format(root=str(ROOT), program=program, patch=lines))
+    return script
+
+
+def on_many(script, processes, *words, folder):
+    """Return exit code, standard output and error of a program on several processes."""
+    done = run_program(script, processes, *words, "--device", "cpu", folder=folder)
+    return done.returncode, done.stdout, done.stderr
+
+
+def under_torchrun(script, processes, *words):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone",
         f"--nproc-per-node={processes}", script, *words, "--device", "cpu",
     ]  # fmt: skip
     return subprocess.Popen(
         [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-
-
-def under_torchrun(program, processes, *words, **patched):
-    """Exit code, standard output, and what the program itself has said as an error."""
-    process = start(program, processes, *words, **patched)
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-    return process.returncode, out, err
 
 
 def contents(folder):
@@ -161,8 +161,8 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
                 (out / "val" / name).write_text("mine")
         words = ["--model", made / "model.pth", "--images", *images, "--overlay", "--output"]
         code, said, failures = predict(capsys, *words, outputs[0])
-        code_of_many, said_of_many, err = under_torchrun(
-            "inference", processes, *words, outputs[1], patch=late, folder=tmp_path
+        code_of_many, said_of_many, err = on_many(
+            patched("inference", late, tmp_path), processes, *words, outputs[1], folder=tmp_path
         )
         assert (code, code_of_many) == (1, 1)
         said, said_of_many = (
@@ -197,7 +197,7 @@ def test_feature_an_interrupted_run_leaves_whole_masks(made, data, tmp_path, cap
         "prediction.predictor.Predictor.predict = predict"
     )
     out = tmp_path / "out"
-    process = start("inference", 2, *words, out, patch=slow, folder=tmp_path)
+    process = under_torchrun(patched("inference", slow, tmp_path), 2, *words, out)
     until = time.monotonic() + PATIENCE
     while not list(out.rglob("p*.png")) and time.monotonic() < until:
         time.sleep(0.05)
@@ -220,7 +220,8 @@ def test_exception_a_process_that_fails_ends_all(made, data, tmp_path):
         "prediction.predictor.Predictor.predict = predict"
     )
     words = ["--model", made / "model.pth", "--images", data / "images", "-o", tmp_path / "out"]
-    code, out, err = under_torchrun("inference", 2, *words, patch=broken, folder=tmp_path)
+    script = patched("inference", broken, tmp_path)
+    code, out, err = on_many(script, 2, *words, folder=tmp_path)
     assert code != 0
     assert err.count("SystemError: process 1 is broken") == 1
     assert out == ""
@@ -265,7 +266,7 @@ def test_feature_every_metric_is_that_of_one_process(
             code = evaluate.main([*words, "--device", "cpu"])
             out, err = capsys.readouterr()
         else:
-            code, out, err = under_torchrun("evaluate", count, *words)
+            code, out, err = on_many(ROOT / "evaluate.py", count, *words, folder=folder)
         assert code == 1
         found = load_checkpoint(folder / "model.pth")["meta"]
         outputs.append((report("out.json"), page(folder / "page"), out, skipped(err), found))
@@ -326,8 +327,8 @@ def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, ca
 @pytest.mark.parametrize("program", ["evaluate", "inference"])
 def test_exception_a_mistake_is_said_once(program, tmp_path):
     words = ["--model", "nowhere.pth", *(["-i", tmp_path] if program == "inference" else [])]
-    code, out, err = under_torchrun(program, 2, *words)
-    assert (code != 0, out) == (True, "")
+    code, out, err = on_many(ROOT / f"{program}.py", 2, *words, folder=tmp_path)
+    assert (code, out) == (2, "")
     assert err.count("--model: there is no file nowhere.pth") == 1
 
 

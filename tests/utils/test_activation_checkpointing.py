@@ -11,7 +11,7 @@ import torch
 from benchmarks.losses import ROOT
 from tests.models.test_models import CASES, build, total_of
 from tests.training_runs import assert_same, assert_same_end, run
-from tests.utils.distributed.test_processes import config, steps_of, under_torchrun
+from tests.utils.distributed.test_processes import config, steps_of, train_on
 from utils.activation_checkpointing import recompute_activations
 from utils.checkpoint.save_load import load_checkpoint
 
@@ -131,7 +131,7 @@ def test_feature_several_processes(tmp_path, options):
         (tmp_path / str(processes)).mkdir()
         for key in ("save_dir", "log_dir"):
             tree["trainer"][key] = str(tmp_path / str(processes) / "saved")
-        done, folder = under_torchrun(tmp_path / str(processes), tree, processes, program=program)
+        done, folder = train_on(tmp_path / str(processes), tree, processes, program=program)
         assert done.returncode == 0, done.stderr
         folders.append(folder)
     tolerance = 1e-2 if options.get("amp") else 1e-4

@@ -17,7 +17,7 @@ import inference
 import train
 from benchmarks.losses import ROOT
 from tests.training_runs import newest, run, small_config
-from tests.utils.distributed.test_processes import config, steps_of, under_torchrun
+from tests.utils.distributed.test_processes import config, steps_of
 from utils.checkpoint.save_load import load_checkpoint
 from utils.cli.signals import EXIT_CODES, REQUEUE
 
@@ -29,29 +29,37 @@ sys.exit(launch(2, {train!r}, sys.argv[1:]))
 """
 
 
-def launched(tmp_path, tree):
-    """A program that starts train.py as two processes on the CPU, as `n_gpu` does with GPUs."""
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(root=str(ROOT), train=str(ROOT / "train.py")))
+def start(tmp_path, tree, *program):
+    """Start a program that starts train.py on the CPU."""
     (tmp_path / "config.json").write_text(json.dumps(tree))
-    words = ["--config", str(tmp_path / "config.json"), "--device", "cpu"]
+    words = [*program, "--config", str(tmp_path / "config.json"), "--device", "cpu"]
     return subprocess.Popen(
-        [sys.executable, str(program), *words], text=True, stdout=subprocess.PIPE,
+        [sys.executable, *words], text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
+def launched(tmp_path, tree):
+    """Start train.py as two processes, as `n_gpu` does with GPUs."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(root=str(ROOT), train=str(ROOT / "train.py")))
+    return start(tmp_path, tree, str(program))
+
+
+def under_torchrun(tmp_path, tree):
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return start(tmp_path, tree, *words, str(ROOT / "train.py"))
+
+
 @pytest.mark.faults
 def test_feature_two_processes_train_what_torchrun_trains(tmp_path):
-    for name in ("own", "torchrun"):
+    for name, start_program in (("own", launched), ("torchrun", under_torchrun)):
         (tmp_path / name).mkdir()
-    program = launched(tmp_path / "own", config(tmp_path / "own"))
-    out, err = program.communicate(timeout=300)
-    assert program.returncode == 0, err
-    assert out.count("epoch 2/2") == 1
-    done, folder = under_torchrun(tmp_path / "torchrun", config(tmp_path / "torchrun"), 2)
-    assert done.returncode == 0, done.stderr
-    assert steps_of(newest(tmp_path / "own")) == steps_of(folder)
+        program = start_program(tmp_path / name, config(tmp_path / name))
+        out, err = program.communicate(timeout=300)
+        assert program.returncode == 0, err
+        assert out.count("epoch 2/2") == 1
+    assert steps_of(newest(tmp_path / "own")) == steps_of(newest(tmp_path / "torchrun"))
 
 
 @pytest.mark.faults
