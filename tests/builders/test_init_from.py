@@ -1,5 +1,6 @@
 """Starting from the weights of another training."""
 
+import copy
 import logging
 import re
 from pathlib import Path
@@ -34,12 +35,11 @@ def classifier_keys(model: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("case", OWN_CASES)
-def test_feature_other_classes(case: str, tmp_path: Path) -> None:
+def test_feature_other_classes(case: str) -> None:
     """The truth is the source's own logits: those of a class stay its own, wherever it goes."""
     source, model = build(case, num_classes=K + 2), build(case)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
-    table = init_from(model, load_start(tmp_path / "best.pth"))
+    table = init_from(model, Start(copy.deepcopy(source.state_dict())))
     left = classifier_keys(model)
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key] if key in left else source.state_dict()[key]), key
@@ -53,7 +53,7 @@ def test_feature_other_classes(case: str, tmp_path: Path) -> None:
     names = ("new", "C", "a", "other", "b")
     first = [module.state_dict() for module in source.classifier_modules()]
     first = [{key: value.clone() for key, value in state.items()} for state in first]
-    table = init_from(source, start_of(model, tmp_path, ["a", "b", "c"]), names)
+    table = init_from(source, Start(copy.deepcopy(model.state_dict()), ["a", "b", "c"]), names)
     assert "rows of 3 of 5 classes, by name" in table
     assert "from the file: C, a, b; new rows: new, other" in table.splitlines()[-1]
     images = torch.randn(1, 3, 64, 64)
@@ -230,8 +230,9 @@ def test_exception_another_model(tmp_path: Path) -> None:
         load_start(tmp_path / "none.pth")
 
 
-@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
-@pytest.mark.parametrize("auxiliary", [True, False])
+@pytest.mark.parametrize(
+    ("name", "auxiliary"), [("fcn_resnet50", True), ("deeplabv3_resnet50", False)]
+)
 def test_feature_torchvision(name: str, auxiliary: bool, tmp_path: Path) -> None:
     """Source: torchvision's network with random weights."""
     theirs = getattr(torchvision.models.segmentation, name)(

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import models
 from benchmarks.models import NUM_CLASSES, OURS, THEIRS, build_ours, build_theirs, count
@@ -41,7 +42,8 @@ def test_feature_figures(name: str) -> None:
     _, parameters, gflop, smallest, published = row_of(name)
     counted = count(build_ours, name, 512)
     assert (parameters, gflop) == tuple(f"{value:.2f}" for value in counted)
-    assert int(smallest.split(";")[0]) == build_ours(name).min_size
+    with torch.device("meta"):
+        assert int(smallest.split(";")[0]) == build_ours(name).min_size
     assert published
 
 

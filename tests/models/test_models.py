@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
     "GCN/deconv": {"backbone": "resnet18", "pretrained": False, "use_deconv": True},
     "PSPDenseNet": {"backbone": "densenet121", "pretrained": False, "stem": "plain"},
     "PSPNet": {"backbone": "resnet18", "pretrained": False},
-    "PSPNet/timm": {"backbone": "timm/convnext_atto", "pretrained": False},
+    "PSPNet/timm": {"backbone": "timm/test_convnext", "pretrained": False},
     "SegNet": {"base_channels": 4, "pretrained": False},
     "SegResNet": {"backbone": "resnet18", "pretrained": False},
     "SMP": {"encoder_name": "tu-mobilenetv3_small_050", "encoder_weights": None},
@@ -59,7 +59,7 @@ CASES: dict[str, dict[str, Any]] = {
     "UNet": {"base_channels": 4},
     "UNetResnet": {"backbone": "resnet18", "pretrained": False},
     "UperNet": {"backbone": "resnet18", "fpn_out": 8, "pretrained": False},
-    "UperNet/timm": {"backbone": "timm/convnext_atto", "fpn_out": 40, "pretrained": False},
+    "UperNet/timm": {"backbone": "timm/test_convnext", "fpn_out": 40, "pretrained": False},
 }
 # Values of arguments that the tests cannot make up.
 OTHER_VALUES: dict[tuple[str, str], Any] = {

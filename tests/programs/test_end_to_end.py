@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,18 +89,13 @@ def test_feature_a_model_moves_without_its_folder(tmp_path, capsys):
     assert len(names) == 12
 
 
-def test_feature_print_config_needs_no_data(tmp_path):
+def test_feature_print_config_needs_no_data(folder, capsys):
     for name in ("unet_camvid.json", "pspnet_voc.json", "segformer_camvid.json"):
-        result = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), "-c", str(ROOT / "configs" / name),
-             "--print-config"],
-            cwd=tmp_path, capture_output=True, text=True,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        (tmp_path / "again.json").write_text(result.stdout)
-        shown = parse_config(tmp_path / "again.json")
+        assert train.main(["-c", str(ROOT / "configs" / name), "--print-config"]) == 0
+        (folder / "again.json").write_text(capsys.readouterr().out)
+        shown = parse_config(folder / "again.json")
         assert shown["trainer"]["tensorboard"] is True
-    assert [p.name for p in tmp_path.iterdir()] == ["again.json"]
+    assert [p.name for p in folder.iterdir()] == ["again.json"]
 
 
 @pytest.mark.slow

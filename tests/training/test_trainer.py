@@ -248,17 +248,29 @@ def test_feature_tensorboard_shows_the_grid_with_names_and_classes(tmp_path, mon
     assert [(t.step, int(n)) for t, n in zip(texts, epochs, strict=True)] == [(0, 1), (3, 2)]
 
 
-@pytest.mark.parametrize("killed_in", [1, 2, 3])
-@pytest.mark.parametrize("how", ["auto", "path"])
-def test_feature_a_resumed_run_ends_bit_for_bit_the_same(tmp_path, monkeypatch, killed_in, how):
+def config_to_resume(tmp_path):
+    """Dropout and an auxiliary head, so that the global random state matters."""
     tree = small_config(tmp_path, epochs=3)
-    # Dropout and an auxiliary head, so that the global random state matters.
-    tree["arch"] = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": False}}
+    args = {"backbone": "timm/test_resnet", "pretrained": False}
+    tree["arch"] = {"type": "PSPNet", "args": args}
     tree["train_loader"]["args"].update(num_images=6, batch_size=4)
     tree["val_loader"]["args"].update(num_images=2)
     tree["optimizer"]["differential_lr"] = True
-    whole_tree = json.loads(json.dumps(tree).replace(str(tmp_path), str(tmp_path / "whole")))
-    _, whole = run(tmp_path / "whole", whole_tree) if (tmp_path / "whole").mkdir() is None else ()
+    return tree
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(folder, config_to_resume(folder))[1]
+
+
+@pytest.mark.parametrize("how, killed_in", [("auto", 1), ("auto", 2), ("path", 2), ("path", 3)])
+def test_feature_a_resumed_run_ends_bit_for_bit_the_same(
+    tmp_path, monkeypatch, whole, killed_in, how
+):
+    tree = config_to_resume(tmp_path)
     with monkeypatch.context() as patch:
         train_epoch = Trainer.train_epoch
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.losses import ROOT
-from tests.models.test_models import CASES, build, total_of
+from tests.models.test_models import CASES, copied, shared, total_of
 from tests.training_runs import assert_same, assert_same_end, run
 from tests.utils.distributed.test_processes import config, steps_of, train_on
 from utils.activation_checkpointing import recompute_activations
@@ -27,12 +27,11 @@ def one_step(model, images):
 @pytest.mark.parametrize("case", CASES)
 def test_feature_every_model_is_the_same_to_the_bit(case):
     """Logits, gradients, statistics; dropout is on."""
-    size = max(64, build(case).min_size)
+    size = max(64, shared(case).min_size)
     images = torch.rand(2, 3, size, size)
     results, sums = [], []
     for checkpointed in (False, True):
-        torch.manual_seed(0)
-        model = build(case)
+        model = copied(case)
         if checkpointed:
             assert recompute_activations(model) > 1
         results.append(one_step(model, images))
@@ -86,6 +85,7 @@ def test_feature_it_takes_less_memory():
     assert less < 0.7 * plain
 
 
+@pytest.mark.slow
 def test_feature_compiled_is_the_same(tmp_path, monkeypatch):
     """With a compiler that takes graphs apart and puts them together again, in seconds."""
     compiled = []
