@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -20,6 +23,7 @@ from utils.config.check import check_config
 from utils.config.sections import LossTerm
 from utils.losses.cross_entropy import CrossEntropyLoss2d
 from utils.runs.logger import RunFolder, RunLog
+from utils.samples.normalize import normalize
 
 
 def small_config(tmp_path: Path, **trainer: Any) -> dict[str, Any]:
@@ -62,6 +66,19 @@ def run(tmp_path, tree, *arguments) -> tuple[int, Path]:
 def newest(tmp_path) -> Path:
     folders = [p.parent for p in (tmp_path / "saved" / "test").glob("*/config.json")]
     return max(folders, key=lambda p: p.stat().st_mtime_ns, default=tmp_path)
+
+
+def terminate_at_batch(number: int, patched: pytest.MonkeyPatch) -> None:
+    """Let SIGTERM come when so many batches, of training and validation, are on the device."""
+    batches = itertools.count(1)
+
+    def normalized(*arguments):
+        if next(batches) == number:
+            signal.raise_signal(signal.SIGTERM)
+        return normalize(*arguments)
+
+    for module in ("trainer", "base.validator"):
+        patched.setattr(f"{module}.normalize", normalized)
 
 
 def assert_same(one: Any, other: Any, path: str = "") -> None:

@@ -105,13 +105,23 @@ class RateSweep(Trainer):
     Args:
         components: Of the training; a schedule of their own is not used.
         steps: How many to take.
-        rest: What else `Trainer` takes.
+        config: As of `Trainer`.
+        folder: Likewise.
+        log: Likewise.
     """
 
-    def __init__(self, components: TrainingComponents, *, steps: int, **rest: Any) -> None:
+    def __init__(
+        self,
+        components: TrainingComponents,
+        *,
+        steps: int,
+        config: Config,
+        folder: RunFolder,
+        log: RunLog,
+    ) -> None:
         self.rising = RisingRates(components.optimizer, steps)
         with_rising_rates = components._replace(lr_scheduler=Schedule(self.rising))
-        super().__init__(**with_rising_rates._asdict(), **rest)
+        super().__init__(**with_rising_rates._asdict(), config=config, folder=folder, log=log)
         self.bad_losses.action = "raise"
         self.points: list[tuple[float, float]] = []
         self.loss_mean, self.lowest_mean = 0.0, float("inf")

@@ -1,7 +1,6 @@
 """A run that is killed and resumed ends bit for bit as one that was left alone."""
 
 import contextlib
-import itertools
 import json
 import multiprocessing
 import os
@@ -20,8 +19,7 @@ from torch import nn
 import models
 import train
 from base.base_model import BaseModel
-from tests.training_runs import assert_same_end, newest, run, small_config
-from trainer import Trainer
+from tests.training_runs import assert_same_end, newest, run, small_config, terminate_at_batch
 from utils.checkpoint.save_load import load_checkpoint
 from utils.cli.signals import (
     REQUEUE,
@@ -198,15 +196,8 @@ def test_feature_a_signal_at_a_chosen_moment(
 ):
     """First step, last step, validation; resumed with another number of workers."""
     whole, _ = undisturbed(workers=2, amp=False)
-    to_device, loads = Trainer.to_device, itertools.count(1)
-
-    def loading(self, batch):
-        if next(loads) == moment:
-            signal.raise_signal(signal.SIGTERM)
-        return to_device(self, batch)
-
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "to_device", loading)
+        terminate_at_batch(moment, patched)
         code, folder = run(tmp_path, config(tmp_path, workers=workers))
     assert code == (143 if step else 0)  # in the last validation there is nothing left to resume
     if step:

@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import torch
 
 import base.base_trainer
-from tests.training_runs import assert_same_end, run, small_config
+from tests.training_runs import assert_same_end, run, small_config, terminate_at_batch
 from trainer import Trainer
 from utils.checkpoint.last import load_last, put_back_previous
 from utils.checkpoint.save_load import (
@@ -225,15 +224,8 @@ def stopped_and_resumed(tmp_path, monkeypatch, *, damaged):
     """The folder of a run that is stopped in its second epoch."""
     tmp_path.mkdir()
     tree = small_config(tmp_path, epochs=3, save_every_steps=2, tensorboard=True)
-    to_device, loads = Trainer.to_device, itertools.count(1)
-
-    def loading(self, batch):
-        if next(loads) == 8:
-            signal.raise_signal(signal.SIGTERM)
-        return to_device(self, batch)
-
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "to_device", loading)
+        terminate_at_batch(8, patched)
         code, folder = run(tmp_path, tree)
     assert code == 143
     if damaged:
@@ -380,7 +372,7 @@ def test_feature_a_log_that_cannot_be_written_does_not_end_the_training(
     monkeypatch.setattr(RunLog, "__init__", fill)
     code, folder = run(tmp_path, tree)
     assert code == 0
-    warned = [r.getMessage() for r in caplog.records if "the training goes on" in r.getMessage()]
+    warned = [r.getMessage() for r in caplog.records if "cannot be written" in r.getMessage()]
     assert len(warned) == 1
     assert log in warned[0]
     assert "No space left on device" in warned[0]

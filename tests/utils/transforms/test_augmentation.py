@@ -58,7 +58,7 @@ COLOURS = {"brightness", "contrast", "saturation", "hue"}
 
 
 class Partners:
-    """Pictures of one kind; counts what is read."""
+    """Images of one kind; counts what is read."""
 
     def __init__(self, channels=3, dtype=np.uint8, label_dtype=np.uint8, count=5):
         self.kind, self.count, self.read = (channels, dtype, label_dtype), count, []
