@@ -68,7 +68,9 @@ def run_program(program, world_size, *words, folder, **environment):
         )
         for rank in range(world_size)
     ]  # fmt: skip
-    for process in ranks:
+    for rank, process in enumerate(ranks):
+        for name in ("out", "err"):
+            Path(folder, f"{name}{rank}").touch()  # a rank may be ended before it writes anything
         process.start()
     code, left = 0, {process.sentinel: process for process in ranks}
     while left:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.losses import ROOT
+from tests.conftest import ROOT
 from tests.training_runs import small_config
 
 pytestmark = pytest.mark.faults

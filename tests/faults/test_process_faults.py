@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.losses import ROOT
 from tests.base.test_loader_faults import PATIENCE, assert_all_gone, is_there, workers_of
+from tests.conftest import ROOT
 from tests.training_runs import assert_same_end, newest, run
 from tests.utils.distributed.test_processes import config, steps_of, train_on
 from tests.utils.runs.test_run_lock import holder

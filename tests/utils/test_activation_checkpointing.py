@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks.losses import ROOT
+from tests.conftest import ROOT
 from tests.models.test_models import CASES, copied, shared, total_of
 from tests.training_runs import assert_same, assert_same_end, run
 from tests.utils.distributed.test_processes import config, steps_of, train_on

@@ -15,7 +15,7 @@ import pytest
 import evaluate
 import inference
 import train
-from benchmarks.losses import ROOT
+from tests.conftest import ROOT
 from tests.training_runs import newest, run, small_config
 from tests.utils.distributed.test_processes import config, steps_of
 from utils.checkpoint.save_load import load_checkpoint
