@@ -269,9 +269,9 @@ def digests(data: Path, work: Path) -> dict[str, str]:
 
 
 def without_times(tree: Any) -> Any:
-    """Return JSON without what differs from one run to the next: dates, durations, run folders."""
+    """Return JSON without sentences and what differs between runs: dates, durations, folders."""
     if isinstance(tree, dict):
-        timed = ("date", "second", "time", "model", "checkpoint", "command", "versions")
+        timed = ("date", "second", "time", "model", "checkpoint", "command", "versions", "notes")
         return {
             key: without_times(value)
             for key, value in tree.items()
