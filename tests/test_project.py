@@ -194,3 +194,10 @@ def test_feature_a_new_loss_needs_no_more_than_its_name(monkeypatch):
     tree = {**minimal(), "loss": {"type": "Halved", "args": {"by": 4}}}
     ((loss, term),) = build_losses(check(tree))
     assert (loss.by, loss.ignore_index, term.weight) == (4, 255, 1.0)
+
+
+@pytest.mark.parametrize("file", [".pre-commit-config.yaml", ".github/workflows/test.yml"])
+def test_feature_hooks_and_workflow_call_the_makefile(file):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    called = set(re.findall(r"\bmake ([\w-]+)", (ROOT / file).read_text()))
+    assert called and called <= targets
