@@ -11,11 +11,11 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from utils.checkpoint.model_file import find_model
 from utils.cli.choices import DEFAULT_MODE, MODES, SPLITS, TRAINING_MODE
 from utils.cli.command_line import Parser, add_overrides, end_after_broken_pipe, report_mistake
 from utils.cli.launcher import launched_rank
 from utils.cli.sanitize import plain_lines
-from utils.runs.model_file import find_model
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from prediction.jobs import (
     make_plan,
     run_on_main,
 )
+from utils.checkpoint.model_file import find_model
 from utils.cli.choices import DEFAULT_MODE, MODES
 from utils.cli.command_line import Parser, report_mistake
 from utils.cli.extensions import IMAGE_EXTENSIONS
 from utils.cli.launcher import is_launched, launched_rank
 from utils.cli.sanitize import plain_lines
-from utils.runs.model_file import find_model
 
 # Only light modules up here: --help and a mistyped path answer without loading torch.
 if TYPE_CHECKING:

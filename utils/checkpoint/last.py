@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils.checkpoint.model_file import nearest
 from utils.cli.launcher import launched_rank
 from utils.config.file import name_problem
-from utils.runs.model_file import nearest
 
 if TYPE_CHECKING:
     from utils.checkpoint.content import ResumePoint

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from utils.checkpoint.last import named_checkpoint
-from utils.runs.model_file import find_model, latest_below
+from utils.checkpoint.model_file import find_model, latest_below
 
 
 @pytest.fixture
