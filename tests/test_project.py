@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from builders.sections import SECTIONS
+from docs.draw_architecture import LAYERS, WITHIN_A_LAYER, read_imports
 from tests.conftest import ROOT
 
 # Import name -> what pip calls it, where they differ.
@@ -19,14 +20,6 @@ PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.
             "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 # What a feature asks for with the pip command when it is used.
 OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio"}
-# Each may import those before it.
-LAYERS = [
-    "utils", "base", "models", "dataloaders", "inspection", "builders", "trainer", "prediction",
-    "training",
-]  # fmt: skip
-# The folders of the programs: none imports another, but for predictions that are scored.
-PROGRAM_FOLDERS = {"training", "prediction", "evaluation", "audit", "conversion"}
-PROGRAMS = {path.stem for path in ROOT.glob("*.py")} - {"trainer"}
 FOLDERS = [*sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}), "docs"]
 PROGRAM = sorted([*ROOT.glob("*.py"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))])
 
@@ -69,17 +62,13 @@ def test_feature_every_requirement_is_pinned_and_explained():
 
 
 def test_feature_imports_go_one_way():
-    for path in PROGRAM:
-        place = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        found = imports(path)
-        if place in LAYERS:
-            above = {*LAYERS[LAYERS.index(place) + 1 :], *PROGRAM_FOLDERS} - {place}
-            assert not found & above, path
-        if place in PROGRAM_FOLDERS:
-            allowed = {place, "prediction"} if place == "evaluation" else {place}
-            assert not found & (PROGRAM_FOLDERS - allowed), path
-        if not place.startswith(("benchmarks", "docs")):
-            assert not found & (PROGRAMS - {place}), path
+    level = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    folders = set(FOLDERS) - {"benchmarks", "docs"}
+    assert level.keys() == folders | {path.stem for path in ROOT.glob("*.py")}
+    for (importer, imported), path in read_imports().items():
+        pair = importer.split("/")[0], imported.split("/")[0]
+        if pair[0] != pair[1] and pair not in WITHIN_A_LAYER:
+            assert level[pair[0]] < level[pair[1]], (path, imported)
 
 
 def test_feature_the_readme_shows_every_room():

@@ -1,1 +1,1 @@
-"""Small tools that know nothing of models or datasets."""
+"""Code that everything above shares, in one folder per subject."""
