@@ -55,19 +55,6 @@ def test_feature_a_clean_set_is_clean(dataset, capsys):
     assert not (dataset / "saved").exists()
 
 
-@pytest.mark.parametrize("maker", audit_sets.MAKERS, ids=lambda maker: maker.__name__)
-def test_feature_each_fault_is_found(dataset, maker, capsys):
-    tree = audit_sets.config_of(dataset)
-    maker(dataset, tree)
-    code, report = run(dataset, tree, step=maker in audit_sets.NEED_STEP)
-    kind = audit_sets.kind_of(maker)
-    assert code == (2 if kinds(report, "error") else 0)
-    assert kind in kinds(report), kinds(report)
-    finding = next(f for f in report["findings"] if f["kind"] == kind)
-    assert finding["message"] and finding["fix"]
-    assert f"[{kind}]" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("maker", "code"), [(audit_sets.exif_orientation, 0), (audit_sets.empty_file, 2)]
 )
@@ -101,12 +88,16 @@ COMPANIONS = {
 
 
 @pytest.mark.parametrize("maker", audit_sets.MAKERS, ids=lambda maker: maker.__name__)
-def test_feature_nothing_else_is_found(dataset, maker):
+def test_feature_each_fault_is_found_and_nothing_else(dataset, maker, capsys):
     tree = audit_sets.config_of(dataset)
     maker(dataset, tree)
-    _, report = run(dataset, tree, step=maker in audit_sets.NEED_STEP)
-    companions = COMPANIONS.get(maker.__name__, set())
-    assert set(kinds(report)) <= {audit_sets.kind_of(maker), *companions}
+    code, report = run(dataset, tree, step=maker in audit_sets.NEED_STEP)
+    kind = audit_sets.kind_of(maker)
+    assert code == (2 if kinds(report, "error") else 0)
+    assert {kind} <= set(kinds(report)) <= {kind, *COMPANIONS.get(maker.__name__, set())}
+    finding = next(f for f in report["findings"] if f["kind"] == kind)
+    assert finding["message"] and finding["fix"]
+    assert f"[{kind}]" in capsys.readouterr().out
 
 
 PASTED = (audit_sets.sixteen_bit_ids, audit_sets.palette_colours, audit_sets.grey_colours,
@@ -316,6 +307,7 @@ def test_exception_every_dataset_that_is_missing_is_named(dataset, capsys):
     assert "no_train_loader" in err and "no_val_loader" in err
 
 
+@pytest.mark.slow
 def test_feature_the_default_config_is_clean_as_a_program(tmp_path):
     overrides = {
         "train_loader.args.num_images": 32, "val_loader.args.num_images": 16,
@@ -353,6 +345,7 @@ def program(*flags, **settings):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_feature_whoever_has_seen_enough_may_stop_reading(dataset):
     """As `check.py | head -1` does: a pipe that nobody reads any more."""
     reading, writing = os.pipe()
@@ -366,6 +359,7 @@ def test_feature_whoever_has_seen_enough_may_stop_reading(dataset):
     assert result.returncode == 141
 
 
+@pytest.mark.slow
 def test_feature_names_that_cannot_be_shown_are_no_obstacle(dataset):
     """A name in Latin-1, Chinese classes, and a terminal that knows ASCII alone."""
     for kind in ("images", "masks"):

@@ -21,6 +21,7 @@ from inspection.facts import ImageFacts, MaskFacts, SampleFacts
 from inspection.finding import Finding
 from inspection.split import Split
 from tests import audit_sets
+from tests.slow import mark_slow
 from utils.drawing.legend import Entry
 from utils.drawing.overlay import outline_colours
 from utils.drawing.palette import IGNORED_COLOUR, voc_palette
@@ -196,7 +197,7 @@ HARD = (audit_sets.missing_partner, audit_sets.unreadable, audit_sets.size_misma
         audit_sets.colours_for_ids, audit_sets.blended_mask)  # fmt: skip
 
 
-@pytest.mark.parametrize("maker", HARD, ids=lambda maker: maker.__name__)
+@pytest.mark.parametrize("maker", mark_slow(HARD), ids=lambda maker: maker.__name__)
 def test_feature_a_sheet_is_drawn_whatever_is_wrong(tmp_path, maker):
     audit_sets.make_clean(tmp_path)
     tree = audit_sets.config_of(tmp_path)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import models
 import train
 from builders.init_from import Start, init_from, load_start
-from tests.models.test_models import CASES, K, build
+from tests.models.test_models import CASES, K, as_params, build
 from tests.training_runs import run, small_config
 from utils.checkpoint.class_rows import match_classes
 from utils.checkpoint.save_load import CheckpointError, load_checkpoint, save_checkpoint
@@ -34,7 +34,7 @@ def classifier_keys(model: Any) -> set[str]:
     return {key for key in model.state_dict() if key.startswith(prefixes)}
 
 
-@pytest.mark.parametrize("case", OWN_CASES)
+@pytest.mark.parametrize("case", as_params(OWN_CASES))
 def test_feature_other_classes(case: str) -> None:
     """The truth is the source's own logits: those of a class stay its own, wherever it goes."""
     source, model = build(case, num_classes=K + 2), build(case)
@@ -230,6 +230,7 @@ def test_exception_another_model(tmp_path: Path) -> None:
         load_start(tmp_path / "none.pth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "auxiliary"), [("fcn_resnet50", True), ("deeplabv3_resnet50", False)]
 )
@@ -275,6 +276,7 @@ def test_feature_torchvisions_training_checkpoint(tmp_path: Path) -> None:
     assert torch.equal(model.final_conv.weight, source.final_conv.weight)
 
 
+@pytest.mark.slow
 def test_exception_another_kernel_is_not_another_number_of_classes(tmp_path: Path) -> None:
     """GCN's decoder is all classifier, and still has to be the same."""
     source = build("GCN", num_filters=7)

@@ -84,6 +84,7 @@ def test_feature_a_class_that_is_ignored_is_noted(model, capsys):
 # Outputs
 
 
+@pytest.mark.slow
 def test_feature_json_on_the_standard_output(model):
     words = ["--model", str(model), "--device", "cpu", "--json", "-"]
     result = subprocess.run([sys.executable, ROOT / "evaluate.py", *words], cwd=ROOT,

@@ -129,6 +129,7 @@ def save_and_die(folder, number):
     return code == 0
 
 
+@pytest.mark.slow
 def test_feature_death_at_every_operation(tmp_path):
     """At each write, flush, fsync, link and rename: a checkpoint that verifies; all cleaned up."""
     folder, found = tmp_path / "run", set()
@@ -189,6 +190,7 @@ def test_feature_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_pa
         load_last(path)
 
 
+@pytest.mark.slow
 def test_feature_death_after_a_damaged_checkpoint(tmp_path):
     """The one that the run goes on from is not replaced by the damaged one."""
     folder = tmp_path / "run"

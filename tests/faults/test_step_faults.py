@@ -13,6 +13,7 @@ from base.bad_steps import MAX_CONSECUTIVE
 from base.weighted_losses import WeightedLosses
 from models.unet import UNet
 from tests.conftest import ROOT
+from tests.slow import mark_slow
 from tests.training_runs import assert_same, assert_same_end, run, small_config
 from tests.utils.distributed.test_processes import train_on
 from trainer import Trainer
@@ -158,7 +159,7 @@ def test_feature_back_to_the_weights_of_the_last_checkpoint(tmp_path, monkeypatc
     assert load_checkpoint(folder / "last.pth")["step"] == 9
 
 
-@pytest.mark.parametrize("policy", ["skip", "rollback"])
+@pytest.mark.parametrize("policy", mark_slow(["rollback", "skip"]))
 def test_exception_many_bad_losses_in_a_row(tmp_path, monkeypatch, capsys, policy):
     first = 4
     tree = config(tmp_path, on_bad_loss=policy)
@@ -173,7 +174,7 @@ def test_exception_many_bad_losses_in_a_row(tmp_path, monkeypatch, capsys, polic
     assert f"{MAX_CONSECUTIVE} losses in a row" in said
 
 
-@pytest.mark.parametrize("policy", ["skip", "rollback"])
+@pytest.mark.parametrize("policy", mark_slow(["rollback", "skip"]))
 def test_feature_stopped_between_bad_losses_and_resumed(tmp_path, monkeypatch, policy):
     poison(monkeypatch, 4, 5, 8)
     (tmp_path / "whole").mkdir()
@@ -260,7 +261,7 @@ CPU_ERROR = RuntimeError(
 
 
 @pytest.mark.parametrize("error", [None, CPU_ERROR])
-@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("pictures", mark_slow([2, 1]))
 def test_feature_smaller_parts_where_memory_runs_out(
     tmp_path, monkeypatch, caplog, pictures, error
 ):
@@ -337,7 +338,7 @@ def test_exception_other_errors_are_not_taken_for_it(tmp_path, monkeypatch):
         run(tmp_path, config(tmp_path))
 
 
-@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("pictures", mark_slow([2, 1]))
 def test_feature_validation_with_small_memory(tmp_path, monkeypatch, caplog, pictures):
     """As with a smaller batch_size from the start."""
     folders = []

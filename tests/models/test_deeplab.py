@@ -66,6 +66,7 @@ def test_exception_deeplab_output_stride() -> None:
         build(backbone="timm/swin_tiny_patch4_window7_224")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_smoke_deeplab_backbones(backbone: str) -> None:
     model = build(backbone=backbone, in_channels=4, output_stride=8).train()

@@ -39,6 +39,7 @@ def theirs_of(function: str, aux: bool) -> Any:
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "function", "backbone", "aux"),
     [
@@ -73,6 +74,7 @@ def test_feature_from_torchvision(name: str, function: str, backbone: str, aux: 
         torch.testing.assert_close(auxiliary_logits, expected["aux"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "function", "backbone"), PAIRS[::2])
 def test_feature_to_torchvision(name: str, function: str, backbone: str) -> None:
     """Source: torchvision's networks take our weights under their names, in their order."""

@@ -36,6 +36,7 @@ def test_cardinality_every_model_has_a_row() -> None:
         assert f"`{architecture}`" in TEXT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_feature_figures(name: str) -> None:
     """Source: torch's own counter, on the meta device."""

@@ -77,7 +77,7 @@ def test_feature_names_and_shapes_of_weights(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if golden_of(name)["params"] > 30e6 else [])
+        pytest.param(name, marks=[pytest.mark.slow] if golden_of(name)["params"] > 15e6 else [])
         for name in NAMES
     ],
 )

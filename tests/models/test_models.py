@@ -4,6 +4,7 @@ import copy
 import functools
 import inspect
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from torch.export import Dim
 
 import models
 from base.base_model import BaseModel
+from tests.slow import mark_slow
 from utils.config.types import Choices
 from utils.random_state import seed_everything
 
@@ -70,8 +72,20 @@ WEIGHTS = ("pretrained", "encoder_weights")  # files; tests/models/test_pretrain
 # Attention over windows or tokens reshapes maps, and libraries do it their way.
 RESHAPES = {"SMP/Segformer", "SMP/UPerNet"}
 ONE_SIZE = {"SMP/UPerNet"}  # Swin's windows keep the tracer busy for minutes where sizes are free
+# Every part of these is in a smaller case too: `make test` leaves them to `make test-all`.
+LARGE = {
+    *("DeepLab", "DeepLabV3", "DeepLab_DUC_HDC", "GCN", "PSPDenseNet", "SegResNet", "UperNet"),
+    *("SMP", "SMP/DPT", "SMP/PAN", "SMP/UPerNet"),
+}
+
+
+def as_params(cases: Iterable[str]) -> list[Any]:
+    """Return the cases for `parametrize`, the large ones marked slow."""
+    return mark_slow(cases, LARGE)
+
+
 # Of the scope of the module, so that all tests of a model run after one another and share it.
-every_model = pytest.mark.parametrize("case", CASES, scope="module")
+every_model = pytest.mark.parametrize("case", as_params(CASES), scope="module")
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +192,7 @@ def behaviour(model: BaseModel) -> list[Any]:
     return [[tuple(output.shape) for output in outputs], logits.sum().item()]
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if "/" not in c], scope="module")
+@pytest.mark.parametrize("case", as_params(c for c in CASES if "/" not in c), scope="module")
 def test_smoke_every_argument_has_an_effect(case: str) -> None:
     usual = structure(copied(case)), behaviour(copied(case))
     for argument in set(parameters_of(case)) - set(WEIGHTS):

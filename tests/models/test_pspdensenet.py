@@ -60,6 +60,7 @@ def test_exception_pspdensenet_batch_of_one() -> None:
         build().train()(torch.randn(1, 3, 64, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["densenet161", "densenet169", "densenet201"])
 @pytest.mark.parametrize("stem", ["plain", "deep"])
 def test_smoke_pspdensenet_backbones(backbone: str, stem: str) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import models
 from models.resnet import RESNETS
+from tests.slow import mark_slow
 
 K = 3
 
@@ -27,7 +28,7 @@ def test_exception_pspnet_backbone() -> None:
         build(backbone="resnet5")
 
 
-@pytest.mark.parametrize("backbone", RESNETS)
+@pytest.mark.parametrize("backbone", mark_slow(RESNETS))
 def test_smoke_pspnet_backbones(backbone: str) -> None:
     model = build(backbone=backbone)
     with torch.no_grad():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import models
 from models.resnet import RESNETS
 from models.segresnet import UpBottleneck
+from tests.slow import mark_slow
 
 K = 3
 
@@ -41,7 +42,7 @@ def test_exception_segresnet_backbone() -> None:
         build(backbone="resnet5")
 
 
-@pytest.mark.parametrize("backbone", RESNETS)
+@pytest.mark.parametrize("backbone", mark_slow(RESNETS))
 def test_smoke_segresnet_backbones(backbone: str) -> None:
     """The decoder has the encoder's blocks, stage by stage from the end."""
     model = build(backbone=backbone).train()

@@ -15,6 +15,7 @@ import models
 from models.pooling import AveragePool
 from models.pretrained import adapt_first_layer
 from models.smp import ARCHITECTURES, SMP
+from tests.slow import mark_slow
 
 ENCODERS = {"DPT": "tu-vit_tiny_patch16_224", "Segformer": "mit_b0"}
 SMALL: dict[str, dict[str, Any]] = {
@@ -59,7 +60,7 @@ def disturb(network: nn.Module) -> None:
             value.normal_(0, 0.1)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES.names)
+@pytest.mark.parametrize("architecture", mark_slow(ARCHITECTURES.names))
 def test_feature_same_logits_as_the_library(architecture: str, tmp_path: Path) -> None:
     """Source: the library, in both directions of the name map."""
     original = theirs(architecture)
@@ -80,7 +81,7 @@ def test_feature_same_logits_as_the_library(architecture: str, tmp_path: Path) -
         assert torch.equal(original(images), expected)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES.names)
+@pytest.mark.parametrize("architecture", mark_slow(ARCHITECTURES.names))
 def test_cardinality_any_size(architecture: str) -> None:
     model = build(architecture, in_channels=4).eval()
     with torch.no_grad():
@@ -88,7 +89,7 @@ def test_cardinality_any_size(architecture: str) -> None:
             assert model(torch.randn(1, 4, *size)).shape == (1, 3, *size)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES.names)
+@pytest.mark.parametrize("architecture", mark_slow(ARCHITECTURES.names))
 def test_gradient_parameter_groups(architecture: str) -> None:
     model = build(architecture, freeze_backbone=True).train()
     size = max(model.smallest_side, 64)
@@ -118,6 +119,7 @@ def test_feature_380_crop() -> None:
         assert build("MAnet").eval()(torch.zeros(1, 3, 380, 380)).shape == (1, 3, 380, 380)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["resnext50_32x4d", "efficientnet-b0", "mobilenet_v2", "tu-darknet17", "tu-convnext_atto"],
@@ -128,6 +130,7 @@ def test_smoke_encoders(name: str) -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "name"),
     [
@@ -245,7 +248,7 @@ def test_exception_arguments(args: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", mark_slow([4, 1, 3]))
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_feature_encoder_weights_from_a_file(channels: int, suffix: str, tmp_path: Path) -> None:
     """Source: the library's own adaptation of the first layer."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import models
 from models.resnet import RESNETS, ResNet
+from tests.slow import mark_slow
 
 K = 3
 
@@ -29,7 +30,7 @@ def test_exception_unet_resnet_backbone() -> None:
         build(backbone="resnet5")
 
 
-@pytest.mark.parametrize("backbone", RESNETS)
+@pytest.mark.parametrize("backbone", mark_slow(RESNETS))
 def test_smoke_unet_resnet_backbones(backbone: str) -> None:
     model = build(backbone=backbone).train()
     assert model(torch.randn(2, 3, 33, 40)).shape == (2, K, 33, 40)

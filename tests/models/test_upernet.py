@@ -52,6 +52,7 @@ def test_exception_upernet_batch_of_one() -> None:
         build().train()(torch.randn(1, 3, 64, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet34", "resnet50", "timm/swin_tiny_patch4_window7_224"])
 @torch.no_grad()
 def test_smoke_upernet_backbones(backbone: str) -> None:

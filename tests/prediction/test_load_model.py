@@ -9,6 +9,7 @@ import dataloaders
 import models
 from prediction.load_model import Meta, restore
 from tests.models.test_model_golden import GOLDEN, make_weight
+from tests.slow import mark_slow
 from utils.checkpoint.save_load import CheckpointError
 from utils.config.errors import ConfigError
 
@@ -195,7 +196,7 @@ class TestOurs:
 
 
 class TestPytorchSegmentation:
-    @pytest.mark.parametrize("name", ["UNet", "PSPNet", "UperNet", "PSPDenseNet"])
+    @pytest.mark.parametrize("name", mark_slow(["UNet", "PSPNet", "UperNet", "PSPDenseNet"]))
     def test_feature_golden_logits(self, name, tmp_path):
         """Source: pytorch-segmentation itself, run once on weights made by recipe."""
         golden = json.loads((GOLDEN / f"{name}.json").read_text())

@@ -8,6 +8,7 @@ from torch import nn
 import prediction.predictor
 from prediction.predictor import IN_TILES, SCALES, SLOWER, Predictor
 from prediction.tiles import tile_layout
+from tests.slow import mark_slow
 from utils.cli.choices import MODES
 from utils.out_of_memory import is_out_of_memory
 
@@ -363,7 +364,7 @@ class TestMemory:
         expected = predictor(model, "whole").predict_logits(small)
         assert torch.equal(made.predict_logits(small), expected)
 
-    @pytest.mark.parametrize("mode", ["sliding", "multiscale"])
+    @pytest.mark.parametrize("mode", mark_slow(["sliding", "multiscale"]))
     def test_feature_views_that_do_not_fit_are_cut(self, mode):
         """Some of the scales, or all of the tiles; mirrored ones alike."""
         image = random_image(360, 350)

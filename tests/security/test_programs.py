@@ -189,6 +189,7 @@ def test_smoke_the_checkpoint_is_good(folder, capsys):
         assert entry(path) == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entry", "names"), [(predict, VALUES), (score, FEW)])
 def test_exception_meta_of_other_types(folder, capsys, entry, names):
     """Each key of `meta`, and `meta` itself: right, or one line and exit code 2."""
@@ -215,6 +216,7 @@ def test_exception_meta_of_other_types(folder, capsys, entry, names):
 SCORED = ("state_dict", "config", "epoch", "monitor_best", "best_epoch")  # what evaluate.py reads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", [predict, score, resume], ids=lambda entry: entry.__name__)
 def test_exception_content_of_other_types(folder, capsys, entry):
     """Every key of a checkpoint: the program goes on or says in a line what is wrong."""

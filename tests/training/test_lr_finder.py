@@ -10,6 +10,7 @@ import torch
 import train
 from base.base_trainer import TrainingError
 from base.loader_stream import WorkerError
+from tests.slow import mark_slow
 from tests.training.test_trainer import small_config
 from tests.utils.config.test_check_config import check
 from training.lr_finder import HIGHEST, LOWEST, RisingRates, judge, line_to_paste, smooth
@@ -174,7 +175,7 @@ SCHEDULES = [
 ]
 
 
-@pytest.mark.parametrize("section", SCHEDULES)
+@pytest.mark.parametrize("section", mark_slow(SCHEDULES))
 def test_feature_the_schedule_is_left_out(tmp_path, monkeypatch, section):
     used = []
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import train
+from tests.slow import mark_slow
 from tests.training_runs import (
     assert_same,
     newest,
@@ -41,7 +42,9 @@ def whole(tmp_path_factory):
     return run(folder, config_to_resume(folder))[1]
 
 
-@pytest.mark.parametrize("how, killed_in", [("auto", 1), ("auto", 2), ("path", 2), ("path", 3)])
+@pytest.mark.parametrize(
+    "how, killed_in", mark_slow([("auto", 1), ("auto", 2), ("path", 2), ("path", 3)])
+)
 def test_feature_a_resumed_run_ends_bit_for_bit_the_same(
     tmp_path, monkeypatch, whole, killed_in, how
 ):

@@ -15,6 +15,7 @@ from builders.data import build_loaders, build_val_loader
 from builders.training import build_training
 from prediction.load_model import restore
 from prediction.predictor import Predictor
+from tests.slow import mark_slow
 from tests.training_runs import Constant, assert_same, make_trainer, run, small_config
 from utils.checkpoint.save_load import evaluated_weights, load_checkpoint
 from utils.drawing.palette import save_image, save_mask
@@ -235,7 +236,7 @@ def test_feature_what_a_gpu_rounds_in_32_bits_is_said(monkeypatch, capability, m
 # --- resume with all of it
 
 
-@pytest.mark.parametrize("amp", [False, "bf16", "fp16"])
+@pytest.mark.parametrize("amp", mark_slow(["fp16", "bf16", False]))
 def test_feature_stopped_and_resumed_is_the_same_bit_for_bit(tmp_path, amp):
     options = {"accumulation_steps": 2, "clip_grad_norm": 1.0, "ema_decay": 0.9}
     tree = small_config(tmp_path, epochs=3, **options)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.models.test_models import CASES, copied, shared, total_of
+from tests.models.test_models import CASES, as_params, copied, shared, total_of
 from tests.training_runs import assert_same, assert_same_end, run
 from tests.utils.distributed.test_processes import config, steps_of, train_on
 from utils.activation_checkpointing import recompute_activations
@@ -24,7 +24,7 @@ def one_step(model, images):
     return outputs, gradients, dict(model.named_buffers())
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", as_params(CASES))
 def test_feature_every_model_is_the_same_to_the_bit(case):
     """Logits, gradients, statistics; dropout is on."""
     size = max(64, shared(case).min_size)

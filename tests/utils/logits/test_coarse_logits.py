@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 import trainer
 from tests import training_runs
-from tests.models.test_models import CASES, build
+from tests.models.test_models import CASES, as_params, build
 from utils.config.sections import LossTerm
 from utils.logits import coarse_logits
 from utils.logits.coarse_logits import CoarseLogits, heads_of
@@ -190,7 +190,7 @@ def test_feature_a_third_of_the_memory():
 # Models
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", as_params(CASES))
 def test_feature_models_leave_the_upsampling_out(case):
     model, images = build(case), torch.randn(2, 3, 33, 47)
     found = []

@@ -10,7 +10,7 @@ from torch import nn
 import models
 from builders.optimization import build_optimizer
 from builders.sections import SECTIONS
-from tests.models.test_models import CASES
+from tests.models.test_models import CASES, as_params
 from tests.utils.config.test_check_config import check, minimal, problems_of
 from utils.config.errors import ConfigError
 from utils.optim.param_groups import (
@@ -40,7 +40,7 @@ def ids(parameters):
     return [id(p) for p in parameters]
 
 
-@pytest.mark.parametrize("case", NAMES)
+@pytest.mark.parametrize("case", as_params(NAMES))
 def test_feature_every_parameter_is_in_one_group(case):
     model = model_of(case)
     backbone = model.backbone_modules()
@@ -156,7 +156,9 @@ def test_feature_layers_of_timm_are_timms(case, name):
             assert group["lr"] == theirs[key], key
 
 
-@pytest.mark.parametrize("case", [c for c in NAMES if "timm" not in c and "SMP/U" not in c])
+@pytest.mark.parametrize(
+    "case", as_params(c for c in NAMES if "timm" not in c and "SMP/U" not in c)
+)
 def test_feature_layers_follow_the_forward_pass(case):
     """Against the order in which the modules are called."""
     model = model_of(case).eval()
