@@ -1,8 +1,10 @@
 PYTHON ?= python
 # Seeds of the runs that test-faults kills
 KILLED_RUNS ?= 20
+# Deliberate faults that test-guards tries at once
+GUARD_JOBS ?= 2
 
-.PHONY: check format lint types test test-all test-faults audit bench
+.PHONY: check format lint types test test-all test-faults test-guards audit bench
 
 check: format lint types test-all audit  ## everything that a commit has to pass
 
@@ -23,6 +25,9 @@ test-all:  ## the slow tests too
 
 test-faults:  ## kills, breaks and resumes programs; about 10 minutes on two cores
 	KILLED_RUNS=$(KILLED_RUNS) $(PYTHON) -m pytest -n auto -m faults
+
+test-guards:  ## puts deliberate faults into a copy: a test has to fail with each
+	$(PYTHON) -m tests.deliberate_faults --jobs $(GUARD_JOBS)
 
 audit:  ## known vulnerabilities of the pinned packages; skipped where the registry cannot be asked
 	$(PYTHON) -m tests.package_audit
