@@ -11,9 +11,10 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    # With more threads than free cores a step waits for itself, many times its own length.
+    # With more threads than free cores a step waits for itself, many times its own length. For the
+    # whole session: a fixture of a module comes before those of a test, and computes other numbers.
     torch.set_num_threads(1)
 
 
