@@ -83,6 +83,16 @@ def test_feature_samples_are_a_function_of_seed_epoch_and_index():
     assert not np.array_equal(sample.image, one.samples.sample(4, 7).image)
 
 
+def test_feature_the_order_is_a_function_of_seed_and_epoch():
+    def order(epoch, **args):
+        return [key[1] for batch in loader(**args).batches.of_epoch(epoch) for key in batch]
+
+    one = order(1, shuffle=True)
+    assert order(1, shuffle=True) == one != order(2, shuffle=True)
+    assert order(1, shuffle=True, seed=1) != one
+    assert sorted(one) == order(1, shuffle=False) == list(range(10))
+
+
 def test_feature_an_epoch_leaves_the_global_random_state_alone():
     state = torch.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()
@@ -260,10 +270,10 @@ def test_feature_a_sample_is_counted_once_whatever_is_said_of_it(caplog):
 
 
 def test_feature_val_split_stays_when_pictures_are_added():
-    """All but at most one of those held back are held back again."""
+    """All but at most one of those held back are held back again, though all have moved."""
 
     def held(count):
-        samples = [Sample(f"a/{i}", "") for i in range(count)]
+        samples = [Sample(f"a/{i}", "") for i in reversed(range(count))]
         chosen = split_indices(samples, 0.2, held_out=True)
         assert sorted([*chosen, *split_indices(samples, 0.2, held_out=False)]) == list(range(count))
         return {samples[i].name for i in chosen}

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import stat
 
 import numpy as np
 import pytest
@@ -62,6 +63,25 @@ def test_feature_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
                 save_checkpoint({"state_dict": {}}, path)
         assert path.read_bytes() == before
         assert os.listdir(tmp_path) == ["c.pth"]
+
+
+def test_feature_a_checkpoint_survives_a_loss_of_power(tmp_path, monkeypatch):
+    """Its content is on the disk before it gets its name, and then the name is."""
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def fsynced(handle):
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def renamed(*paths):
+        done.append("rename")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", fsynced)
+    monkeypatch.setattr(os, "replace", renamed)
+    save_checkpoint(example(), tmp_path / "c.pth")
+    assert done == ["file", "rename", "folder"]
 
 
 def test_feature_every_flipped_byte_is_found(tmp_path):
