@@ -376,13 +376,30 @@ def test_feature_the_walk_from_main_to_the_model_is_short(tmp_path, monkeypatch)
 
 def test_feature_a_step_is_the_textbook_step(tmp_path):
     trainer = make_trainer(tmp_path, Constant(6))
-    batch = next(iter(trainer.train_loader.epoch(1)))
-    images, labels = trainer.to_device(batch)
     logits = torch.arange(6.0, requires_grad=True)
-    pixels = labels[labels != 255]
-    nn.functional.cross_entropy(logits.expand(len(pixels), 6), pixels).backward()
-    trainer.train_step(images, labels, batch)
-    assert torch.allclose(trainer.model.logits, logits.detach() - 0.1 * logits.grad, atol=1e-6)
+    optimizer = torch.optim.SGD([logits], lr=0.1)
+    for batch in itertools.islice(trainer.train_loader.epoch(1), 2):
+        images, labels = trainer.to_device(batch)
+        pixels = labels[labels != 255]
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits.expand(len(pixels), 6), pixels).backward()
+        optimizer.step()
+        trainer.train_step(images, labels, batch)
+        assert torch.allclose(trainer.model.logits, logits, atol=1e-6)
+
+
+def test_feature_the_schedule_moves_once_a_step(tmp_path, monkeypatch):
+    """Poly by its formula."""
+    rates = []
+    train_step = Trainer.train_step
+
+    def looking(self, *args):
+        rates.extend(self.learning_rates())
+        return train_step(self, *args)
+
+    monkeypatch.setattr(Trainer, "train_step", looking)
+    run(tmp_path, {**small_config(tmp_path), "lr_scheduler": {"type": "Poly"}})
+    assert rates == pytest.approx([0.05 * (1 - step / 6) ** 0.9 for step in range(6)])
 
 
 def test_exception_loss_that_is_not_finite(tmp_path):

@@ -93,10 +93,13 @@ def test_exception_parts_of_one_picture_under_batch_norm(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("limit", [1e-3, 1e3])
-def test_feature_gradients_are_clipped_by_their_norm(tmp_path, limit):
+@pytest.mark.parametrize("amp", [False, "fp16"])
+def test_feature_gradients_are_clipped_by_their_norm(tmp_path, limit, amp):
     free, clipped = make_trainer(tmp_path, Constant(6)), make_trainer(
         tmp_path, Constant(6), clip_grad_norm=limit
     )  # fmt: skip
+    for trainer in (free, clipped):
+        trainer.precision = MixedPrecision(amp, CPU)  # of fp16 the loss is scaled, not the norm
     before = free.model.logits.detach().clone()
     free.train_step(*first_batch(free))
     clipped.train_step(*first_batch(clipped))
@@ -135,6 +138,9 @@ def test_feature_average_is_validated_saved_and_predicts(tmp_path):
     assert checkpoint["ema"]["n_averaged"] == checkpoint["step"]
     key = next(key for key in average if key.endswith("weight"))
     assert not torch.equal(average[key], checkpoint["state_dict"][key])
+    statistics = [key for key in average if "running_" in key]
+    assert statistics  # these are the model's own
+    assert all(torch.equal(average[k], checkpoint["state_dict"][k]) for k in statistics)
     model, _ = restore(folder / "best_model.pth", "cpu")
     assert torch.equal(model.state_dict()[key], average[key])
     # The figure in the checkpoint is that of the average.
