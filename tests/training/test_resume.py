@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 
 import numpy as np
@@ -11,12 +12,15 @@ import torch
 import train
 from tests.slow import mark_slow
 from tests.training_runs import (
+    Constant,
     assert_same,
+    make_trainer,
     newest,
     run,
     small_config,
 )
 from trainer import Trainer
+from utils.checkpoint.last import load_last
 from utils.checkpoint.save_load import load_checkpoint
 
 
@@ -79,6 +83,21 @@ def test_feature_a_resumed_run_ends_bit_for_bit_the_same(
         for checkpoint in (one, other):
             del checkpoint["config"]
         assert_same(one, other)
+
+
+def test_feature_random_generators_go_on_where_the_checkpoint_left_them(tmp_path):
+    """Steps seed torch's themselves, but a dataset or an operation may draw from any of them."""
+
+    def drawn():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    trainer = make_trainer(tmp_path, Constant(6))
+    trainer.meta = {"threshold": None}
+    trainer.save_last()
+    expected = drawn()
+    checkpoint = load_last(trainer.folder.path / "last.pth")
+    make_trainer(tmp_path, Constant(6)).load_state_dict(checkpoint, steps_per_epoch=3)
+    assert drawn() == expected
 
 
 def test_feature_resume_after_the_end_is_a_no_op(tmp_path):

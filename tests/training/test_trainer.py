@@ -402,6 +402,22 @@ def test_feature_the_schedule_moves_once_a_step(tmp_path, monkeypatch):
     assert rates == pytest.approx([0.05 * (1 - step / 6) ** 0.9 for step in range(6)])
 
 
+class Dropout(Constant):
+    def forward(self, images):
+        return nn.functional.dropout(super().forward(images), training=self.training)
+
+
+def test_feature_what_a_step_drops_depends_on_its_number_alone(tmp_path):
+    def loss(step, drawn_before):
+        trainer = make_trainer(tmp_path, Dropout(6))
+        trainer.step = step
+        batch = next(iter(trainer.train_loader.epoch(1)))
+        torch.rand(drawn_before)
+        return trainer.train_step(*trainer.to_device(batch), batch)[0].item()
+
+    assert loss(3, 0) == loss(3, 5) != loss(4, 0)
+
+
 def test_exception_loss_that_is_not_finite(tmp_path):
     model = Constant(6)
     trainer = make_trainer(tmp_path, model)
