@@ -7,6 +7,7 @@ it names have to fail. A fault that is not caught is named, and the program ends
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import queue
 import shutil
@@ -105,7 +106,7 @@ def try_fault(fault: Fault, tree: Path) -> tuple[bool, str]:
     path = tree / fault.file
     healthy = path.read_text(encoding="utf-8")
     faulty = fault.apply(healthy)
-    compile(faulty, fault.file, "exec")  # a module that cannot be read would fail any test
+    ast.parse(faulty)  # raises a SyntaxError: a module that is none would fail any test
     path.write_text(faulty, encoding="utf-8")
     try:
         outcome = run_tests(tree, fault.tests, patience=PATIENCE)
