@@ -129,7 +129,8 @@ def run_tests(tree: Path, tests: Iterable[str], *, patience: float) -> Outcome:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        # Bytecode is told from its source by size and second, which a fault may leave alike.
+        # Bytecode is told from its source by size and second, which a fault may leave alike. The
+        # path: of processes that a test starts elsewhere.
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree)},
         start_new_session=True,
     )
