@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 class BaseModel(nn.Module):
     """A network from images (B, C, H, W) to logits (B, K, H, W) at the images' own size.
 
-    In training mode `forward` may return `(logits, *auxiliary_logits)` instead, all of them at the
-    images' size; the trainer adds the auxiliary losses times `aux_weight`. With
-    `coarse_logits_in_training` each of them may be `CoarseLogits`. A subclass begins its
-    `forward` with `check_images()`, ends its `__init__` with `apply_freezing()`, and names what
-    depends on the classes in `classifier_modules()` and its backbone, if it has one, in
-    `backbone_modules()`.
+    Images are float, normalised, of any size from `min_size` up. In training mode `forward` may
+    return `(logits, *auxiliary_logits)` instead, all of them at the images' size; the trainer adds
+    the auxiliary losses times `aux_weight`. With `coarse_logits_in_training` each of them may be
+    `CoarseLogits`. A subclass begins its `forward` with `check_images()` and, if it has BatchNorm,
+    `check_batch()`, which raise a `ValueError`; ends its `__init__` with `apply_freezing()`; and
+    names what depends on the classes in `classifier_modules()` and its backbone, if that is not
+    `self.backbone`, in `backbone_modules()`.
 
     Args:
         num_classes: K, without the ignored label.
@@ -53,7 +54,6 @@ class BaseModel(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        *,
         in_channels: int = 3,
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
@@ -81,8 +81,8 @@ class BaseModel(nn.Module):
         return {**args, **{name: value for name, value in nothing.items() if name in accepted}}
 
     def backbone_modules(self) -> list[nn.Module]:
-        """Return the modules that pretrained weights fill, in order; none by default."""
-        return []
+        """Return the modules that pretrained weights fill, in order: `self.backbone`, if any."""
+        return [module for name, module in self.named_children() if name == "backbone"]
 
     def classifier_modules(self) -> list[nn.Module]:
         """Return the modules whose weights depend on the number of classes."""
@@ -198,20 +198,24 @@ class BaseModel(nn.Module):
                 f"got {height}x{width}: pad them"
             )
 
-    def check_batch(self, values: int) -> None:
+    def check_batch(self, images: Tensor, stride: int | None = None) -> None:
         """Refuse a batch that is too small to train on.
 
         A model whose features can shrink to 1x1 calls this after `check_images()`. In evaluation
         mode, and with every BatchNorm frozen, any batch passes.
 
         Args:
-            values: Values per channel, over the batch and both sides, at the BatchNorm that sees
-                the fewest.
+            images: (B, C, H, W).
+            stride: That of the smallest map that a BatchNorm sees, rounded up; none means that one
+                sees the mean of each image.
 
         Raises:
-            ValueError: If there is a single value, which has no variance to normalise by.
+            ValueError: If a BatchNorm sees a single value, which has no variance to normalise by.
         """
-        if self.training and values == 1 and self._has_training_bn():
+        batch, _, height, width = images.shape
+        if not (self.training and batch == 1 and self._has_training_bn()):
+            return
+        if stride is None or max(height, width) <= stride:
             raise ValueError(
                 f"{type(self).__name__} cannot train on this batch: a BatchNorm would see one "
                 "value per channel. Use a batch_size of at least 2 for each process (and no last "

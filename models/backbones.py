@@ -1,7 +1,11 @@
 """Dilated backbones that return a pyramid of features."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor, nn
 
+from base.base_model import BaseModel
 from models.pretrained import load_pretrained
 from models.resnet import RESNET_ALIAS, RESNETS, ResNet
 from models.timm_backbone import PREFIX, TimmBackbone
@@ -55,6 +59,20 @@ class ResNetStages(nn.Module):
         stride8 = self.layer2(stride4)
         middle = self.layer3(stride8)
         return [stride4, stride8, middle, self.layer4(middle)]
+
+
+def initialise(model: BaseModel, classifiers: Sequence[nn.Conv2d], pretrained: bool | str) -> None:
+    """Draw the weights of a model anew and load its backbone's, which timm's network has already.
+
+    Raises:
+        ValueError: If the weights cannot be downloaded or read.
+    """
+    backbone: Any = model.get_submodule("backbone")
+    if isinstance(backbone, TimmBackbone):
+        model.initialise_weights(classifiers, keep=backbone)
+    else:
+        model.initialise_weights(classifiers)
+        backbone.load(pretrained)
 
 
 def dilated_backbone(

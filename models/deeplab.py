@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.aspp import ASPP, USUAL_DILATIONS, conv_bn_relu
-from models.backbones import ResNetStages, dilated_backbone
+from models.backbones import ResNetStages, dilated_backbone, initialise
 from models.drn import DRN
 from models.layout import resize_like, upsample_logits
 from models.mobilenetv2 import MobileNetV2
@@ -72,8 +72,7 @@ class DeepLab(BaseModel):
           or a network of timm.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152, `xception`, `mobilenet_v2`, `drn`, or `timm/` and
             a name of timm's.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
@@ -81,8 +80,6 @@ class DeepLab(BaseModel):
             version of it and fill 89 % of it.
         output_stride: Ratio of the image size to that of the deepest features; 8 takes more time
             and memory than 16. `drn` has 8 only.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known or cannot have the output stride, or its weights
@@ -100,12 +97,7 @@ class DeepLab(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         BACKBONES.check(backbone, "backbone")
         if output_stride not in USUAL_DILATIONS:
             raise ValueError(f"output_stride must be 8 or 16, got {output_stride}")
@@ -114,35 +106,17 @@ class DeepLab(BaseModel):
         classifier = nn.Conv2d(256, num_classes, 1)
         self.decoder = Decoder(self.backbone.channels[0], 256, classifier)
 
-        if isinstance(self.backbone, TimmBackbone):
-            self.initialise_weights([classifier], keep=self.backbone)
-        else:
-            self.initialise_weights([classifier])
-            self.backbone.load(pretrained)
+        initialise(self, [classifier], pretrained)
         self.apply_freezing()
-
-    def backbone_modules(self) -> list[nn.Module]:
-        """Return the network below the pyramid pooling."""
-        return [self.backbone]
 
     def classifier_modules(self) -> list[nn.Module]:
         """Return the last convolution of the decoder."""
         return [self.decoder.output[-1]]
 
     def forward(self, images: Tensor) -> Logits:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape, or training has a batch of one image.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
-        self.check_batch(images.shape[0])  # ASPP's mean is one value per channel and image
+        self.check_batch(images)  # ASPP's mean is one value per channel and image
 
         # Backbone
         maps = self.backbone(images)

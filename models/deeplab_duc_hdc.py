@@ -84,16 +84,13 @@ class DeepLab_DUC_HDC(BaseModel):
         - The pyramid pooling is that of DeepLab V3, with more dilations.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152. Older checkpoints have resnet101.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
         output_stride: Ratio of the image size to that of the deepest features. At 16 instead of the
             paper's 8 every dilation is halved and the first DUC upsamples by 4 instead of 2, so
             that checkpoints of one do not fit the other.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` or `output_stride` is not a choice, or the weights cannot be
@@ -111,12 +108,7 @@ class DeepLab_DUC_HDC(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         if output_stride not in (8, 16):
             raise ValueError(f"output_stride must be 8 or 16, got {output_stride}")
         trunk = ResNet(
@@ -138,10 +130,6 @@ class DeepLab_DUC_HDC(BaseModel):
         self.backbone.load(pretrained)
         self.apply_freezing()
 
-    def backbone_modules(self) -> list[nn.Module]:
-        """Return the ResNet."""
-        return [self.backbone]
-
     def classifier_modules(self) -> list[nn.Module]:
         """Return the last convolution of the decoder, and the DUC after it."""
         return [self.decoder.output[-1], self.DUC_out]
@@ -151,19 +139,9 @@ class DeepLab_DUC_HDC(BaseModel):
         return [self.DUC_out.conv]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W), none below 0.
-
-        Raises:
-            ValueError: If the images have the wrong shape, or training has a batch of one image.
-        """
+        """Return logits (B, K, H, W), none below 0, of images (B, C, H, W)."""
         self.check_images(images)
-        self.check_batch(images.shape[0])  # ASPP's mean is one value per channel and image
+        self.check_batch(images)  # ASPP's mean is one value per channel and image
 
         # Backbone: (B, C4, ceil(H / 4), ceil(W / 4)) and (B, C, h, w)
         stride4, _, _, deep = self.backbone(images)

@@ -181,9 +181,7 @@ class ENet(BaseModel):
         - Images of 16 or more channels are joined with 13 channels of the first convolution.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
+        num_classes, in_channels, freeze_bn: As in `BaseModel`.
     """
 
     legacy_args: ClassVar[dict[str, str]] = {
@@ -201,7 +199,7 @@ class ENet(BaseModel):
         in_channels: PositiveInt = 3,
         freeze_bn: bool = False,
     ) -> None:
-        super().__init__(num_classes, in_channels=in_channels, freeze_bn=freeze_bn)
+        super().__init__(num_classes, in_channels, freeze_bn)
         self.initial = InitialBlock(in_channels)
         self.bottleneck10 = DownBottleneck(self.initial.channels, 64, dropout=0.01)
         for number in _FIRST:
@@ -228,20 +226,9 @@ class ENet(BaseModel):
         return [self.fullconv]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape, or the batch is too small to train on.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
-        batch, _, height, width = images.shape
-        self.check_batch(batch * ((height + 7) // 8) * ((width + 7) // 8))
+        self.check_batch(images, 8)
 
         # Encoder, stride 2: (B, 16, ceil(H / 2), ceil(W / 2))
         features = self.initial(images)
@@ -263,4 +250,4 @@ class ENet(BaseModel):
         features = self.bottleneck42(self.bottleneck41(features))
         features = self.bottleneck50(features, indices2, size2)
         features = self.bottleneck51(features)
-        return crop(self.fullconv(features), height, width)
+        return crop(self.fullconv(features), *images.shape[2:])

@@ -6,9 +6,8 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.aspp import conv_bn_relu
-from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone
+from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone, initialise
 from models.layout import upsample_logits
-from models.timm_backbone import TimmBackbone
 from utils.checkpoint.name_map import NameMap
 from utils.config.types import PositiveInt
 from utils.logits.coarse_logits import Logits
@@ -36,15 +35,12 @@ class FCN(BaseModel):
         - There is an auxiliary head.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
         use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
             model, untrained, so that checkpoints fit in both cases.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the heads only.
 
     Raises:
         ValueError: If `backbone` is not known or cannot have an output stride of 8, or its weights
@@ -75,12 +71,7 @@ class FCN(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         self.use_aux = use_aux
         self.backbone = dilated_backbone(
             backbone, in_channels=in_channels, output_stride=8, pretrained=pretrained
@@ -90,39 +81,19 @@ class FCN(BaseModel):
         self.head = fcn_head(channels, classifiers[0])
         self.auxiliary_head = fcn_head(aux_channels, classifiers[1])
 
-        if isinstance(self.backbone, TimmBackbone):
-            self.initialise_weights(classifiers, keep=self.backbone)
-        else:
-            self.initialise_weights(classifiers)
-            self.backbone.load(pretrained)
+        initialise(self, classifiers, pretrained)
         # Trainable weights that never get a gradient would stop a run on several processes.
         self.auxiliary_head.requires_grad_(use_aux)
         self.apply_freezing()
-
-    def backbone_modules(self) -> list[nn.Module]:
-        """Return the network below the heads."""
-        return [self.backbone]
 
     def classifier_modules(self) -> list[nn.Module]:
         """Return the last convolution of each head."""
         return [self.head[-1], self.auxiliary_head[-1]]
 
     def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W); in training mode with `use_aux`, these and auxiliary logits of the
-            same shape.
-
-        Raises:
-            ValueError: If the images have the wrong shape, or the batch is too small to train on.
-        """
+        """Return logits (B, K, H, W); in training with `use_aux`, auxiliary ones as well."""
         self.check_images(images)
-        batch, _, height, width = images.shape
-        self.check_batch(batch * ((height + 7) // 8) * ((width + 7) // 8))
+        self.check_batch(images, 8)
 
         # Backbone: (B, C3, h, w) and (B, C4, h, w), where h is ceil(H / 8)
         middle, deep = self.backbone(images)[2:]

@@ -65,8 +65,7 @@ class FCN8(BaseModel):
         - The scoring convolutions start close to zero, not at zero.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels: As in `BaseModel`.
         base_channels: Channels of the first stage, doubled at the next three. VGG-16 has 64.
         hidden_channels: Channels of fc6 and fc7. VGG-16 has 4096.
         pretrained: ImageNet weights for VGG-16, fc6 and fc7 included: true downloads them, a string
@@ -96,12 +95,7 @@ class FCN8(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         for name, value in (("base_channels", base_channels), ("hidden_channels", hidden_channels)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -164,17 +158,7 @@ class FCN8(BaseModel):
         return [self.up_output, self.up_pool4_out, self.up_final]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
 
         # Backbone

@@ -142,8 +142,7 @@ class GCN(BaseModel):
           block of layer3, with 85 inner channels; layer4 has twice as many.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
@@ -152,8 +151,6 @@ class GCN(BaseModel):
             their random values, and a warning says so.
         use_deconv: Upsample scores by transposed convolutions, which start as bilinear.
         num_filters: Side of the large kernels; odd.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known or has no bottlenecks for `use_resnet_gcn` to
@@ -173,12 +170,7 @@ class GCN(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         if use_resnet_gcn and variant(backbone)[0] is not Bottleneck:
             names = [name for name, (block, _) in VARIANTS.items() if block is Bottleneck]
             raise ValueError(
@@ -222,10 +214,6 @@ class GCN(BaseModel):
         self.backbone.load(pretrained)
         self.apply_freezing()
 
-    def backbone_modules(self) -> list[nn.Module]:
-        """Return the ResNet."""
-        return [self.backbone]
-
     def classifier_modules(self) -> list[nn.Module]:
         """Return all modules after the backbone, as they have a channel for each class."""
         return [module for module in self.children() if module is not self.backbone]
@@ -238,20 +226,9 @@ class GCN(BaseModel):
         return [module for part in parts for module in part.modules() if module not in first]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape, or the batch is too small to train on.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
-        batch, _, height, width = images.shape
-        self.check_batch(batch * ((height + 31) // 32) * ((width + 31) // 32))
+        self.check_batch(images, 32)
 
         # Backbone: four maps (B, C_i, ceil(H / stride), ceil(W / stride))
         features4, features8, features16, features32 = self.backbone(images)
@@ -268,12 +245,12 @@ class GCN(BaseModel):
             scores = self.br6(stride8 + crop(self.decov2(scores), *stride8.shape[2:]))
             scores = self.br7(stride4 + crop(self.decov3(scores), *stride4.shape[2:]))
             scores = self.br8(self.decov4(scores))
-            scores = self.br9(crop(self.decov5(scores), height, width))
+            scores = self.br9(crop(self.decov5(scores), *images.shape[2:]))
         else:
             scores = self.br5(stride16 + resize_like(scores, stride16, align_corners=True))
             scores = self.br6(stride8 + resize_like(scores, stride8, align_corners=True))
             scores = self.br7(stride4 + resize_like(scores, stride4, align_corners=True))
             scores = self.br8(scores)
-            scores = F.interpolate(scores, (height, width), mode="bilinear", align_corners=True)
+            scores = F.interpolate(scores, images.shape[2:], mode="bilinear", align_corners=True)
             scores = self.br9(scores)
         return self.final_conv(scores)

@@ -80,8 +80,7 @@ class PSPDenseNet(BaseModel):
         - Dropout drops whole channels.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: densenet121, densenet161, densenet169 or densenet201.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
@@ -90,8 +89,6 @@ class PSPDenseNet(BaseModel):
         stem: `plain` begins with one 7x7 convolution, as the ImageNet weights do; `deep` with 3x3
             convolutions, for which there are no weights; `auto` is plain with `pretrained` and deep
             without, as in older checkpoints.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known, its weights cannot be downloaded or read, or
@@ -112,12 +109,7 @@ class PSPDenseNet(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         BACKBONES.check(backbone, "backbone")
         if stem not in ("auto", "plain", "deep"):
             raise ValueError(f'stem must be "auto", "plain" or "deep", got {stem!r}')
@@ -187,21 +179,9 @@ class PSPDenseNet(BaseModel):
         return [self.master_branch[-1], self.auxiliary_branch[-1]]
 
     def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size from `min_size` up.
-
-        Returns:
-            Logits (B, K, H, W); in training mode with `use_aux`, these and auxiliary logits of the
-            same shape.
-
-        Raises:
-            ValueError: If the images have the wrong shape or are too small, or training has a batch
-                of one image.
-        """
+        """Return logits (B, K, H, W); in training with `use_aux`, auxiliary ones as well."""
         self.check_images(images)
-        self.check_batch(images.shape[0])  # the 1x1 pooling leaves one value per image
+        self.check_batch(images)  # the 1x1 pooling leaves one value per image
 
         # Backbone: (B, C3, h, w) and (B, C4, h, w), where h is about H / 8
         stride8 = self.block2(self.transition1(self.block1(self.block0(images))))

@@ -70,15 +70,12 @@ class PSPNet(BaseModel):
         - Dropout drops whole channels.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
         use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
             model, untrained, so that checkpoints fit in both cases.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known or cannot have an output stride of 8, or its weights
@@ -96,12 +93,7 @@ class PSPNet(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         self.use_aux = use_aux
         self.backbone: TimmBackbone | None = None
         trunk: TimmBackbone | ResNet
@@ -140,7 +132,7 @@ class PSPNet(BaseModel):
         self.apply_freezing()
 
     def backbone_modules(self) -> list[nn.Module]:
-        """Return the ResNet, or the network of timm."""
+        """Return the network of timm, or the ResNet."""
         if self.backbone is not None:
             return [self.backbone]
         return [self.initial, self.layer1, self.layer2, self.layer3, self.layer4]
@@ -150,20 +142,9 @@ class PSPNet(BaseModel):
         return [self.master_branch[-1], self.auxiliary_branch[-1]]
 
     def forward(self, images: Tensor) -> Logits | tuple[Logits, Logits]:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W); in training mode with `use_aux`, these and auxiliary logits of the
-            same shape.
-
-        Raises:
-            ValueError: If the images have the wrong shape, or training has a batch of one image.
-        """
+        """Return logits (B, K, H, W); in training with `use_aux`, auxiliary ones as well."""
         self.check_images(images)
-        self.check_batch(images.shape[0])  # the 1x1 pooling leaves one value per image
+        self.check_batch(images)  # the 1x1 pooling leaves one value per image
 
         # Backbone: (B, C3, h, w) and (B, C4, h, w), where h is ceil(H / 8)
         if self.backbone is not None:

@@ -34,13 +34,10 @@ class SegNet(BaseModel):
         - Pooling rounds odd sizes up, so no row or column of an image is lost.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         base_channels: Channels of the first stage, doubled at the next three. VGG-16 has 64.
         pretrained: ImageNet weights for the encoder: true downloads them, a string is the path of a
             local file, false trains from scratch.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `base_channels` is below 1, or the pretrained weights cannot be downloaded or
@@ -63,12 +60,7 @@ class SegNet(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         if base_channels < 1:
             raise ValueError(f"base_channels must be at least 1, got {base_channels}")
         if pretrained is True and base_channels != 64:
@@ -113,20 +105,9 @@ class SegNet(BaseModel):
         return [self.stage5_decoder[-1]]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape, or the batch is too small to train on.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
-        batch, _, height, width = images.shape
-        self.check_batch(batch * ((height + 15) // 16) * ((width + 15) // 16))
+        self.check_batch(images, 16)
 
         # Encoder: (B, C, H, W) to (B, 8c, ceil(H / 32), ceil(W / 32))
         features, pooled = images, []

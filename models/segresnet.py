@@ -67,13 +67,10 @@ class SegResNet(BaseModel):
         - There is no local contrast normalisation of the image.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152. Old checkpoints have resnet50.
         pretrained: ImageNet weights for the encoder: true downloads them, a string is the path of a
             local file, false trains from scratch.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known, or its weights cannot be downloaded or read.
@@ -94,12 +91,7 @@ class SegResNet(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         trunk = ResNet(backbone, in_channels=in_channels)
         pool = nn.MaxPool2d(3, 2, padding=1, return_indices=True)
         self.first_conv = nn.Sequential(trunk.conv1, trunk.bn1, trunk.relu, pool)
@@ -129,20 +121,9 @@ class SegResNet(BaseModel):
         return [self.last_conv[-1]]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape, or the batch is too small to train on.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
-        batch, _, height, width = images.shape
-        self.check_batch(batch * ((height + 31) // 32) * ((width + 31) // 32))
+        self.check_batch(images, 32)
 
         # Encoder
         features, indices = self.first_conv(images)  # (B, 64, ceil(H / 4), ceil(W / 4))
@@ -152,6 +133,7 @@ class SegResNet(BaseModel):
         features = crop(self.decoder(features), *indices.shape[2:])
 
         # Unpooling to (B, 64, *size), then a transposed convolution to (B, K, H, W)
+        height, width = images.shape[2:]
         size = ((height + 1) // 2, (width + 1) // 2)
         features = unpool(features, indices, size, kernel_size=3)
         return crop(self.last_conv(features), height, width)

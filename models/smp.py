@@ -76,7 +76,7 @@ class SMP(BaseModel):
           for every size, and parameters without influence do not train.
 
     Args:
-        num_classes: K, without the ignored label.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         architecture: Unet, UnetPlusPlus, MAnet, FPN, PAN, Linknet, DeepLabV3, DeepLabV3Plus,
             Segformer, DPT, UPerNet or PSPNet.
         encoder_name: The library's name of an encoder, such as resnet34, mobilenet_v2 or mit_b0; or
@@ -86,9 +86,6 @@ class SMP(BaseModel):
             the path of a local file; null trains from scratch.
         options: Further arguments of the architecture, as a dict, such as
             `{"decoder_channels": [128, 64, 32, 16, 8]}`; for a `tu-` encoder also those of timm.
-        in_channels: C, the channels of the images.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If the architecture, the encoder, its weights or an option is not known, or the
@@ -114,12 +111,7 @@ class SMP(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         ARCHITECTURES.check(architecture, "architecture")
         self.architecture = architecture
         builder = _Builder(architecture, encoder_name, options or {})
@@ -155,22 +147,12 @@ class SMP(BaseModel):
         return [self._classifier()]
 
     def forward(self, images: Tensor) -> Logits:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape, or the batch is too small to train on.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
-        batch, _, height, width = images.shape
+        height, width = images.shape[2:]
         rows, columns = -(-height // self.stride), -(-width // self.stride)
         pools = self.architecture in _POOLS_WHOLE_IMAGE
-        self.check_batch(batch if pools else batch * -(-height // 32) * -(-width // 32))
+        self.check_batch(images, None if pools else 32)
 
         # Padding to multiples of the stride: (B, C, *canvas)
         smallest = -(-self.smallest_side // self.stride)

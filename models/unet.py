@@ -80,11 +80,9 @@ class UNet(BaseModel):
           lowest resolution.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn: As in `BaseModel`.
         base_channels: Channels at full resolution, doubled at each halving; even. Old checkpoints
             have 64.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
 
     Raises:
         ValueError: If `base_channels` is odd or below 2.
@@ -106,7 +104,7 @@ class UNet(BaseModel):
         base_channels: EvenInt = 64,
         freeze_bn: bool = False,
     ) -> None:
-        super().__init__(num_classes, in_channels=in_channels, freeze_bn=freeze_bn)
+        super().__init__(num_classes, in_channels, freeze_bn)
         if base_channels < 2 or base_channels % 2:
             raise ValueError(f"base_channels must be even and at least 2, got {base_channels}")
         c = base_channels
@@ -129,20 +127,9 @@ class UNet(BaseModel):
         return [self.final_conv]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape, or the batch is too small to train on.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
-        batch, _, height, width = images.shape
-        self.check_batch(batch * ((height + 15) // 16) * ((width + 15) // 16))
+        self.check_batch(images, 16)
 
         # Encoder
         stride1 = self.start_conv(images)  # (B, c, H, W)

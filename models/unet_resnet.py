@@ -30,13 +30,10 @@ class UNetResnet(BaseModel):
         - The convolutions are padded, and the logits are resized to the size of the image.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known, or its weights cannot be downloaded or read.
@@ -57,12 +54,7 @@ class UNetResnet(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         deep_stem = backbone not in ("resnet18", "resnet34")
         trunk = ResNet(backbone, in_channels=in_channels, output_stride=8, deep_stem=deep_stem)
         self.initial = trunk.stem()
@@ -97,20 +89,9 @@ class UNetResnet(BaseModel):
         return [self.conv7]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape, or the batch is too small to train on.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
-        batch, _, height, width = images.shape
-        self.check_batch(batch * ((height + 7) // 8) * ((width + 7) // 8))
+        self.check_batch(images, 8)
 
         # Backbone
         stride4 = self.layer1(self.initial(images))  # (B, C1, ceil(H / 4), ceil(W / 4))

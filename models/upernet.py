@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.backbones import DILATED, ResNetStages
+from models.backbones import DILATED, ResNetStages, initialise
 from models.layout import resize_like, upsample_logits
 from models.pspnet import PyramidPooling
 from models.resnet import ResNet, usual_dilations
@@ -118,15 +118,12 @@ class UperNet(BaseModel):
         - Every network of timm that has features at strides 4 to 32 can be the backbone.
 
     Args:
-        num_classes: K, without the ignored label.
-        in_channels: C, the channels of the images.
+        num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
         pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
             a local file, false trains from scratch.
         fpn_out: Channels of the feature pyramid.
         legacy_fpn: Build the feature pyramid as older checkpoints need it, see `FeaturePyramid`.
-        freeze_bn: Keep the running statistics of every BatchNorm fixed during training.
-        freeze_backbone: Train the decoder only.
 
     Raises:
         ValueError: If `backbone` is not known or lacks one of the strides, its weights cannot be
@@ -147,12 +144,7 @@ class UperNet(BaseModel):
         freeze_bn: bool = False,
         freeze_backbone: bool = False,
     ) -> None:
-        super().__init__(
-            num_classes,
-            in_channels=in_channels,
-            freeze_bn=freeze_bn,
-            freeze_backbone=freeze_backbone,
-        )
+        super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         if fpn_out < 1:
             raise ValueError(f"fpn_out must be at least 1, got {fpn_out}")
         self.backbone: TimmBackbone | ResNetStages
@@ -174,11 +166,7 @@ class UperNet(BaseModel):
         self.FPN = FeaturePyramid(channels, fpn_out, legacy=legacy_fpn)
         self.head = nn.Conv2d(fpn_out, num_classes, 3, padding=1)
 
-        if isinstance(self.backbone, TimmBackbone):
-            self.initialise_weights([self.head], keep=self.backbone)
-        else:
-            self.initialise_weights([self.head])
-            self.backbone.load(pretrained)
+        initialise(self, [self.head], pretrained)
         self.apply_freezing()
 
     @classmethod
@@ -187,28 +175,14 @@ class UperNet(BaseModel):
         # The config decides; the weights are asked where it says nothing.
         return {"legacy_fpn": smooths_alike(weights, "FPN."), **super().args_for(args, weights)}
 
-    def backbone_modules(self) -> list[nn.Module]:
-        """Return the ResNet, or the network of timm."""
-        return [self.backbone]
-
     def classifier_modules(self) -> list[nn.Module]:
         """Return the last convolution."""
         return [self.head]
 
     def forward(self, images: Tensor) -> Logits:
-        """Segment images.
-
-        Args:
-            images: (B, C, H, W) float, normalised, of any size.
-
-        Returns:
-            Logits (B, K, H, W).
-
-        Raises:
-            ValueError: If the images have the wrong shape, or training has a batch of one image.
-        """
+        """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
-        self.check_batch(images.shape[0])  # the 1x1 pooling leaves one value per image
+        self.check_batch(images)  # the 1x1 pooling leaves one value per image
 
         # Backbone: four maps (B, C_i, h_i, w_i), the first of stride 4
         maps = self.backbone(images)

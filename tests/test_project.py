@@ -164,7 +164,11 @@ def test_feature_configurable_classes_say_what_they_take(section):
         assert all(p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters), name
         documentation = inspect.getdoc(cls)
         for parameter in parameters:
-            assert re.search(rf"^ +{parameter.name}: ", documentation, re.M), (name, parameter)
+            line = re.search(rf"^ +(?:\w+, )*{parameter.name}(?:, \w+)*: (.*)", documentation, re.M)
+            assert line, (name, parameter)
+            for base in re.findall(r"As in `(\w+)`", line[1]):
+                (base,) = (other for other in cls.__mro__[1:] if other.__name__ == base)
+                assert re.search(rf"^ +{parameter.name}: ", inspect.getdoc(base), re.M), name
 
 
 @pytest.mark.parametrize(
