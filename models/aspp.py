@@ -5,24 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.convolution import conv_bn_relu
 from models.layout import keep_layout
 
 USUAL_DILATIONS = {8: (12, 24, 36), 16: (6, 12, 18)}
 """Dilations for each output stride; twice as dense features get twice the dilation."""
-
-
-def conv_bn_relu(
-    in_channels: int, channels: int, kernel_size: int = 1, *, dilation: int = 1
-) -> nn.Sequential:
-    """Return a convolution without bias that keeps the size, BatchNorm and ReLU."""
-    padding = dilation * (kernel_size // 2)
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels, channels, kernel_size, padding=padding, dilation=dilation, bias=False
-        ),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    )
 
 
 class ASPP(nn.Module):

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.aspp import ASPP, USUAL_DILATIONS, conv_bn_relu
+from models.aspp import ASPP, USUAL_DILATIONS
 from models.backbones import ResNetStages, dilated_backbone, initialise
+from models.convolution import conv_bn_relu
 from models.drn import DRN
 from models.layout import resize_like, upsample_logits
 from models.mobilenetv2 import MobileNetV2

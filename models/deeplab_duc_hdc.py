@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.aspp import ASPP, conv_bn_relu
+from models.aspp import ASPP
 from models.backbones import ResNetStages
+from models.convolution import conv_bn_relu
 from models.layout import crop, keep_layout
 from models.resnet import RESNET_NAMES, ResNet, variant
 from utils.config.types import PositiveInt

@@ -5,8 +5,9 @@ from typing import Annotated, ClassVar, Literal
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.aspp import ASPP, USUAL_DILATIONS, conv_bn_relu
+from models.aspp import ASPP, USUAL_DILATIONS
 from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone, initialise
+from models.convolution import conv_bn_relu
 from models.fcn import fcn_head
 from models.layout import upsample_logits
 from utils.checkpoint.name_map import NameMap

@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
+from models.convolution import conv_bn_relu
 from models.pretrained import load_pretrained
-from models.resnet import Bottleneck, conv3x3, stage
+from models.resnet import Bottleneck, stage
 
 
 class DRN(nn.Module):
@@ -26,20 +27,16 @@ class DRN(nn.Module):
 
     def __init__(self, *, in_channels: int = 3) -> None:
         super().__init__()
-        self.layer0 = nn.Sequential(
-            nn.Conv2d(in_channels, 16, 7, padding=3, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(inplace=True),
-        )
-        self.layer1 = plain(16, 16)
-        self.layer2 = plain(16, 32, stride=2)
+        self.layer0 = conv_bn_relu(in_channels, 16, 7)
+        self.layer1 = conv_bn_relu(16, 16, 3)
+        self.layer2 = conv_bn_relu(16, 32, 3, stride=2)
         self.layer3 = stage(Bottleneck, 32, 64, [1] * 3, stride=2)
         self.layer4 = stage(Bottleneck, 256, 128, [1] * 4, stride=2)
         self.layer5 = stage(Bottleneck, 512, 256, [2] * 6)
         self.layer6 = stage(Bottleneck, 1024, 512, [4] * 3)
         # Without shortcuts, which would pass the grid pattern of the dilated blocks on.
-        self.layer7 = plain(2048, 512, dilation=2)
-        self.layer8 = plain(512, 512)
+        self.layer7 = conv_bn_relu(2048, 512, 3, dilation=2)
+        self.layer8 = conv_bn_relu(512, 512, 3)
 
     def load(self, pretrained: bool | str) -> None:
         """Fill in the authors' ImageNet weights.
@@ -55,12 +52,3 @@ class DRN(nn.Module):
         stride4 = self.layer3(stride2)
         stride8 = self.layer6(self.layer5(self.layer4(stride4)))
         return [stride4, self.layer8(self.layer7(stride8))]
-
-
-def plain(in_channels: int, channels: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """Return a 3x3 convolution, BatchNorm and ReLU."""
-    return nn.Sequential(
-        conv3x3(in_channels, channels, stride, dilation),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    )

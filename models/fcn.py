@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.aspp import conv_bn_relu
 from models.backbones import DILATED, TORCHVISION_RESNET, dilated_backbone, initialise
+from models.convolution import conv_bn_relu
 from models.layout import upsample_logits
 from utils.checkpoint.name_map import NameMap
 from utils.config.types import PositiveInt

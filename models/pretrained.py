@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -83,22 +83,19 @@ def load_pretrained(
             f"found {', '.join(list(weights)[:3]) or 'none'}"
         )
     trunk.load_state_dict(fitting, strict=False)
-    if kept:
-        logger.warning(
-            "%d weights of %s are not in %s and keep their random values: %s",
-            len(kept),
-            name,
-            path,
-            ", ".join(kept),
-        )
-    if left_over:
-        logger.warning(
-            "%d weights of %s are not used by %s and were not loaded: %s",
-            len(left_over),
-            path,
-            name,
-            ", ".join(left_over),
-        )
+    warn_of_differences(name, path, kept, left_over)
+
+
+def warn_of_differences(
+    name: str, path: Path, missing: Sequence[str], left_over: Sequence[str]
+) -> None:
+    """Warn of the weights of a network that a file lacks, and of those that are not used."""
+    for names, text in (
+        (missing, f"{name} are not in {path} and keep their random values"),
+        (left_over, f"{path} are not used by {name} and were not loaded"),
+    ):
+        if names:
+            logger.warning("%d weights of %s: %s", len(names), text, ", ".join(names))
 
 
 def adapt_first_layer(weight: Tensor, in_channels: int) -> Tensor:

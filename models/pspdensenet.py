@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
+from models.convolution import conv_bn_relu
 from models.layout import upsample_logits
 from models.pretrained import load_pretrained
 from models.pspnet import PyramidPooling
@@ -140,11 +141,7 @@ class PSPDenseNet(BaseModel):
         self.master_branch = nn.Sequential(PyramidPooling(channels), classifier)
         aux_classifier = nn.Conv2d(channels // 4, num_classes, 1)
         self.auxiliary_branch = nn.Sequential(
-            nn.Conv2d(aux_channels, channels // 4, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels // 4),
-            nn.ReLU(inplace=True),
-            nn.Dropout2d(0.1),
-            aux_classifier,
+            *conv_bn_relu(aux_channels, channels // 4, 3), nn.Dropout2d(0.1), aux_classifier
         )
 
         self.initialise_weights([classifier, aux_classifier])
@@ -163,16 +160,8 @@ class PSPDenseNet(BaseModel):
 
     def backbone_modules(self) -> list[nn.Module]:
         """Return the DenseNet."""
-        return [
-            self.block0,
-            self.block1,
-            self.transition1,
-            self.block2,
-            self.transition2,
-            self.block3,
-            self.transition3,
-            self.block4,
-        ]
+        start = [self.block0, self.block1, self.transition1, self.block2, self.transition2]
+        return [*start, self.block3, self.transition3, self.block4]
 
     def classifier_modules(self) -> list[nn.Module]:
         """Return the last convolution of each head."""

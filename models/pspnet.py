@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import DILATED
+from models.convolution import conv_bn_relu
 from models.layout import resize_like, upsample_logits
 from models.pooling import AveragePool
 from models.pretrained import load_pretrained
@@ -35,20 +36,10 @@ class PyramidPooling(nn.Module):
         channels = in_channels // 4
         out_channels = out_channels or channels
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                AveragePool(size),
-                nn.Conv2d(in_channels, channels, 1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(inplace=True),
-            )
-            for size in bins
+            nn.Sequential(AveragePool(size), *conv_bn_relu(in_channels, channels)) for size in bins
         )
-        self.bottleneck = nn.Sequential(
-            nn.Conv2d(in_channels + channels * len(bins), out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.Dropout2d(0.1),
-        )
+        joined = in_channels + channels * len(bins)
+        self.bottleneck = nn.Sequential(*conv_bn_relu(joined, out_channels, 3), nn.Dropout2d(0.1))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H, W)."""
@@ -117,11 +108,7 @@ class PSPNet(BaseModel):
         self.master_branch = nn.Sequential(PyramidPooling(channels), classifier)
         aux_classifier = nn.Conv2d(aux_channels // 2, num_classes, 1)
         self.auxiliary_branch = nn.Sequential(
-            nn.Conv2d(aux_channels, aux_channels // 2, 3, padding=1, bias=False),
-            nn.BatchNorm2d(aux_channels // 2),
-            nn.ReLU(inplace=True),
-            nn.Dropout2d(0.1),
-            aux_classifier,
+            *conv_bn_relu(aux_channels, aux_channels // 2, 3), nn.Dropout2d(0.1), aux_classifier
         )
 
         self.initialise_weights([classifier, aux_classifier], keep=self.backbone)

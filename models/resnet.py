@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from models.convolution import conv_bn_relu
 from utils.config.types import Choices
 
 
@@ -169,12 +170,8 @@ class ResNet(nn.Module):
         if deep_stem:
             stem_channels = 128
             self.conv1 = nn.Sequential(
-                conv3x3(in_channels, 64, stride=2),
-                nn.BatchNorm2d(64),
-                nn.ReLU(inplace=True),
-                conv3x3(64, 64),
-                nn.BatchNorm2d(64),
-                nn.ReLU(inplace=True),
+                *conv_bn_relu(in_channels, 64, 3, stride=2),
+                *conv_bn_relu(64, 64, 3),
                 conv3x3(64, stem_channels),
             )
         else:

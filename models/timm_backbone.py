@@ -13,12 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from models.layout import crop, pad_to_multiple
-from models.pretrained import no_answer, read_weights
+from models.pretrained import no_answer, read_weights, warn_of_differences
 from models.probe import outputs_of
 from utils.cli.sanitize import first_line
 from utils.config.errors import suggest
-
-logger = logging.getLogger(__name__)
 
 PREFIX = "timm/"
 """The prefix of timm's names in a config."""
@@ -174,22 +172,7 @@ def report_missing(missing: list[str], network: nn.Module, what: str, path: Path
     with torch.device("meta"):  # the whole network, for the names that a pyramid leaves out
         whole = set(import_timm().create_model(name).state_dict()) if left_over else set()
     left_over = [key for key in left_over if key not in whole]
-    if left_over:
-        logger.warning(
-            "%d weights of %s are not used by %s and were not loaded: %s",
-            len(left_over),
-            path,
-            what,
-            ", ".join(left_over),
-        )
-    if missing:
-        logger.warning(
-            "%d weights of %s are not in %s and keep their random values: %s",
-            len(missing),
-            what,
-            path,
-            ", ".join(missing),
-        )
+    warn_of_differences(what, path, missing, left_over)
 
 
 def local_file(path: str, argument: str = "pretrained") -> Path:

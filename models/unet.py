@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
+from models.convolution import conv_bn_relu
 from models.layout import resize_like
 from utils.config.types import PositiveInt
 
@@ -18,14 +19,7 @@ _NO_BACKBONE = "UNet has no backbone"
 def double_conv(in_channels: int, channels: int) -> nn.Sequential:
     """Return two 3x3 convolutions with BatchNorm and ReLU; the first has half the channels."""
     inner = channels // 2
-    return nn.Sequential(
-        nn.Conv2d(in_channels, inner, 3, padding=1, bias=False),
-        nn.BatchNorm2d(inner),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(inner, channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-    )
+    return nn.Sequential(*conv_bn_relu(in_channels, inner, 3), *conv_bn_relu(inner, channels, 3))
 
 
 class Down(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import DILATED, ResNetStages, initialise
+from models.convolution import conv_bn_relu
 from models.layout import resize_like, upsample_logits
 from models.pspnet import PyramidPooling
 from models.resnet import ResNet, usual_dilations
@@ -44,11 +45,7 @@ class FeaturePyramid(nn.Module):
         if legacy:
             smooth_convs = smooth_convs[:1] * len(smooth_convs)
         self.smooth_conv = nn.ModuleList(smooth_convs)
-        self.conv_fusion = nn.Sequential(
-            nn.Conv2d(len(in_channels) * channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        )
+        self.conv_fusion = conv_bn_relu(len(in_channels) * channels, channels, 3)
         self.register_load_state_dict_pre_hook(refuse_legacy_weights)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
