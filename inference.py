@@ -51,19 +51,12 @@ done because of a mistake in the call; 130 interrupted.
 
 
 class Outcome(NamedTuple):
-    """What has become of the images whose masks did not exist.
+    """What has become of the images whose masks did not exist."""
 
-    Attributes:
-        plan: All jobs, and those that were to be done.
-        failed: How many of them failed.
-        how: How the masks were made and how fast; empty if none was.
-        score: How the model was scored last, if that is known.
-    """
-
-    plan: Plan
-    failed: int = 0
-    how: str = ""
-    score: LastScore | None = None
+    plan: Plan  # all jobs, and those that were to be done
+    failed: int = 0  # how many of them failed
+    how: str = ""  # how the masks were made and how fast; empty if none was
+    score: LastScore | None = None  # how the model was scored last, if that is known
 
     @property
     def written(self) -> int:

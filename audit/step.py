@@ -38,43 +38,24 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class StepReport:
-    """The measurements of the steps.
+    """The measurements of the steps."""
 
-    Args:
-        device: Where they were taken.
-        images: Shape of the normalised images.
-        labels: Shape of the labels.
-        logits: Shape of the logits.
-        loss: Of the first step.
-        memory_bytes: The peak, beyond what the program took before the first step.
-        memory_kind: How it was measured.
-        parameters: Of the model.
-        groups: Those of the optimizer, in its order.
-        frozen: Parameters that do not train.
-        forgotten: Parameters that train and are in no group.
-        step_seconds: Forward, backward and update, the median of several.
-        load_seconds: From batch to batch, with nothing else to do.
-        steps: Steps of an epoch.
-        epochs: Epochs of the training.
-        overlaps: Whether loader processes work while the model computes.
-    """
-
-    device: str
-    images: list[int]
-    labels: list[int]
-    logits: list[int]
-    loss: float
-    memory_bytes: int
-    memory_kind: str
-    parameters: int
-    groups: list[Group]
-    frozen: int
-    forgotten: int
-    step_seconds: float
-    load_seconds: float
-    steps: int
-    epochs: int
-    overlaps: bool
+    device: str  # where they were taken
+    images: list[int]  # shape of the normalised images
+    labels: list[int]  # shape of the labels
+    logits: list[int]  # shape of the logits
+    loss: float  # of the first step
+    memory_bytes: int  # the peak, beyond what the program took before the first step
+    memory_kind: str  # how it was measured
+    parameters: int  # of the model
+    groups: list[Group]  # those of the optimizer, in its order
+    frozen: int  # parameters that do not train
+    forgotten: int  # parameters that train and are in no group
+    step_seconds: float  # forward, backward and update, the median of several
+    load_seconds: float  # from batch to batch, with nothing else to do
+    steps: int  # steps of an epoch
+    epochs: int  # epochs of the training
+    overlaps: bool  # whether loader processes work while the model computes
 
     @property
     def epoch_seconds(self) -> float:

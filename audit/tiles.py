@@ -28,25 +28,15 @@ UNKNOWN, IGNORED = "no class", "ignored"
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """A sample as the sheet shows it.
+    """A sample as the sheet shows it."""
 
-    Args:
-        name: The sample's name.
-        split: The split that uses it.
-        size: (width, height) in its file; None if it cannot be read.
-        image: (h, w, 3) uint8 RGB, small; None if it cannot be read.
-        overlay: The same with its labels.
-        entries: The labels in it, the largest first.
-        messages: What is wrong with it.
-    """
-
-    name: str
-    split: str
-    size: tuple[int, int] | None
-    image: np.ndarray | None
-    overlay: np.ndarray | None
-    entries: Sequence[Entry]
-    messages: Sequence[str]
+    name: str  # the sample's name
+    split: str  # the split that uses it
+    size: tuple[int, int] | None  # (width, height) in its file; None if it cannot be read
+    image: np.ndarray | None  # (h, w, 3) uint8 RGB, small; None if it cannot be read
+    overlay: np.ndarray | None  # the same with its labels
+    entries: Sequence[Entry]  # the labels in it, the largest first
+    messages: Sequence[str]  # what is wrong with it
 
 
 def make_tile(

@@ -35,31 +35,24 @@ MAX_BAD_FRACTION = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class LoaderOptions:
-    """How a dataset is split into batches; in the config beside the dataset's arguments.
+    """How a dataset is split into batches; in the config beside the dataset's arguments."""
 
-    Args:
-        batch_size: Samples of a whole step, over all processes; in validation of one process.
-        shuffle: Another order in each epoch.
-        num_workers: Processes that load; 0 loads in the main process.
-        val_split: The fraction of the samples held back for validation, the same ones every time.
-        drop_last: Leave out a last batch that is not full.
-        on_bad_sample: What happens to a sample whose files cannot be used: `"raise"` ends the
-            training; `"skip"` warns, counts, and takes another in its place (validation: leaves
-            it out), up to one image in twenty.
-        cache: Keep decoded images: `"ram"` for this run, `"disk"` for later ones too.
-        cache_gb: What `"ram"` may take; a third of the free memory by default.
-        cache_dir: The folder of `"disk"`.
-    """
-
+    # Samples of a whole step, over all processes; in validation of one process.
     batch_size: PositiveInt
-    shuffle: bool = False
-    num_workers: NonNegativeInt = 1
+    shuffle: bool = False  # another order in each epoch
+    num_workers: NonNegativeInt = 1  # processes that load; 0 loads in the main process
+    # The fraction of the samples held back for validation, the same ones every time.
     val_split: Fraction | None = None
-    drop_last: bool = False
+    drop_last: bool = False  # leave out a last batch that is not full
+    # What happens to a sample whose files cannot be used: `"raise"` ends the training; `"skip"`
+    # warns, counts, and takes another in its place (validation: leaves it out), up to one image in
+    # twenty.
     on_bad_sample: Literal["raise", "skip"] = "raise"
+    # Keep decoded images: `"ram"` for this run, `"disk"` for later ones too.
     cache: Literal["ram", "disk"] | None = None
+    # What `"ram"` may take; a third of the free memory by default.
     cache_gb: PositiveFloat | None = None
-    cache_dir: str = CACHE_FOLDER
+    cache_dir: str = CACHE_FOLDER  # the folder of `"disk"`
 
     legacy_args: ClassVar[dict[str, str]] = {
         "return_id": "a batch always has the indices of its samples",

@@ -44,25 +44,18 @@ class MixedSizesError(DataError):
 
 
 class Batch(NamedTuple):
-    """Images of one size with their labels.
+    """Images of one size with their labels."""
 
-    Attributes:
-        images: (B, H, W, C), uint8 as a rule; not normalised.
-        labels: (B, H, W) uint8 or int16.
-        indices: (B,) of the samples in the dataset.
-        skipped: The samples that are not in it, and what was wrong with them.
-        foreground: (B, H, W) bool, where the objects are; None where the dataset does not say.
-        whole_size: Images of the batch over all ranks, of which these are some; None: B.
-        notes: Oddities of the files that were read for it.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
+    images: Tensor  # (B, H, W, C), uint8 as a rule; not normalised
+    labels: Tensor  # (B, H, W) uint8 or int16
+    indices: Tensor  # (B,) of the samples in the dataset
+    # The samples that are not in it, and what was wrong with them.
     skipped: tuple[tuple[int, str], ...] = ()
+    # (B, H, W) bool, where the objects are; None where the dataset does not say.
     foreground: Tensor | None = None
+    # Images of the batch over all ranks, of which these are some; None: B.
     whole_size: int | None = None
-    notes: tuple[FileNote, ...] = ()
+    notes: tuple[FileNote, ...] = ()  # oddities of the files that were read for it
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -178,12 +171,9 @@ def _stack(arrays: Sequence[np.ndarray | np.int64]) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class CollateBySize:
-    """Stacks one batch for each size: padding an image would change its prediction.
+    """Stacks one batch for each size: padding an image would change its prediction."""
 
-    Args:
-        skip: Leave out samples that cannot be used; a first batch without images says which.
-    """
-
+    # Leave out samples that cannot be used; a first batch without images says which.
     skip: bool = False
 
     def __call__(self, samples: Sequence[SampleArrays | SampleError]) -> list[Batch] | DataError:

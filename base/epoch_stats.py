@@ -21,15 +21,10 @@ T = TypeVar("T")
 
 
 class Speed(NamedTuple):
-    """How fast a stretch of the training was.
+    """How fast a stretch of the training was."""
 
-    Attributes:
-        images_per_second: Over all ranks.
-        data_wait: The fraction of the time that was spent waiting for batches.
-    """
-
-    images_per_second: float
-    data_wait: float
+    images_per_second: float  # over all ranks
+    data_wait: float  # the fraction of the time that was spent waiting for batches
 
 
 class EpochStats:

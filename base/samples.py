@@ -22,23 +22,16 @@ MAX_SUBSTITUTES = 10
 
 @dataclasses.dataclass(frozen=True)
 class SampleArrays:
-    """One sample, ready for a batch.
+    """One sample, ready for a batch."""
 
-    Args:
-        image: (H, W, C).
-        label: (H, W).
-        index: In the dataset.
-        skipped: The samples that it replaces, and what was wrong with them.
-        foreground: (H, W) bool, where the objects are; None for a dataset that does not say.
-        notes: What is odd about the files that were read for it.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    index: int
+    image: np.ndarray  # (H, W, C)
+    label: np.ndarray  # (H, W)
+    index: int  # in the dataset
+    # The samples that it replaces, and what was wrong with them.
     skipped: tuple[tuple[int, str], ...] = ()
+    # (H, W) bool, where the objects are; None for a dataset that does not say.
     foreground: np.ndarray | None = None
-    notes: tuple[FileNote, ...] = ()
+    notes: tuple[FileNote, ...] = ()  # what is odd about the files that were read for it
 
 
 class SampleError(DataError):
@@ -54,15 +47,10 @@ class SampleError(DataError):
 
 @dataclasses.dataclass(frozen=True)
 class Partners:
-    """The labelled pairs that an augmentation may mix into a sample.
+    """The labelled pairs that an augmentation may mix into a sample."""
 
-    Args:
-        samples: Where they come from.
-        indices: Those of the training split.
-    """
-
-    samples: Samples
-    indices: Sequence[int]
+    samples: Samples  # where they come from
+    indices: Sequence[int]  # those of the training split
 
     def __len__(self) -> int:
         return len(self.indices)

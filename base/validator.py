@@ -39,39 +39,26 @@ GRID_IMAGES = 15  # as many rows as the grid of pytorch-segmentation had
 
 
 class Validation(NamedTuple):
-    """What a validation gives.
+    """What a validation gives."""
 
-    Attributes:
-        metrics: `val_loss`, the mean over the images; the metrics of `SegmentationMetrics`, at the
-            best threshold where one is searched; and `labelled_classes`.
-        confusion: (K, K) int64 of all ranks; rows are labels.
-        threshold: The `threshold` found and `threshold_search`, where it comes from; empty where
-            none is searched.
-        shown: The first images with label and prediction, on the main rank.
-    """
-
+    # `val_loss`, the mean over the images; the metrics of `SegmentationMetrics`, at the best
+    # threshold where one is searched; and `labelled_classes`.
     metrics: dict[str, Any]
-    confusion: Tensor
+    confusion: Tensor  # (K, K) int64 of all ranks; rows are labels
+    # The `threshold` found and `threshold_search`, where it comes from; empty where none is
+    # searched.
     threshold: dict[str, Any]
-    shown: list[Comparison]
+    shown: list[Comparison]  # the first images with label and prediction, on the main rank
 
 
 class Scores(NamedTuple):
-    """The loss and the predictions of some images of a batch.
+    """The loss and the predictions of some images of a batch."""
 
-    Attributes:
-        first: The index of the first of them in the batch.
-        loss: A scalar, the mean over the images times their number.
-        logits: (B, K, H, W).
-        prediction: The classes (B, H, W).
-        labels: (B, H, W) int64.
-    """
-
-    first: int
-    loss: Tensor
-    logits: Tensor
-    prediction: Tensor
-    labels: Tensor
+    first: int  # the index of the first of them in the batch
+    loss: Tensor  # a scalar, the mean over the images times their number
+    logits: Tensor  # (B, K, H, W)
+    prediction: Tensor  # the classes (B, H, W)
+    labels: Tensor  # (B, H, W) int64
 
 
 class Validator:

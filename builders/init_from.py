@@ -39,22 +39,14 @@ class PartRow:
 
 @dataclasses.dataclass
 class Rows:
-    """Where the rows of a classifier come from.
+    """Where the rows of a classifier come from."""
 
-    Attributes:
-        as_they_are: All from the file, in its order.
-        indices: Else, for each class its index in the file, or None for a new row; empty where all
-            are new.
-        note: For the table.
-        lines: Which classes these are.
-        warning: What the user may not have meant.
-    """
-
-    as_they_are: bool = False
+    as_they_are: bool = False  # all from the file, in its order
+    # Else, for each class its index in the file, or None for a new row; empty where all are new.
     indices: list[int | None] = dataclasses.field(default_factory=list)
-    note: str = ""
-    lines: list[str] = dataclasses.field(default_factory=list)
-    warning: str = ""
+    note: str = ""  # for the table
+    lines: list[str] = dataclasses.field(default_factory=list)  # which classes these are
+    warning: str = ""  # what the user may not have meant
 
     @property
     def taken(self) -> bool:
@@ -64,17 +56,12 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Weights to start from; nothing else in the file, of whatever program, has to be right.
+    """Weights to start from; nothing else in the file, of whatever program, has to be right."""
 
-    Attributes:
-        weights: By name; the names may be those of a program that `model.foreign_names` knows.
-        classes: The names of the classes; empty where the file does not tell.
-        arch: The name of the model, likewise.
-    """
-
+    # By name; the names may be those of a program that `model.foreign_names` knows.
     weights: Mapping[str, Tensor]
-    classes: Sequence[str] = ()
-    arch: str = ""
+    classes: Sequence[str] = ()  # the names of the classes; empty where the file does not tell
+    arch: str = ""  # the name of the model, likewise
 
 
 def load_start(path: str | Path) -> Start:

@@ -20,16 +20,12 @@ from utils.samples.coco_regions import Region, encode, import_pycocotools
 
 @dataclasses.dataclass
 class CocoPlan:
-    """The masks to write for a file of annotations, and the annotations left out.
+    """The masks to write for a file of annotations, and the annotations left out."""
 
-    Args:
-        jobs: The masks to write.
-        strays: Annotations whose image the file does not describe.
-        boxes: Annotations of chosen categories that have no outline.
-    """
-
-    jobs: list[MaskJob] = dataclasses.field(default_factory=list)
+    jobs: list[MaskJob] = dataclasses.field(default_factory=list)  # the masks to write
+    # Annotations whose image the file does not describe.
     strays: list[str] = dataclasses.field(default_factory=list)
+    # Annotations of chosen categories that have no outline.
     boxes: list[str] = dataclasses.field(default_factory=list)
 
 

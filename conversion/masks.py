@@ -24,14 +24,10 @@ BACKGROUND = "background"
 
 @dataclasses.dataclass(frozen=True)
 class Legend:
-    """The classes of a set of masks.
+    """The classes of a set of masks."""
 
-    Args:
-        names: A name for each class, K of them.
-        palette: (r, g, b) for each class; None: the VOC colours.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # a name for each class, K of them
+    # (r, g, b) for each class; None: the VOC colours.
     palette: tuple[tuple[int, int, int], ...] | None = None
 
     @property
@@ -63,17 +59,11 @@ class Legend:
 
 @dataclasses.dataclass(frozen=True)
 class MaskJob:
-    """One mask to write.
+    """One mask to write."""
 
-    Args:
-        source: The input's name in messages.
-        output: The file to write.
-        draw: Returns the ids (H, W); pickled for another process.
-    """
-
-    source: str
-    output: Path
-    draw: Callable[[], np.ndarray]
+    source: str  # the input's name in messages
+    output: Path  # the file to write
+    draw: Callable[[], np.ndarray]  # returns the ids (H, W); pickled for another process
 
 
 def to_json(value: object) -> str:

@@ -15,21 +15,13 @@ SPLITS = ("train", "val", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The images of each split, and their totals.
+    """The images of each split, and their totals."""
 
-    Args:
-        names: The splits, S of them.
-        members: The images of each split, sorted.
-        groups: (S,) numbers of groups.
-        classes: The classes, K of them.
-        pixels: (S, K) pixels of each class.
-    """
-
-    names: tuple[str, ...]
-    members: tuple[tuple[str, ...], ...]
-    groups: np.ndarray
-    classes: tuple[str, ...]
-    pixels: np.ndarray
+    names: tuple[str, ...]  # the splits, S of them
+    members: tuple[tuple[str, ...], ...]  # the images of each split, sorted
+    groups: np.ndarray  # (S,) numbers of groups
+    classes: tuple[str, ...]  # the classes, K of them
+    pixels: np.ndarray  # (S, K) pixels of each class
 
     def lacks(self) -> list[str]:
         """Return a sentence for each split that lacks classes."""

@@ -15,17 +15,11 @@ MISSING = (100, 100, 50)
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """What is dealt out: images, or groups of images that stay together.
+    """What is dealt out: images, or groups of images that stay together."""
 
-    Args:
-        sizes: (U,) images of each.
-        presence: (U, K) images of each in which a class occurs.
-        pixels: (U, K) pixels of each class.
-    """
-
-    sizes: np.ndarray
-    presence: np.ndarray
-    pixels: np.ndarray
+    sizes: np.ndarray  # (U,) images of each
+    presence: np.ndarray  # (U, K) images of each in which a class occurs
+    pixels: np.ndarray  # (U, K) pixels of each class
 
 
 def deal(units: Units, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:

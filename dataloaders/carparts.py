@@ -19,13 +19,9 @@ IGNORED = 255
 
 @dataclasses.dataclass(frozen=True)
 class CarSample(Sample):
-    """An image with a second mask: where the car is.
+    """An image with a second mask: where the car is."""
 
-    Args:
-        foreground: The file of this mask, 0 outside the car.
-    """
-
-    foreground: str = ""
+    foreground: str = ""  # the file of this mask, 0 outside the car
 
     @property
     def files(self) -> tuple[str, ...]:

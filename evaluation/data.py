@@ -31,25 +31,15 @@ CHANGING = ("augment", "base_size", "crop_size", "albumentations")  # arguments 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The images of a split.
+    """The images of a split."""
 
-    Args:
-        loader: Whole images with labels, in the order of the dataset.
-        dataset: The name of the data loader.
-        section: The section of the config that names it.
-        split: One of `SPLITS`.
-        ignore_index: The ignored label.
-        lenient: Whether the config itself asks to skip what cannot be read.
-        folder: The folder of the images; None if there is none.
-    """
-
-    loader: BaseDataLoader
-    dataset: str
-    section: str
-    split: str
-    ignore_index: int
-    lenient: bool
-    folder: str | None = None
+    loader: BaseDataLoader  # whole images with labels, in the order of the dataset
+    dataset: str  # the name of the data loader
+    section: str  # the section of the config that names it
+    split: str  # one of `SPLITS`
+    ignore_index: int  # the ignored label
+    lenient: bool  # whether the config itself asks to skip what cannot be read
+    folder: str | None = None  # the folder of the images; None if there is none
 
 
 def open_data(

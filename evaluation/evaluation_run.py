@@ -26,37 +26,24 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationRun:
-    """A model, and the images that it is scored on.
+    """A model, and the images that it is scored on."""
 
-    Args:
-        checkpoint: The file of the model.
-        arch: The name of the model.
-        predictor: Predicts its logits.
-        meta: The meaning of the logits.
-        data: The images.
-        threshold: For two classes, the probability from which on class 1 is predicted; None: the
-            more probable class is predicted.
-        searched: The record of the search for the threshold, see `search_record()`; empty if there
-            was none.
-        as_trained: Whether the checkpoint's own config names these images.
-        monitored: Whether this epoch was chosen by a metric of the validation images.
-        stamp: What `stamp_of()` returned for the file before it was read.
-        run_name: The name of the training; None if no config has it.
-        model: The architecture with its encoder.
-    """
-
-    checkpoint: str
-    arch: str
-    predictor: Predictor
-    meta: Meta
-    data: Data
+    checkpoint: str  # the file of the model
+    arch: str  # the name of the model
+    predictor: Predictor  # predicts its logits
+    meta: Meta  # the meaning of the logits
+    data: Data  # the images
+    # For two classes, the probability from which on class 1 is predicted; None: the more probable
+    # class is predicted.
     threshold: float | None = None
+    # The record of the search for the threshold, see `search_record()`; empty if there was none.
     searched: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    as_trained: bool = True
-    monitored: bool = False
+    as_trained: bool = True  # whether the checkpoint's own config names these images
+    monitored: bool = False  # whether this epoch was chosen by a metric of the validation images
+    # What `stamp_of()` returned for the file before it was read.
     stamp: tuple[int, ...] | None = None
-    run_name: str | None = None
-    model: str = ""
+    run_name: str | None = None  # the name of the training; None if no config has it
+    model: str = ""  # the architecture with its encoder
 
     @property
     def samples(self) -> list[Sample]:

@@ -208,45 +208,28 @@ class _Candidate(NamedTuple):
 
 
 class Planes(NamedTuple):
-    """An image's labels and predictions.
+    """An image's labels and predictions."""
 
-    Attributes:
-        given: (H, W) int32 labels, -1 where ignored.
-        suggested: (H, W) int32, the class that is predicted.
-        p_given: (H, W) float32, the probability of the label; anything where it is ignored.
-        p_suggested: (H, W) float32, the probability of that class.
-    """
-
-    given: np.ndarray
-    suggested: np.ndarray
+    given: np.ndarray  # (H, W) int32 labels, -1 where ignored
+    suggested: np.ndarray  # (H, W) int32, the class that is predicted
+    # (H, W) float32, the probability of the label; anything where it is ignored.
     p_given: np.ndarray
-    p_suggested: np.ndarray
+    p_suggested: np.ndarray  # (H, W) float32, the probability of that class
 
 
 class Regions(NamedTuple):
-    """The N regions of an image in which one label meets one other prediction.
+    """The N regions of an image in which one label meets one other prediction."""
 
-    Attributes:
-        numbers: (H, W) int32: 1 to N in the regions, 0 elsewhere.
-        given: (N,) the class of the label.
-        suggested: (N,) the class of the prediction.
-        pixels: (N,) the number of pixels.
-        depth: (N,) mean distance of the inner pixels to the nearest pixel that is none.
-        p_given: (N,) mean probability of the label over the inner pixels.
-        p_suggested: (N,) mean probability of the prediction over the inner pixels.
-        fit: (N,) IoU of the labelled and the predicted segment around it, which share the region.
-        boxes: (N, 4) left, top, right, bottom; the last two exclusive.
-    """
-
-    numbers: np.ndarray
-    given: np.ndarray
-    suggested: np.ndarray
-    pixels: np.ndarray
-    depth: np.ndarray
-    p_given: np.ndarray
-    p_suggested: np.ndarray
+    numbers: np.ndarray  # (H, W) int32: 1 to N in the regions, 0 elsewhere
+    given: np.ndarray  # (N,) the class of the label
+    suggested: np.ndarray  # (N,) the class of the prediction
+    pixels: np.ndarray  # (N,) the number of pixels
+    depth: np.ndarray  # (N,) mean distance of the inner pixels to the nearest pixel that is none
+    p_given: np.ndarray  # (N,) mean probability of the label over the inner pixels
+    p_suggested: np.ndarray  # (N,) mean probability of the prediction over the inner pixels
+    # (N,) IoU of the labelled and the predicted segment around it, which share the region.
     fit: np.ndarray
-    boxes: np.ndarray
+    boxes: np.ndarray  # (N, 4) left, top, right, bottom; the last two exclusive
 
     @property
     def scores(self) -> np.ndarray:

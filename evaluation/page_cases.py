@@ -35,49 +35,29 @@ class Chip(NamedTuple):
 
 
 class Case(NamedTuple):
-    """An image on the page, with everything that belongs to it.
+    """An image on the page, with everything that belongs to it."""
 
-    Attributes:
-        key: The id of its element.
-        image_index: The index of the image in the dataset.
-        name: The name of the sample.
-        facts: Its metrics as text.
-        size: (width, height) of the embedded images.
-        full: (width, height) of what they show, in the stored image's pixels.
-        views: The images.
-        chips: The classes in it, the largest first.
-        more: How many further classes are in it.
-        outline: An SVG path in the pixels of `full`.
-        issue: The likely label error, if it shows one.
-    """
-
-    key: str
-    image_index: int
-    name: str
-    facts: str
-    size: tuple[int, int]
-    full: tuple[int, int]
-    views: Sequence[View]
-    chips: Sequence[Chip]
-    more: int
-    outline: str = ""
-    issue: LabelIssue | None = None
+    key: str  # the id of its element
+    image_index: int  # the index of the image in the dataset
+    name: str  # the name of the sample
+    facts: str  # its metrics as text
+    size: tuple[int, int]  # (width, height) of the embedded images
+    full: tuple[int, int]  # (width, height) of what they show, in the stored image's pixels
+    views: Sequence[View]  # the images
+    chips: Sequence[Chip]  # the classes in it, the largest first
+    more: int  # how many further classes are in it
+    outline: str = ""  # an SVG path in the pixels of `full`
+    issue: LabelIssue | None = None  # the likely label error, if it shows one
 
 
 class Cases(NamedTuple):
-    """All images of the page.
+    """All images of the page."""
 
-    Attributes:
-        worst: The worst first.
-        best: The best first.
-        issues: Likely label errors.
-        more_issues: Class of the label and suggested class of the errors that are not shown, with
-            their number, the most frequent first.
-    """
-
-    worst: Sequence[Case]
-    best: Sequence[Case]
-    issues: Sequence[Case]
+    worst: Sequence[Case]  # the worst first
+    best: Sequence[Case]  # the best first
+    issues: Sequence[Case]  # likely label errors
+    # Class of the label and suggested class of the errors that are not shown, with their number,
+    # the most frequent first.
     more_issues: Sequence[tuple[tuple[int, int], int]]
 
     def keys_by_index(self) -> dict[int, str]:

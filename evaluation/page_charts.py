@@ -124,17 +124,12 @@ class Group(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """The reliability diagram.
+    """The reliability diagram."""
 
-    Attributes:
-        bars: Its bins.
-        verdict: The judgement on the model, in words.
-        groups: The pixels that it is based on: all of them, or those where the model is
-            underconfident and those where it is overconfident, the lower mean confidence first.
-    """
-
-    bars: list[Bar]
-    verdict: str
+    bars: list[Bar]  # its bins
+    verdict: str  # the judgement on the model, in words
+    # The pixels that it is based on: all of them, or those where the model is underconfident and
+    # those where it is overconfident, the lower mean confidence first.
     groups: list[Group]
 
 

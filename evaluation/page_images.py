@@ -26,18 +26,12 @@ Sides = tuple[int, int]
 
 
 class Thumbnail(NamedTuple):
-    """An image, or a crop of one, with its ids; small enough to be kept.
+    """An image, or a crop of one, with its ids; small enough to be kept."""
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        label: (H, W) ids.
-        prediction: (H, W) ids.
-        outline: An SVG path around a region, in pixels of the whole image or crop; empty for none.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    prediction: np.ndarray
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    label: np.ndarray  # (H, W) ids
+    prediction: np.ndarray  # (H, W) ids
+    # An SVG path around a region, in pixels of the whole image or crop; empty for none.
     outline: str = ""
 
 

@@ -35,17 +35,11 @@ EPOCH = 0  # always the same samples
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The logits of an image, and its labels.
+    """The logits of an image, and its labels."""
 
-    Args:
-        index: The index of the image in the dataset.
-        logits: (K, H, W), on the device or, if they are large, in the host's memory.
-        labels: (H, W) integers in 0..K-1, or the ignored one.
-    """
-
-    index: int
-    logits: Tensor
-    labels: Tensor
+    index: int  # the index of the image in the dataset
+    logits: Tensor  # (K, H, W), on the device or, if they are large, in the host's memory
+    labels: Tensor  # (H, W) integers in 0..K-1, or the ignored one
 
 
 def evaluate(run: EvaluationRun, command: str = "") -> Evaluation:

@@ -27,76 +27,45 @@ MAX_VALUES = 1024  # of a mask: the most frequent of a photograph or of smoothed
 
 
 class ImageFacts(msgspec.Struct, frozen=True):
-    """An image.
+    """An image."""
 
-    Args:
-        files: The facts of each image file that it is read from.
-        error: Why it cannot be used; then the rest is empty.
-        width: In pixels.
-        height: In pixels.
-        channels: Channels that the model sees.
-        dtype: The type of its values.
-        sha256: Hash of the decoded pixels, which finds copies in other files.
-        bands: Sums of each channel.
-        missing: Pixels without data.
-        not_finite: Pixels that are NaN or infinite and not marked as missing.
-        notes: Oddities of files that were read nevertheless, by file.
-    """
-
-    files: list[FileFacts] = []
-    error: str = ""
-    width: int = 0
-    height: int = 0
-    channels: int = 0
-    dtype: str = ""
-    sha256: str = ""
-    bands: list[BandTotals] = []
-    missing: int = 0
-    not_finite: int = 0
-    notes: dict[str, str] = {}
+    files: list[FileFacts] = []  # the facts of each image file that it is read from
+    error: str = ""  # why it cannot be used; then the rest is empty
+    width: int = 0  # in pixels
+    height: int = 0  # in pixels
+    channels: int = 0  # channels that the model sees
+    dtype: str = ""  # the type of its values
+    sha256: str = ""  # hash of the decoded pixels, which finds copies in other files
+    bands: list[BandTotals] = []  # sums of each channel
+    missing: int = 0  # pixels without data
+    not_finite: int = 0  # pixels that are NaN or infinite and not marked as missing
+    notes: dict[str, str] = {}  # oddities of files that were read nevertheless, by file
 
 
 class MaskFacts(msgspec.Struct, frozen=True):
-    """A mask.
+    """A mask."""
 
-    Args:
-        file: The facts of its file, if that is an image file.
-        error: Why it cannot be used; then the rest is empty.
-        width: In pixels.
-        height: In pixels.
-        values: Id ("7") or colour ("128,0,64") -> pixels, of the most frequent `MAX_VALUES`.
-        num_values: The number of unique ids or colours.
-        unknown: Those of `values` that are neither class nor ignored.
-        labels: Class or the ignored label -> pixels, without the unknown values; pixels without
-            data in the image are ignored.
-    """
-
-    file: FileFacts | None = None
-    error: str = ""
-    width: int = 0
-    height: int = 0
+    file: FileFacts | None = None  # the facts of its file, if that is an image file
+    error: str = ""  # why it cannot be used; then the rest is empty
+    width: int = 0  # in pixels
+    height: int = 0  # in pixels
+    # Id ("7") or colour ("128,0,64") -> pixels, of the most frequent `MAX_VALUES`.
     values: dict[str, int] = {}
-    num_values: int = 0
-    unknown: list[str] = []
+    num_values: int = 0  # the number of unique ids or colours
+    unknown: list[str] = []  # those of `values` that are neither class nor ignored
+    # Class or the ignored label -> pixels, without the unknown values; pixels without data in the
+    # image are ignored.
     labels: dict[int, int] = {}
 
 
 class SampleFacts(msgspec.Struct, frozen=True):
-    """One sample of a dataset.
+    """One sample of a dataset."""
 
-    Args:
-        name: Its name in messages.
-        files: Every file that it is read from; those of the image first.
-        image: The image.
-        mask: The mask; None for a sample without labels.
-        label: The file that the mask is read from.
-    """
-
-    name: str
-    files: list[str]
-    image: ImageFacts
-    mask: MaskFacts | None = None
-    label: str = ""
+    name: str  # its name in messages
+    files: list[str]  # every file that it is read from; those of the image first
+    image: ImageFacts  # the image
+    mask: MaskFacts | None = None  # the mask; None for a sample without labels
+    label: str = ""  # the file that the mask is read from
 
     @property
     def usable(self) -> bool:

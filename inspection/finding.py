@@ -13,23 +13,15 @@ MAX_FILES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One problem.
+    """One problem."""
 
-    Args:
-        severity: An error ends a training or spoils its metrics; a warning is for a person to
-            judge.
-        kind: A fixed word for programs.
-        split: `"train"`, `"val"`, `"test"`, or `""` for the config as a whole.
-        message: What is wrong.
-        fix: What to do.
-        files: Every file concerned -> what is wrong with it, or nothing.
-    """
-
+    # An error ends a training or spoils its metrics; a warning is for a person to judge.
     severity: Literal["error", "warning"]
-    kind: str
-    split: str
-    message: str
-    fix: str
+    kind: str  # a fixed word for programs
+    split: str  # `"train"`, `"val"`, `"test"`, or `""` for the config as a whole
+    message: str  # what is wrong
+    fix: str  # what to do
+    # Every file concerned -> what is wrong with it, or nothing.
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:

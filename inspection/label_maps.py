@@ -22,17 +22,12 @@ BINARY = {"0": 0, str(WHITE): 1}
 
 @dataclasses.dataclass(frozen=True)
 class Proposal:
-    """The proposed meaning of the values of a split's masks.
+    """The proposed meaning of the values of a split's masks."""
 
-    Args:
-        label_map: Gives them a meaning; None if they have one, or there is doubt.
-        white: Whether 255 may be an object in masks of only 0 and 255.
-        settled: Whether, with the map, almost every pixel has a meaning.
-    """
-
+    # Gives them a meaning; None if they have one, or there is doubt.
     label_map: dict[str, int] | None
-    white: bool
-    settled: bool
+    white: bool  # whether 255 may be an object in masks of only 0 and 255
+    settled: bool  # whether, with the map, almost every pixel has a meaning
 
     def is_binary(self, values: Iterable[str]) -> bool:
         """Return whether 255 may be an object in a mask with these values."""

@@ -42,21 +42,14 @@ class _Looked(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """The facts of a split before its training.
+    """The facts of a split before its training."""
 
-    Args:
-        split: The split; its facts are those of the masks that were read.
-        indices: The dataset indices of the samples whose headers were read.
-        heads: The headers of each sample's image and mask; None for a sample that is not two image
-            files.
-        total: The number of samples of the split.
-        broken: Index of a sample that cannot be read -> why.
-    """
-
-    split: Split
-    indices: Sequence[int]
+    split: Split  # the split; its facts are those of the masks that were read
+    indices: Sequence[int]  # the dataset indices of the samples whose headers were read
+    # The headers of each sample's image and mask; None for a sample that is not two image files.
     heads: Sequence[tuple[ImageHead, ImageHead] | None]
-    total: int
+    total: int  # the number of samples of the split
+    # Index of a sample that cannot be read -> why.
     broken: dict[int, str] = dataclasses.field(default_factory=dict)
 
     @property

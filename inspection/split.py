@@ -27,17 +27,11 @@ LOWEST_ID, HIGHEST_ID = -32768, 65535  # that a label map can name
 
 @dataclasses.dataclass(frozen=True)
 class ClassTotals:
-    """How often a class occurs.
+    """How often a class occurs."""
 
-    Args:
-        pixels: Its pixels in all images.
-        share: Its fraction of the valid pixels, 0..1.
-        pictures: The number of images with at least one pixel of it.
-    """
-
-    pixels: int
-    share: float
-    pictures: int
+    pixels: int  # its pixels in all images
+    share: float  # its fraction of the valid pixels, 0..1
+    pictures: int  # the number of images with at least one pixel of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,29 +46,17 @@ class BandStatistics:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The samples that one section of the config loads.
+    """The samples that one section of the config loads."""
 
-    Args:
-        name: `"train"`, `"val"` or `"test"`.
-        section: The section's key in the config.
-        dataset: The dataset of the samples.
-        augmentation: What is done to them.
-        options: How they are batched.
-        indices: Their indices in the dataset.
-        facts: The facts of each sample.
-        ignore_index: The label of ignored pixels.
-        lacks_statistics: Whether the config lacks the mean and std that the images need.
-    """
-
-    name: str
-    section: str
-    dataset: BaseDataset
-    augmentation: Augmentation
-    options: LoaderOptions
-    indices: Sequence[int]
-    facts: Sequence[SampleFacts] = ()
-    ignore_index: int = 255
-    lacks_statistics: bool = False
+    name: str  # `"train"`, `"val"` or `"test"`
+    section: str  # the section's key in the config
+    dataset: BaseDataset  # the dataset of the samples
+    augmentation: Augmentation  # what is done to them
+    options: LoaderOptions  # how they are batched
+    indices: Sequence[int]  # their indices in the dataset
+    facts: Sequence[SampleFacts] = ()  # the facts of each sample
+    ignore_index: int = 255  # the label of ignored pixels
+    lacks_statistics: bool = False  # whether the config lacks the mean and std that the images need
 
     @property
     def held_out(self) -> bool:

@@ -16,15 +16,10 @@ from utils.cli.sanitize import plain_lines
 
 
 class ImageFile(NamedTuple):
-    """An image to predict.
+    """An image to predict."""
 
-    Attributes:
-        path: The file.
-        relative: Its path below the folder or pattern that named it.
-    """
-
-    path: Path
-    relative: Path
+    path: Path  # the file
+    relative: Path  # its path below the folder or pattern that named it
 
 
 def wanted_extensions(extension: str | None) -> tuple[str, ...]:

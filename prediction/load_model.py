@@ -44,41 +44,29 @@ OF_TRAINING = ("ignore_index", "binary", "threshold")  # fields of `Meta` that n
 class Meta:
     """The meaning of a model's outputs, and the form of its inputs.
 
-    Args:
-        classes: The names of the K classes.
-        palette: A colour (red, green, blue) for each.
-        mean: The mean of each channel, as for `normalize()`.
-        std: The standard deviation of each channel.
-        channels: C of the images.
-        ignore_index: The label that was ignored in training.
-        band_rule: How images are read; None: as 8-bit RGB.
-        preview_bands: The channels to show as red, green and blue, or one to show in grey; empty
-            for the first ones.
-        mask_prefix: What the stems of the training's masks begin with, and those of its images
-            do not; "" for nothing.
-        mask_suffix: What they end with, likewise.
-        binary: Whether the model has one output channel for two classes.
-        threshold: For two classes, class 1 is predicted where its probability is at least this;
-            None: where it is the more probable class.
-        exif: Whether the EXIF orientation of images is applied; None: it is not, because the
-            config does not say so.
-
     Raises:
         ValueError: If the lengths contradict each other or a value is out of range.
     """
 
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    channels: int = 3
-    ignore_index: int = 255
-    band_rule: BandRule | None = None
+    classes: tuple[str, ...]  # the names of the K classes
+    palette: tuple[tuple[int, int, int], ...]  # a colour (red, green, blue) for each
+    mean: tuple[float, ...]  # the mean of each channel, as for `normalize()`
+    std: tuple[float, ...]  # the standard deviation of each channel
+    channels: int = 3  # C of the images
+    ignore_index: int = 255  # the label that was ignored in training
+    band_rule: BandRule | None = None  # how images are read; None: as 8-bit RGB
+    # The channels to show as red, green and blue, or one to show in grey; empty for the first ones.
     preview_bands: tuple[int, ...] = ()
+    # What the stems of the training's masks begin with, and those of its images do not; "" for
+    # nothing.
     mask_prefix: str = ""
-    mask_suffix: str = ""
-    binary: bool = False
+    mask_suffix: str = ""  # what they end with, likewise
+    binary: bool = False  # whether the model has one output channel for two classes
+    # For two classes, class 1 is predicted where its probability is at least this; None: where it
+    # is the more probable class.
     threshold: float | None = None
+    # Whether the EXIF orientation of images is applied; None: it is not, because the config does
+    # not say so.
     exif: ExifRule | None = None
 
     def __post_init__(self) -> None:

@@ -46,33 +46,22 @@ Watcher = Callable[[int, int, float], None]
 
 @dataclasses.dataclass
 class _Passes:
-    """The forward passes of one image, or of one batch of images.
+    """The forward passes of one image, or of one batch of images."""
 
-    Attributes:
-        total: How many there will be; more if a view is cut into tiles for want of memory.
-        pixels: How many pixels they see together, which is what they cost.
-        done: How many are done.
-        seen: The pixels of those.
-    """
-
-    total: int
-    pixels: int
-    done: int = 0
-    seen: int = 0
+    total: int  # how many there will be; more if a view is cut into tiles for want of memory
+    pixels: int  # how many pixels they see together, which is what they cost
+    done: int = 0  # how many are done
+    seen: int = 0  # the pixels of those
 
 
 @dataclasses.dataclass
 class _Limits:
-    """The sizes in pixels at which memory ran out; infinite where it did not.
+    """The sizes in pixels at which memory ran out; infinite where it did not."""
 
-    Attributes:
-        together: The most pixels that go through the model at once, if in more than one view.
-        view: A view of this many pixels or more is cut into tiles.
-        image: An image of this many pixels or more, and its sums, stay in the host's memory.
-    """
-
+    # The most pixels that go through the model at once, if in more than one view.
     together: float = inf
-    view: float = inf
+    view: float = inf  # a view of this many pixels or more is cut into tiles
+    # An image of this many pixels or more, and its sums, stay in the host's memory.
     image: float = inf
 
 

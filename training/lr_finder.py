@@ -42,22 +42,14 @@ DESCENT, RISE = 4, 6
 
 @dataclasses.dataclass(frozen=True)
 class RateCurve:
-    """The loss of each step of a sweep, and the learning rates that it suggests.
+    """The loss of each step of a sweep, and the learning rates that it suggests."""
 
-    Args:
-        rates: (N,) of the config, rising by one factor from step to step.
-        losses: (N,) before the step.
-        smoothed: (N,) the losses without their noise.
-        steepest: The rate where the loss falls fastest before it turns up; None if it does not
-            fall.
-        tenth: A tenth of the rate with the lowest loss before it turns up; None if it does not
-            fall.
-    """
-
-    rates: np.ndarray
-    losses: np.ndarray
-    smoothed: np.ndarray
+    rates: np.ndarray  # (N,) of the config, rising by one factor from step to step
+    losses: np.ndarray  # (N,) before the step
+    smoothed: np.ndarray  # (N,) the losses without their noise
+    # The rate where the loss falls fastest before it turns up; None if it does not fall.
     steepest: float | None
+    # A tenth of the rate with the lowest loss before it turns up; None if it does not fall.
     tenth: float | None
 
     def marks(self) -> dict[str, float]:
@@ -246,7 +238,7 @@ def find_rate(config: Config, components: TrainingComponents, steps: int) -> boo
             "they rise; give any rate above 0"
         )
     settings = config.trainer
-    # A name of its own: nothing here can be resumed.
+    # a name of its own: nothing here can be resumed.
     folder = RunFolder.create(settings.save_dir, settings.log_dir, f"{config.name}-find-lr")
     with RunLog(folder, tensorboard=settings.tensorboard) as log:
         logger.info(

@@ -23,23 +23,14 @@ if TYPE_CHECKING:
 
 
 class Inputs(NamedTuple):
-    """What a run begins with.
+    """What a run begins with."""
 
-    Attributes:
-        tree: The config, not checked yet.
-        checkpoint: What to go on from; None begins a new run.
-        run: The run folder to go on in; None makes a new one.
-        source: The checkpoint's file.
-        stamp: What `stamp_of(source)` was before it was read.
-        new_run: How to begin a new run with the weights of the checkpoint instead.
-    """
-
-    tree: dict[str, Any]
-    checkpoint: ResumePoint | None = None
-    run: Path | None = None
-    source: Path | None = None
-    stamp: tuple[int, ...] | None = None
-    new_run: str = ""
+    tree: dict[str, Any]  # the config, not checked yet
+    checkpoint: ResumePoint | None = None  # what to go on from; None begins a new run
+    run: Path | None = None  # the run folder to go on in; None makes a new one
+    source: Path | None = None  # the checkpoint's file
+    stamp: tuple[int, ...] | None = None  # what `stamp_of(source)` was before it was read
+    new_run: str = ""  # how to begin a new run with the weights of the checkpoint instead
 
 
 def read_inputs(arguments: argparse.Namespace) -> Inputs:

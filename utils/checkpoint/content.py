@@ -20,25 +20,17 @@ _DIGEST = re.compile("[0-9a-f]{32}")
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """The content of a checkpoint of this program or of pytorch-segmentation, or bare weights.
+    """The content of a checkpoint of this program or of pytorch-segmentation, or bare weights."""
 
-    Attributes:
-        state_dict: The weights of the model.
-        ema: The state of their moving average, if there is one.
-        config: Of the training; empty where the file has none.
-        meta: What a prediction needs beside the weights; empty where the file has none.
-        epoch: Finished epochs, if known.
-        monitor_best: The best value of the monitored metric so far, if there is one.
-        best_epoch: The epoch that reached it, if known.
-    """
-
-    state_dict: dict[str, Any]
-    ema: dict[str, Any] | None = None
-    config: dict[str, Any] = {}
+    state_dict: dict[str, Any]  # the weights of the model
+    ema: dict[str, Any] | None = None  # the state of their moving average, if there is one
+    config: dict[str, Any] = {}  # of the training; empty where the file has none
+    # What a prediction needs beside the weights; empty where the file has none.
     meta: dict[str, Any] = {}
-    epoch: NonNegativeInt | None = None
+    epoch: NonNegativeInt | None = None  # finished epochs, if known
+    # The best value of the monitored metric so far, if there is one.
     monitor_best: float | None = None
-    best_epoch: NonNegativeInt | None = None
+    best_epoch: NonNegativeInt | None = None  # the epoch that reached it, if known
 
     def evaluated_weights(self) -> dict[str, Tensor]:
         """Return the weights that validation saw: the moving average, or else the model's.

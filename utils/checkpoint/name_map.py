@@ -23,16 +23,12 @@ class NameMap:
         {'features.0.weight': 1, 'head.bias': 2}
         >>> names.ours({"backbone.0.weight": 1}) is None
         True
-
-    Args:
-        pairs: Their prefix and ours for each part of the network.
-        optional: Our prefixes of parts that their files may lack; such a part keeps its values.
-        dropped: Their prefixes of parts that we do not have and do not need.
     """
 
-    pairs: Sequence[tuple[str, str]]
+    pairs: Sequence[tuple[str, str]]  # their prefix and ours for each part of the network
+    # Our prefixes of parts that their files may lack; such a part keeps its values.
     optional: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()  # their prefixes of parts that we do not have and do not need
 
     def __post_init__(self) -> None:
         for side in zip(*self.pairs, strict=True):

@@ -28,19 +28,12 @@ _NAME = re.compile(r"[A-Za-z_][\w.]{0,79}")
 
 
 class Found(NamedTuple):
-    """The first object in a file that is neither a tensor nor plain data.
+    """The first object in a file that is neither a tensor nor plain data."""
 
-    Attributes:
-        kind: The name of its class.
-        is_whole: Whether the file contains nothing else.
-        key: The key that it is under, or nothing where that cannot be told.
-        texts: Every text in the file, of which some are keys.
-    """
-
-    kind: str
-    is_whole: bool
-    key: str
-    texts: frozenset[str]
+    kind: str  # the name of its class
+    is_whole: bool  # whether the file contains nothing else
+    key: str  # the key that it is under, or nothing where that cannot be told
+    texts: frozenset[str]  # every text in the file, of which some are keys
 
 
 def how_to_save_weights_alone(path: str) -> str:

@@ -18,17 +18,11 @@ ANY_NUMBER = 1 << 30
 
 @dataclasses.dataclass(frozen=True)
 class UnknownWord:
-    """A word that a program does not know.
+    """A word that a program does not know."""
 
-    Args:
-        word: The word.
-        values: The words behind it, which can be its values.
-        before: All words in front of it.
-    """
-
-    word: str
-    values: tuple[str, ...] = ()
-    before: tuple[str, ...] = ()
+    word: str  # the word
+    values: tuple[str, ...] = ()  # the words behind it, which can be its values
+    before: tuple[str, ...] = ()  # all words in front of it
 
 
 def find_unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> list[UnknownWord]:

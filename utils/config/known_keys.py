@@ -48,16 +48,13 @@ def names_by_path(
 
 @dataclasses.dataclass(frozen=True)
 class KnownKeys:
-    """The keys of a config, to tell a mistyped or misplaced key from somebody's own.
+    """The keys of a config, to tell a mistyped or misplaced key from somebody's own."""
 
-    Args:
-        names: Every key that the config can set, by path.
-        given: Every key that it does set, by path.
-        typed: What was typed with `-o`, by the whole path of its key.
-    """
-
+    # Every key that the config can set, by path.
     names: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
+    # Every key that it does set, by path.
     given: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
+    # What was typed with `-o`, by the whole path of its key.
     typed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def judge(
@@ -76,7 +73,7 @@ class KnownKeys:
         found = self._places_of(name, path)
         hint = self._describe(found, name, path)
         if lenient and not found:
-            # A key of another section, mistyped; unless it is nearer to one of this.
+            # a key of another section, mistyped; unless it is nearer to one of this.
             found = near_places(name, self.names)
             if any(place.rpartition(".")[0] == path for place in found):
                 found = []

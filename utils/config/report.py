@@ -17,14 +17,11 @@ from utils.config.values import convert
 
 @dataclasses.dataclass
 class Report:
-    """What is wrong with a config (`problems`) and what is odd (`warnings`).
+    """What is wrong with a config (`problems`) and what is odd (`warnings`)."""
 
-    Args:
-        keys: The keys that the whole config has and can have.
-        classes: The argument that says the classes, for sections that cannot be found.
-    """
-
+    # The keys that the whole config has and can have.
     keys: KnownKeys = dataclasses.field(default_factory=KnownKeys)
+    # The argument that says the classes, for sections that cannot be found.
     classes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -93,7 +90,7 @@ class Report:
             # The classes of one loader are those of the others, which need not name them.
             shared = self.classes if path in LOADERS else {}
             advice = spec.advice(name, {**shared, **args} if isinstance(args, dict) else shared)
-        # A name that is known elsewhere means that, whatever else it is close to.
+        # a name that is known elsewhere means that, whatever else it is close to.
         if advice and (not hint or advice.startswith("it is ")):
             hint = f"; {advice}"
         hint = hint or suggest(name, names, listing=True)

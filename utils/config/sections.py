@@ -87,49 +87,37 @@ class LossTerm(Component):
 
 @dataclasses.dataclass(frozen=True)
 class TrainerSection:
-    """Settings of the training: how long, what to save, what to log.
+    """Settings of the training: how long, what to save, what to log."""
 
-    Args:
-        epochs: How often the training sees every image.
-        save_dir: A run writes to `<save_dir>/<name>/<time>/`.
-        save_period: Epochs between two `checkpoint-epoch<N>.pth`.
-        save_every_steps: Steps between two `last.pth`, beside the one after each epoch: how much
-            work a crash can cost.
-        monitor: The metric that decides the best model: `"max Mean_IoU"`, `"min val_loss"`, ...;
-            or `"off"`.
-        early_stop: Stop after this many epochs without a better model; 0 never stops.
-        val: Validate during training.
-        val_per_epochs: Epochs between two validations; the last epoch is always validated.
-        log_dir: TensorBoard files are in `<log_dir>/<name>/<time>/`.
-        log_per_iter: Steps between two points of the training curves.
-        tensorboard: Write TensorBoard files.
-        accumulation_steps: The number of micro-batches that a batch is split into, to save memory;
-            BatchNorm sees one micro-batch at a time.
-        clip_grad_norm: The largest norm that the gradient of all weights can have in a step.
-        ema_decay: Decay of a moving average of the weights, as in 0.999; validation and
-            predictions use the average.
-        activation_checkpointing: Keep only the inputs of the network's blocks, and compute the
-            rest again in the backward pass: less memory for about a third more time.
-        on_bad_loss: What to do when a loss is not finite: `"raise"` ends the training; `"skip"`
-            leaves the step out; `"rollback"` also restores the weights of the last checkpoint, as
-            those that gave such a loss can be damaged. Ten in a row end it in any case.
-    """
-
-    epochs: PositiveInt
-    save_dir: str = "saved/"
-    save_period: PositiveInt = 10
+    epochs: PositiveInt  # how often the training sees every image
+    save_dir: str = "saved/"  # a run writes to `<save_dir>/<name>/<time>/`
+    save_period: PositiveInt = 10  # epochs between two `checkpoint-epoch<N>.pth`
+    # Steps between two `last.pth`, beside the one after each epoch: how much work a crash can cost.
     save_every_steps: PositiveInt | None = None
+    # The metric that decides the best model: `"max Mean_IoU"`, `"min val_loss"`, ...; or `"off"`.
     monitor: str = "max Mean_IoU"
+    # Stop after this many epochs without a better model; 0 never stops.
     early_stop: NonNegativeInt = 0
-    val: bool = True
+    val: bool = True  # validate during training
+    # Epochs between two validations; the last epoch is always validated.
     val_per_epochs: PositiveInt = 1
-    log_dir: str = "saved/runs"
-    log_per_iter: PositiveInt = 20
-    tensorboard: bool = True
+    log_dir: str = "saved/runs"  # TensorBoard files are in `<log_dir>/<name>/<time>/`
+    log_per_iter: PositiveInt = 20  # steps between two points of the training curves
+    tensorboard: bool = True  # write TensorBoard files
+    # The number of micro-batches that a batch is split into, to save memory; BatchNorm sees one
+    # micro-batch at a time.
     accumulation_steps: PositiveInt = 1
+    # The largest norm that the gradient of all weights can have in a step.
     clip_grad_norm: PositiveFloat | None = None
+    # Decay of a moving average of the weights, as in 0.999; validation and predictions use the
+    # average.
     ema_decay: Fraction | None = None
+    # Keep only the inputs of the network's blocks, and compute the rest again in the backward pass:
+    # less memory for about a third more time.
     activation_checkpointing: bool = False
+    # What to do when a loss is not finite: `"raise"` ends the training; `"skip"` leaves the step
+    # out; `"rollback"` also restores the weights of the last checkpoint, as those that gave such a
+    # loss can be damaged. Ten in a row end it in any case.
     on_bad_loss: Literal["raise", "skip", "rollback"] = "raise"
 
     legacy_args: typing.ClassVar[dict[str, str]] = {
@@ -139,24 +127,7 @@ class TrainerSection:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A config that has been checked.
-
-    Args:
-        n_gpu: The number of GPUs, each with its own process and slice of every batch; 0 trains on
-            the CPU. `torchrun` says it itself.
-        parallel: `"DataParallel"` lets one process scatter the batch to the GPUs, as
-            pytorch-segmentation did.
-        use_synch_bn: Normalise over the images of all processes, as one process would.
-        amp: Mixed precision, see `utils/optim/precision.py`.
-        compile: Compile the training network with `torch.compile`; needs a C++ compiler, and a
-            minute or more at the first step of each image size.
-        binary: One output channel for two classes: the logit of class 1 against class 0.
-        threshold: With two classes, predict class 1 where its probability is at least this;
-            `"search"` takes the value with the best score in validation, None the class of the
-            higher probability.
-        tree: The plain data of the config, overrides included, as a run stores it.
-        warnings: What is odd about it.
-    """
+    """A config that has been checked."""
 
     name: str
     arch: Component
@@ -167,51 +138,51 @@ class Config:
     val_loader: Component | None = None
     test_loader: Component | None = None
     lr_scheduler: ScheduleSection | None = None
+    # The number of GPUs, each with its own process and slice of every batch; 0 trains on the CPU.
+    # `torchrun` says it itself.
     n_gpu: NonNegativeInt = 1
+    # `"DataParallel"` lets one process scatter the batch to the GPUs, as pytorch-segmentation did.
     parallel: Literal["DistributedDataParallel", "DataParallel"] = "DistributedDataParallel"
-    use_synch_bn: bool = True
+    use_synch_bn: bool = True  # normalise over the images of all processes, as one process would
     seed: Seed = 0
     deterministic: bool = False
-    amp: Amp = False
+    amp: Amp = False  # mixed precision, see `utils/optim/precision.py`
+    # Compile the training network with `torch.compile`; needs a C++ compiler, and a minute or more
+    # at the first step of each image size.
     compile: bool = False
-    binary: bool = False
+    binary: bool = False  # one output channel for two classes: the logit of class 1 against class 0
+    # With two classes, predict class 1 where its probability is at least this; `"search"` takes the
+    # value with the best score in validation, None the class of the higher probability.
     threshold: Fraction | Literal["search"] | None = None
     ignore_index: LabelValue = 255
     init_from: str | None = None
+    # The plain data of the config, overrides included, as a run stores it.
     tree: dict[str, Any] = dataclasses.field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what is odd about it
 
 
 @dataclasses.dataclass(frozen=True)
 class SectionSpec:
-    """Where one section of the config finds its class, and what its `args` can contain.
+    """Where one section of the config finds its class, and what its `args` can contain."""
 
-    Args:
-        kind: What a message calls it: `"model"`, `"loss"`.
-        namespace: Only names in its `__all__` that derive from `base` can be named.
-        base: The class that the named one has to derive from.
-        set_by_program: Arguments that the program sets itself.
-        shared_args: Further classes whose arguments are in the same `args`; a module stands for the
-            classes that its `__all__` names.
-        forbidden: Names that cannot be used after all, and why.
-        dry_build: Builds the class cheaply; what it raises is a problem of the config.
-        library: A second namespace, for names that the first does not have.
-        derived: Arguments, by class, that the program derives where the config leaves them out
-            or says null.
-        cross_check: Compares the checked section with the other sections; returns the problems.
-        advice: Says what to do about an unknown name, given the name and its arguments.
-    """
-
-    kind: str
-    namespace: types.ModuleType
-    base: type
-    set_by_program: frozenset[str] = frozenset()
+    kind: str  # what a message calls it: `"model"`, `"loss"`
+    namespace: types.ModuleType  # only names in its `__all__` that derive from `base` can be named
+    base: type  # the class that the named one has to derive from
+    set_by_program: frozenset[str] = frozenset()  # arguments that the program sets itself
+    # Further classes whose arguments are in the same `args`; a module stands for the classes that
+    # its `__all__` names.
     shared_args: tuple[type | types.ModuleType, ...] = ()
+    # Names that cannot be used after all, and why.
     forbidden: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    # Builds the class cheaply; what it raises is a problem of the config.
     dry_build: Callable[[type, dict[str, Any]], object] | None = None
+    # A second namespace, for names that the first does not have.
     library: types.ModuleType | None = None
+    # Arguments, by class, that the program derives where the config leaves them out or says null.
     derived: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    # Compares the checked section with the other sections; returns the problems.
     cross_check: Callable[[Any, Mapping[str, Any]], list[str]] | None = None
+    # Says what to do about an unknown name, given the name and its arguments.
     advice: Callable[[str, Mapping[str, Any]], str] | None = None
 
     def find(self, name: str) -> Any:

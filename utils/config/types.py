@@ -26,16 +26,11 @@ class Choices:
     """The names that a string argument can have: `Annotated[str, Choices(...)]`.
 
     Unlike `Literal`, they can be computed, and can leave a family of further names open.
-
-    Args:
-        names: The names.
-        prefixes: Names that begin with one of these are left to the constructor.
-        others: Names of other programs, each with ours.
     """
 
-    names: tuple[str, ...]
-    prefixes: tuple[str, ...] = ()
-    others: tuple[tuple[str, str], ...] = ()
+    names: tuple[str, ...]  # the names
+    prefixes: tuple[str, ...] = ()  # names that begin with one of these are left to the constructor
+    others: tuple[tuple[str, str], ...] = ()  # names of other programs, each with ours
 
     def problem(self, value: str) -> str:
         """Return why a value is no choice, with a suggestion; empty if it is one."""

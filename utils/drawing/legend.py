@@ -22,21 +22,13 @@ Colour = tuple[int, int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A label in an image.
+    """A label in an image."""
 
-    Args:
-        name: The name of the class.
-        colour: The colour that it is drawn in.
-        fraction: Its fraction of the image, 0..1.
-        number: The class id, shown if no font has the characters of the name.
-        tinted: Whether the colour is visible in the image; else the swatch is empty.
-    """
-
-    name: str
-    colour: Colour
-    fraction: float
-    number: str = ""
-    tinted: bool = True
+    name: str  # the name of the class
+    colour: Colour  # the colour that it is drawn in
+    fraction: float  # its fraction of the image, 0..1
+    number: str = ""  # the class id, shown if no font has the characters of the name
+    tinted: bool = True  # whether the colour is visible in the image; else the swatch is empty
 
 
 def draw_legend(

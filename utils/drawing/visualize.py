@@ -22,19 +22,12 @@ MAX_CLASSES_LISTED = 40  # of more, the legend names those that occur
 
 
 class Comparison(NamedTuple):
-    """An image, its label and its prediction.
+    """An image, its label and its prediction."""
 
-    Attributes:
-        name: The name of the sample.
-        image: (H, W, 3) uint8 RGB.
-        label: (H, W) integers.
-        prediction: (H, W) integers in 0..K-1.
-    """
-
-    name: str
-    image: np.ndarray
-    label: np.ndarray
-    prediction: np.ndarray
+    name: str  # the name of the sample
+    image: np.ndarray  # (H, W, 3) uint8 RGB
+    label: np.ndarray  # (H, W) integers
+    prediction: np.ndarray  # (H, W) integers in 0..K-1
 
 
 SHOWN_SPREAD = 2  # standard deviations on each side of the mean, from black to white

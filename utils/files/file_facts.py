@@ -42,30 +42,19 @@ _PILLOW_MODES = {
 
 @dataclasses.dataclass(frozen=True)
 class FileFacts:
-    """How an image is stored.
+    """How an image is stored."""
 
-    Attributes:
-        format: "JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF" or "NPY".
-        mode: "grey", "palette", "RGB", "RGBA", "grey+alpha", "CMYK" or "4 bands"; prefixed by
-            "16-bit " or "float " if values do not have 8 bits.
-        width: In pixels.
-        height: In pixels.
-        channels: Values of each pixel; a palette image has one.
-        bits: Bits of each value.
-        frames: Images in the file, without overviews and thumbnails.
-        exif_orientation: 1 to 8 (1: upright), or None if the file has none.
-        size_bytes: Size of the file.
-    """
-
-    format: str
+    format: str  # "JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF" or "NPY"
+    # "grey", "palette", "RGB", "RGBA", "grey+alpha", "CMYK" or "4 bands"; prefixed by "16-bit " or
+    # "float " if values do not have 8 bits.
     mode: str
-    width: int
-    height: int
-    channels: int
-    bits: int
-    frames: int
-    exif_orientation: int | None
-    size_bytes: int
+    width: int  # in pixels
+    height: int  # in pixels
+    channels: int  # values of each pixel; a palette image has one
+    bits: int  # bits of each value
+    frames: int  # images in the file, without overviews and thumbnails
+    exif_orientation: int | None  # 1 to 8 (1: upright), or None if the file has none
+    size_bytes: int  # size of the file
 
 
 def file_facts(path: str | os.PathLike[str]) -> FileFacts:

@@ -10,17 +10,11 @@ from typing import NamedTuple
 
 
 class FileNote(NamedTuple):
-    """One oddity of one file.
+    """One oddity of one file."""
 
-    Attributes:
-        path: The file.
-        noun: Its kind, in the singular: `"JPEG"`.
-        what: What it has: `"no end marker"`.
-    """
-
-    path: str
-    noun: str
-    what: str
+    path: str  # the file
+    noun: str  # its kind, in the singular: `"JPEG"`
+    what: str  # what it has: `"no end marker"`
 
 
 _collector: contextvars.ContextVar[list[FileNote] | None] = contextvars.ContextVar(

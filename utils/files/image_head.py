@@ -24,17 +24,11 @@ _LAZY_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 
 
 class ImageHead(NamedTuple):
-    """The head of an image file.
+    """The head of an image file."""
 
-    Attributes:
-        width: In pixels, as stored.
-        height: In pixels, as stored.
-        orientation: The EXIF orientation, 1 to 8; 1 if the file has none.
-    """
-
-    width: int
-    height: int
-    orientation: int = UPRIGHT
+    width: int  # in pixels, as stored
+    height: int  # in pixels, as stored
+    orientation: int = UPRIGHT  # the EXIF orientation, 1 to 8; 1 if the file has none
 
     @property
     def stored_size(self) -> tuple[int, int]:

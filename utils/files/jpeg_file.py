@@ -24,29 +24,18 @@ _MAX_SCANS = 100
 
 @dataclasses.dataclass(frozen=True)
 class JpegHeader:
-    """The frame header of a JPEG file.
+    """The frame header of a JPEG file."""
 
-    Attributes:
-        width: In pixels.
-        height: In pixels.
-        bits: Bits of each sample.
-        sampling: Horizontal and vertical sampling factor of each component.
-        components: The number of each component in scans.
-        frame: The marker of the frame, which determines the coding.
-        scan_header: Start of the first scan's header, after its marker.
-        scan: End of that header.
-        exif: The EXIF data, or nothing.
-    """
-
-    width: int
-    height: int
-    bits: int
+    width: int  # in pixels
+    height: int  # in pixels
+    bits: int  # bits of each sample
+    # Horizontal and vertical sampling factor of each component.
     sampling: tuple[tuple[int, int], ...]
-    components: bytes = b""
-    frame: int = 0
-    scan_header: int = 0
-    scan: int = 0
-    exif: bytes = b""
+    components: bytes = b""  # the number of each component in scans
+    frame: int = 0  # the marker of the frame, which determines the coding
+    scan_header: int = 0  # start of the first scan's header, after its marker
+    scan: int = 0  # end of that header
+    exif: bytes = b""  # the EXIF data, or nothing
 
     @property
     def sequential(self) -> bool:

@@ -24,25 +24,15 @@ _NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 
 @dataclasses.dataclass(frozen=True)
 class PngHeader:
-    """The header of a PNG file.
+    """The header of a PNG file."""
 
-    Attributes:
-        width: In pixels.
-        height: In pixels.
-        bits: Bits of each sample.
-        colour: `GREY`, `RGB`, `PALETTE`, `GREY_ALPHA` or `RGB_ALPHA`.
-        interlaced: Whether its rows are stored in seven passes.
-        frames: The number of frames; more than one in an animation.
-        exif: The EXIF data, or nothing.
-    """
-
-    width: int
-    height: int
-    bits: int
-    colour: int
-    interlaced: bool = False
-    frames: int = 1
-    exif: bytes = b""
+    width: int  # in pixels
+    height: int  # in pixels
+    bits: int  # bits of each sample
+    colour: int  # `GREY`, `RGB`, `PALETTE`, `GREY_ALPHA` or `RGB_ALPHA`
+    interlaced: bool = False  # whether its rows are stored in seven passes
+    frames: int = 1  # the number of frames; more than one in an animation
+    exif: bytes = b""  # the EXIF data, or nothing
 
     @property
     def channels(self) -> int:

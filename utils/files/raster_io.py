@@ -31,15 +31,10 @@ _EXACT = 1 << 24
 
 
 class Raster(NamedTuple):
-    """The content of a file.
+    """The content of a file."""
 
-    Attributes:
-        pixels: (H, W, C) in the file's type and the machine's byte order.
-        nodata: The value that marks missing pixels, or None.
-    """
-
-    pixels: np.ndarray
-    nodata: float | None = None
+    pixels: np.ndarray  # (H, W, C) in the file's type and the machine's byte order
+    nodata: float | None = None  # the value that marks missing pixels, or None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,22 +42,16 @@ class BandRule:
     """The bands of an image, and what is done to their values.
 
     Plain data: a checkpoint keeps it.
-
-    Args:
-        channels: The number of bands of an image.
-        dtype: The type of its pixels.
-        bands: The bands to take, in this order, counted from 1 as GDAL does; None for all.
-        suffixes: The ends of the files' stems if each band is a file of its own.
-        clip: (low, high) for all bands, or one pair a band, in the unit of the file.
-        nodata: The value of missing pixels, instead of the one that a file names.
     """
 
-    channels: int
-    dtype: PixelType
+    channels: int  # the number of bands of an image
+    dtype: PixelType  # the type of its pixels
+    # The bands to take, in this order, counted from 1 as GDAL does; None for all.
     bands: tuple[int, ...] | None = None
-    suffixes: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()  # the ends of the files' stems if each band is a file of its own
+    # (low, high) for all bands, or one pair a band, in the unit of the file.
     clip: tuple[tuple[float, float], ...] | None = None
-    nodata: float | None = None
+    nodata: float | None = None  # the value of missing pixels, instead of the one that a file names
 
     @property
     def is_8_bit(self) -> bool:

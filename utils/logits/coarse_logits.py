@@ -23,18 +23,14 @@ class CoarseLogits(NamedTuple):
     Upsampling is linear and takes rows and columns apart: Z = R C S^T for each class, where a row
     of R or S holds the weights of the two coarse rows or columns that a pixel lies between. A tile
     of Z takes a tile of each of the three.
-
-    Args:
-        values: (B, K, h, w).
-        size: H and W.
-        align_corners: Whether the centres of the corner pixels stay in place, or the outer edges.
-        canvas: The height and width that the logits are upsampled to, where that is more than
-            `size`, which is then cut out at the top left.
     """
 
-    values: Tensor
-    size: tuple[int, int]
+    values: Tensor  # (B, K, h, w)
+    size: tuple[int, int]  # H and W
+    # Whether the centres of the corner pixels stay in place, or the outer edges.
     align_corners: bool
+    # The height and width that the logits are upsampled to, where that is more than `size`, which
+    # is then cut out at the top left.
     canvas: tuple[int, int] | None = None
 
     @property

@@ -17,20 +17,14 @@ SearchedMetric = Literal["Mean_IoU", "IoU", "Dice"]
 
 
 class BestThreshold(NamedTuple):
-    """The result of a search.
+    """The result of a search."""
 
-    Attributes:
-        threshold: Class 1 is where its probability is at least this, see `predict_labels()`,
-            a value that float32 has.
-        score: The metric at this threshold, NaN without a labelled pixel.
-        score_at_half: The metric at 0.5.
-        confusion: Pixel counts (2, 2) int64 at this threshold; rows are labels.
-    """
-
+    # Class 1 is where its probability is at least this, see `predict_labels()`, a value that
+    # float32 has.
     threshold: float
-    score: float
-    score_at_half: float
-    confusion: Tensor
+    score: float  # the metric at this threshold, NaN without a labelled pixel
+    score_at_half: float  # the metric at 0.5
+    confusion: Tensor  # pixel counts (2, 2) int64 at this threshold; rows are labels
 
 
 class ThresholdSearch(ExactCounts):

@@ -30,16 +30,11 @@ class WarmUp:
 
     Paper: Accurate, Large Minibatch SGD, https://arxiv.org/abs/1706.02677 (section 2.2).
     Differs from the paper: its linear warm-up ends at the base rate, this one at the schedule's.
-
-    Args:
-        steps: W, in optimizer steps.
-        mode: `"linear"` or `"constant"`.
-        start: f, the factor of the first step.
     """
 
-    steps: int = 0
-    mode: Literal["linear", "constant"] = "linear"
-    start: float = 0.01
+    steps: int = 0  # W, in optimizer steps
+    mode: Literal["linear", "constant"] = "linear"  # `"linear"` or `"constant"`
+    start: float = 0.01  # f, the factor of the first step
 
     def factor(self, step: int) -> float:
         """Return the factor of the schedule's learning rates at a step."""

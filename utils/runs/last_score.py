@@ -14,15 +14,10 @@ from utils.runs.scores_file import METRIC, last_kept
 
 
 class LastScore(NamedTuple):
-    """The last score of a model.
+    """The last score of a model."""
 
-    Attributes:
-        mode: The mode of prediction, see `Predictor`.
-        sentence: As in `the model's Mean_IoU 0.8123 (epoch 12) was measured in mode whole`.
-    """
-
-    mode: str
-    sentence: str
+    mode: str  # the mode of prediction, see `Predictor`
+    sentence: str  # as in `the model's Mean_IoU 0.8123 (epoch 12) was measured in mode whole`
 
 
 def last_score(checkpoint: Checkpoint, path: str | None = None) -> LastScore | None:

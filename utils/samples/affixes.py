@@ -9,19 +9,12 @@ import unicodedata
 
 @dataclasses.dataclass(frozen=True)
 class Affixes:
-    """Prefixes and suffixes of stems around the name that images and masks share.
+    """Prefixes and suffixes of stems around the name that images and masks share."""
 
-    Args:
-        image_prefix: Prefix of the last part of an image's path.
-        image_suffix: Suffix of its stem.
-        mask_prefix: Likewise of the masks.
-        mask_suffix: Likewise of the masks.
-    """
-
-    image_prefix: str = ""
-    image_suffix: str = ""
-    mask_prefix: str = ""
-    mask_suffix: str = ""
+    image_prefix: str = ""  # prefix of the last part of an image's path
+    image_suffix: str = ""  # suffix of its stem
+    mask_prefix: str = ""  # likewise of the masks
+    mask_suffix: str = ""  # likewise of the masks
 
     @property
     def given(self) -> dict[str, str]:

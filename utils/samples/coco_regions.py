@@ -25,19 +25,12 @@ class RunLengths(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """The part of an annotation that is drawn.
+    """The part of an annotation that is drawn."""
 
-    Args:
-        name: Its name in messages.
-        value: The id of its pixels.
-        crowd: Whether it is a crowd, which lies under everything else.
-        outline: Polygons or run lengths, as JSON.
-    """
-
-    name: str
-    value: int
-    crowd: bool
-    outline: bytes
+    name: str  # its name in messages
+    value: int  # the id of its pixels
+    crowd: bool  # whether it is a crowd, which lies under everything else
+    outline: bytes  # polygons or run lengths, as JSON
 
 
 def encode(region: Region, height: int, width: int) -> dict[str, Any]:

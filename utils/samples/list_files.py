@@ -29,17 +29,11 @@ MAX_LINES = 200  # that decide how a list is read
 
 @dataclasses.dataclass(frozen=True)
 class ListFile:
-    """The files that a list names.
+    """The files that a list names."""
 
-    Args:
-        images: One path a line.
-        masks: The mask of each image, if the list names them; else None.
-        in_order: Whether every line of the file is a path, without duplicates.
-    """
-
-    images: list[Path]
-    masks: list[Path] | None = None
-    in_order: bool = True
+    images: list[Path]  # one path a line
+    masks: list[Path] | None = None  # the mask of each image, if the list names them; else None
+    in_order: bool = True  # whether every line of the file is a path, without duplicates
 
 
 def read_list_file(source: Path, root: Path | None = None) -> ListFile:
@@ -100,17 +94,11 @@ def _refuse_lines_of_both_kinds(lines: Sequence[str], reader: _Reader, source: P
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-    """The paths of a list's cells.
+    """The paths of a list's cells."""
 
-    Args:
-        folder: The folder that they are relative to.
-        inside: The folder that they may not leave.
-        there: The files that exist.
-    """
-
-    folder: Path
-    inside: Root
-    there: Listings
+    folder: Path  # the folder that they are relative to
+    inside: Root  # the folder that they may not leave
+    there: Listings  # the files that exist
 
     def path(self, text: str) -> Path:
         """Return the file that a text names, or its literal path if there is none.

@@ -16,18 +16,12 @@ from utils.samples.listings import Listings
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One image of a dataset and, unless it is unlabelled, its mask.
+    """One image of a dataset and, unless it is unlabelled, its mask."""
 
-    Args:
-        name: Its name in messages.
-        image: Its file; the first one if each band is a file of its own.
-        label: The file of its mask.
-        bands: The files of its bands in their order, if each is a file of its own.
-    """
-
-    name: str
-    image: str
-    label: str | None = None
+    name: str  # its name in messages
+    image: str  # its file; the first one if each band is a file of its own
+    label: str | None = None  # the file of its mask
+    # The files of its bands in their order, if each is a file of its own.
     bands: tuple[str, ...] = ()
 
     @property
@@ -39,20 +33,15 @@ class Sample:
 
 @dataclasses.dataclass
 class Pairing:
-    """The samples of a dataset, and the problems of its lists and folders.
+    """The samples of a dataset, and the problems of its lists and folders."""
 
-    Args:
-        samples: The complete samples.
-        problems: Problems that training refuses: an image without a mask, a file that is missing.
-        notes: Oddities that it warns of: a mask without an image.
-        lost: The number of images that are named but cannot be used.
-        guesses: How images and masks of different names were paired, for a person to check.
-    """
-
-    samples: list[Sample] = dataclasses.field(default_factory=list)
+    samples: list[Sample] = dataclasses.field(default_factory=list)  # the complete samples
+    # Problems that training refuses: an image without a mask, a file that is missing.
     problems: list[str] = dataclasses.field(default_factory=list)
+    # Oddities that it warns of: a mask without an image.
     notes: list[str] = dataclasses.field(default_factory=list)
-    lost: int = 0
+    lost: int = 0  # the number of images that are named but cannot be used
+    # How images and masks of different names were paired, for a person to check.
     guesses: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: Pairing) -> None:

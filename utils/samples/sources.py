@@ -16,20 +16,13 @@ from utils.samples.pairing import by_key, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The files of a folder, a list or a pattern.
+    """The files of a folder, a list or a pattern."""
 
-    Args:
-        path: The folder, the list or the pattern.
-        files: Each with its stem below the common folder.
-        partners: The mask of each image, in a list of both.
-        list_file: The content of the list, if it is one.
-        root: The folder that the arguments of the dataset are relative to, if not the current one.
-    """
-
-    path: Path
-    files: list[tuple[str, Path]]
-    partners: dict[Path, Path] | None = None
-    list_file: ListFile | None = None
+    path: Path  # the folder, the list or the pattern
+    files: list[tuple[str, Path]]  # each with its stem below the common folder
+    partners: dict[Path, Path] | None = None  # the mask of each image, in a list of both
+    list_file: ListFile | None = None  # the content of the list, if it is one
+    # The folder that the arguments of the dataset are relative to, if not the current one.
     root: Path | None = None
 
     @property

@@ -132,29 +132,20 @@ class Streams:
 
 
 class TrainingSample(NamedTuple):
-    """An image and its label between the file and the batch.
+    """An image and its label between the file and the batch."""
 
-    Args:
-        image: (H, W, C), uint8, uint16, int16 or float32.
-        label: (H, W), uint8 or int16.
-        streams: The random generators of this image.
-        operations: The geometry operations that make up the warp, in order.
-        ignore_index: Label of the pixels outside the source image.
-        fill: Their colour, one value or one a channel, in the unit of `image`.
-        partners: The other training samples.
-        size: (height, width) that the warp should give the sample; None leaves it to `crop_size`.
-        warped: Whether the warp has been applied.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-    streams: Streams
+    image: np.ndarray  # (H, W, C), uint8, uint16, int16 or float32
+    label: np.ndarray  # (H, W), uint8 or int16
+    streams: Streams  # the random generators of this image
+    # The geometry operations that make up the warp, in order.
     operations: tuple[GeometryOperation, ...]
-    ignore_index: int
+    ignore_index: int  # label of the pixels outside the source image
+    # Their colour, one value or one a channel, in the unit of `image`.
     fill: float | Sequence[float]
-    partners: Partners | None = None
+    partners: Partners | None = None  # the other training samples
+    # (height, width) that the warp should give the sample; None leaves it to `crop_size`.
     size: tuple[int, int] | None = None
-    warped: bool = False
+    warped: bool = False  # whether the warp has been applied
 
     def geometry(self) -> Geometry:
         """Return what the operations draw for the warp."""

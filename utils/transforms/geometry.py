@@ -14,31 +14,18 @@ import numpy as np
 
 
 class Geometry(NamedTuple):
-    """The position of a crop in the scaled and rotated image, its mirroring and its turns.
+    """The position of a crop in the scaled and rotated image, its mirroring and its turns."""
 
-    Args:
-        scaled_height: Height of the whole image after scaling, in pixels.
-        scaled_width: Width of the whole image after scaling, in pixels.
-        height: Height of the crop, in pixels; the output's, unless a quarter turn swaps the two.
-        width: Width of the crop, in pixels.
-        top: First row of the crop in the scaled image.
-        left: First column of the crop in the scaled image.
-        angle: Counter-clockwise rotation about the image's centre, in degrees.
-        flip: Whether the crop is mirrored left to right.
-        vertical_flip: Whether it is then mirrored top to bottom.
-        quarter_turns: Counter-clockwise turns by 90 degrees after that, 0 to 3.
-    """
-
-    scaled_height: int
-    scaled_width: int
-    height: int
-    width: int
-    top: int = 0
-    left: int = 0
-    angle: float = 0.0
-    flip: bool = False
-    vertical_flip: bool = False
-    quarter_turns: int = 0
+    scaled_height: int  # height of the whole image after scaling, in pixels
+    scaled_width: int  # width of the whole image after scaling, in pixels
+    height: int  # height of the crop, in pixels; the output's, unless a quarter turn swaps the two
+    width: int  # width of the crop, in pixels
+    top: int = 0  # first row of the crop in the scaled image
+    left: int = 0  # first column of the crop in the scaled image
+    angle: float = 0.0  # counter-clockwise rotation about the image's centre, in degrees
+    flip: bool = False  # whether the crop is mirrored left to right
+    vertical_flip: bool = False  # whether it is then mirrored top to bottom
+    quarter_turns: int = 0  # counter-clockwise turns by 90 degrees after that, 0 to 3
 
     @property
     def output_size(self) -> tuple[int, int]:
@@ -103,7 +90,7 @@ def _output_to_crop(geometry: Geometry) -> list[tuple[int, int, int]]:
         if geometry.vertical_flip:
             b, offset = -b, offset + b * geometry.height
         for turn in range(geometry.quarter_turns):
-            # A row from the top of the turned image is a column from the right before the turn.
+            # a row from the top of the turned image is a column from the right before the turn.
             width = geometry.height if turn % 2 else geometry.width
             a, b, offset = b, -a, offset + a * width
         rows.append((a, b, offset))
