@@ -46,28 +46,6 @@ class BaseDataset:
     A dataset is one file: its constructor's own arguments (where the files are), a list of
     `Sample`, and the constants below, as class attributes or set before `super().__init__`.
 
-    Attributes:
-        classes: A name for each class, K of them.
-        palette: (r, g, b) for each class.
-        mean: Mean of each channel, in 0..1 for 8-bit images, in the sensor's unit for others.
-        std: Standard deviation of each channel, likewise.
-        channels: Channels of an image.
-        void: Ids in the masks that are ignored; None for 255 and the config's `ignore_index`.
-        label_map: Id in the mask -> class, -1 for ignored; None: ids are classes.
-        colour_map: (r, g, b) in the mask -> class, -1 for ignored; None: masks contain ids.
-        colours_only: Whether masks never contain ids, so that grey and palette images stand for the
-            colours that they show; else those of a palette image count where only they can be
-            meant.
-        band_rule: How images of other than 8-bit RGB are read; None: they are 8-bit RGB.
-        preview_bands: The channels that show red, green and blue, or one to show in grey.
-        exif: Whether the EXIF orientation of images and masks is applied; None where nobody has
-            said so: it is not, and a training warns of images that carry one.
-        drawn_from: What images that are no files depend on beside their names.
-        mask_prefix: What the stems of masks begin with, and those of images do not.
-        mask_suffix: What they end with, likewise.
-        has_foreground: Whether `load_foreground()` says where the objects are, for losses that
-            weigh regions.
-
     Args:
         samples: The images, or what `utils/samples/pairing.py` found: with what is wrong with
             lists and folders (training refuses it), and what is odd about them.
@@ -77,21 +55,32 @@ class BaseDataset:
         ValueError: If there is one class only.
     """
 
-    classes: Sequence[str] = ()
-    palette: Sequence[Sequence[int]] = ()
+    classes: Sequence[str] = ()  # a name for each class, K of them
+    palette: Sequence[Sequence[int]] = ()  # (r, g, b) for each class
+    # Mean of each channel, in 0..1 for 8-bit images, in the sensor's unit for others.
     mean: Sequence[float] = (0.485, 0.456, 0.406)  # ImageNet's
-    std: Sequence[float] = (0.229, 0.224, 0.225)
-    channels: int = 3
+    std: Sequence[float] = (0.229, 0.224, 0.225)  # standard deviation of each channel, likewise
+    channels: int = 3  # channels of an image
+    # Ids in the masks that are ignored; None for 255 and the config's `ignore_index`.
     void: Sequence[int] | None = None
+    # Id in the mask -> class, -1 for ignored; None: ids are classes.
     label_map: Mapping[int, int] | None = None
+    # (r, g, b) in the mask -> class, -1 for ignored; None: masks contain ids.
     colour_map: Mapping[tuple[int, int, int], int] | None = None
+    # Whether masks never contain ids, so that grey and palette images stand for the colours that
+    # they show; else those of a palette image count where only they can be meant.
     colours_only: bool = False
+    # How images of other than 8-bit RGB are read; None: they are 8-bit RGB.
     band_rule: BandRule | None = None
+    # The channels that show red, green and blue, or one to show in grey.
     preview_bands: Sequence[int] = (0, 1, 2)
+    # Whether the EXIF orientation of images and masks is applied; None where nobody has said so: it
+    # is not, and a training warns of images that carry one.
     exif: ExifRule | None = None
-    drawn_from: str = ""
-    mask_prefix: str = ""
-    mask_suffix: str = ""
+    drawn_from: str = ""  # what images that are no files depend on beside their names
+    mask_prefix: str = ""  # what the stems of masks begin with, and those of images do not
+    mask_suffix: str = ""  # what they end with, likewise
+    # Whether `load_foreground()` says where the objects are, for losses that weigh regions.
     has_foreground: bool = False
 
     def __init__(self, samples: Sequence[Sample] | Pairing) -> None:

@@ -153,6 +153,15 @@ def test_feature_readme_config_is_valid(tmp_path):
     assert config.warnings == ()
 
 
+def explains(cls, name):
+    """Whether the docstring of a class explains an argument, or that of the base it points to."""
+    line = re.search(rf"^ +(?:\w+, )*{name}(?:, \w+)*: (.*)", inspect.getdoc(cls), re.M)
+    base = line and re.match(r"As in `(\w+)`", line[1])
+    if not base:
+        return line is not None
+    return any(explains(other, name) for other in cls.__mro__[1:] if other.__name__ == base[1])
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_feature_configurable_classes_say_what_they_take(section):
     """The signature is the schema, so it hides nothing, and the docstring explains it."""
@@ -162,13 +171,8 @@ def test_feature_configurable_classes_say_what_they_take(section):
         cls = part.find(name)
         parameters = inspect.signature(cls).parameters.values()
         assert all(p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters), name
-        documentation = inspect.getdoc(cls)
         for parameter in parameters:
-            line = re.search(rf"^ +(?:\w+, )*{parameter.name}(?:, \w+)*: (.*)", documentation, re.M)
-            assert line, (name, parameter)
-            for base in re.findall(r"As in `(\w+)`", line[1]):
-                (base,) = (other for other in cls.__mro__[1:] if other.__name__ == base)
-                assert re.search(rf"^ +{parameter.name}: ", inspect.getdoc(base), re.M), name
+            assert explains(cls, parameter.name), (name, parameter)
 
 
 @pytest.mark.parametrize(

@@ -42,37 +42,24 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class ResumePoint(Checkpoint, frozen=True, kw_only=True, eq=False):
-    """A checkpoint that a run can go on from; pytorch-segmentation's lack most of the state.
+    """A checkpoint that a run can go on from; pytorch-segmentation's lack most of the state."""
 
-    Attributes:
-        epoch: Finished epochs.
-        step: Finished optimizer steps, if known.
-        batch: Finished batches of the epoch after those.
-        progress: What that epoch has added up so far.
-        logs: How long the files beside the checkpoint were.
-        optimizer: Its state; that of other objects below is for them to check, too.
-        lr_scheduler: The state of the schedule.
-        scaler: The state of the loss scaling of fp16.
-        losses: The state of each loss.
-        rng: The states of all random generators.
-        images: Fingerprints of the images `train` and `val`, and the digest `best` of those that
-            `monitor_best` was measured on.
-        bad_losses: Steps in a row, up to here, whose loss was not finite.
-        micro_batch_size: Images that went through the network at once.
-    """
-
-    epoch: NonNegativeInt
-    step: NonNegativeInt | None = None
-    batch: NonNegativeInt = 0
-    progress: dict[str, Any] | None = None
-    logs: dict[str, NonNegativeInt] | None = None
+    epoch: NonNegativeInt  # finished epochs
+    step: NonNegativeInt | None = None  # finished optimizer steps, if known
+    batch: NonNegativeInt = 0  # finished batches of the epoch after those
+    progress: dict[str, Any] | None = None  # what that epoch has added up so far
+    logs: dict[str, NonNegativeInt] | None = None  # how long the files beside the checkpoint were
+    # Its state; that of other objects below is for them to check, too.
     optimizer: dict[str, Any] | None = None
-    lr_scheduler: dict[str, Any] | None = None
-    scaler: dict[str, Any] = {}
-    losses: list[dict[str, Any]] = []
-    rng: dict[str, Any] | None = None
+    lr_scheduler: dict[str, Any] | None = None  # the state of the schedule
+    scaler: dict[str, Any] = {}  # the state of the loss scaling of fp16
+    losses: list[dict[str, Any]] = []  # the state of each loss
+    rng: dict[str, Any] | None = None  # the states of all random generators
+    # Fingerprints of the images `train` and `val`, and the digest `best` of those that
+    # `monitor_best` was measured on.
     images: dict[str, Any] | None = None
-    bad_losses: NonNegativeInt = 0
+    bad_losses: NonNegativeInt = 0  # steps in a row, up to here, whose loss was not finite
+    # Images that went through the network at once.
     micro_batch_size: PositiveInt | None = msgspec.field(default=None, name="part_size")
 
 

@@ -19,11 +19,9 @@ class Parser(argparse.ArgumentParser):
 
     Help and messages keep their line breaks. Options are not abbreviated: what is short for one
     today would be short for two tomorrow. `utils/cli/near_misses.py` explains unknown words.
-
-    Attributes:
-        sections: The keys that `-o` can set, None for the whole config; see `add_overrides`.
     """
 
+    # The keys that `-o` can set, None for the whole config; see `add_overrides`.
     sections: tuple[str, ...] | None = None
 
     def __init__(self, description: str = "", epilog: str = "", **settings: Any) -> None:

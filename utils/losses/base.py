@@ -26,8 +26,9 @@ class SegmentationLoss(nn.Module):
     A loss with a state moves it only in training mode, as a BatchNorm does.
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
+        class_weights: A factor for each class (for its pixels, or for its term of a mean over the
+            classes), length K; none weighs all alike. `"auto"` in a config means weights from the
+            training labels.
         ignore_index: The label of ignored pixels; any integer.
 
     Raises:

@@ -31,9 +31,7 @@ class BCEWithLogitsLoss2d(SegmentationLoss):
         0.6931
 
     Args:
-        class_weights: A factor for the pixels of each class, length K, 2 for one channel; none
-            weighs all alike. `"auto"` in a config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`; one channel has 2 class weights.
         label_smoothing: s makes the answers 1 and 0 into 1 - s / 2 and s / 2.
     """
 
@@ -74,14 +72,9 @@ class BCE_DiceLoss(SumWithDice):
         1.1217
 
     Args:
-        class_weights: A factor for each class in both parts, length K, 2 for one channel; none
-            weighs all alike. `"auto"` in a config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index, smooth, classes, per_image, squared: As in `SumWithDice`; one
+            channel has 2 class weights.
         label_smoothing: Of the binary cross-entropy: s makes 1 and 0 into 1 - s / 2 and s / 2.
-        smooth: Of the Dice loss, as are the next three; see `DiceLoss`.
-        classes: `"present"` or `"all"`: the classes of which the mean is taken.
-        per_image: One coefficient for each image.
-        squared: Square the probabilities in the denominator.
     """
 
     pixel_loss = BCEWithLogitsLoss2d

@@ -42,9 +42,7 @@ class BoundaryLoss(SegmentationLoss):
         -0.1213
 
     Args:
-        class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            in a config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         include_background: Whether class 0 has a term. With two classes that changes nothing but a
             constant and, with weights, the factor.
     """

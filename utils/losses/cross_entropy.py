@@ -35,9 +35,7 @@ class CrossEntropyLoss2d(SegmentationLoss):
         1.0986
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         label_smoothing: The fraction of the label that is spread over all classes.
     """
 

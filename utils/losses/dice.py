@@ -34,13 +34,7 @@ class DiceLoss(OverlapLoss):
         0.5143
 
     Args:
-        class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            in a config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
-        smooth: s, in pixels; keeps the loss of a class with few pixels from jumping.
-        classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
-            all: then one that does not occur costs what probability it was given.
-        per_image: One coefficient for each image, and their mean, not one for the batch.
+        class_weights, ignore_index, smooth, classes, per_image: As in `OverlapLoss`.
         squared: Square the probabilities in the denominator, as the paper does.
     """
 
@@ -75,13 +69,9 @@ class SumWithDice(SegmentationLoss):
     """A loss over pixels plus the Dice loss; a subclass says which, and of what probabilities.
 
     Args:
-        class_weights: As `DiceLoss`, as is all but the next two.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`, for both parts.
         label_smoothing: Of the loss over pixels.
-        smooth: Of the Dice loss, as are the next three; see there.
-        classes: `"present"` or `"all"`: the classes of which the mean is taken.
-        per_image: One coefficient for each image.
-        squared: Square the probabilities in the denominator.
+        smooth, classes, per_image, squared: Of the Dice loss, see `DiceLoss`.
     """
 
     pixel_loss: Callable[..., SegmentationLoss]
@@ -124,14 +114,8 @@ class CE_DiceLoss(SumWithDice):
         1.2074
 
     Args:
-        class_weights: A factor for each class in both parts, length K; none weighs all alike.
-            `"auto"` in a config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index, smooth, classes, per_image, squared: As in `SumWithDice`.
         label_smoothing: Of the cross-entropy: the fraction of the label spread over all classes.
-        smooth: Of the Dice loss, as are the next three; see there.
-        classes: `"present"` or `"all"`: the classes of which the mean is taken.
-        per_image: One coefficient for each image.
-        squared: Square the probabilities in the denominator.
     """
 
     pixel_loss = CrossEntropyLoss2d

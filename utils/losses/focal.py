@@ -31,9 +31,7 @@ class FocalLoss(SegmentationLoss):
         0.1733
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         gamma: How fast the weight of a pixel falls with its probability; 0 is the cross-entropy.
     """
 

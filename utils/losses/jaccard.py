@@ -26,13 +26,7 @@ class JaccardLoss(OverlapLoss):
         0.675
 
     Args:
-        class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            in a config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
-        smooth: s, in pixels; keeps the loss of a class with few pixels from jumping.
-        classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
-            all: then one that does not occur costs what probability it was given.
-        per_image: One ratio for each image, and their mean, not one for the batch.
+        class_weights, ignore_index, smooth, classes, per_image: As in `OverlapLoss`.
     """
 
     def class_losses(

@@ -32,9 +32,7 @@ class LovaszSoftmax(SegmentationLoss):
         0.5
 
     Args:
-        class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            in a config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
             all: then one that does not occur costs the largest probability it was given.
         per_image: One index for each image, and their mean, not one for the batch.

@@ -50,9 +50,7 @@ class SymmetricCrossEntropyLoss(SegmentationLoss):
         2.9957
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         alpha: The factor of the cross-entropy: it learns fast, and wrong labels too.
         beta: The factor of the reverse cross-entropy, which wrong labels mislead little.
     """
@@ -93,9 +91,7 @@ class GeneralizedCrossEntropyLoss(SegmentationLoss):
         1.0
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         q: The nearer to 1, the less a wrong label misleads, and the slower training is.
     """
 
@@ -135,9 +131,7 @@ class NCE_RCE(SegmentationLoss):
         0.25
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         alpha: The factor of the normalised cross-entropy, which raises the right class.
         beta: The factor of the reverse cross-entropy, which lowers all others.
     """
@@ -182,9 +176,7 @@ class AUELoss(SegmentationLoss):
         0.375
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         a: Above 1; the larger, the more the loss is like the mean absolute error.
         q: Below 1 pixels with a high probability pull more, above 1 those with a low one.
     """

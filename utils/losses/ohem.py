@@ -39,9 +39,7 @@ class OhemCrossEntropyLoss2d(SegmentationLoss):
         0.6931
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         threshold: A pixel whose right class has less probability is always kept.
         min_kept: The fraction of the valid pixels that is kept at least.
     """

@@ -21,10 +21,9 @@ class OverlapLoss(SegmentationLoss):
     subtract a ratio of true positives from 1: that is exact near 0.
 
     Args:
-        class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            in a config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
-        smooth: Added to both sides of the overlap's fraction, in pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
+        smooth: Added to both sides of the overlap's fraction, in pixels; keeps the loss of a class
+            with few pixels from jumping.
         classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
             all: then one that does not occur costs what probability it was given.
         per_image: One overlap for each image, and their mean, not one for the batch.

@@ -38,9 +38,7 @@ class RegionAwareLoss(SegmentationLoss):
         0.5
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         step: How much a batch weighs in M; the matrices before it weigh 1.
         ce_weight: The factor of the cross-entropy.
         background_weight: The factor of the pixels off the foreground.

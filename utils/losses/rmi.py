@@ -50,9 +50,7 @@ class RMILoss(SegmentationLoss):
         [0.12, 1.85]
 
     Args:
-        class_weights: A factor for each class, length K; none weighs all alike. `"auto"` in a
-            config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index: As in `SegmentationLoss`.
         radius: The side of a window, in cells.
         downsampling: The side of a cell, in pixels.
         bce_weight: The weight of the binary cross-entropy in the sum.

@@ -29,18 +29,12 @@ class TverskyLoss(OverlapLoss):
         0.5111
 
     Args:
-        class_weights: A factor for each class's term, length K; none weighs all alike. `"auto"`
-            in a config means weights from the training labels.
-        ignore_index: The label of ignored pixels.
+        class_weights, ignore_index, smooth, classes, per_image: As in `OverlapLoss`.
         alpha: The weight of false positives; `alpha` and `beta` of 0.5 make the Dice loss (with
             half its `smooth`), of 1 the Jaccard loss.
         beta: The weight of false negatives; above `alpha`, small classes are rather found too often
             than missed.
         gamma: Above 1, the classes with much overlap get more of the gradient; the paper has 4 / 3.
-        smooth: s, in pixels; keeps the loss of a class with few pixels from jumping.
-        classes: `"present"` takes the mean over the classes that occur in the labels, `"all"` over
-            all: then one that does not occur costs what probability it was given.
-        per_image: One index for each image, and their mean, not one for the batch.
     """
 
     def __init__(

@@ -27,23 +27,18 @@ class Operation(abc.ABC):
     allowed values; the defaults change nothing. An argument of another operation may be named
     again, as may `class_names` and `channels`, which the program sets. A constructor raises
     `ValueError` for arguments that cannot work.
-
-    Attributes:
-        stream: Number of the random stream that nobody else draws from, so that switching the
-            operation on leaves the draws of the others as they were. The samples of a seed depend
-            on it: it is never changed or used again. None: the image's own generator, which the
-            operations of pytorch-segmentation share; these draw in turn, also when they are off.
-        requires: Arguments that cannot be set without another one.
-        refines: Arguments that have no effect without another one.
-        follows_label: Whether the geometry depends on the label, or other images come in.
-        exclusive: Whether the operation stands for the whole augmentation.
     """
 
+    # Number of the random stream that nobody else draws from, so that switching the operation on
+    # leaves the draws of the others as they were. The samples of a seed depend on it: it is never
+    # changed or used again. None: the image's own generator, which the operations of
+    # pytorch-segmentation share; these draw in turn, also when they are off.
     stream: ClassVar[int | None]
-    requires: ClassVar[Mapping[str, str]] = {}
-    refines: ClassVar[Mapping[str, str]] = {}
+    requires: ClassVar[Mapping[str, str]] = {}  # arguments that cannot be set without another one
+    refines: ClassVar[Mapping[str, str]] = {}  # arguments that have no effect without another one
+    # Whether the geometry depends on the label, or other images come in.
     follows_label: ClassVar[bool] = False
-    exclusive: ClassVar[bool] = False
+    exclusive: ClassVar[bool] = False  # whether the operation stands for the whole augmentation
 
     @property
     def active(self) -> bool:
