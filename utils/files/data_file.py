@@ -8,6 +8,8 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
+StrPath = str | os.PathLike[str]
+
 # Pillow's own limit, applied to every format before decoding: a file of a few bytes can claim any
 # size.
 MAX_PIXELS = 178_956_970
@@ -18,8 +20,13 @@ class DataError(ValueError):
     """A file of a dataset that cannot be used; the message names it and says what to do."""
 
 
+def damaged(path: StrPath, what: str) -> DataError:
+    """Return the error of a file that only another copy can replace."""
+    return DataError(f"{path}: {what}; copy or export it again")
+
+
 @contextlib.contextmanager
-def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def open_file(path: StrPath) -> Iterator[BinaryIO]:
     """Open a regular file for reading; an `OSError` while it is open becomes a `DataError`.
 
     Raises:
@@ -44,7 +51,7 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_bytes(path: StrPath) -> bytes:
     """Read a regular file.
 
     Raises:
@@ -61,7 +68,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
+def check_pixels(path: StrPath, width: int, height: int) -> None:
     """Refuse a size that no training image has, before memory is allocated.
 
     Raises:
@@ -76,7 +83,7 @@ def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
         )
 
 
-def check_stored(path: str | os.PathLike[str], claimed: float, stored: int, most: int) -> None:
+def check_stored(path: StrPath, claimed: float, stored: int, most: int) -> None:
     """Refuse a header that claims more than its bytes can hold, before memory is allocated.
 
     Args:
@@ -89,7 +96,6 @@ def check_stored(path: str | os.PathLike[str], claimed: float, stored: int, most
         DataError: If the image is larger than that.
     """
     if claimed > stored * most:
-        raise DataError(
-            f"{path}: is damaged: its {stored} bytes cannot hold the size that its header claims; "
-            "copy or export it again"
+        raise damaged(
+            path, f"is damaged: its {stored} bytes cannot hold the size that its header claims"
         )

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from utils.files.data_file import DataError, open_file, read_bytes
+from utils.files.data_file import DataError, StrPath, damaged, open_file, read_bytes
 from utils.files.jpeg_file import JPEG_START, read_jpeg_header
 from utils.files.npy_file import NPY_START
 from utils.files.png_file import (
@@ -57,7 +57,7 @@ class FileFacts:
     size_bytes: int  # size of the file
 
 
-def file_facts(path: str | os.PathLike[str]) -> FileFacts:
+def file_facts(path: StrPath) -> FileFacts:
     """Read the header of an image or mask.
 
     A header can be right although the pixels are damaged; only reading them tells.
@@ -83,12 +83,10 @@ def file_facts(path: str | os.PathLike[str]) -> FileFacts:
         ) from None
     except Exception as error:
         # A damaged header can make the reader raise anything.
-        raise DataError(
-            f"{path}: has a damaged header ({error}); copy or export it again"
-        ) from None
+        raise damaged(path, f"has a damaged header ({error})") from None
 
 
-def _jpeg(path: str | os.PathLike[str]) -> FileFacts:
+def _jpeg(path: StrPath) -> FileFacts:
     data = read_bytes(path)
     header = read_jpeg_header(path, data)
     channels = len(header.sampling)
@@ -99,7 +97,7 @@ def _jpeg(path: str | os.PathLike[str]) -> FileFacts:
     )  # fmt: skip
 
 
-def _png(path: str | os.PathLike[str]) -> FileFacts:
+def _png(path: StrPath) -> FileFacts:
     data = read_bytes(path)
     header = read_png_header(path, data)
     mode = _deep(_PNG_MODES[header.colour], header.bits)
@@ -109,7 +107,7 @@ def _png(path: str | os.PathLike[str]) -> FileFacts:
     )  # fmt: skip
 
 
-def _tiff(path: str | os.PathLike[str]) -> FileFacts:
+def _tiff(path: StrPath) -> FileFacts:
     # Complaints matter only to a reader of the pixels.
     with open_file(path) as file, collect_complaints(), tifffile.TiffFile(file) as tiff:
         # Count first: in a circular chain of pages, a loop over `pages` would not end.
@@ -129,7 +127,7 @@ def _tiff(path: str | os.PathLike[str]) -> FileFacts:
     )  # fmt: skip
 
 
-def _npy(path: str | os.PathLike[str]) -> FileFacts:
+def _npy(path: StrPath) -> FileFacts:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim not in (2, 3):
         raise ValueError(f"{array.ndim} dimensions; expected 2 or 3")
@@ -145,7 +143,7 @@ def _npy(path: str | os.PathLike[str]) -> FileFacts:
     )  # fmt: skip
 
 
-def _other(path: str | os.PathLike[str]) -> FileFacts:
+def _other(path: StrPath) -> FileFacts:
     data = read_bytes(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

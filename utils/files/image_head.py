@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from utils.files.data_file import DataError, open_file
+from utils.files.data_file import DataError, StrPath, open_file
 from utils.files.file_facts import file_facts, orientation_of
 from utils.files.npy_file import NPY_START
 from utils.files.tiff_io import TIFF_STARTS
@@ -42,7 +41,7 @@ class ImageHead(NamedTuple):
         return (self.height, self.width) if swapped else (self.width, self.height)
 
 
-def read_head(path: str | os.PathLike[str]) -> ImageHead:
+def read_head(path: StrPath) -> ImageHead:
     """Read the size and orientation of an image without its pixels.
 
     This is a hundred times as fast as decoding, so that all files of a dataset can be checked

@@ -17,7 +17,14 @@ import simplejpeg
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from utils.cli.extensions import IMAGE_EXTENSIONS
-from utils.files.data_file import DataError, check_pixels, check_stored, read_bytes
+from utils.files.data_file import (
+    DataError,
+    StrPath,
+    check_pixels,
+    check_stored,
+    damaged,
+    read_bytes,
+)
 from utils.files.file_facts import file_facts
 from utils.files.file_notes import add_note
 from utils.files.jpeg_end import mending_command, with_proper_end
@@ -59,7 +66,7 @@ _TURNED_BACK = {
 }  # fmt: skip
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+def read_image(path: StrPath) -> np.ndarray:
     """Read an 8-bit image as RGB.
 
     The EXIF rotation is not applied, because label masks never have one. Transparency is dropped.
@@ -87,7 +94,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     return np.array(_open(path, data).convert("RGB"))
 
 
-def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+def read_mask(path: StrPath) -> np.ndarray:
     """Read a label mask without interpreting it.
 
     A palette image gives its indices, never its colours; one of 1, 2 or 4 bits a sample gives
@@ -120,7 +127,7 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def decode_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+def decode_png_mask(path: StrPath, data: bytes) -> np.ndarray:
     """Return the ids (H, W) or colours (H, W, 3) of a mask that is a PNG; see `read_mask`.
 
     Raises:
@@ -139,7 +146,7 @@ def decode_png_mask(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     return mask if header.bits == 8 else mask // (255 // (2**header.bits - 1))
 
 
-def check_png(path: str | os.PathLike[str], data: bytes, *, max_bits: int) -> PngHeader:
+def check_png(path: StrPath, data: bytes, *, max_bits: int) -> PngHeader:
     """Return the header of a PNG with one image of an acceptable size.
 
     Raises:
@@ -170,7 +177,7 @@ def list_images(folder: Path, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) ->
     return sorted(found)
 
 
-def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+def _read_jpeg(path: StrPath, data: bytes) -> np.ndarray:
     """Decode a JPEG and refuse damage that libjpeg only warns of while it makes up pixels.
 
     OpenCV and Pillow hide these warnings or print them.
@@ -208,7 +215,7 @@ def _read_jpeg(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
 
 
 def _decode_without_end(
-    path: str | os.PathLike[str], data: bytes, header: JpegHeader, space: str
+    path: StrPath, data: bytes, header: JpegHeader, space: str
 ) -> np.ndarray | None:
     """Return the pixels of a JPEG that is complete except for its end; None for any other."""
     guess = with_proper_end(data, header)
@@ -226,7 +233,7 @@ def _decode_without_end(
     return pixels
 
 
-def _read_png(path: str | os.PathLike[str], data: bytes, header: PngHeader) -> np.ndarray:
+def _read_png(path: StrPath, data: bytes, header: PngHeader) -> np.ndarray:
     plain = header.colour == RGB and not header.interlaced
     if plain and (decode := _fast_png_decoder()) is not None:
         # If it fails, OpenCV below raises the error.
@@ -245,7 +252,7 @@ def _fast_png_decoder() -> Callable[[bytes], np.ndarray] | None:
     return png_decode
 
 
-def _read_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+def _read_tiff(path: StrPath, data: bytes) -> np.ndarray:
     """Read a plain TIFF; refuse several pages, many bands and more than 8 bits."""
     facts = file_facts(path)
     check_pixels(path, facts.width, facts.height)
@@ -263,9 +270,7 @@ def _read_tiff(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     return np.array(image if turn is None else image.transpose(turn))
 
 
-def _ids_or_colours(
-    path: str | os.PathLike[str], pixels: np.ndarray, nodata: float | None = None
-) -> np.ndarray:
+def _ids_or_colours(path: StrPath, pixels: np.ndarray, nodata: float | None = None) -> np.ndarray:
     """Return bands (H, W, C) as a mask."""
     kind, channels = pixels.dtype, pixels.shape[2]
     if kind == np.uint8 and channels in (3, 4):
@@ -283,9 +288,7 @@ def _ids_or_colours(
     return ids.astype(np.int64 if kind.itemsize >= 4 and kind != np.int32 else np.int32)
 
 
-def _whole_numbers(
-    path: str | os.PathLike[str], values: np.ndarray, nodata: float | None
-) -> np.ndarray:
+def _whole_numbers(path: StrPath, values: np.ndarray, nodata: float | None) -> np.ndarray:
     """Return floating-point numbers, which QGIS and NumPy write by default, as ids (H, W) int32."""
     # Very large floating-point numbers are always whole.
     with np.errstate(invalid="ignore", over="ignore"):
@@ -319,7 +322,7 @@ def _is_lossy_webp(data: bytes) -> bool:
     return data[position : position + 4] == b"VP8 "
 
 
-def _decode(path: str | os.PathLike[str], data: bytes, flags: int) -> np.ndarray:
+def _decode(path: StrPath, data: bytes, flags: int) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -329,7 +332,7 @@ def _decode(path: str | os.PathLike[str], data: bytes, flags: int) -> np.ndarray
     return image
 
 
-def _open(path: str | os.PathLike[str], data: bytes) -> ImageFile.ImageFile:
+def _open(path: StrPath, data: bytes) -> ImageFile.ImageFile:
     """Decode an image with Pillow, which raises if data is missing."""
     try:
         # Pillow also warns, once for each worker, of problems that the checks here refuse.
@@ -358,7 +361,7 @@ def _open(path: str | os.PathLike[str], data: bytes) -> ImageFile.ImageFile:
     return image
 
 
-def _check_filled(path: str | os.PathLike[str], image: ImageFile.ImageFile) -> None:
+def _check_filled(path: StrPath, image: ImageFile.ImageFile) -> None:
     """Refuse the two kinds of files for which Pillow makes up missing pixels."""
     if image.format == "BMP" and image.info.get("compression") in (1, 2):
         raise DataError(f"{path}: is a BMP with run-length encoding; save it without, or as PNG")
@@ -366,7 +369,7 @@ def _check_filled(path: str | os.PathLike[str], image: ImageFile.ImageFile) -> N
         raise DataError(f"{path}: its first frame covers only a part of it; export it as PNG")
 
 
-def _check_frames(path: str | os.PathLike[str], frames: int) -> None:
+def _check_frames(path: StrPath, frames: int) -> None:
     if frames > 1:
         raise DataError(
             f"{path}: has {frames} images, and it is not clear which one to use; save each as a "
@@ -374,5 +377,5 @@ def _check_frames(path: str | os.PathLike[str], frames: int) -> None:
         )
 
 
-def _damaged(path: str | os.PathLike[str], reason: object) -> DataError:
-    return DataError(f"{path}: is cut off or damaged ({reason}); copy or export it again")
+def _damaged(path: StrPath, reason: object) -> DataError:
+    return damaged(path, f"is cut off or damaged ({reason})")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 
-from utils.files.data_file import DataError
+from utils.files.data_file import DataError, StrPath, damaged
 
 JPEG_START = b"\xff\xd8"
 # Pixels that a byte can hold: a code of one bit is a block of 64, arithmetic coding takes less.
@@ -43,7 +42,7 @@ class JpegHeader:
         return self.frame in _SEQUENTIAL
 
 
-def read_jpeg_header(path: str | os.PathLike[str], data: bytes) -> JpegHeader:
+def read_jpeg_header(path: StrPath, data: bytes) -> JpegHeader:
     """Walk the segments of a JPEG file up to its first scan.
 
     Format: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B.
@@ -72,7 +71,7 @@ def read_jpeg_header(path: str | os.PathLike[str], data: bytes) -> JpegHeader:
             exif = data[position + 8 : end]
         position = end
     if header is None or marker == _END:
-        raise DataError(f"{path}: is a JPEG without an image in it; copy or export it again")
+        raise damaged(path, "is a JPEG without an image in it")
     return dataclasses.replace(header, frame=frame, scan_header=position, scan=end, exif=exif)
 
 
@@ -87,7 +86,7 @@ def mend_scan(data: bytes, header: JpegHeader) -> bytes:
     return data[:start] + _WHOLE_SPECTRUM + data[end:]
 
 
-def _next_marker(path: str | os.PathLike[str], data: bytes, position: int) -> tuple[int, int]:
+def _next_marker(path: StrPath, data: bytes, position: int) -> tuple[int, int]:
     """Return the marker at a position, and where its segment starts."""
     start = position
     while data.startswith(b"\xff", position):
@@ -95,13 +94,13 @@ def _next_marker(path: str | os.PathLike[str], data: bytes, position: int) -> tu
     if position >= len(data):
         raise _cut_off(path, data)
     if position == start or data[position] == 0:
-        raise DataError(f"{path}: is damaged at byte {start}; copy or export it again")
+        raise damaged(path, f"is damaged at byte {start}")
     return data[position], position + 1
 
 
-def _parse_frame(path: str | os.PathLike[str], frame: bytes) -> JpegHeader:
+def _parse_frame(path: StrPath, frame: bytes) -> JpegHeader:
     if len(frame) < 9 or len(frame) < 6 + 3 * frame[5]:
-        raise DataError(f"{path}: has a damaged header; copy or export it again")
+        raise damaged(path, "has a damaged header")
     factors = frame[7 : 6 + 3 * frame[5] : 3]
     return JpegHeader(
         width=int.from_bytes(frame[3:5], "big"),
@@ -112,8 +111,5 @@ def _parse_frame(path: str | os.PathLike[str], frame: bytes) -> JpegHeader:
     )
 
 
-def _cut_off(path: str | os.PathLike[str], data: bytes) -> DataError:
-    return DataError(
-        f"{path}: is cut off (a JPEG of {len(data)} bytes that ends in its header); copy or "
-        "export it again"
-    )
+def _cut_off(path: StrPath, data: bytes) -> DataError:
+    return damaged(path, f"is cut off (a JPEG of {len(data)} bytes that ends in its header)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zlib
 from types import ModuleType
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.files.data_file import DataError, check_pixels, read_bytes
+from utils.files.data_file import DataError, StrPath, check_pixels, read_bytes
 
 MAX_UNPACKED = 1 << 28  # bytes
 
@@ -32,7 +31,7 @@ def import_scipy() -> ModuleType:
     return scipy.io
 
 
-def mat_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+def mat_shapes(path: StrPath) -> dict[str, tuple[int, ...]]:
     """Return the shape of each variable of a MATLAB file, from the headers alone.
 
     Raises:
@@ -41,7 +40,7 @@ def mat_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
     return _shapes(path, read_bytes(path))
 
 
-def _shapes(path: str | os.PathLike[str], data: bytes) -> dict[str, tuple[int, ...]]:
+def _shapes(path: StrPath, data: bytes) -> dict[str, tuple[int, ...]]:
     _check_unpacked(path, data)
     try:
         return {name: shape for name, shape, _ in import_scipy().whosmat(io.BytesIO(data))}
@@ -49,7 +48,7 @@ def _shapes(path: str | os.PathLike[str], data: bytes) -> dict[str, tuple[int, .
         raise _damaged(path, error) from None
 
 
-def _check_unpacked(path: str | os.PathLike[str], data: bytes) -> None:
+def _check_unpacked(path: StrPath, data: bytes) -> None:
     """Refuse a file that unpacks to far more than a mask, before SciPy unpacks it.
 
     Format: https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf, chapter 1.
@@ -78,11 +77,11 @@ def _check_unpacked(path: str | os.PathLike[str], data: bytes) -> None:
         position += size
 
 
-def _damaged(path: str | os.PathLike[str], error: Exception) -> DataError:
+def _damaged(path: StrPath, error: Exception) -> DataError:
     return DataError(f"{path}: is not a MATLAB file, or is damaged ({error})")
 
 
-def read_mat(path: str | os.PathLike[str], *names: str) -> np.ndarray:
+def read_mat(path: StrPath, *names: str) -> np.ndarray:
     """Read a mask from a MATLAB file, versions 4 to 7.
 
     https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf

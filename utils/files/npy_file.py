@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
-from utils.files.data_file import DataError, check_pixels
+from utils.files.data_file import DataError, StrPath, check_pixels
 
 NPY_START = b"\x93NUMPY"
 
 
-def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
+def read_npy(path: StrPath) -> np.ndarray:
     """Read an array as an image: (H, W), (H, W, C) or (C, H, W), bands on the shortest axis.
 
     Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
@@ -34,7 +32,7 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     return np.array(pixels, pixels.dtype.newbyteorder("="))
 
 
-def _orient(path: str | os.PathLike[str], array: np.ndarray) -> np.ndarray:
+def _orient(path: StrPath, array: np.ndarray) -> np.ndarray:
     """Return (H, W), (H, W, C) or (C, H, W) as (H, W, C)."""
     if array.ndim == 2:
         return array[..., None]

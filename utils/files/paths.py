@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from utils.files.data_file import DataError
+from utils.files.data_file import DataError, StrPath
 
 STORES = "SEGMENTATION_STORES"
 
@@ -25,14 +25,14 @@ class Root:
         source: The file that the names are in, for messages.
     """
 
-    def __init__(self, path: str | os.PathLike[str], source: object) -> None:
+    def __init__(self, path: StrPath, source: object) -> None:
         self.path = Path(path)
         self._source = source
         stores = [store for store in os.environ.get(STORES, "").split(os.pathsep) if store]
         self._allowed = [os.path.realpath(folder) for folder in (path, *stores)]
         self._folders: dict[str, tuple[str, frozenset[str], bool]] = {}
 
-    def inside(self, name: str | os.PathLike[str], folder: Path | None = None) -> Path:
+    def inside(self, name: StrPath, folder: Path | None = None) -> Path:
         """Return the path of a name, without `..`, if it lies below the folder.
 
         Args:

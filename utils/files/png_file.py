@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import struct
 import zlib
 from collections.abc import Iterator
 
 import numpy as np
 
-from utils.files.data_file import DataError
+from utils.files.data_file import DataError, StrPath, damaged
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -45,7 +44,7 @@ class PngHeader:
         return self.width * self.height * self.channels * self.bits // 8
 
 
-def read_png_header(path: str | os.PathLike[str], data: bytes) -> PngHeader:
+def read_png_header(path: StrPath, data: bytes) -> PngHeader:
     """Read the header and the chunks before the pixels.
 
     Raises:
@@ -62,11 +61,11 @@ def read_png_header(path: str | os.PathLike[str], data: bytes) -> PngHeader:
         if header is None or kind in (b"IDAT", b"IEND"):
             break
     if header is None:
-        raise DataError(f"{path}: is a PNG without a header; copy or export it again")
+        raise damaged(path, "is a PNG without a header")
     return dataclasses.replace(header, frames=frames, exif=exif)
 
 
-def read_png_palette(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+def read_png_palette(path: StrPath, data: bytes) -> np.ndarray:
     """Return the colours of a palette image, (N, 3) uint8.
 
     Raises:
@@ -75,10 +74,10 @@ def read_png_palette(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     for kind, start, end in _chunks(path, data):
         if kind == b"PLTE":
             return np.frombuffer(data, np.uint8, (end - start) // 3 * 3, start).reshape(-1, 3)
-    raise DataError(f"{path}: is a PNG without its palette; copy or export it again")
+    raise damaged(path, "is a PNG without its palette")
 
 
-def needed_chunks(path: str | os.PathLike[str], data: bytes, *, indices: bool = False) -> bytes:
+def needed_chunks(path: StrPath, data: bytes, *, indices: bool = False) -> bytes:
     """Return a PNG with only its pixels and palette, after checking every checksum.
 
     Texts, colour profiles and frames of an animation are left out: they change no pixel, decoders
@@ -105,17 +104,14 @@ def needed_chunks(path: str | os.PathLike[str], data: bytes, *, indices: bool = 
             raise DataError(f"{path}: has an unknown chunk {name!r}; export it as a plain PNG")
         if zlib.crc32(view[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             name = kind.decode("ascii")
-            raise DataError(
-                f"{path}: is damaged (wrong checksum of {name} at byte {start}); copy or export "
-                "it again"
-            )
+            raise damaged(path, f"is damaged (wrong checksum of {name} at byte {start})")
         kinds.add(kind)
         if indices and kind == b"IHDR":
             kept.append(_grey_header(data[start:end]))
         elif not (indices and kind == b"PLTE"):
             kept.append(view[start - 8 : end + 4])
     if b"IDAT" not in kinds:
-        raise DataError(f"{path}: is a PNG without an image in it; copy or export it again")
+        raise damaged(path, "is a PNG without an image in it")
     size = len(PNG_START) + sum(map(len, kept))
     return data if size == len(data) else b"".join((PNG_START, *kept))
 
@@ -125,7 +121,7 @@ def _grey_header(header: bytes) -> bytes:
     return struct.pack(">I", len(header)) + content + struct.pack(">I", zlib.crc32(content))
 
 
-def _chunks(path: str | os.PathLike[str], data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(path: StrPath, data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield the kind of each chunk up to the last one, and where its content starts and ends."""
     position = len(PNG_START)
     kind = b""
@@ -136,22 +132,19 @@ def _chunks(path: str | os.PathLike[str], data: bytes) -> Iterator[tuple[bytes, 
         start = position + 8
         position = start + length + 4
         if not kind.isalpha():
-            raise DataError(f"{path}: is damaged at byte {start - 8}; copy or export it again")
+            raise damaged(path, f"is damaged at byte {start - 8}")
         if position > len(data):
             raise _cut_off(path, data)
         yield kind, start, start + length
 
 
-def _parse_header(path: str | os.PathLike[str], header: bytes) -> PngHeader:
+def _parse_header(path: StrPath, header: bytes) -> PngHeader:
     if len(header) == 13:
         width, height, bits, colour = struct.unpack_from(">IIBB", header)
         if colour in _SAMPLES and bits in _BITS.get(colour, (8, 16)):
             return PngHeader(width, height, bits, colour, interlaced=bool(header[12]))
-    raise DataError(f"{path}: has a damaged header; copy or export it again")
+    raise damaged(path, "has a damaged header")
 
 
-def _cut_off(path: str | os.PathLike[str], data: bytes) -> DataError:
-    return DataError(
-        f"{path}: is cut off (a PNG of {len(data)} bytes without its last chunk); copy or export "
-        "it again"
-    )
+def _cut_off(path: StrPath, data: bytes) -> DataError:
+    return damaged(path, f"is cut off (a PNG of {len(data)} bytes without its last chunk)")

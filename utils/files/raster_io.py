@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 
 from utils.cli.extensions import IMAGE_EXTENSIONS
-from utils.files.data_file import DataError, open_file, read_bytes
+from utils.files.data_file import DataError, StrPath, damaged, open_file, read_bytes
 from utils.files.file_facts import file_facts
 from utils.files.image_io import check_png, read_image
 from utils.files.npy_file import NPY_START, read_npy
@@ -64,7 +63,7 @@ def pixel_type(dtype: np.dtype) -> PixelType | None:
     return _TYPES.get(dtype.name)
 
 
-def read_raster(path: str | os.PathLike[str]) -> Raster:
+def read_raster(path: StrPath) -> Raster:
     """Read all bands of a file, exactly as stored: TIFF, NPY, or an image of 8 or 16 bits.
 
     An NPY file has (H, W), (H, W, C) or (C, H, W): the bands are the shortest axis. Colour images
@@ -90,7 +89,7 @@ def read_raster(path: str | os.PathLike[str]) -> Raster:
     return raster
 
 
-def is_plain_image(path: str | os.PathLike[str]) -> bool:
+def is_plain_image(path: StrPath) -> bool:
     """Return whether a file is an ordinary 8-bit image that is best read as RGB.
 
     Raises:
@@ -103,7 +102,7 @@ def is_plain_image(path: str | os.PathLike[str]) -> bool:
 
 
 def read_bands(
-    paths: Sequence[str | os.PathLike[str]], rule: BandRule, fill: Sequence[float]
+    paths: Sequence[StrPath], rule: BandRule, fill: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read one image by a rule.
 
@@ -139,7 +138,7 @@ def read_bands(
     return pixels, np.any(hole, axis=2)
 
 
-def band_siblings(path: str | os.PathLike[str], suffixes: Sequence[str]) -> tuple[str, ...]:
+def band_siblings(path: StrPath, suffixes: Sequence[str]) -> tuple[str, ...]:
     """Return the files of all bands of an image, given that of the first band.
 
     Args:
@@ -174,7 +173,7 @@ def _find_band(first: Path, stem: str) -> str:
     return str(found[0])
 
 
-def _check_files(paths: Sequence[str | os.PathLike[str]], rasters: Sequence[Raster]) -> None:
+def _check_files(paths: Sequence[StrPath], rasters: Sequence[Raster]) -> None:
     """Check that files of one band each have one band and the same size."""
     height, width, _ = rasters[0].pixels.shape
     for path, raster in zip(paths[1:], rasters[1:], strict=True):
@@ -189,9 +188,7 @@ def _check_files(paths: Sequence[str | os.PathLike[str]], rasters: Sequence[Rast
             raise DataError(f"{path}: has {raster.pixels.shape[2]} bands; expected one")
 
 
-def _prepare(
-    path: str | os.PathLike[str], raster: Raster, rule: BandRule
-) -> tuple[np.ndarray, np.ndarray]:
+def _prepare(path: StrPath, raster: Raster, rule: BandRule) -> tuple[np.ndarray, np.ndarray]:
     """Return the chosen bands of a file in the type of the rule, and which values are missing."""
     pixels = raster.pixels
     if rule.bands is not None and not rule.suffixes:
@@ -215,9 +212,7 @@ def _equals(pixels: np.ndarray, value: float | None) -> np.ndarray:
         return pixels == value
 
 
-def _convert(
-    path: str | os.PathLike[str], pixels: np.ndarray, hole: np.ndarray, dtype: PixelType
-) -> np.ndarray:
+def _convert(path: StrPath, pixels: np.ndarray, hole: np.ndarray, dtype: PixelType) -> np.ndarray:
     """Return the values in the type of the rule."""
     own = _TYPES[pixels.dtype.name]
     if own != dtype and ("uint8" in (own, dtype) or not np.can_cast(own, dtype)):
@@ -235,7 +230,7 @@ def _convert(
 
 
 def _clip(
-    path: str | os.PathLike[str],
+    path: StrPath,
     pixels: np.ndarray,
     limits: tuple[tuple[float, float], ...] | None,
 ) -> None:
@@ -263,7 +258,7 @@ def _fill_values(fill: Sequence[float], dtype: PixelType) -> np.ndarray:
     return np.clip(np.rint(values), np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
 
 
-def _read_image_file(path: str | os.PathLike[str]) -> np.ndarray:
+def _read_image_file(path: StrPath) -> np.ndarray:
     """Read a PNG, JPEG, BMP or WebP as (H, W, C), red first."""
     facts = file_facts(path)
     if facts.format == "PNG" and facts.mode != "palette":
@@ -272,7 +267,7 @@ def _read_image_file(path: str | os.PathLike[str]) -> np.ndarray:
     return pixels[..., :1] if facts.mode == "grey" else pixels
 
 
-def _read_png(path: str | os.PathLike[str], *, grey_alpha: bool) -> np.ndarray:
+def _read_png(path: StrPath, *, grey_alpha: bool) -> np.ndarray:
     """Read a PNG of 8 or 16 bits with its alpha; Pillow would keep only 8 bits."""
     data = read_bytes(path)
     check_png(path, data, max_bits=16)
@@ -282,7 +277,7 @@ def _read_png(path: str | os.PathLike[str], *, grey_alpha: bool) -> np.ndarray:
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise DataError(f"{path}: is damaged and cannot be decoded; copy or export it again")
+        raise damaged(path, "is damaged and cannot be decoded")
     if pixels.ndim == 2:
         return pixels[..., None]
     if grey_alpha:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import lzma
 import math
-import os
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from utils.files.data_file import DataError, check_stored
+from utils.files.data_file import DataError, StrPath, check_stored
 from utils.files.jpeg_file import MAX_IN_JPEG
 
 _JPEG = (6, 7)
@@ -26,7 +25,7 @@ _BLOCK = 32  # pixels by which an encoder may pad a strip or tile
 _SLACK = 1 << 20  # bytes of a strip beyond its rows
 
 
-def check_segments(path: str | os.PathLike[str], series: Any) -> None:
+def check_segments(path: StrPath, series: Any) -> None:
     """Refuse strips and tiles that decoders would make up, or that take far too much memory.
 
     Args:
@@ -63,7 +62,7 @@ def _segments(series: Any) -> Iterator[bytes]:
                 yield data
 
 
-def _check_jpeg(path: str | os.PathLike[str], data: bytes, tables: bytes | None, most: int) -> None:
+def _check_jpeg(path: StrPath, data: bytes, tables: bytes | None, most: int) -> None:
     """Refuse a damaged JPEG; libtiff and tifffile silently make up what is missing.
 
     https://www.awaresystems.be/imaging/tiff/specification/TIFFTechNote2.pdf
@@ -81,7 +80,7 @@ def _check_jpeg(path: str | os.PathLike[str], data: bytes, tables: bytes | None,
         ) from None
 
 
-def _check_inflated(path: str | os.PathLike[str], data: bytes, most: int, *, is_lzma: bool) -> None:
+def _check_inflated(path: StrPath, data: bytes, most: int, *, is_lzma: bool) -> None:
     try:
         unpacker = lzma.LZMADecompressor() if is_lzma else zlib.decompressobj()
         size = len(unpacker.decompress(data, most + 1))

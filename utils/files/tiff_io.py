@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from utils.files.data_file import DataError, check_pixels, open_file
+from utils.files.data_file import DataError, StrPath, check_pixels, damaged, open_file
 from utils.files.tiff_checks import check_segments
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, either byte order
@@ -36,7 +36,7 @@ _ALPHA = (1, 2)  # ExtraSamples: premultiplied or not
 _ONE_FILE: dict[str, Any] = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
 
 
-def read_tiff(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
+def read_tiff(path: StrPath) -> tuple[np.ndarray, float | None]:
     """Read all bands of a TIFF.
 
     Bands are the samples of one page, interleaved or planar, or several pages of one size and one
@@ -61,7 +61,7 @@ def read_tiff(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
         return _decode(path, series, nodata), nodata
 
 
-def read_plain_tiff(path: str | os.PathLike[str]) -> np.ndarray | None:
+def read_plain_tiff(path: StrPath) -> np.ndarray | None:
     """Read a TIFF of `is_plain_tiff` as RGB, if tifffile knows its colours.
 
     Returns:
@@ -86,7 +86,7 @@ def read_plain_tiff(path: str | os.PathLike[str]) -> np.ndarray | None:
     return np.ascontiguousarray(pixels[..., bands])
 
 
-def holds_bands(path: str | os.PathLike[str]) -> bool:
+def holds_bands(path: StrPath) -> bool:
     """Return whether a TIFF of `is_plain_tiff` must be read band by band nevertheless.
 
     It must if it names a value for missing pixels, or if its alpha channel is not transparency:
@@ -106,7 +106,7 @@ def holds_bands(path: str | os.PathLike[str]) -> bool:
     return bool((alpha != first).any() and ((alpha != 0) & (alpha != 255)).any())
 
 
-def is_plain_tiff(path: str | os.PathLike[str]) -> bool:
+def is_plain_tiff(path: StrPath) -> bool:
     """Return whether a TIFF is an ordinary image: 8 bits, and grey, palette, RGB(A) or CMYK.
 
     Raises:
@@ -123,7 +123,7 @@ def _is_plain(page: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
+def _open(path: StrPath) -> Iterator[Any]:
     """Yield the pages of a TIFF's image; any failure of a damaged file is a `DataError`."""
     with open_file(path) as file, collect_complaints() as complaints:
         try:
@@ -141,9 +141,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
             # A damaged header can make the decoder raise anything.
             if "imagecodecs" in str(error):
                 raise _needs_codec(path, str(error)) from None
-            raise DataError(
-                f"{path}: is cut off or damaged ({error}); copy or export it again"
-            ) from None
+            raise damaged(path, f"is cut off or damaged ({error})") from None
 
 
 @contextlib.contextmanager
@@ -165,7 +163,7 @@ def collect_complaints() -> Iterator[list[str]]:
         logger.removeFilter(collect)
 
 
-def _only_series(path: str | os.PathLike[str], every: list[Any]) -> Any:
+def _only_series(path: StrPath, every: list[Any]) -> Any:
     """Return the one image of a file, without its overviews and masks."""
     found = [s for s in every if not (s.keyframe.is_reduced or s.keyframe.is_mask)]
     if len(found) != 1:
@@ -177,13 +175,13 @@ def _only_series(path: str | os.PathLike[str], every: list[Any]) -> Any:
     return found[0]
 
 
-def _check(path: str | os.PathLike[str], series: Any) -> None:
+def _check(path: StrPath, series: Any) -> None:
     _check_size(path, series)
     _check_complete(path, series)
     check_segments(path, series)
 
 
-def _check_size(path: str | os.PathLike[str], series: Any) -> None:
+def _check_size(path: StrPath, series: Any) -> None:
     """Check the header against the limits, before memory is allocated."""
     page = series.keyframe
     check_pixels(path, page.imagewidth, page.imagelength)
@@ -205,7 +203,7 @@ def _check_size(path: str | os.PathLike[str], series: Any) -> None:
         )
 
 
-def _check_complete(path: str | os.PathLike[str], series: Any) -> None:
+def _check_complete(path: StrPath, series: Any) -> None:
     """Check that every strip and tile lies in the file; decoders may make up missing ones."""
     end = series.dataoffset + series.size * series.dtype.itemsize if series.dataoffset else 0
     for page in series.pages:
@@ -215,17 +213,14 @@ def _check_complete(path: str | os.PathLike[str], series: Any) -> None:
         else:
             lacks = min(len(offsets), len(counts)) < math.prod(page.chunked)
         if lacks:
-            raise DataError(f"{path}: is damaged: its header lacks pixels; copy or export it again")
+            raise damaged(path, "is damaged: its header lacks pixels")
         end = max(end, *(int(o) + int(c) for o, c in zip(offsets, counts, strict=False)))
     size = os.stat(path).st_size
     if end > size:
-        raise DataError(
-            f"{path}: is cut off: its pixels end at byte {end}, the file at {size}; copy or "
-            "export it again"
-        )
+        raise damaged(path, f"is cut off: its pixels end at byte {end}, the file at {size}")
 
 
-def _decode(path: str | os.PathLike[str], series: Any, nodata: float | None) -> np.ndarray:
+def _decode(path: StrPath, series: Any, nodata: float | None) -> np.ndarray:
     """Return all values (H, W, C), by a package that can decode them."""
     page = series.keyframe
     known = _is_known(page)
@@ -259,7 +254,7 @@ def _has_rasterio() -> bool:
     return importlib.util.find_spec("rasterio") is not None
 
 
-def _read_gdal(path: str | os.PathLike[str], dtype: np.dtype) -> np.ndarray:
+def _read_gdal(path: StrPath, dtype: np.dtype) -> np.ndarray:
     """Return the same values (H, W, C), read by GDAL."""
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -275,7 +270,7 @@ def _read_gdal(path: str | os.PathLike[str], dtype: np.dtype) -> np.ndarray:
     return np.moveaxis(pixels, 0, 2).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _needs_codec(path: str | os.PathLike[str], what: str) -> DataError:
+def _needs_codec(path: StrPath, what: str) -> DataError:
     return DataError(
         f"{path}: cannot be decoded ({what}) without another package: pip install imagecodecs "
         "(or rasterio)"
@@ -290,7 +285,7 @@ def _bands_last(pixels: np.ndarray, axes: str) -> np.ndarray:
     return pixels.transpose([axes.index(axis) for axis in ("Y", "X", *bands)])
 
 
-def _nodata(path: str | os.PathLike[str], page: Any) -> float | None:
+def _nodata(path: StrPath, page: Any) -> float | None:
     """Return the value of GDAL's nodata tag."""
     tag = page.tags.get(_GDAL_NODATA)
     if tag is None:

@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from utils.files.data_file import DataError
+from utils.files.data_file import DataError, StrPath
 from utils.files.paths import Root
 from utils.samples.affixes import Affixes, cut
 
 MAGIC = re.compile(r"\*\*|\*|\?|\[[^\]]+\]")
 
 
-def is_pattern(source: str | os.PathLike[str]) -> bool:
+def is_pattern(source: StrPath) -> bool:
     """Return whether a path has wildcards (`*`, `?`, `[a-z]`) and is not an existing file."""
     return glob.has_magic(os.fspath(source)) and not os.path.lexists(source)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 
 from utils.drawing.palette import voc_palette
-from utils.files.data_file import DataError, read_bytes
+from utils.files.data_file import DataError, StrPath, read_bytes
 from utils.files.file_facts import file_facts
 from utils.files.image_io import read_image, read_mask
 from utils.files.npy_file import NPY_START
@@ -19,7 +18,7 @@ from utils.files.png_file import PNG_START, read_png_palette
 Colour = tuple[int, int, int]
 
 
-def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
+def read_colours(path: StrPath) -> np.ndarray:
     """Read the colours that a mask shows, also those of a palette or grey image.
 
     Returns:
@@ -42,7 +41,7 @@ def read_colours(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_ids_or_colours(
-    path: str | os.PathLike[str],
+    path: StrPath,
     palette: Sequence[Sequence[int]],
     colours: Mapping[Colour, int],
     void: Sequence[int] = (),
@@ -81,7 +80,7 @@ def read_ids_or_colours(
 
 
 def _check_ids(
-    path: str | os.PathLike[str], mask: np.ndarray, ids: set[int], colours: Mapping[Colour, int]
+    path: StrPath, mask: np.ndarray, ids: set[int], colours: Mapping[Colour, int]
 ) -> None:
     """Refuse shades of grey that are colours of the classes."""
     # This runs for every mask of such a dataset, and NumPy would take as long as reading it.
@@ -97,7 +96,7 @@ def _check_ids(
     )
 
 
-def _has_palette_of_classes(path: str | os.PathLike[str], palette: Sequence[Sequence[int]]) -> bool:
+def _has_palette_of_classes(path: StrPath, palette: Sequence[Sequence[int]]) -> bool:
     data = read_bytes(path)
     if not data.startswith(PNG_START):
         return False
