@@ -134,13 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def exit_code(findings: Sequence[Finding], warnings: Sequence[str], *, strict: bool) -> int:
-    """Return 2 if a finding is an error, or with `strict` if there is any; else 0.
-
-    Args:
-        findings: What was found in data and config.
-        warnings: Those of the config itself.
-        strict: Whether warnings count as errors.
-    """
+    """Return 2 if a finding is an error, or with `strict` if there is any; else 0."""
     if strict and warnings:
         return 2
     return 2 if any(strict or finding.severity == "error" for finding in findings) else 0

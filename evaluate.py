@@ -161,11 +161,6 @@ def search_threshold(
 ) -> EvaluationRun:
     """Find the best threshold; the main process stores it in the checkpoint and reports the gain.
 
-    Args:
-        run: The model and the images.
-        metric: The metric that the threshold is to be best for.
-        written: Gets the name of what is written.
-
     Raises:
         ValueError: If there is none to find, or it cannot be written.
     """

@@ -31,11 +31,6 @@ def lines_to_paste(
     Mean and std are the training's in every section, because all images are normalised by them;
     they are left out if pretrained weights expect ImageNet's. Weights are ENet's, see
     `utils/samples/class_weights.py`, and given only once the masks are clear.
-
-    Args:
-        config: The checked config.
-        splits: Splits by name.
-        proposals: Likewise.
     """
     train = splits["train"]
     pasted: dict[str, dict[str, Any]] = {}

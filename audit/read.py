@@ -17,12 +17,7 @@ from utils.samples.band_rule import StatisticsMissing
 
 
 def read_splits(config: Config, workers: int | None, cache_folder: str | Path) -> dict[str, Split]:
-    """Read every sample that the config names, by split.
-
-    Args:
-        config: The checked config.
-        workers: Processes that read; None uses every core.
-        cache_folder: Where the facts are kept.
+    """Read every sample that the config names, by split; `workers` of None uses every core.
 
     Raises:
         ConfigError: If datasets cannot be found; it names all of them.

@@ -137,12 +137,7 @@ def findings_text(findings: Sequence[Finding]) -> str:
 
 
 def lines_to_paste_text(paste: Mapping[str, Mapping[str, Any]], tree: Mapping[str, Any]) -> str:
-    """Return the entries of each section, equal ones once; between braces they are JSON.
-
-    Args:
-        paste: The entries by section.
-        tree: The config, in which a loss may be just a name.
-    """
+    """Return the entries of each section, equal ones once; between braces they are JSON."""
     if not paste:
         return ""
     sections: dict[str, list[str]] = {}

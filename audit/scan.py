@@ -136,13 +136,7 @@ def scan(
     workers: int | None,
     cache_folder: str | Path,
 ) -> list[list[SampleFacts]]:
-    """Return the facts of every sample of every dataset, in order.
-
-    Args:
-        datasets: What to read.
-        ignore_index: The label of ignored pixels.
-        workers: Processes that read; 1 reads in this one, None uses every core.
-        cache_folder: Where facts are kept.
+    """Return the facts of every sample of every dataset; `workers` of None uses every core.
 
     Raises:
         ValueError: If a process was killed.

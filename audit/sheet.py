@@ -25,16 +25,7 @@ Choice = tuple[Split, int, list[str]]  # split, index in it, messages
 def make_sheet(
     folder: Path, config: Config, splits: Sequence[Split], findings: Sequence[Finding]
 ) -> list[Path]:
-    """Write `contact_sheet.png` and `contact_sheet.html`.
-
-    Args:
-        folder: Their folder; made if needed.
-        config: The checked config.
-        splits: Every split, the training first.
-        findings: All of the audit.
-
-    Returns:
-        The two files.
+    """Write `contact_sheet.png` and `contact_sheet.html`; return the two files.
 
     Raises:
         OSError: If they cannot be written.
@@ -66,12 +57,7 @@ def make_legend(train: Split) -> list[Entry]:
 
 
 def choose(splits: Sequence[Split], findings: Sequence[Finding]) -> list[Choice]:
-    """Choose samples: some of each finding, then as few as show every class, then others.
-
-    Args:
-        splits: Every split.
-        findings: All of the audit.
-    """
+    """Choose samples: some of each finding, then as few as show every class, then others."""
     chosen: dict[tuple[str, int], Choice] = {}
     for split in splits:
         for index, messages in _with_findings(split, findings):

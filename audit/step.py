@@ -70,10 +70,7 @@ class StepReport:
 
 
 def measure_step(trainer: Trainer) -> StepReport:
-    """Take a few steps; the model cannot be used afterwards.
-
-    Args:
-        trainer: Complete but for its log and folder, which are not used.
+    """Take a few steps without log and folder; the model cannot be used afterwards.
 
     Raises:
         TrainingError: If the loss is not finite.
@@ -116,13 +113,7 @@ def measure_step(trainer: Trainer) -> StepReport:
 def try_step(
     config: Config, device: torch.device, n_gpu: int
 ) -> tuple[StepReport | None, list[Finding]]:
-    """Take a few steps of a training; if that fails, return the finding that says why.
-
-    Args:
-        config: The checked config.
-        device: Where to take them.
-        n_gpu: The number of GPUs of the training.
-    """
+    """Take a few steps of a training; if that fails, return the finding that says why."""
     try:
         components = build_training(config, build_loaders(config), device)
         trainer = Trainer(

@@ -42,15 +42,7 @@ class Tile:
 def make_tile(
     dataset: BaseDataset, index: int, labels: LabelMap, split: str, messages: Sequence[str]
 ) -> Tile:
-    """Read a sample and draw it.
-
-    Args:
-        dataset: The sample's dataset.
-        index: Its index there.
-        labels: From mask values to labels.
-        split: The split that uses it.
-        messages: What is wrong with it.
-    """
+    """Read a sample and draw it."""
     name = dataset.samples[index].name
     try:
         pixels = dataset.load_image(index).pixels

@@ -38,9 +38,6 @@ class BadLossPolicy:
     def respond(self, message: str) -> ResumePoint | None:
         """Count a step whose loss is not finite.
 
-        Args:
-            message: See `describe_bad_loss()`.
-
         Returns:
             The checkpoint whose weights are to be loaded; None to keep the weights as they are.
 

@@ -272,10 +272,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         return Batch(images, labels, torch.empty(0, dtype=torch.int64), foreground=inside)
 
     def count_bad(self, skipped: Iterable[tuple[int, str]]) -> None:
-        """Name samples that are skipped, each once.
-
-        Args:
-            skipped: Indices in the dataset, and what was wrong.
+        """Name samples that are skipped (index and what was wrong), each once.
 
         Raises:
             DataError: If they have become too many.

@@ -70,12 +70,7 @@ class BaseModel(nn.Module):
 
     @classmethod
     def args_for(cls, args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Arguments of the network that a checkpoint's weights are of, with nothing to download.
-
-        Args:
-            args: What a config gives the constructor.
-            weights: A state dict that will be loaded.
-        """
+        """Arguments of the network that a checkpoint's weights are of, with nothing to download."""
         accepted = inspect.signature(cls).parameters
         nothing = {"pretrained": False, "encoder_weights": None}
         return {**args, **{name: value for name, value in nothing.items() if name in accepted}}
@@ -94,9 +89,6 @@ class BaseModel(nn.Module):
 
     def own_names(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         """Weights of the same network in another program, under this model's names.
-
-        Args:
-            weights: A state dict of anyone's.
 
         Returns:
             The weights, renamed if they are of a program in `foreign_names`; and what the names of
@@ -178,10 +170,7 @@ class BaseModel(nn.Module):
             nn.init.normal_(classifier.weight, std=0.01)
 
     def check_images(self, images: Tensor) -> None:
-        """Refuse images that the network cannot take; the first line of a model's `forward`.
-
-        Args:
-            images: (B, C, H, W).
+        """Refuse images that are not (B, C, H, W) or too small; the first line of a `forward`.
 
         Raises:
             ValueError: If `images` has the wrong shape or is too small.

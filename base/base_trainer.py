@@ -326,11 +326,7 @@ class BaseTrainer:
             logger.warning("the checkpoint has no random states; dropout begins anew")
 
     def _compare_images(self, stored: Mapping[str, Any] | None) -> None:
-        """Warn where the images are not those of the checkpoint.
-
-        Args:
-            stored: What the checkpoint says of them; None in one of an earlier version.
-        """
+        """Warn where the images are not those of the checkpoint."""
         if self.images is None or stored is None:
             return
         names = {"train": "training", "val": "validation"}

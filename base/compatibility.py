@@ -34,11 +34,6 @@ def check_same(
 ) -> None:
     """Refuse data of other classes, or of another kind of images.
 
-    Args:
-        known: The training's data, or a checkpoint's meta data.
-        found: The data to validate or to score on.
-        names: What messages call the two.
-
     Raises:
         ValueError: If they differ.
     """

@@ -42,9 +42,6 @@ class _ImageCounts(Dataset["np.ndarray | SampleError"]):
 def count_labels(loader: BaseDataLoader) -> list[int]:
     """Count the pixels of each class in the training images, as they are on disk.
 
-    Args:
-        loader: Whose images are counted, by as many processes as it has.
-
     Raises:
         DataError: If a file cannot be used, unless the loader skips such files.
         WorkerError: If a process that loads has ended.
@@ -66,13 +63,7 @@ def count_labels(loader: BaseDataLoader) -> list[int]:
 
 
 def warn_of_absent_classes(split: str, classes: Sequence[str], pixels: Sequence[int]) -> None:
-    """Log which classes of a split have no labelled pixel, if any.
-
-    Args:
-        split: "train" or "val".
-        classes: The names of the classes.
-        pixels: The labelled pixels of each.
-    """
+    """Log which classes of a split have no labelled pixel, if any."""
     absent = [name for name, count in zip(classes, pixels, strict=True) if not count]
     if absent:
         logger.warning(absent_classes(absent, len(classes), split))
@@ -83,13 +74,7 @@ def _as_it_is(counts: Any) -> Any:
 
 
 def absent_classes(absent: Sequence[str], num_classes: int, split: str) -> str:
-    """Return which classes have no labelled pixel in a split; empty where all have.
-
-    Args:
-        absent: The names of those that have none.
-        num_classes: K.
-        split: "train", "val" or "test".
-    """
+    """Return which classes have no labelled pixel in a split; empty where all have."""
     if not absent:
         return ""
     what = "the model cannot learn them"

@@ -36,10 +36,7 @@ class MicroBatches:
         return [rank_slice(part) for part in micro_batches(batch_size, self.size)]
 
     def halve(self, where: str) -> None:
-        """Make micro-batches half as large from now on.
-
-        Args:
-            where: The epoch and the step in which memory ran out.
+        """Make micro-batches half as large from now on; `where` is the epoch and the step.
 
         Raises:
             TrainingError: If several ranks train, or a micro-batch is one image already.

@@ -64,15 +64,7 @@ class TrainingLog:
         validation: Mapping[str, Any],
         learning_rates: Sequence[float],
     ) -> None:
-        """Add the metrics of an epoch to the curves, and its row to the table.
-
-        Args:
-            epoch: Its number, from 1.
-            step: The number of steps so far.
-            training: What `Trainer.train_epoch()` returned.
-            validation: What `Trainer.validate()` returned; empty without a validation.
-            learning_rates: Of each group.
-        """
+        """Add the metrics of an epoch to the curves, and its row to the table."""
         row = {"epoch": epoch, "step": step, **self._row(training, validation)}
         # None if the epoch had ended when the run was resumed.
         measured = training if training["images_per_second"] else {}

@@ -190,12 +190,7 @@ class Validator:
         return Scores(rows.start, loss * len(images), logits, prediction, labels)
 
     def _halve(self, batch: Batch, images: int, epoch: int) -> None:
-        """Score half as many images at once from now on.
-
-        Args:
-            batch: Of which so many images did not fit.
-            images: How many.
-            epoch: The number of the epoch.
+        """Score half as many images at once from now on, as `images` of the batch did not fit.
 
         Raises:
             TrainingError: If that is one.

@@ -223,15 +223,7 @@ def find_images(images: Path, masks: Path) -> list[tuple[Path, Path]]:
 
 
 def write_images(folder: Path, count: int) -> list[tuple[Path, Path]]:
-    """Write images with the spectrum of photographs, and masks of a few blobs.
-
-    Args:
-        folder: Where to write.
-        count: How many.
-
-    Returns:
-        JPEG and palette PNG of each.
-    """
+    """Write JPEGs with the spectrum of photographs, and palette PNGs of a few blobs as masks."""
     files = []
     palette = np.random.default_rng(0).integers(0, 256, 768).tolist()
     for number in range(count):

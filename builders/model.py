@@ -24,11 +24,6 @@ def build_model(
 ) -> BaseModel:
     """Build the model for a dataset; a new run starts from the weights of `init_from`, if any.
 
-    Args:
-        config: The checked config.
-        dataset: Of the training.
-        checkpoint: The one to be resumed; its weights are not loaded yet.
-
     Raises:
         ValueError: If it cannot be built, or the weights of `init_from` are of another model.
     """

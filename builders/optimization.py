@@ -30,12 +30,7 @@ def wants_class_weights(config: Config) -> bool:
 def build_losses(
     config: Config, class_weights: Sequence[float] | None = None
 ) -> list[tuple[nn.Module, LossTerm]]:
-    """Build each loss of the config; return it with its section, which has its weight.
-
-    Args:
-        config: The checked config.
-        class_weights: What `"auto"` stands for.
-    """
+    """Build each loss, with `class_weights` for `"auto"`; return it with its section."""
     built = []
     for term in config.loss:
         args = dict(term.args)

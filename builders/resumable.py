@@ -21,10 +21,6 @@ class OtherClassesError(ValueError):
 def check_classes(checkpoint: Checkpoint, names: Sequence[str]) -> None:
     """Refuse a training on other classes than those of the run to be resumed.
 
-    Args:
-        checkpoint: The one to be resumed; an old one does not say its classes.
-        names: Of the training data.
-
     Raises:
         OtherClassesError: If their number, a name, or the order differs.
     """

@@ -53,12 +53,6 @@ def build_training(
 ) -> TrainingComponents:
     """Build model, losses, optimizer and schedule for the data; write nothing.
 
-    Args:
-        config: The checked config.
-        loaders: Of `build_loaders()`.
-        device: Where the model goes.
-        checkpoint: The one to be resumed; its weights are not loaded yet.
-
     Raises:
         ValueError: If something cannot be built, or does not fit the rest.
     """
@@ -93,13 +87,7 @@ def build_training(
 def describe_training(
     config: Config, loader: BaseDataLoader, checkpoint: Checkpoint | None
 ) -> dict[str, Any]:
-    """Return the `meta` of checkpoints: what a prediction needs, and what was found in the data.
-
-    Args:
-        config: The checked config.
-        loader: Of the training.
-        checkpoint: The one to be resumed; what was found before it is kept.
-    """
+    """Return the `meta` of checkpoints: what a prediction needs, and what was found in the data."""
     stored = {} if checkpoint is None else checkpoint.meta
     meta = {
         **describe_dataset(loader.source, config.ignore_index),

@@ -18,10 +18,6 @@ MAX_LOOKED_AT = 20  # files of a folder
 def read_instances(path: Path, output: str | Path) -> Instances:
     """Read a file of instance annotations, or say what to do with what it is instead.
 
-    Args:
-        path: The file.
-        output: The folder that the masks go to, for messages.
-
     Raises:
         DataError: If it is a folder or another kind of file, cannot be read, or has a duplicate
             image or category id.

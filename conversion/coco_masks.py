@@ -101,11 +101,6 @@ def draw_regions(height: int, width: int, regions: Sequence[Region]) -> np.ndarr
     Otherwise a small object in front of a large one would be lost, while a large object behind a
     small one loses little. Of two regions of one size the later one is on top.
 
-    Args:
-        height: Of the image, in pixels.
-        width: Likewise.
-        regions: What to draw.
-
     Returns:
         (H, W) ids; 0 where there is no region.
 

@@ -108,13 +108,7 @@ def find_masks(source: Path, suffix: str = "") -> dict[str, Path]:
 def plan_colours(
     masks: Mapping[str, Path], palette: Mapping[str, Colour], output: Path
 ) -> list[MaskJob]:
-    """Plan a mask of ids for each mask of colours.
-
-    Args:
-        masks: Name below the folder -> file.
-        palette: Name -> colour, in the order of the ids.
-        output: The folder of the new masks.
-    """
+    """Plan a mask of ids for each mask of colours."""
     named, root = tuple(palette.items()), Root(output, "--output")
     return [
         # `mask_path` replaces the extension, and a stem may contain a dot.
@@ -166,14 +160,7 @@ def _count(colours: np.ndarray) -> dict[Colour, int]:
 
 
 def ids_of(path: Path, palette: tuple[tuple[str, Colour], ...]) -> np.ndarray:
-    """Return the ids of a mask of colours.
-
-    Args:
-        path: The mask.
-        palette: Name and colour of each class, in the order of their ids.
-
-    Returns:
-        (H, W) ids.
+    """Return the ids (H, W) of a mask of colours; the palette is in the order of the ids.
 
     Raises:
         DataError: If it cannot be read, or has a colour that the palette lacks.
@@ -195,12 +182,7 @@ def _label_map(palette: tuple[tuple[str, Colour], ...]) -> LabelMap:
 
 
 def explain_unknown(counts: Mapping[Colour, int], palette: Mapping[str, Colour]) -> str:
-    """Describe the problem of a mask with colours outside the palette.
-
-    Args:
-        counts: Colour -> pixels, the most frequent first.
-        palette: Name -> colour.
-    """
+    """Describe the problem of a mask with colours outside the palette."""
     known = set(palette.values())
     unknown = {colour: count for colour, count in counts.items() if colour not in known}
     shown = ", ".join(

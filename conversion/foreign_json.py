@@ -136,13 +136,7 @@ def advice(kind: str, path: str | Path, output: str | Path) -> str:
 
 
 def refuse_others(folder: Path, paths: Sequence[Path], output: str | Path) -> str:
-    """Return in one line why a folder is not labelme's, or nothing if one file is.
-
-    Args:
-        folder: The input.
-        paths: Its JSON, XML or text files.
-        output: The folder that the masks go to, for the command.
-    """
+    """Return in one line why a folder is not labelme's, or nothing if one file is."""
     found: dict[str, Path] = {}
     counts: Counter[str] = Counter()
     for path in paths:

@@ -155,10 +155,6 @@ def choose_classes(
     Class 0 is the background, `_background_`; `__ignore__` is ignored. The others are `names` in
     that order, or every label found, sorted.
 
-    Args:
-        drawings: All files.
-        names: The classes. The two special names may be among them.
-
     Returns:
         The classes, and label -> id in the mask.
 
@@ -198,10 +194,6 @@ def plan_labelme(
 
 def draw_shapes(drawing: SizedShapes, values: Mapping[str, int]) -> np.ndarray:
     """Draw shapes over each other in the order of the file, as labelme itself does.
-
-    Args:
-        drawing: The shapes and the size.
-        values: Label -> id in the mask.
 
     Returns:
         (H, W) ids; 0 where there is no shape.

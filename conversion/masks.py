@@ -190,16 +190,7 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
 def write_masks(
     jobs: Sequence[MaskJob], legend: Legend, *, overwrite: bool, processes: int | None = None
 ) -> int:
-    """Draw and write masks; broken inputs are named and skipped.
-
-    Args:
-        jobs: What to write.
-        legend: The classes and their colours.
-        overwrite: Replace masks that exist.
-        processes: Their number; None: all cores, where that pays.
-
-    Returns:
-        The number of inputs that were skipped.
+    """Draw and write masks; name and skip broken inputs, and return how many were skipped.
 
     Raises:
         DataError: If an output cannot be written; see `check_outputs`.

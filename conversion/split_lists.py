@@ -69,13 +69,6 @@ def names_to_cut(
 ) -> Affixes | None:
     """Return what `Folder` has to cut off so that two lists of these samples pair by name.
 
-    Args:
-        samples: The pairs of `find_pairs()`.
-        images: As for `find_pairs()`.
-        masks: Likewise.
-        affixes: Likewise.
-        band_suffixes: Likewise.
-
     Returns:
         None if names do not pair, so that one list has to name both.
     """

@@ -106,10 +106,6 @@ class Shapes(BaseDataset):
 def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw ground, distractors, objects from back to front, then light and camera.
 
-    Args:
-        rng: Source of randomness.
-        size: Side of the image, in pixels.
-
     Returns:
         Image (size, size, 3), uint8 RGB, and mask (size, size), uint8.
     """

@@ -45,13 +45,7 @@ class Data:
 def open_data(
     tree: Mapping[str, Any], source: str, split: str, *, one_by_one: bool = False
 ) -> Data:
-    """Open the loader of a split, for this rank.
-
-    Args:
-        tree: A config.
-        source: Its file, for messages.
-        split: One of `SPLITS`.
-        one_by_one: Load batches of one image, whatever the config says.
+    """Open the loader of a split, for this rank; `one_by_one` loads batches of one image.
 
     Raises:
         ConfigError: If the config has no such split, or it cannot be found or used.
@@ -78,13 +72,7 @@ def open_data(
 def read_tree(
     stored: Mapping[str, Any], path: str, config_path: str | None, overrides: Sequence[str]
 ) -> tuple[dict[str, Any], str]:
-    """Return the config of the loaders, and its file.
-
-    Args:
-        stored: The config of a checkpoint; empty if it has none.
-        path: The file of the checkpoint.
-        config_path: A config to use instead of the checkpoint's own.
-        overrides: `key.path=value`.
+    """Return the config of the loaders, `config_path`'s or else the checkpoint's, and its file.
 
     Raises:
         ConfigError: If there is no config, or an override changes something that is not read.

@@ -68,14 +68,6 @@ def open_run(
 ) -> EvaluationRun:
     """Load a checkpoint, open the images of a split, and check that they fit together.
 
-    Args:
-        path: The checkpoint.
-        device: The device of the model.
-        split: One of `SPLITS`.
-        mode: The mode of prediction, see `Predictor`.
-        config_path: A config whose loaders replace those of the checkpoint's own.
-        overrides: `key.path=value`.
-
     Raises:
         ValueError: If checkpoint, config or data cannot be used, or do not fit together.
     """

@@ -124,14 +124,7 @@ class LabelErrors:
         self._add(index, name, find_regions(planes))
 
     def result(self, limit: int = 100) -> list[LabelIssue]:
-        """Return the likely label errors of the images so far.
-
-        Args:
-            limit: The largest number of them.
-
-        Returns:
-            The likeliest first; equal scores in the order of images and boxes.
-        """
+        """Return at most `limit` likely label errors, the likeliest first; ties by image, box."""
         thresholds, knowledge = self.thresholds, self.knowledge
         sure = (c for c in self._candidates if c.p_suggested >= thresholds[c.issue.suggested])
         issues = (c.issue for c in sure)

@@ -29,11 +29,6 @@ MARK = f'<meta name="generator" content="{PROGRAM}">'  # of a page
 def check_outputs(json_file: str | None, report: str | None, model: str = "") -> None:
     """Find out before the work whether its results can be written and replace nothing foreign.
 
-    Args:
-        json_file: The value of `--json`.
-        report: The value of `--report`.
-        model: The value of `--model`; a folder that is proposed is named after its run.
-
     Raises:
         ValueError: If they cannot, or would.
     """

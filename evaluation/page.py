@@ -22,16 +22,7 @@ STYLES = ("page.css", "charts.css", "cases.css")
 def write_page(
     evaluation: Evaluation, predict: Callable[[int], PredictedImage], folder: Path
 ) -> Path:
-    """Write `index.html`; a page that exists is replaced.
-
-    Args:
-        evaluation: What to report.
-        predict: Returns the image, label and prediction of an index in the dataset; called once
-            for each image that the page shows.
-        folder: The folder of the page; made if it does not exist.
-
-    Returns:
-        The page.
+    """Write `index.html`, with a call of `predict` for each image that it shows; return its path.
 
     Raises:
         OSError: If it cannot be written; no file is left behind.

@@ -69,14 +69,7 @@ def shrink(thumbnail: Thumbnail, max_side: int) -> Thumbnail:
 def encode(
     thumbnail: Thumbnail, palette: Sequence[Sequence[int]], ignore_index: int, max_side: int
 ) -> list[View]:
-    """Return image, label, prediction and errors as data URLs.
-
-    Args:
-        thumbnail: What to show.
-        palette: A colour for each class.
-        ignore_index: The ignored label.
-        max_side: The largest side, in pixels.
-    """
+    """Return image, label, prediction and errors as data URLs."""
     small = shrink(thumbnail, max_side)
     ignored = small.label == ignore_index
     errors = np.where(ignored, IGNORED, np.where(small.label == small.prediction, RIGHT, WRONG))

@@ -45,10 +45,6 @@ class Prediction:
 def evaluate(run: EvaluationRun, command: str = "") -> Evaluation:
     """Score a model on every image of its split; several processes share the images.
 
-    Args:
-        run: The model and the images.
-        command: The command line.
-
     Returns:
         The result, which is the same on every process.
 

@@ -85,13 +85,7 @@ class SampleFacts(msgspec.Struct, frozen=True):
 
 
 def examine(dataset: BaseDataset, index: int, labels: LabelMap) -> SampleFacts:
-    """Read one sample and return its facts.
-
-    Args:
-        dataset: The sample's dataset.
-        index: Its index there.
-        labels: From mask values to labels.
-    """
+    """Read one sample and return its facts."""
     sample = dataset.samples[index]
     with collect_notes() as notes:
         loaded, error = _attempt(lambda: dataset.load_image(index))

@@ -17,12 +17,7 @@ MAX_SHOWN = 24  # values of a map to be filled in
 
 
 def find(split: Split, proposal: Proposal) -> Iterator[Finding]:
-    """Yield everything that is wrong with the masks of a split.
-
-    Args:
-        split: The split.
-        proposal: The proposed meaning of its values.
-    """
+    """Yield everything that is wrong with the masks of a split."""
     masks = [facts for facts in split.facts if facts.mask is not None and not facts.mask.error]
     if not masks:
         return

@@ -78,14 +78,10 @@ def _of(group: Sequence[Split]) -> Proposal:
 
 
 def label_map_of(split: Split, values: Mapping[str, int]) -> dict[str, int] | None:
-    """Return a `label_map` for masks that hold these values.
+    """Return a `label_map` for masks that hold these values (id or colour -> pixels).
 
     Ids and colours have a rule each. The map names every known id if there is one: ids that a map
     leaves out are errors, and with a map of colours alone grey is a colour.
-
-    Args:
-        split: The split, with its classes and its current map.
-        values: Id or colour -> pixels.
 
     Returns:
         None if the masks need no map, or the meaning of the values is not clear.
@@ -108,13 +104,7 @@ def label_map_of(split: Split, values: Mapping[str, int]) -> dict[str, int] | No
 def ignoring(
     split: Split, label_map: Mapping[str, int] | None, unknown: Iterable[str]
 ) -> dict[str, int]:
-    """Return a `label_map` that changes nothing but ignores further values.
-
-    Args:
-        split: The split, with its current map.
-        label_map: The proposal for other values.
-        unknown: The values to ignore.
-    """
+    """Return a `label_map` that changes nothing but ignores further values."""
     ids = {int(value): -1 for value in unknown if "," not in value}
     colours = {_colour(value): -1 for value in unknown if "," in value}
     has_ids = any("," not in value for value in split.values)
@@ -145,10 +135,6 @@ def _colour(value: str) -> tuple[int, int, int]:
 
 def _of_one_bit(split: Split, masks: Iterable[MaskFacts]) -> dict[str, int] | None:
     """Return a map of black and white that also reads masks of 0 and 1 (one bit a pixel).
-
-    Args:
-        split: The split, with its current map.
-        masks: The masks of all splits with this map.
 
     Returns:
         None if white is not a class of the map, or 1 may mean something else.

@@ -66,14 +66,7 @@ class Survey:
 
 
 def look(name: str, section: str, loader: BaseDataLoader, most: int | None = None) -> Survey:
-    """Read the headers of the files of a split and the labels of some of its masks.
-
-    Args:
-        name: `"train"` or `"val"`.
-        section: Its section of the config.
-        loader: Its loader.
-        most: The number of masks to read, the same ones every time; None for `MAX_MASKS`.
-    """
+    """Read the headers of a split's files and the labels of `most` masks, always the same ones."""
     indices = loader.batches.indices.tolist()
     split = Split(
         name,

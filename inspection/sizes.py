@@ -24,14 +24,10 @@ logger = logging.getLogger(__name__)
 def output_sizes(
     augmentation: Augmentation, sizes: Sequence[tuple[int, int]]
 ) -> list[set[tuple[int, int]]]:
-    """Return the sizes of augmented images, a set for each input size.
+    """Return the (width, height) of augmented images, a set for each input size.
 
     Sizes that are drawn at random are represented by a few draws. A pipeline of Albumentations is
     tried on two of the sizes, and the other sets are empty.
-
-    Args:
-        augmentation: The augmentation.
-        sizes: (width, height) of images.
     """
     crop, scale = augmentation.operation(Crop).crop_size, augmentation.operation(Scale)
     pipeline = augmentation.operation(Albumentations).pipeline

@@ -35,11 +35,6 @@ def survey(
     `MAX_MASKS` samples a split. Facts that took longer than a second are kept in `saved/cache`
     until a file changes. Only the main rank looks.
 
-    Args:
-        train_loader: The training batches.
-        val_loader: The validation batches, or None.
-        held_out: Whether the validation is held back by `val_split`.
-
     Returns:
         The splits whose labels are all known now, "train" or "val".
 

@@ -159,10 +159,6 @@ def hybrid_dilations(name: str, output_stride: int) -> tuple[list[int], list[int
     """Return the dilation of each block of layer3 and layer4: groups of three without gaps.
 
     Blocks that are left over have the middle dilation of a group, as in the paper.
-
-    Args:
-        name: One of `RESNETS`.
-        output_stride: 8 or 16.
     """
     groups = {8: ((1, 2, 3), (3, 4, 5)), 16: ((1, 1, 1), (1, 2, 3))}[output_stride]
     _, depths = variant(name)

@@ -63,12 +63,7 @@ def upsample_logits(
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """Pad images with zeros at the right and at the bottom.
-
-    Args:
-        images: (B, C, H, W).
-        multiple: Height and width become multiples of it.
-    """
+    """Pad images (B, C, H, W) with zeros at the right and at the bottom to multiples."""
     height, width = images.shape[2:]
     return pad_to(images, height + -height % multiple, width + -width % multiple)
 

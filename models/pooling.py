@@ -11,12 +11,6 @@ def bin_weights(size: int, bins: int, device: torch.device, dtype: torch.dtype) 
 
     Bin i covers the values from floor(i * size / bins) to ceil((i + 1) * size / bins); its row is
     1 / (number of values) there and 0 elsewhere.
-
-    Args:
-        size: Number of values.
-        bins: Number of bins.
-        device: The device of the matrix.
-        dtype: Its floating-point type.
     """
     index = torch.arange(bins, device=device)[:, None]
     position = torch.arange(size, device=device)
@@ -27,17 +21,10 @@ def bin_weights(size: int, bins: int, device: torch.device, dtype: torch.dtype) 
 
 
 def adaptive_average_pool(features: Tensor, bins: int) -> Tensor:
-    """Average into bins x bins cells; the same numbers as `F.adaptive_avg_pool2d`.
+    """Average (B, C, H, W) into (B, C, bins, bins); the same numbers as `F.adaptive_avg_pool2d`.
 
     torch's own has no deterministic backward on CUDA, and its ONNX export is right at the traced
     size only. This one has neither fault.
-
-    Args:
-        features: (B, C, H, W).
-        bins: Cells along each side.
-
-    Returns:
-        (B, C, bins, bins), in the type of `features`.
     """
     device_type = features.device.type
     if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):

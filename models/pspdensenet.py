@@ -18,12 +18,7 @@ BACKBONES = Choices(("densenet121", "densenet169", "densenet201", "densenet161")
 
 
 def densenet_features(name: str, in_channels: int) -> Any:
-    """Return a DenseNet of torchvision without its classifier: conv0 to norm5.
-
-    Args:
-        name: One of `BACKBONES`.
-        in_channels: Channels of the images.
-    """
+    """Return a DenseNet of torchvision without its classifier: conv0 to norm5."""
     from torchvision.models import get_model  # here, as it takes two seconds
 
     features = get_model(name, weights=None).features

@@ -71,12 +71,7 @@ class FeaturePyramid(nn.Module):
 
 
 def smooths_alike(weights: Mapping[str, Tensor], prefix: str) -> bool:
-    """Return whether the 3x3 convolutions of a `FeaturePyramid` share weights, as they once did.
-
-    Args:
-        weights: A state dict.
-        prefix: The prefix of the pyramid's names in it.
-    """
+    """Return whether the 3x3 convolutions of a `FeaturePyramid` share weights, as they once did."""
     keys = [key for key in weights if re.fullmatch(rf"{prefix}smooth_conv\.\d+\.weight", key)]
     first, *others = [weights[key] for key in keys] or [torch.empty(0)]
     return bool(others) and all(torch.equal(first, other) for other in others)

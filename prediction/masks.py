@@ -44,13 +44,6 @@ def load_model(
 ) -> LoadedModel:
     """Load a checkpoint's model for one mode of prediction.
 
-    Args:
-        path: The checkpoint.
-        mode: One of `MODES`.
-        device: What `--device` names.
-        config: The config of the training, for bare weights.
-        exif: What `--exif` says; None leaves it to the checkpoint.
-
     Raises:
         ValueError: If the checkpoint, the config or the device cannot be used.
     """
@@ -83,11 +76,6 @@ def images_for(
     meta: Meta, images: Sequence[ImageFile], sources: Sequence[str]
 ) -> Sequence[ImageFile]:
     """Return the images that a model predicts: no masks of its training, one file for each image.
-
-    Args:
-        meta: What the checkpoint says.
-        images: What `find_images()` returned.
-        sources: What `--images` names.
 
     Raises:
         ValueError: If none is left.

@@ -151,10 +151,7 @@ class Predictor:
             self._watcher = None
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Predict the class of each pixel.
-
-        Args:
-            image: (H, W, C), see `predict_logits()`.
+        """Predict the class of each pixel of an image (H, W, C), see `predict_logits()`.
 
         Returns:
             (H, W) ids, uint8, or uint16 if there are more than 256 classes.
@@ -192,10 +189,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
-        """Predict the logits of several images in one pass at their own size, whatever the mode.
-
-        Args:
-            images: (B, H, W, C), as `predict_logits()` takes one.
+        """Predict the logits of images (B, H, W, C) in one pass at their size, whatever the mode.
 
         Returns:
             (B, K, H, W) float32, on the device or, if there is no room, in the host's memory.

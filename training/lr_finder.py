@@ -196,23 +196,13 @@ def judge(rates: np.ndarray, losses: np.ndarray) -> RateCurve:
 
 
 def turn(values: np.ndarray, rise: float) -> int:
-    """Return how many values come before one that exceeds the lowest so far by a rise.
-
-    Args:
-        values: (N,), at least one.
-        rise: More than noise.
-    """
+    """Return how many values come before one that exceeds the lowest so far by a rise."""
     risen = values > np.minimum.accumulate(values) + rise
     return int(risen.argmax()) if risen.any() else len(values)
 
 
 def smooth(values: np.ndarray, width: float) -> np.ndarray:
-    """Return the mean around each value, weighted by a normal curve of this width.
-
-    Args:
-        values: (N,).
-        width: The standard deviation of the curve, in values.
-    """
+    """Return the mean around each of (N,) values by a normal curve with a std of `width`."""
     indices = np.arange(len(values))
     weights = np.exp(-0.5 * ((indices[:, None] - indices) / width) ** 2)
     return (weights @ values) / weights.sum(1)
@@ -220,11 +210,6 @@ def smooth(values: np.ndarray, width: float) -> np.ndarray:
 
 def find_rate(config: Config, components: TrainingComponents, steps: int) -> bool:
     """Take the steps, draw the curve, and log what it suggests.
-
-    Args:
-        config: The checked config.
-        components: Of the training, built without a schedule.
-        steps: How many to take.
 
     Returns:
         Whether there is a learning rate to suggest.
@@ -289,13 +274,7 @@ def _report(curve: RateCurve, steps: int, tree: Mapping[str, Any]) -> None:
 
 
 def line_to_paste(steepest: float, tenth: float, tree: Mapping[str, Any]) -> str:
-    """Return the override that sets the suggestion: the smaller one if they contradict each other.
-
-    Args:
-        steepest: Where the loss falls fastest.
-        tenth: A tenth of the rate with the lowest loss.
-        tree: The config.
-    """
+    """Return the override that sets the suggestion: the smaller one if the two disagree."""
     apart = max(steepest, tenth) > MAX_RATIO * min(steepest, tenth)
     rate = min(steepest, tenth) if apart else steepest
     # A schedule with a highest rate of its own does not look at the optimizer's.

@@ -55,10 +55,6 @@ def announce(trainer: Trainer) -> None:
 def report_failure(error: BaseException, run: Path) -> int:
     """Log why a training has ended early, and how to go on with it; call while handling the error.
 
-    Args:
-        error: That has ended it.
-        run: The run folder.
-
     Returns:
         The exit code; an error that nobody expects is raised again.
     """
@@ -109,13 +105,7 @@ def _report_result(trainer: Trainer, result: RunResult, checkpoint: Path) -> Non
 
 
 def next_commands(config: Config, checkpoint: Path, loader: BaseDataLoader) -> list[str]:
-    """Return what to type next: score, predict, look at the curves.
-
-    Args:
-        config: Of the training.
-        checkpoint: Its best or last one.
-        loader: Of images to predict.
-    """
+    """Return what to type next: score, predict, look at the curves."""
     model = shlex.quote(str(checkpoint))
     first = Path(loader.source.samples[0].image)
     there = first.parent.is_dir() and str(first.parent) != "."

@@ -21,12 +21,9 @@ def restrict_visible_gpus(wanted: str | None) -> None:
 
 
 def resolve_device(wanted: str | None) -> torch.device:
-    """Return the device to predict on; without `--device`, the first GPU or else the CPU.
+    """Return the device `cpu`, `cuda`, `cuda:1` or a GPU's number; None: a GPU, else the CPU.
 
     Under torchrun each process takes the GPU of its local rank.
-
-    Args:
-        wanted: `cpu`, `cuda`, `cuda:1`, or the number of a GPU.
 
     Raises:
         ValueError: If there is no such device here.

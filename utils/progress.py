@@ -152,16 +152,7 @@ def track(
     leave: bool = True,
     images: Callable[[T], int] | None = None,
 ) -> Iterator[T]:
-    """Hand items on and show how far the work on them is.
-
-    Args:
-        items: What the work is done on.
-        total: How many there are.
-        unit: See `Progress`.
-        label: Likewise.
-        leave: Likewise.
-        images: How many images an item has, where it is not an image itself.
-    """
+    """Hand items on and show how far the work on them is; the arguments are those of `Progress`."""
     with Progress(total=total, unit=unit, label=label, leave=leave) as progress:
         for item in items:
             yield item

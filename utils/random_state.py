@@ -22,12 +22,7 @@ class Stream(enum.IntEnum):
 
 
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:
-    """Seed Python, NumPy and torch; optionally allow only deterministic kernels.
-
-    Args:
-        seed: Any non-negative integer.
-        deterministic: Refuse operations that give other results in another run on the same GPU.
-    """
+    """Seed Python, NumPy and torch; optionally allow only deterministic kernels."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -42,11 +37,6 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     """Make what a step draws (dropout, dropped paths) a function of its number alone.
 
     So it does not matter what else has drawn before, or how often the run was resumed.
-
-    Args:
-        seed: The run's seed.
-        step: The number of the step.
-        rank: The number of the process: each drops other units.
     """
     words = np.random.SeedSequence((Stream.STEP, seed, step, rank)).generate_state(2)
     torch.manual_seed(int(words[0]) << 32 | int(words[1]))

@@ -44,12 +44,7 @@ def find_model(path: str) -> tuple[str, str]:
 
 
 def nearest(path: Path, option: str) -> str:
-    """Return the end of a message on a path that does not exist: the path that may be meant.
-
-    Args:
-        path: The path that was typed.
-        option: The option that it was typed for.
-    """
+    """Return the end of a message on a path that does not exist: the path that may be meant."""
     folder = Path(path.anchor)
     for index, name in enumerate(parts := path.relative_to(path.anchor).parts):
         if os.path.exists(folder / name) or name == os.pardir:

@@ -140,13 +140,7 @@ def bytes_of(checkpoint: Any) -> int:
 
 
 def why_unwritten(path: Path, error: OSError, size: int) -> str:
-    """Return the message for a file that could not be written.
-
-    Args:
-        path: The file.
-        error: What the system said.
-        size: How many bytes it takes.
-    """
+    """Return the message for a file of `size` bytes that could not be written."""
     reason = error.strerror or str(error)
     if not path.parent.exists():
         reason = "its folder is gone"
@@ -158,11 +152,7 @@ def why_unwritten(path: Path, error: OSError, size: int) -> str:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Refuse a disk without room for a first checkpoint.
-
-    Args:
-        folder: Where it will be; need not exist yet.
-        size: How many bytes it takes at least.
+    """Refuse a disk without room for a checkpoint of `size` bytes; the folder need not exist.
 
     Raises:
         ValueError: If it has not.

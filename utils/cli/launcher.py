@@ -84,11 +84,6 @@ def refuse_several() -> None:
 def launch(count: int, program: str, words: Sequence[str]) -> int:
     """Run a program as several processes of this machine, with torch's own elastic launcher.
 
-    Args:
-        count: The number of processes.
-        program: A Python file.
-        words: Its command line.
-
     Returns:
         The exit code: that of the process that failed first, or 0.
     """

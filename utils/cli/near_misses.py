@@ -67,13 +67,7 @@ COMMANDS = {
 
 
 def explain(words: Sequence[str], parser: argparse.ArgumentParser, program: str) -> list[str]:
-    """Return what is wrong with a command line, one line for each word; nothing if it is fine.
-
-    Args:
-        words: The command line.
-        parser: What it is for.
-        program: The program's file, for commands to type.
-    """
+    """Return what is wrong with a command line, one line for each word; nothing if it is fine."""
     command = _command_of(parser)
     if command is not None:
         return _explain_command(words, command, program)

@@ -26,11 +26,7 @@ SIGNALS = tuple(EXIT_CODES)
 
 
 def first_signal(came: Sequence[int]) -> int:
-    """Return the first of `SIGNALS` that came; 0 if none did.
-
-    Args:
-        came: How often each of `SIGNALS` came.
-    """
+    """Return the first of `SIGNALS`, given how often each came; 0 if none did."""
     return next((number for number, times in zip(SIGNALS, came, strict=True) if times), 0)
 
 

@@ -48,11 +48,7 @@ def folder_args(args: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, 
 
 
 def classes_in(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the argument of a config that says its classes, for every loader.
-
-    Args:
-        tree: The config. Searched are the arguments of the loaders and of the model, and the top.
-    """
+    """Return the argument that says the classes, of a loader, the model or the top of a config."""
     sections = [tree.get(key) for key in (*LOADERS, "arch")]
     places = [section.get("args") for section in sections if isinstance(section, dict)]
     for args in (*places, tree):

@@ -56,10 +56,6 @@ REMEDIES = {
 def refuse_foreign(tree: Tree, source: str) -> None:
     """Refuse a config that another program wrote, with the place here of each value in it.
 
-    Args:
-        tree: What `parse_config` returned.
-        source: The file's name.
-
     Raises:
         ConfigError: If the tree is none of ours, nor of a fork.
     """

@@ -105,13 +105,7 @@ def names_in(tree: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def value_at(tree: Mapping[str, Any], path: str, default: Any = None) -> Any:
-    """Return the value at a dotted path of a config that need not be checked.
-
-    Args:
-        tree: The config.
-        path: As in `trainer.epochs`.
-        default: What to return where the path leads nowhere.
-    """
+    """Return the value at a dotted path of a config that need not be checked."""
     value: Any = tree
     for key in path.split("."):
         if not isinstance(value, Mapping) or key not in value:
@@ -135,12 +129,7 @@ def places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def near_places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
-    """Return every path of the first key that a name is one letter away from.
-
-    Args:
-        name: The key, without its path.
-        names: Keys by path, as in `places()`.
-    """
+    """Return every path of the first key that a name is one letter away from."""
     word = normalised(name)
     ours = sorted({key for keys in names.values() for key in keys})
     others = sorted(other for other in OTHER_NAMES if len(other) > 5)

@@ -20,11 +20,7 @@ def constant_of(text: str) -> Any:
 
 
 def value_of(value: Any) -> Any:
-    """Return a value with every text that spells a number or a constant replaced by it.
-
-    Args:
-        value: Plain data; lists and dicts are copied.
-    """
+    """Copy plain data; replace every text that spells a number or a constant by it."""
     if isinstance(value, list):
         return [value_of(item) for item in value]
     if isinstance(value, dict):

@@ -85,11 +85,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 
 def any_signal(own: int) -> int:
-    """Return the signal that ends any process, 0 if none does; all of them have to call this.
-
-    Args:
-        own: The signal that ends this process, or 0.
-    """
+    """Return the signal that ends any process, 0 if none does; all of them have to call this."""
     received = torch.tensor([own == number for number in SIGNALS])
     return first_signal(all_reduce_sum(received.long()).tolist())
 

@@ -11,14 +11,7 @@ from utils.distributed.collectives import world_size
 def data_parallel(
     model: nn.Module, device: torch.device, n_gpu: int, *, find_unused_parameters: bool
 ) -> nn.Module:
-    """Return the model in DDP where several ranks train, in DataParallel where one has more GPUs.
-
-    Args:
-        model: On its device.
-        device: That of this rank.
-        n_gpu: The number of GPUs of this rank.
-        find_unused_parameters: Whether some parameters get no gradient.
-    """
+    """Return the model in DDP if several ranks train, in DataParallel if one has more GPUs."""
     if world_size() > 1:
         return nn.parallel.DistributedDataParallel(
             model,

@@ -140,12 +140,7 @@ class CpuSyncBatchNorm(_Replacement):
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """Replace every batch normalisation of a model by one over all ranks, in place.
-
-    Args:
-        model: Any; parameters, buffers and their names stay.
-        device: Where it will be.
-    """
+    """Replace every batch normalisation of a model by one over all ranks, in place."""
     if isinstance(model, _BatchNorm):
         if isinstance(model, (_Replacement, nn.SyncBatchNorm)):
             return model

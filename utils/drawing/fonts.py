@@ -30,13 +30,7 @@ def fonts(size: int) -> list[Font]:
 
 
 def drawable(text: str, size: int, instead: str = "") -> str:
-    """Return a text, or its substitute if no font has its characters.
-
-    Args:
-        text: The text to draw.
-        size: The size of the font.
-        instead: The substitute; by default the text with ? for the missing characters.
-    """
+    """Return a text, or `instead` if no font has its characters; by default with ? for those."""
     if _font_with(text, size) is not None:
         return text
     first = fonts(size)[0]

@@ -95,14 +95,7 @@ def percent(fraction: float) -> str:
 
 
 def shorten(text: str, width: float, size: int = FONT_SIZE, *, keep_end: bool = False) -> str:
-    """Return a text, cut to so many pixels.
-
-    Args:
-        text: One line.
-        width: The largest width in pixels.
-        size: The size of the font.
-        keep_end: Cut at the start, as for file names, which differ at the end.
-    """
+    """Return a line of text, cut to `width` pixels: at its end, or at its start with `keep_end`."""
     if length(text, size) <= width:
         return text
 

@@ -72,16 +72,7 @@ def colorize(
 
 
 def blend(image: np.ndarray, colours: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-    """Blend colours into an image.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        colours: (H, W, 3) uint8 RGB, from `colorize()`.
-        opacity: 0 shows the image only, 1 the colours only.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
+    """Blend colours into an image, both (H, W, 3) uint8 RGB; at an opacity of 1 only they show."""
     return cv2.addWeighted(image, 1 - opacity, colours, opacity, 0)
 
 
@@ -123,12 +114,7 @@ def save_mask(
 
 
 def save_image(path: str | Path, image: np.ndarray, *, overwrite: bool = False) -> None:
-    """Write an RGB image as a PNG.
-
-    Args:
-        path: The file to write. Its folder must exist.
-        image: (H, W, 3) uint8.
-        overwrite: Replace a file of that name.
+    """Write an RGB image (H, W, 3) uint8 as a PNG; its folder must exist.
 
     Raises:
         FileExistsError: If the file exists and `overwrite` is off.

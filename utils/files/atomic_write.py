@@ -17,10 +17,6 @@ def new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterat
     It is written under a random name that must not exist, and then renamed, so that a planted link
     of either name is never followed.
 
-    Args:
-        path: The file. Its folder has to exist.
-        overwrite: Replace an existing file.
-
     Raises:
         FileExistsError: If the path exists and `overwrite` is off.
         OSError: If it cannot be written; nothing is left behind.

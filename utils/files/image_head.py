@@ -71,14 +71,10 @@ def read_head(path: StrPath) -> ImageHead:
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn stored pixels so that the image is upright.
+    """Turn stored pixels, (H, W) or (H, W, C), so that the image is upright.
 
     The orientations are those of the EXIF standard (CIPA DC-008, tag 0x0112): 3 is half a turn, 6
     a quarter turn clockwise, 8 one counter-clockwise; 2, 4, 5 and 7 are mirrored.
-
-    Args:
-        pixels: (H, W) or (H, W, C).
-        orientation: 1 to 8.
 
     Returns:
         A contiguous array of the same values, (W, H) or (W, H, C) for 5 to 8.

@@ -162,12 +162,7 @@ def check_png(path: StrPath, data: bytes, *, max_bits: int) -> PngHeader:
 
 
 def list_images(folder: Path, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> list[Path]:
-    """List all files below a folder with an extension (any case), without hidden ones, sorted.
-
-    Args:
-        folder: Searched with its sub-folders.
-        extensions: Lower case, with the dot.
-    """
+    """List all files below a folder with an extension (any case), without hidden ones, sorted."""
     found = []
     for root, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

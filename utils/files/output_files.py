@@ -41,10 +41,6 @@ def check_page(option: str, files: Sequence[Path], mark: str) -> None:
 def check_json(json_file: str | None, program: str) -> None:
     """Refuse a file of `--json` that cannot be written, or is foreign.
 
-    Args:
-        json_file: The option's value; None and `-` are fine.
-        program: The program that writes it, as the file itself says.
-
     Raises:
         ValueError: If it cannot be written, or another program has written it.
     """

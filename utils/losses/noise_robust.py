@@ -22,9 +22,6 @@ LOG_ZERO = math.log(1e-4)  # in place of log 0, as in the code of the authors
 def reverse_cross_entropy(log_p: Tensor) -> Tensor:
     """Return the cross-entropy with label and prediction swapped: -sum_k p[k] log y[k].
 
-    Args:
-        log_p: Log-probabilities of the right classes, any shape.
-
     Returns:
         -`LOG_ZERO` * (1 - p), in the shape of `log_p`.
     """

@@ -28,10 +28,6 @@ def name_of(metric: str, labelled_classes: int | None) -> str:
     """Return a metric's name for people: a mean says if one class alone is labelled.
 
     Such a mean is nearly always perfect, and means nothing.
-
-    Args:
-        metric: The metric.
-        labelled_classes: How many classes have a labelled pixel; None where nobody knows.
     """
     return f"{metric} (one class labelled)" if metric in MEANS and labelled_classes == 1 else metric
 

@@ -147,9 +147,6 @@ class ThresholdSearch(ExactCounts):
         It is 0.5 where the labels have one class only (see `labelled()`): the best would be to
         predict nothing else, whatever the image.
 
-        Args:
-            metric: As for `curve`.
-
         Raises:
             ValueError: If there is no such metric, or a label was no class.
         """
@@ -176,16 +173,7 @@ def search_record(
     split: str,
     mode: str,
 ) -> dict[str, Any]:
-    """Return where a threshold comes from: `meta["threshold_search"]` of a checkpoint.
-
-    Args:
-        best: What the search has found.
-        metric: What it was best for.
-        samples: The images of the search.
-        dataset: Name of their data loader.
-        split: `"train"`, `"val"` or `"test"`.
-        mode: Of the predictions, see `Predictor`.
-    """
+    """Return where a threshold comes from: `meta["threshold_search"]` of a checkpoint."""
     return {
         "split": split,
         "dataset": dataset,

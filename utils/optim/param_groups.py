@@ -79,11 +79,6 @@ def decays(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
 
     Not for biases, the weights of norms, slopes and scales, which are vectors; and not for what a
     transformer adds to its tokens: position embeddings, class tokens, tables of relative positions.
-
-    Args:
-        module: Whose parameter it is.
-        name: What the module calls it.
-        parameter: Of any shape.
     """
     product = parameter.ndim > 1 and name.endswith("weight")
     return product and not isinstance(module, nn.Embedding)

@@ -82,11 +82,7 @@ class Schedule:
             self._scale()
 
     def epoch_end(self, metric: float | None) -> None:
-        """Call after each epoch.
-
-        Args:
-            metric: The monitored one; None where the epoch was not judged.
-        """
+        """Call after each epoch with the monitored metric; None where the epoch was not judged."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             if metric is not None:
                 self._move(metric)

@@ -45,11 +45,6 @@ _TRIED_STEPS = 500  # of a schedule that is tried before anything is built
 def build_schedule(config: Config, optimizer: Optimizer, iters_per_epoch: int) -> Schedule | None:
     """Return the schedule of a config, or None where the learning rates stay constant.
 
-    Args:
-        config: The checked config.
-        optimizer: Whose rates it moves.
-        iters_per_epoch: Optimizer steps an epoch.
-
     Raises:
         ConfigError: If it does not fit the length of the run.
     """
@@ -63,12 +58,6 @@ def schedule_of(
     section: ScheduleSection, trainer: TrainerSection, optimizer: Optimizer, iters_per_epoch: int
 ) -> Schedule:
     """Return the schedule of a section.
-
-    Args:
-        section: The checked section `lr_scheduler`.
-        trainer: How long the run is, and what it monitors.
-        optimizer: Whose rates it moves.
-        iters_per_epoch: Optimizer steps an epoch.
 
     Raises:
         ConfigError: If it does not fit the length of the run.
@@ -99,12 +88,7 @@ def schedule_of(
 
 
 def problems_of(section: ScheduleSection, sections: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with a section, found by stepping it without parameters.
-
-    Args:
-        section: The checked section `lr_scheduler`.
-        sections: The other checked sections.
-    """
+    """Return what is wrong with a section, found by stepping it without parameters."""
     trainer, optimizer = sections.get("trainer"), sections.get("optimizer")
     if trainer is None or optimizer is None:
         return []

@@ -57,12 +57,6 @@ def data_folder(args: object) -> str | None:
 def heading(run: str | None, model: str, dataset: str, folder: str | None) -> str:
     """Return the heading of a page or a terminal.
 
-    Args:
-        run: The config's name; None if it is not known.
-        model: What `describe_arch()` returned.
-        dataset: The name of the data loader.
-        folder: What `data_folder()` returned.
-
     Returns:
         `roads: PSPNet (resnet50) on my_data (Folder)`; without a folder only the loader.
     """

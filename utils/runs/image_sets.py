@@ -64,21 +64,12 @@ def _hash(sample: Sample, drawn_from: str, sizes: dict[str, int]) -> int:
 
 
 def digest(images: Tensor) -> str:
-    """Return a hash of a set of images: 32 hexadecimal digits.
-
-    Args:
-        images: What `fingerprints()` returned.
-    """
+    """Return a hash of a set of images: 32 hexadecimal digits."""
     return hashlib.sha256(images.numpy().astype("<i8").tobytes()).hexdigest()[:32]
 
 
 def describe_change(before: Tensor, now: Tensor) -> str:
-    """Describe how a set of images differs from the one in a checkpoint; empty if it does not.
-
-    Args:
-        before: (N,) int64, as the checkpoint has it.
-        now: (M,) int64.
-    """
+    """Describe how a set of images differs from the one in a checkpoint; empty if it does not."""
     if torch.equal(before, now):
         return ""
     new = np.isin(now.numpy(), before.numpy(), invert=True).sum()

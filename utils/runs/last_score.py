@@ -27,10 +27,6 @@ def last_score(checkpoint: Checkpoint, path: str | None = None) -> LastScore | N
     or else from the validation of the training. A checkpoint that is not the best of its training
     has no score of its own, but its mode is known.
 
-    Args:
-        checkpoint: The checkpoint of the model.
-        path: Its file, beside which scores may be kept.
-
     Returns:
         None if nothing is known: bare weights, or a training without validation.
     """

@@ -22,12 +22,6 @@ def keep_score(checkpoint: str, *, split: str, mode: str, score: float) -> None:
     """Append the score of a checkpoint to `scores.jsonl` beside it, in the folder of a run.
 
     Nothing is written in other or read-only folders; a link in place of the file is not followed.
-
-    Args:
-        checkpoint: The file.
-        split: "train", "val" or "test".
-        mode: The mode of prediction, see `Predictor`.
-        score: `Mean_IoU`, 0..1.
     """
     path = Path(checkpoint)
     if not all((path.parent / name).is_file() for name in ("config.json", "log.txt")):

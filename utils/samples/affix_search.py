@@ -30,10 +30,6 @@ _ENDS = re.compile(
 def find_affixes(images: Collection[str], masks: Collection[str]) -> tuple[Affixes, int] | None:
     """Return the arguments that pair (nearly) all images, and the number of pairs.
 
-    Args:
-        images: The stems of the images as they are.
-        masks: Those of the masks.
-
     Returns:
         None if there are no such arguments, or names are equal already.
     """
@@ -74,11 +70,7 @@ def _find_affixes(images: Collection[str], masks: Collection[str]) -> tuple[Affi
 
 
 def find_affixes_within(files: Mapping[str, Path]) -> Affixes | None:
-    """Return the arguments that tell images and masks of one folder apart.
-
-    Args:
-        files: Stem -> file, of images and masks alike.
-    """
+    """Return the arguments that tell images and masks of one folder apart."""
     if len(files) < 2:
         return None
     sides = [*_affixes(_sample(files, MAX_NAMES), 0.2), *_around(list(files), list(files), 0.2)]
@@ -187,13 +179,7 @@ def _plainness(rule: Affixes) -> tuple[int, int, int]:
 
 
 def count_pairs(rule: Affixes, images: Collection[str], masks: Collection[str]) -> int:
-    """Count the images that have a mask by a rule.
-
-    Args:
-        rule: What is cut off.
-        images: Their stems.
-        masks: Their stems, in a collection with fast look-up.
-    """
+    """Count the images that have a mask by a rule."""
     cores = (cut(stem, rule.image_prefix, rule.image_suffix) for stem in images)
     # An empty name would match any mask.
     return sum(rule.mask(core) in masks for core in cores if core)

@@ -131,13 +131,6 @@ def choose_statistics(
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Choose mean and std of the channels.
 
-    Args:
-        samples: The images.
-        rule: How they are read.
-        mean: The mean that the config gives.
-        std: Likewise.
-        default: Mean and std of RGB images.
-
     Raises:
         StatisticsMissing: If one is not given and the images are not RGB of 8 bits.
         ValueError: If there is not one number for each channel.

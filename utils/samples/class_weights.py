@@ -13,9 +13,6 @@ def class_weights(pixels: Sequence[int]) -> list[float]:
 
     Paper: ENet, https://arxiv.org/abs/1606.02147 (section 5.1).
     Differs from the paper: rounded to two decimals, so that a config can say the same.
-
-    Args:
-        pixels: The pixels of each class.
     """
     total = max(sum(pixels), 1)
     return [round(1 / math.log(1.02 + count / total), 2) for count in pixels]

@@ -12,12 +12,7 @@ MAX_FOLDERS = 8  # of each side are tried
 
 
 def find_folders(images: Collection[str], masks: Collection[str]) -> tuple[str, str] | None:
-    """Return the sub-folders below which names are equal; "" for the folder itself.
-
-    Args:
-        images: The stems of the images, with their folders.
-        masks: Those of the masks.
-    """
+    """Return the sub-folders below which names are equal; "" for the folder itself."""
     if set(images) & set(masks):
         return None
     best: tuple[int, str, str] | None = None
@@ -39,10 +34,6 @@ def find_folders(images: Collection[str], masks: Collection[str]) -> tuple[str, 
 def find_kinds(images: Collection[str], masks: Collection[str]) -> tuple[str, str] | None:
     """Return names of folders that separate images and masks below others: `1/img`, `1/lab`.
 
-    Args:
-        images: The stems of the images, with their folders.
-        masks: Those of the masks.
-
     Returns:
         The names for images and for masks, which differ; None if there are none.
     """
@@ -61,9 +52,6 @@ def find_kinds(images: Collection[str], masks: Collection[str]) -> tuple[str, st
 
 def find_kinds_within(stems: Collection[str]) -> tuple[str, str] | None:
     """Return names of folders that separate images and masks within one folder.
-
-    Args:
-        stems: Of images and masks alike, with their folders.
 
     Returns:
         The names for images and for masks; None unless words tell which is which.

@@ -67,11 +67,7 @@ class LabelMap:
         self._colour_table: np.ndarray | None = None
 
     def __call__(self, mask: np.ndarray, name: str) -> np.ndarray:
-        """Return the labels of a mask.
-
-        Args:
-            mask: Ids (H, W), or colours (H, W, 3) uint8.
-            name: The file, for messages.
+        """Return the labels of a mask: ids (H, W), or colours (H, W, 3) uint8.
 
         Returns:
             (H, W) uint8, or int16 if `ignore_index` or the classes do not fit into 8 bits.

@@ -215,13 +215,7 @@ def _role_of(cell: str) -> Role | None:
 
 
 def missing_files(source: Path, files: Iterable[str], shown: Callable[[list[str]], str]) -> str:
-    """Return the message about files of a list that do not exist, with a suggestion.
-
-    Args:
-        source: The list.
-        files: The missing files, at least one.
-        shown: Formats several names.
-    """
+    """Return the message about files of a list that do not exist, with a suggestion."""
     absent = list(dict.fromkeys(files))
     text = (
         f"{source}: {len(absent)} of the files that it names do not exist: {shown(absent)}; paths "

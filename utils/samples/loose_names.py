@@ -32,10 +32,6 @@ def match_loosely(
     Unicode forms (NFC and NFD) never matter. Case and zeros in front of numbers do not if that
     leaves no doubt: all names stay different on both sides, and no pair of equal names is lost.
 
-    Args:
-        images: Key -> image.
-        masks: Key -> mask.
-
     Returns:
         The masks by their new keys, and a note of what the pairs differ in, with the first of
         them; None if that needs no note.
@@ -85,10 +81,6 @@ def match_tails(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[s
     A list may name files of one sub-folder only, so its common folder is accidental. Two lists of
     the same names in the same order pair line by line; otherwise the number of last path parts
     that pairs the most is compared.
-
-    Args:
-        images: Key -> image, in the order of a list.
-        masks: Key -> mask, likewise.
     """
     names, mask_names = list(map(_name, images)), list(map(_name, masks))
     if names == mask_names:

@@ -60,15 +60,7 @@ def pair(
     mask_source: str | Path,
     hint: str = "",
 ) -> Pairing:
-    """Match images and masks by their key, usually the stem.
-
-    Args:
-        images: Key -> image.
-        masks: Key -> mask.
-        image_source: The source of the images, for messages.
-        mask_source: The source of the masks.
-        hint: Further text of the message about images without a mask.
-    """
+    """Match images and masks by their key, usually the stem."""
     result = Pairing(
         [Sample(k, str(images[k]), str(masks[k])) for k in sorted(images) if k in masks]
     )
@@ -88,12 +80,7 @@ def pair(
 
 
 def keep_existing(samples: Iterable[Sample], source: str | Path) -> Pairing:
-    """Leave out the samples that lack a file, so that none is missing during an epoch.
-
-    Args:
-        samples: The samples of a list.
-        source: The list, for messages.
-    """
+    """Leave out the samples that lack a file, so that none is missing during an epoch."""
     there = Listings()
     result = Pairing()
     missing: list[str] = []
@@ -199,10 +186,6 @@ def read_text_lines(source: Path) -> list[str]:
 def read_list(source: Path, root: Path | None = None) -> tuple[list[Path], Path]:
     """Return the files that a list names, relative to its folder, and their common folder.
 
-    Args:
-        source: The list.
-        root: The folder that its lines may not leave; None: its own folder.
-
     Raises:
         DataError: If the list cannot be used, or a line leaves `root`.
     """
@@ -212,15 +195,7 @@ def read_list(source: Path, root: Path | None = None) -> tuple[list[Path], Path]
 
 
 def masks_within(samples: Sequence[Sample], folder: Path) -> list[str]:
-    """Return patterns that match the masks in a folder of images, but no image.
-
-    Args:
-        samples: Images, and masks that may lie beside them.
-        folder: The folder of the images.
-
-    Returns:
-        Empty if no masks lie there, or no pattern tells them from images.
-    """
+    """Return patterns that match the masks in a folder of images, but no image; perhaps none."""
     labels = [Path(sample.label) for sample in samples if sample.label is not None]
     masks = [path for path in labels if path.is_relative_to(folder)]
     if not masks:

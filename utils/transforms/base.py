@@ -53,13 +53,7 @@ class GeometryOperation(Operation):
     def geometry(
         self, geometry: Geometry, rng: np.random.Generator, sample: TrainingSample
     ) -> Geometry:
-        """Return the geometry with the contribution of this operation.
-
-        Args:
-            geometry: What the operations before this one made of the whole image.
-            rng: The operation's stream.
-            sample: The image and label to be warped.
-        """
+        """Return the geometry with the contribution of this operation; `rng` is its stream."""
 
 
 class SampleOperation(Operation):
@@ -166,13 +160,7 @@ class TrainingSample(NamedTuple):
     def partner(
         self, pair: Pair, rng: np.random.Generator, size: tuple[int, int]
     ) -> TrainingSample:
-        """Return another image and label as a sample of their own, not yet warped.
-
-        Args:
-            pair: Image (H, W, C) and label (H, W).
-            rng: Source of its random streams.
-            size: (height, width) that the warp should give it.
-        """
+        """Return another image and label as a sample of their own, not yet warped."""
         image, label = pair
         own, turns, crop = rng.spawn(3)  # the latter of `Turns` and `ClassCrop`
         streams = Streams(own, {0: turns, 1: crop})

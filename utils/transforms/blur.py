@@ -35,17 +35,10 @@ class Blur(PixelOperation):
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur with the Gaussian kernel of pytorch-segmentation.
+    """Blur an image (H, W, C) with the Gaussian kernel of pytorch-segmentation; sigma is in pixels.
 
     Its side is `int(3.3 * sigma)` made odd: a sigma below 0.606 pixels gives a side of 1 and leaves
     the image as it is, a sigma up to 1 a side of 3.
-
-    Args:
-        image: (H, W, C), uint8, uint16, int16 or float32.
-        sigma: Standard deviation, in pixels.
-
-    Returns:
-        Image (H, W, C); the argument itself where there is nothing to do.
     """
     side = int(3.3 * sigma) | 1
     if side == 1:

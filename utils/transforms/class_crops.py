@@ -78,14 +78,7 @@ class ClassCrop(GeometryOperation):
     def choose(
         self, geometry: Geometry, rng: np.random.Generator, label: np.ndarray, ignore_index: int
     ) -> Geometry:
-        """Return the geometry with another `top` and `left`.
-
-        Args:
-            geometry: Its crop is the first candidate where no pixel of a class is looked for.
-            rng: Source of chance.
-            label: (H, W), uint8 or int16.
-            ignore_index: The label of ignored pixels.
-        """
+        """Return the geometry with another `top` and `left`."""
         free = (
             max(geometry.scaled_height - geometry.height, 0),
             max(geometry.scaled_width - geometry.width, 0),
@@ -116,11 +109,6 @@ def class_numbers(
     classes: Sequence[str | int] | None, class_names: Sequence[str], argument: str
 ) -> tuple[int, ...]:
     """Return the numbers of classes given by name or number.
-
-    Args:
-        classes: Names or numbers; none gives no numbers.
-        class_names: The names of all classes; empty where they are not known.
-        argument: What the message calls `classes`.
 
     Raises:
         ValueError: If there is no such class.

@@ -77,18 +77,10 @@ class CopyPaste(SampleOperation):
 def sample_objects(
     label: np.ndarray, classes: Sequence[int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Choose about half of the objects of some classes, at least one.
+    """Choose about half of the objects of some classes, at least one, as a mask (H, W) uint8.
 
     An object is a connected region, corners included, of any of the classes: a rider stays on the
     bicycle.
-
-    Args:
-        label: (H, W), uint8 or int16.
-        classes: Which classes count as objects.
-        rng: Source of chance.
-
-    Returns:
-        Mask (H, W) uint8, 1 on the chosen objects; all 0 where there is none.
     """
     count, objects = cv2.connectedComponents(mask_of(label, classes))
     chosen = (rng.random(count) < 0.5).astype(np.uint8)
@@ -99,17 +91,7 @@ def sample_objects(
 
 
 def paste(image: np.ndarray, label: np.ndarray, other: Pair, mask: np.ndarray) -> Pair:
-    """Copy the masked pixels of another sample over this one.
-
-    Args:
-        image: (H, W, C) of any type.
-        label: (H, W).
-        other: A sample of the same sizes and types.
-        mask: (H, W) uint8, not 0 where `other` is to be seen.
-
-    Returns:
-        New image and label.
-    """
+    """Copy the masked pixels, (H, W) uint8, of another sample of the same size over this one."""
     # NumPy copies by a mask ten times slower than OpenCV.
     image = cv2.copyTo(other[0], mask, image.copy()).reshape(image.shape)
     return image, cv2.copyTo(other[1], mask, label.copy())

@@ -66,16 +66,7 @@ class Cutout(PixelOperation):
 def cut_out(
     image: np.ndarray, rectangles: Sequence[Rectangle], fill: float | Sequence[float]
 ) -> np.ndarray:
-    """Fill rectangles with a colour.
-
-    Args:
-        image: (H, W, C) of any type.
-        rectangles: (top, bottom, left, right) of each, in pixels.
-        fill: The colour, one value or one a channel, in the unit of `image`.
-
-    Returns:
-        Image (H, W, C); the argument itself where there is no rectangle.
-    """
+    """Fill rectangles (top, bottom, left, right) of an image (H, W, C) with a colour."""
     if not rectangles:
         return image
     image, colour = image.copy(), fill_colour(image, fill)

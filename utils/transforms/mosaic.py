@@ -60,15 +60,7 @@ class Mosaic(SampleOperation):
 
 
 def sample_quarters(rng: np.random.Generator, side: int) -> list[Area]:
-    """Cut a square in four at a point of its middle half, and shuffle the parts.
-
-    Args:
-        rng: Source of chance.
-        side: Of the square, at least 2 pixels.
-
-    Returns:
-        Rows and columns of each part; none is empty.
-    """
+    """Cut a square in four at a point of its middle half; return rows and columns, shuffled."""
     y, x = np.clip(np.rint(rng.uniform(0.25, 0.75, 2) * side), 1, side - 1).astype(int).tolist()
     areas = [
         (rows, columns)
@@ -79,16 +71,7 @@ def sample_quarters(rng: np.random.Generator, side: int) -> list[Area]:
 
 
 def assemble(pairs: Sequence[Pair], areas: Sequence[Area], side: int) -> Pair:
-    """Put samples side by side.
-
-    Args:
-        pairs: Images (h, w, C) and labels (h, w) of one type, each of the size of its area.
-        areas: Rows and columns of each; together they cover the square.
-        side: Of the square, in pixels.
-
-    Returns:
-        Image (side, side, C) and label (side, side).
-    """
+    """Put samples of the sizes of their areas side by side: (side, side, C) and (side, side)."""
     first_image, first_label = pairs[0]
     image = np.empty((side, side, first_image.shape[2]), first_image.dtype)
     label = np.empty((side, side), first_label.dtype)

@@ -78,16 +78,7 @@ class Crop(GeometryOperation):
 
 
 def centre_geometry(height: int, width: int, crop_size: int) -> Geometry:
-    """Scale the short side to `crop_size` and keep the square in the middle: for validation.
-
-    Args:
-        height: Source height, in pixels.
-        width: Source width, in pixels.
-        crop_size: Side of the output, in pixels.
-
-    Returns:
-        The parameters of `warp`.
-    """
+    """Scale the short side to `crop_size` and keep the square in the middle: for validation."""
     # The long side is cut, not rounded, as in pytorch-segmentation: its crops are reproduced.
     if height < width:
         scaled_height, scaled_width = crop_size, crop_size * width // height
