@@ -46,10 +46,7 @@ class TrainingComponents(NamedTuple):
 
 
 def build_training(
-    config: Config,
-    loaders: Loaders,
-    device: torch.device,
-    checkpoint: Checkpoint | None = None,
+    config: Config, loaders: Loaders, device: torch.device, checkpoint: Checkpoint | None = None
 ) -> TrainingComponents:
     """Build model, losses, optimizer and schedule for the data; write nothing.
 

@@ -100,10 +100,7 @@ def _split(arguments: argparse.Namespace) -> int:
     # What to divide, and where to
     fractions = splits.check_fractions(arguments.val, arguments.test)
     affixes = Affixes(
-        arguments.image_prefix,
-        arguments.image_suffix,
-        arguments.mask_prefix,
-        arguments.mask_suffix,
+        arguments.image_prefix, arguments.image_suffix, arguments.mask_prefix, arguments.mask_suffix
     )
     sources, bands = (arguments.images, arguments.masks), arguments.band_suffixes
     samples, notes = split_lists.find_pairs(arguments.data, *sources, affixes, bands)

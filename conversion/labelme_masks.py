@@ -15,13 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from conversion.foreign_json import advice, kind_of, refuse_others
-from conversion.masks import (
-    BACKGROUND,
-    Legend,
-    MaskJob,
-    mask_path,
-    refuse_unknown,
-)
+from conversion.masks import BACKGROUND, Legend, MaskJob, mask_path, refuse_unknown
 from conversion.parallel import run_each
 from utils.config.errors import suggest
 from utils.files.data_file import DataError, check_pixels

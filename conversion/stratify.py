@@ -123,11 +123,7 @@ class _Cost:
 
 
 def _improve(
-    unit: int,
-    cost: _Cost,
-    chosen: np.ndarray,
-    sums: np.ndarray,
-    rng: np.random.Generator,
+    unit: int, cost: _Cost, chosen: np.ndarray, sums: np.ndarray, rng: np.random.Generator
 ) -> bool:
     """Make the best move or swap of one unit, if it helps."""
     here, own = chosen[unit], cost.features[unit]

@@ -130,10 +130,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndar
 
 
 def place(
-    rng: np.random.Generator,
-    size: int,
-    radius: float,
-    centres: list[tuple[float, float, float]],
+    rng: np.random.Generator, size: int, radius: float, centres: list[tuple[float, float, float]]
 ) -> tuple[float, float] | None:
     """Find a centre where no object hides another one completely; None after eight tries."""
     for x, y in rng.uniform(0.08 * size, 0.92 * size, (8, 2)).tolist():

@@ -80,8 +80,7 @@ def read_tree(
     tree = parse_config(config_path) if config_path is not None else stored
     if not tree:
         raise ConfigError(
-            path,
-            ["contains no config, so it does not name its images: add --config"],
+            path, ["contains no config, so it does not name its images: add --config"]
         )
     if config_path is not None:
         refuse_foreign(tree, config_path)

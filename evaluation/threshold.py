@@ -18,12 +18,7 @@ from utils.checkpoint.last import stamp_of
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 from utils.distributed.collectives import all_reduce_sum, run_on_main_and_broadcast
 from utils.logits.to_labels import probability_of_second
-from utils.metrics.threshold import (
-    BestThreshold,
-    SearchedMetric,
-    ThresholdSearch,
-    search_record,
-)
+from utils.metrics.threshold import BestThreshold, SearchedMetric, ThresholdSearch, search_record
 from utils.out_of_memory import with_cpu_fallback
 from utils.runs.run_lock import RunLock
 

@@ -193,11 +193,7 @@ class ENet(BaseModel):
     }
 
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        in_channels: PositiveInt = 3,
-        freeze_bn: bool = False,
+        self, num_classes: int, *, in_channels: PositiveInt = 3, freeze_bn: bool = False
     ) -> None:
         super().__init__(num_classes, in_channels, freeze_bn)
         self.initial = InitialBlock(in_channels)

@@ -51,11 +51,7 @@ class FCN(BaseModel):
 
     foreign_names: ClassVar[dict[str, NameMap]] = {
         "torchvision": NameMap(
-            (
-                *TORCHVISION_RESNET,
-                ("classifier.", "head."),
-                ("aux_classifier.", "auxiliary_head."),
-            ),
+            (*TORCHVISION_RESNET, ("classifier.", "head."), ("aux_classifier.", "auxiliary_head.")),
             optional=("auxiliary_head.",),
         )
     }

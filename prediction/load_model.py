@@ -19,10 +19,7 @@ from builders.data import build_dataset, describe_dataset
 from builders.model import arch_for
 from builders.sections import SECTIONS
 from utils.checkpoint.content import Checkpoint, read_checkpoint
-from utils.checkpoint.save_load import (
-    CheckpointError,
-    describe_misfit,
-)
+from utils.checkpoint.save_load import CheckpointError, describe_misfit
 from utils.config.build import build, split_args
 from utils.config.check import check_sections
 from utils.config.errors import suggest

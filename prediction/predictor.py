@@ -213,10 +213,7 @@ class Predictor:
         return max(self.min_size, round(height * scale)), max(self.min_size, round(width * scale))
 
     def _with_room(
-        self,
-        pixels: Tensor,
-        predict: Callable[[Tensor], Tensor],
-        views: Sequence[tuple[int, int]],
+        self, pixels: Tensor, predict: Callable[[Tensor], Tensor], views: Sequence[tuple[int, int]]
     ) -> Tensor:
         """Return the logits (B, K, H, W) of images (B, H, W, C), wherever there is room."""
 

@@ -32,10 +32,7 @@ def announce(trainer: Trainer) -> None:
     logger.info("%s", heading(config.name, model, config.train_loader.type, folder_of_data))
     parameters, trainable = trainer.model.num_parameters()
     logger.info(
-        "%.2f M parameters (%.2f M train) on %s",
-        parameters / 1e6,
-        trainable / 1e6,
-        trainer.device,
+        "%.2f M parameters (%.2f M train) on %s", parameters / 1e6, trainable / 1e6, trainer.device
     )
     logger.info("precision: %s", trainer.precision.describe())
     logger.info(

@@ -85,11 +85,7 @@ def build(config: Config, inputs: Inputs, device: torch.device, n_gpu: int) -> T
 
 @contextlib.contextmanager
 def open_run(
-    config: Config,
-    components: TrainingComponents,
-    inputs: Inputs,
-    stop: StopSignals,
-    lock: RunLock,
+    config: Config, components: TrainingComponents, inputs: Inputs, stop: StopSignals, lock: RunLock
 ) -> Iterator[Trainer]:
     """Open the run folder and its log, and yield the trainer, which resumes if that is asked for.
 

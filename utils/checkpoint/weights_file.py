@@ -45,10 +45,7 @@ def read_weights_file(path: str | os.PathLike[str]) -> Any:
             _check_archive(file.name)
     try:
         # What torch warns of, a message of ours says or does not matter.
-        with (
-            warnings.catch_warnings(),
-            torch.serialization.safe_globals(_numpy_number_types()),
-        ):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_number_types()):
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:

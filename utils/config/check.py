@@ -72,10 +72,7 @@ def check_config(
 
 
 def check_sections(
-    tree: Mapping[str, Any],
-    keys: Sequence[str],
-    sections: Mapping[str, SectionSpec],
-    source: str,
+    tree: Mapping[str, Any], keys: Sequence[str], sections: Mapping[str, SectionSpec], source: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Check some keys at the top of a config, whatever its other keys say.
 

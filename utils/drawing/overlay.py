@@ -30,10 +30,7 @@ def is_background(name: str) -> bool:
 
 
 def draw_overlay(
-    image: np.ndarray,
-    ids: np.ndarray,
-    classes: Sequence[str],
-    palette: Sequence[Sequence[int]],
+    image: np.ndarray, ids: np.ndarray, classes: Sequence[str], palette: Sequence[Sequence[int]]
 ) -> np.ndarray:
     """Draw the classes over an image, and a legend of those that occur below it.
 

@@ -77,11 +77,7 @@ def blend(image: np.ndarray, colours: np.ndarray, opacity: float = 0.5) -> np.nd
 
 
 def save_mask(
-    path: str | Path,
-    ids: np.ndarray,
-    palette: Sequence[Sequence[int]],
-    *,
-    overwrite: bool = False,
+    path: str | Path, ids: np.ndarray, palette: Sequence[Sequence[int]], *, overwrite: bool = False
 ) -> None:
     """Write class ids as a PNG: the pixel values are the ids, the palette only paints them.
 

@@ -28,13 +28,7 @@ from utils.files.data_file import (
 from utils.files.file_facts import file_facts
 from utils.files.file_notes import add_note
 from utils.files.jpeg_end import mending_command, with_proper_end
-from utils.files.jpeg_file import (
-    JPEG_START,
-    MAX_IN_JPEG,
-    JpegHeader,
-    mend_scan,
-    read_jpeg_header,
-)
+from utils.files.jpeg_file import JPEG_START, MAX_IN_JPEG, JpegHeader, mend_scan, read_jpeg_header
 from utils.files.npy_file import NPY_START, read_npy
 from utils.files.png_file import (
     MAX_INFLATION,

@@ -230,9 +230,7 @@ def _convert(path: StrPath, pixels: np.ndarray, hole: np.ndarray, dtype: PixelTy
 
 
 def _clip(
-    path: StrPath,
-    pixels: np.ndarray,
-    limits: tuple[tuple[float, float], ...] | None,
+    path: StrPath, pixels: np.ndarray, limits: tuple[tuple[float, float], ...] | None
 ) -> None:
     """Clip (H, W, C) in place."""
     if limits is None:

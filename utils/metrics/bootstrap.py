@@ -25,11 +25,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_mean_iou(
-    counts: np.ndarray,
-    *,
-    level: Fraction = 0.95,
-    resamples: PositiveInt = 2000,
-    seed: Seed = 0,
+    counts: np.ndarray, *, level: Fraction = 0.95, resamples: PositiveInt = 2000, seed: Seed = 0
 ) -> Interval | None:
     """The interval of the dataset's mean IoU: `bootstrap_intervals(...)["Mean_IoU"]`."""
     found = bootstrap_intervals(counts, level=level, resamples=resamples, seed=seed)
@@ -38,11 +34,7 @@ def bootstrap_mean_iou(
 
 
 def bootstrap_intervals(
-    counts: np.ndarray,
-    *,
-    level: Fraction = 0.95,
-    resamples: PositiveInt = 2000,
-    seed: Seed = 0,
+    counts: np.ndarray, *, level: Fraction = 0.95, resamples: PositiveInt = 2000, seed: Seed = 0
 ) -> dict[str, Any]:
     """Bias-corrected and accelerated intervals of the dataset's metrics, over the images.
 

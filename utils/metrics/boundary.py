@@ -175,9 +175,7 @@ def _contours(ids: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 
 def _f_score(
-    predicted: tuple[np.ndarray, np.ndarray],
-    labelled: tuple[np.ndarray, np.ndarray],
-    radius: int,
+    predicted: tuple[np.ndarray, np.ndarray], labelled: tuple[np.ndarray, np.ndarray], radius: int
 ) -> float:
     """F of two contours, each given as rows and columns of its pixels."""
     both = [np.concatenate(axis) for axis in zip(predicted, labelled, strict=True)]

@@ -132,9 +132,7 @@ def check_state(optimizer: torch.optim.Optimizer) -> None:
                 raise ValueError(f"{name} of parameter {index} is {shapes[0]}, not {shapes[1]}")
 
 
-def _state_of_a_step(
-    optimizer: torch.optim.Optimizer,
-) -> tuple[nn.Parameter, dict[str, Tensor]]:
+def _state_of_a_step(optimizer: torch.optim.Optimizer) -> tuple[nn.Parameter, dict[str, Tensor]]:
     """Return a small parameter and the state of another optimizer after a step with it."""
     parameter = nn.Parameter(torch.zeros(64, 64))
     parameter.grad = torch.zeros_like(parameter)

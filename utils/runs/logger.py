@@ -127,11 +127,7 @@ class RunLog:
     """
 
     def __init__(
-        self,
-        folder: RunFolder | None,
-        *,
-        tensorboard: bool,
-        state: Mapping[str, int] | None = None,
+        self, folder: RunFolder | None, *, tensorboard: bool, state: Mapping[str, int] | None = None
     ) -> None:
         self._folder = folder
         self._handler: logging.Handler = logging.NullHandler()

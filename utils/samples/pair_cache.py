@@ -37,10 +37,7 @@ MIN_FREE = 2_000_000_000  # bytes on the disk, for checkpoints
 # Limit and usage: https://docs.kernel.org/admin-guide/cgroup-v2.html, and version 1.
 CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 
 

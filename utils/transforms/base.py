@@ -149,11 +149,7 @@ class TrainingSample(NamedTuple):
         if self.warped:
             return self
         image, label = warp(
-            self.image,
-            self.label,
-            self.geometry(),
-            ignore_index=self.ignore_index,
-            fill=self.fill,
+            self.image, self.label, self.geometry(), ignore_index=self.ignore_index, fill=self.fill
         )
         return self._replace(image=image, label=label, warped=True)
 
