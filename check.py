@@ -33,38 +33,27 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__ or "",
         epilog="Exit code: 2 if an error was found, with --strict also for warnings; else 0.",
     )
-    parser.add_argument(
-        "-c",
-        "--config",
-        metavar="FILE",
-        default=DEFAULT_CONFIG,
+    add = parser.add_argument
+    add(
+        "-c", "--config", metavar="FILE", default=DEFAULT_CONFIG,
         help=f"JSON or YAML file (default: {DEFAULT_CONFIG})",
-    )
+    )  # fmt: skip
     add_overrides(parser)
-    parser.add_argument(
-        "-d", "--device", metavar="DEVICE", help="of the step: cpu, cuda, or GPU numbers"
-    )
-    parser.add_argument("--json", metavar="FILE", help="also write everything as JSON; - is stdout")
-    parser.add_argument(
-        "--sheet",
-        metavar="FOLDER",
-        nargs="?",
-        const="",
+    add("-d", "--device", metavar="DEVICE", help="of the step: cpu, cuda, or GPU numbers")
+    add("--json", metavar="FILE", help="also write everything as JSON; - is stdout")
+    add(
+        "--sheet", metavar="FOLDER", nargs="?", const="",
         help="also write images with their labels, as contact_sheet.png and .html "
         "(default folder: saved/check/<name>)",
-    )
-    parser.add_argument("--strict", action="store_true", help="exit with 2 for warnings, too")
-    parser.add_argument("--no-step", action="store_true", help="check the files only")
-    parser.add_argument(
-        "--workers", metavar="N", type=int, help="processes that read (default: every core)"
-    )
-    parser.add_argument(
-        "--cache",
-        metavar="FOLDER",
-        default="saved/cache",
+    )  # fmt: skip
+    add("--strict", action="store_true", help="exit with 2 for warnings, too")
+    add("--no-step", action="store_true", help="check the files only")
+    add("--workers", metavar="N", type=int, help="processes that read (default: every core)")
+    add(
+        "--cache", metavar="FOLDER", default="saved/cache",
         help="where facts about files are kept, so that only changed files are read again "
         "(default: saved/cache)",
-    )
+    )  # fmt: skip
     return parser.parse_args(argv)
 
 

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from utils.checkpoint.model_file import find_model
-from utils.cli.choices import DEFAULT_MODE, MODES, SPLITS, TRAINING_MODE
+from utils.cli.choices import DEFAULT_MODE, MODES, SCORED_KEYS, SPLITS, TRAINING_MODE
 from utils.cli.command_line import Parser, add_overrides, end_after_broken_pipe, report_mistake
 from utils.cli.launcher import launched_rank
 from utils.cli.sanitize import plain_lines
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from evaluation.result import Evaluation
     from utils.metrics.threshold import SearchedMetric
 
-READ = ("val_loader", "train_loader", "test_loader", "ignore_index")  # of a config
 METRICS = ("Mean_IoU", "IoU", "Dice")
 
 DESCRIPTION = """
@@ -72,7 +71,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         help="the checkpoint: best_model.pth, or the folder of a run",
     )  # fmt: skip
     add("-c", "--config", metavar="FILE", help="a config whose loaders replace the checkpoint's")
-    add_overrides(parser, READ)
+    add_overrides(parser, SCORED_KEYS)
     add(
         "-s", "--split", choices=SPLITS, default="val",
         help="the loader of the config (default: val; also what val_split holds back)",

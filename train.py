@@ -18,32 +18,22 @@ logger = logging.getLogger("train")
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line; `--help` is answered before anything heavy is imported."""
     parser = Parser(description=__doc__ or "")
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", help=f"JSON or YAML file (default: {DEFAULT_CONFIG})"
-    )
-    parser.add_argument(
-        "-r",
-        "--resume",
-        metavar="PATH|auto",
+    add = parser.add_argument
+    add("-c", "--config", metavar="FILE", help=f"JSON or YAML file (default: {DEFAULT_CONFIG})")
+    add(
+        "-r", "--resume", metavar="PATH|auto",
         help="go on from a checkpoint, a run folder, or the latest run of this name (auto)",
-    )
-    parser.add_argument(
-        "-d", "--device", metavar="DEVICE", help="cpu, cuda, or GPU numbers such as 0 or 0,1"
-    )
+    )  # fmt: skip
+    add("-d", "--device", metavar="DEVICE", help="cpu, cuda, or GPU numbers such as 0 or 0,1")
     add_overrides(parser)
-    parser.add_argument(
-        "--find-lr",
-        metavar="STEPS",
-        type=int,
-        nargs="?",
-        const=100,
+    add(
+        "--find-lr", metavar="STEPS", type=int, nargs="?", const=100,
         help="let the rate rise over some steps (100), draw the loss, suggest a rate, and end",
-    )
-    parser.add_argument(
-        "--print-config",
-        action="store_true",
+    )  # fmt: skip
+    add(
+        "--print-config", action="store_true",
         help="check the config, print it with every default, and end",
-    )
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     arguments.words = sys.argv[1:] if argv is None else list(argv)
     return arguments

@@ -20,6 +20,7 @@ import msgspec
 from base.base_dataset import BaseDataset
 from base.samples import Samples
 from inspection.facts import FORMAT, SampleFacts, examine, names_of
+from utils.cli.launcher import usable_cores
 from utils.progress import Progress
 from utils.samples.pairing import Sample
 from utils.transforms.augmentation import Augmentation
@@ -151,7 +152,7 @@ def scan(
     total = sum(map(len, result))
     try:
         with Progress(total=total, initial=total - len(jobs), label="reading", unit="pair") as bar:
-            examined = _examine_all(datasets, ignore_index, jobs, workers or _cores())
+            examined = _examine_all(datasets, ignore_index, jobs, workers or usable_cores())
             for (d, i), facts in zip(jobs, examined, strict=True):
                 result[d][i] = facts
                 cache.put(datasets[d].samples[i], rules[d], facts)
@@ -159,11 +160,6 @@ def scan(
     finally:
         cache.close()  # an interruption keeps what has been read
     return [[fact for fact in facts if fact is not None] for facts in result]
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _examine_all(

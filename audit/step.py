@@ -7,7 +7,6 @@ import statistics
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 import torch
@@ -204,12 +203,7 @@ class _PeakMemory:
             self._watcher.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.device.type == "cuda":
             self.peak = torch.cuda.max_memory_allocated(self.device)
         else:

@@ -18,6 +18,7 @@ from base.base_dataset import BaseDataset
 from base.batches import Batch, CollateBySize, EpochBatches, MixedSizesError, collate
 from base.loader_stream import LoaderStream
 from base.samples import SampleArrays, Samples
+from utils.cli.launcher import usable_cores
 from utils.cli.signals import ignore_signals_in_worker
 from utils.config.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from utils.distributed.collectives import all_gather_json, world_size
@@ -162,11 +163,12 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 len(self.batches.indices),
                 "full" if options.drop_last else "large enough for batch normalisation",
             )
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        num_workers = options.num_workers
-        if num_workers > (cores or 1):
-            logger.warning("num_workers: %d on %s cores; using %s", num_workers, cores, cores)
-            num_workers = cores or 1
+        cores = usable_cores()
+        num_workers = min(options.num_workers, cores)
+        if options.num_workers > cores:
+            logger.warning(
+                "num_workers: %d on %d cores; using %d", options.num_workers, cores, cores
+            )
         super().__init__(
             cast("Dataset[Any]", self.samples),
             batch_sampler=self.batches,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from utils.cli.launcher import usable_cores
 from utils.cli.sanitize import first_line
 from utils.progress import complain, track
 
@@ -38,7 +38,7 @@ def run_each(
     """
     results = {}
     if processes is None:
-        processes = _cores() if len(items) >= POOL_FROM else 1
+        processes = usable_cores() if len(items) >= POOL_FROM else 1
     outcomes = _outcomes(functools.partial(_attempt, function), list(items.values()), processes)
     bar = track(outcomes, total=len(items), unit="file")
     for name, (result, reason) in zip(items, bar, strict=True):
@@ -47,11 +47,6 @@ def run_each(
         else:
             results[name] = result
     return results
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> tuple[Result | None, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from base.base_dataloader import BaseDataLoader
 from builders.data import build_source
 from builders.sections import SECTIONS
-from utils.cli.choices import SPLITS
+from utils.cli.choices import SCORED_KEYS, SPLITS
 from utils.config.check import check_sections
 from utils.config.errors import ConfigError
 from utils.config.file import apply_overrides, parse_config
@@ -25,7 +25,6 @@ from utils.runs.headings import data_folder
 
 logger = logging.getLogger(__name__)
 
-READ = ("train_loader", "val_loader", "test_loader", "ignore_index")
 CHANGING = ("augment", "base_size", "crop_size", "albumentations")  # arguments that change images
 
 
@@ -84,9 +83,11 @@ def read_tree(
         )
     if config_path is not None:
         refuse_foreign(tree, config_path)
-    idle = [text for text in overrides if text.partition("=")[0].split(".")[0] not in READ]
+    idle = [text for text in overrides if text.partition("=")[0].split(".")[0] not in SCORED_KEYS]
     if idle:
-        names = names_by_path(tree, {key: part for key, part in SECTIONS.items() if key in READ})
+        names = names_by_path(
+            tree, {key: part for key, part in SECTIONS.items() if key in SCORED_KEYS}
+        )
         raise ConfigError("-o", [_idle(text, names) for text in idle])
     return apply_overrides(tree, overrides), config_path or path
 
@@ -94,10 +95,10 @@ def read_tree(
 def _idle(override: str, names: Mapping[str, Collection[str]]) -> str:
     """Explain that an override has no effect, and which one has if only its path is missing."""
     key, _, value = override.partition("=")
-    found = [p for p in places(key, names) if p.split(".")[0] in READ]
+    found = [p for p in places(key, names) if p.split(".")[0] in SCORED_KEYS]
     if found:
         return f"{override!r}: write {one_of(f'-o {place}={value}' for place in found[::-1])}"
-    return f"{override!r}: has no effect here; only these are read: {', '.join(READ)}"
+    return f"{override!r}: has no effect here; only these are read: {', '.join(SCORED_KEYS)}"
 
 
 def choose_section(tree: Mapping[str, Any], split: str, source: str) -> tuple[str, bool]:

@@ -81,6 +81,12 @@ def refuse_several() -> None:
         raise ValueError("this program runs in one process; leave out torchrun")
 
 
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def launch(count: int, program: str, words: Sequence[str]) -> int:
     """Run a program as several processes of this machine, with torch's own elastic launcher.
 

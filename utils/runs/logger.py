@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -209,24 +208,13 @@ class RunLog:
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         logging.getLogger().removeHandler(self._handler)
         with contextlib.suppress(OSError):  # of what it could not write
             self._handler.close()
-        if self._steps is not None:
-            with self._or_give_up(STEPS):
-                self._steps.close()
-        if self._metrics is not None:
-            with self._or_give_up(METRICS):
-                self._metrics.close()
-        if self._writer is not None:
-            with self._or_give_up(TENSORBOARD):
-                self._writer.close()
+        for name, file in self._open_files():
+            with self._or_give_up(name):
+                file.close()
         threading.excepthook = self._excepthook
 
     def steps(self, epoch: int, losses: Iterable[tuple[int, float]]) -> None:
@@ -270,12 +258,10 @@ class RunLog:
 
     def flush(self) -> None:
         """Write what was added to the files, where a running TensorBoard finds it."""
-        if self._steps is not None:
-            with self._or_give_up(STEPS):
-                self._steps.flush()
-        if self._metrics is not None:
-            with self._or_give_up(METRICS):
-                self._metrics.flush()
-        if self._writer is not None:
-            with self._or_give_up(TENSORBOARD):
-                self._writer.flush()
+        for name, file in self._open_files():
+            with self._or_give_up(name):
+                file.flush()
+
+    def _open_files(self) -> list[tuple[str, Any]]:
+        files = (STEPS, self._steps), (METRICS, self._metrics), (TENSORBOARD, self._writer)
+        return [(name, file) for name, file in files if file is not None]
