@@ -76,14 +76,12 @@ def _odd_ends(split: Split) -> Iterator[Finding]:
     files = {path: what for f in split.facts for path, what in f.image.notes.items()}
     if files:
         yield Finding(
-            "warning",
-            "jpeg-end",
-            split.name,
+            "warning", "jpeg-end", split.name,
             f"{count(len(files), 'JPEG')} complete except for the end, and read",
             "other programs may refuse them: copy them again if the originals are complete, or "
             f"write them anew, with an editor or {mending_command(next(iter(files)))}",
             files,
-        )
+        )  # fmt: skip
 
 
 def _kind(error: str) -> str:
@@ -97,9 +95,7 @@ def _sizes(split: Split) -> Iterator[Finding]:
         fix = _apply_exif(split)
     if odd:
         yield Finding(
-            "error",
-            "size-mismatch",
-            split.name,
+            "error", "size-mismatch", split.name,
             f"{count(len(odd), 'mask')} of another size than the image",
             fix,
             {
@@ -108,7 +104,7 @@ def _sizes(split: Split) -> Iterator[Finding]:
                 for f in odd
                 if f.mask is not None
             },
-        )
+        )  # fmt: skip
 
 
 def _orientation(split: Split) -> Iterator[Finding]:
@@ -128,14 +124,12 @@ def _orientation(split: Split) -> Iterator[Finding]:
     stored = '; if they fit the stored ones, "ignore"' if can_apply else ""
     if files:
         yield Finding(
-            "warning",
-            "exif-orientation",
-            split.name,
+            "warning", "exif-orientation", split.name,
             f"{count(len(files), 'image')} with an EXIF rotation, which is not applied",
             "look at them in the contact sheet (--sheet); if the masks fit the rotated "
             f"images, {_apply_exif(split)}{stored}",
             files,
-        )
+        )  # fmt: skip
 
 
 def _turn(facts: SampleFacts) -> int:
@@ -185,25 +179,21 @@ def _image_encodings(split: Split) -> Iterator[Finding]:
     )
     if files:
         yield Finding(
-            "warning",
-            "mixed-pictures",
-            split.name,
+            "warning", "mixed-pictures", split.name,
             f"images are encoded in several ways ({shown})",
             "make sure that all mean the same; alpha is dropped, grey becomes RGB",
             files,
-        )
+        )  # fmt: skip
     channels = collections.Counter(f.image.channels for f in split.facts if f.image.channels)
     if len(channels) > 1 or set(channels) - {split.dataset.channels}:
         usual = split.dataset.channels
         odd = [f for f in split.facts if f.image.channels not in (0, usual)]
         yield Finding(
-            "error",
-            "different-bands",
-            split.name,
+            "error", "different-bands", split.name,
             f"{count(len(odd), 'image')} with another number of bands than {usual}",
             "export them with the same bands, or choose the bands in the config",
             {f.files[0]: count(f.image.channels, "band") for f in odd},
-        )
+        )  # fmt: skip
 
 
 def _mask_encodings(split: Split) -> Iterator[Finding]:
@@ -213,26 +203,22 @@ def _mask_encodings(split: Split) -> Iterator[Finding]:
     )
     if files:
         yield Finding(
-            "warning",
-            "mixed-masks",
-            split.name,
+            "warning", "mixed-masks", split.name,
             f"masks are encoded in several ways ({shown})",
             "make sure that a value means the same class in all; best write all with one program",
             files,
-        )
+        )  # fmt: skip
 
 
 def _values(split: Split) -> Iterator[Finding]:
     files = {f.files[0]: _not_finite(f.image) for f in split.facts if f.image.not_finite}
     if files:
         yield Finding(
-            "error",
-            "not-finite",
-            split.name,
+            "error", "not-finite", split.name,
             f"{count(len(files), 'image')} with NaN or infinite values",
             "name the value of missing pixels (nodata) in the file or the config",
             files,
-        )
+        )  # fmt: skip
 
 
 def _not_finite(image: ImageFacts) -> str:

@@ -42,13 +42,11 @@ def find_leaks(train: Split, other: Split) -> Iterator[Finding]:
     }
     if files:
         yield Finding(
-            "error",
-            "leak",
-            other.name,
+            "error", "leak", other.name,
             f"{count(len(files), 'image')} of {len(other.facts)} identical to training images",
             f"remove them from one of the two: metrics of {other.name} would be too good",
             files,
-        )
+        )  # fmt: skip
 
 
 def _duplicates(split: Split) -> Iterator[Finding]:
@@ -61,13 +59,11 @@ def _duplicates(split: Split) -> Iterator[Finding]:
                 files[facts.files[0]] = f"is {before}"
     if files:
         yield Finding(
-            "warning",
-            "duplicates",
-            split.name,
+            "warning", "duplicates", split.name,
             f"{count(len(files), 'image')} of {len(split.facts)} are duplicates",
             "remove the copies: they count twice, and their masks may differ",
             files,
-        )
+        )  # fmt: skip
 
 
 def _batch_shapes(split: Split) -> Iterator[Finding]:
@@ -79,12 +75,10 @@ def _batch_shapes(split: Split) -> Iterator[Finding]:
     if len(shapes) > 1:
         smallest = min(min(size) for size in split.sizes)
         yield Finding(
-            "error",
-            "mixed-sizes",
-            split.name,
+            "error", "mixed-sizes", split.name,
             f"{reason}, which cannot be stacked to a batch of {split.options.batch_size}",
             f"{one_size(split.augmentation, crop_within(smallest))}, or set a batch_size of 1",
-        )
+        )  # fmt: skip
 
 
 def _crops(split: Split) -> Iterator[Finding]:

@@ -25,15 +25,12 @@ class BadLossPolicy:
         action: `trainer.on_bad_loss`: end the training, skip the step, or go back to the weights of
             the last checkpoint.
         last_checkpoint: The file to go back to.
-
-    Attributes:
-        consecutive: The number of such steps in a row.
     """
 
     def __init__(self, action: Literal["raise", "skip", "rollback"], last_checkpoint: Path) -> None:
         self.action = action
         self.last_checkpoint = last_checkpoint
-        self.consecutive = 0
+        self.consecutive = 0  # such steps in a row
 
     def respond(self, message: str) -> ResumePoint | None:
         """Count a step whose loss is not finite.

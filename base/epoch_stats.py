@@ -35,24 +35,19 @@ class EpochStats:
         num_classes: K.
         ignore_index: The label of ignored pixels.
         device: Where the totals are.
-
-    Attributes:
-        metrics: The confusion matrix of the augmented images.
-        loss_sum: The sum of the finite losses, float64, the same on every rank.
-        overflows: Steps that fp16 skipped because a gradient overflowed.
-        bad_steps: Steps that were skipped because their loss was not finite.
-        merged: Whether `metrics` is that of all ranks.
     """
 
     def __init__(
         self, batches: EpochBatches, num_classes: int, ignore_index: int, device: torch.device
     ) -> None:
         self.batches = batches
+        # Of the augmented images.
         self.metrics = SegmentationMetrics(num_classes, ignore_index, device=device)
+        # The sum of the finite losses, the same on every rank.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.overflows = 0
-        self.bad_steps = 0
-        self.merged = False
+        self.overflows = 0  # steps that fp16 skipped because a gradient overflowed
+        self.bad_steps = 0  # steps that were skipped because their loss was not finite
+        self.merged = False  # whether `metrics` is that of all ranks
 
     def reset(self) -> None:
         """Begin a new epoch."""
@@ -146,15 +141,12 @@ class TimedIterator(Iterator[T]):
 
     Args:
         items: The batches.
-
-    Attributes:
-        images: The images that were trained on so far; the caller adds them.
     """
 
     def __init__(self, items: Iterable[T]) -> None:
         self._items = iter(items)
         self._waited = 0.0
-        self.images = 0
+        self.images = 0  # trained on so far; the caller adds them
         self._start = self._last = (time.perf_counter(), 0, 0.0)
 
     def __next__(self) -> T:

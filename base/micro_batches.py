@@ -21,15 +21,12 @@ class MicroBatches:
     Args:
         batch_size: Images of a whole step, over all ranks.
         accumulation_steps: Micro-batches of a step.
-
-    Attributes:
-        size: Images of a micro-batch, over all ranks.
     """
 
     def __init__(self, batch_size: int, accumulation_steps: int) -> None:
         self.batch_size = batch_size
         self.accumulation_steps = accumulation_steps
-        self.size = batch_size // accumulation_steps
+        self.size = batch_size // accumulation_steps  # of a micro-batch, over all ranks
 
     def split(self, batch_size: int) -> list[slice]:
         """Return which of this rank's images each micro-batch of a batch has."""

@@ -72,10 +72,6 @@ class Validator:
         num_classes: K.
         config: The checked config.
         stop: The signals that end the run.
-
-    Attributes:
-        images_per_forward: As many images go through the network at once; fewer after memory has
-            run out.
     """
 
     def __init__(
@@ -97,7 +93,7 @@ class Validator:
         self.ignore_index = config.ignore_index
         self.searches_threshold = config.threshold == "search"
         self.stop = stop
-        self.images_per_forward = sys.maxsize
+        self.images_per_forward = sys.maxsize  # at once; fewer after memory has run out
 
     @torch.inference_mode()
     def validate(self, network: nn.Module, epoch: int, threshold: float | None) -> Validation:
@@ -190,11 +186,7 @@ class Validator:
         return Scores(rows.start, loss * len(images), logits, prediction, labels)
 
     def _halve(self, batch: Batch, images: int, epoch: int) -> None:
-        """Score half as many images at once from now on, as `images` of the batch did not fit.
-
-        Raises:
-            TrainingError: If that is one.
-        """
+        """Score half as many images at once from now on, as `images` of the batch did not fit."""
         height, width = batch.images.shape[1:3]
         message = f"validation of epoch {epoch}: out of memory for"
         if images == 1:

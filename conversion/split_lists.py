@@ -133,11 +133,7 @@ def find_groups(samples: Sequence[Sample], groups: str) -> dict[str, str]:
 
 
 def _groups_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[str, str]:
-    """Return image -> group: the match of a regex in its name, or the regex's first group.
-
-    Raises:
-        ValueError: If it is not a regex, or does not match a name.
-    """
+    """Return image -> group: the match of a regex in its name, or the regex's first group."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -154,11 +150,7 @@ def _groups_by_pattern(samples: Sequence[Sample], pattern: str) -> dict[str, str
 
 
 def _groups_by_file(samples: Sequence[Sample], path: Path) -> dict[str, str]:
-    """Return image -> group, from lines `image,group`; the image with or without extension.
-
-    Raises:
-        DataError: If the file cannot be used, or lacks an image.
-    """
+    """Return image -> group, from lines `image,group`; the image with or without extension."""
     table: dict[str, str] = {}
     for row in csv.reader(read_lines(path)):
         if len(row) != 2:

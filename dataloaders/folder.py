@@ -186,11 +186,7 @@ def _sources(
 
 
 def _check_below(argument: str, name: str | None) -> None:
-    """Refuse a name that leaves `data_dir`; links inside are the user's own.
-
-    Raises:
-        ValueError: If it does.
-    """
+    """Refuse a name that leaves `data_dir`; links inside are the user's own."""
     path = os.path.normpath(name or "")
     if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir:
         raise ValueError(

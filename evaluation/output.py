@@ -39,11 +39,7 @@ def check_outputs(json_file: str | None, report: str | None, model: str = "") ->
 
 
 def _check_folder(folder: Path, json_file: str | None, model: Path) -> None:
-    """Refuse a folder that contains other files than an earlier report.
-
-    Raises:
-        ValueError: If it does; the message names a free folder.
-    """
+    """Refuse a folder that contains other files than an earlier report."""
     with refusing(f"--report {folder}"):
         if os.path.lexists(folder / "index.html"):
             return  # ours: `check_page` has looked

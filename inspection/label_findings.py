@@ -54,9 +54,7 @@ def find_undecided_white(splits: Sequence[Split]) -> Iterator[Finding]:
             continue
         names = [json.dumps(str(name), ensure_ascii=False) for name in split.dataset.classes]
         yield Finding(
-            "error",
-            "binary-mask",
-            split.name,
+            "error", "binary-mask", split.name,
             "the masks hold only 0 and 255, and 255 is ignored unless the config says what it is, "
             f"so that {names[0]} would be the only class",
             f"add to {split.section}.args\n"
@@ -64,7 +62,7 @@ def find_undecided_white(splits: Sequence[Split]) -> Iterator[Finding]:
             f'    "label_map": {json.dumps({"0": 1, str(WHITE): 0})}    if 0 is {names[1]}\n'
             f'    "ignore_index": {WHITE}                if 255 is to be ignored',
             {split.mask_key(facts): "" for facts in split.facts if facts.mask},
-        )
+        )  # fmt: skip
 
 
 def find_classes(train: Split, val: Split | None) -> Iterator[Finding]:
@@ -75,13 +73,11 @@ def find_classes(train: Split, val: Split | None) -> Iterator[Finding]:
         absent = [n for n, totals in zip(names, train.classes, strict=True) if not totals.pixels]
         if absent:
             yield Finding(
-                "warning",
-                "class-without-pixels",
-                train.name,
+                "warning", "class-without-pixels", train.name,
                 f"{_of(absent, names)} without a pixel: {few(absent)}",
                 "nothing can be learned about them: check the ids of the masks (label_map), add "
                 "images, or remove the classes",
-            )
+            )  # fmt: skip
         yield from _rare(train, names)
     if val is None or not any(val.labels.values()):
         return
@@ -92,12 +88,10 @@ def find_classes(train: Split, val: Split | None) -> Iterator[Finding]:
     ]
     if lacking:
         yield Finding(
-            "warning",
-            "class-missing-in-val",
-            val.name,
+            "warning", "class-missing-in-val", val.name,
             f"{_of(lacking, names)} of the training without a pixel: {few(lacking)}",
             "their IoU cannot be measured: move images with these classes to the validation",
-        )
+        )  # fmt: skip
 
 
 def _of(some: list[str], names: list[str]) -> str:
@@ -112,20 +106,16 @@ def _rare(train: Split, names: list[str]) -> Iterator[Finding]:
     ]
     if rare:
         yield Finding(
-            "warning",
-            "rare-class",
-            train.name,
+            "warning", "rare-class", train.name,
             f"{_of(rare, names)} with less than {100 * RARE:g} % of the pixels: {few(rare)}",
             "weight the classes (see the lines to paste), or show these images more often",
-        )
+        )  # fmt: skip
 
 
 def _blended(split: Split) -> Iterator[Finding]:
     if split.blended:
         yield Finding(
-            "error",
-            "blended-mask",
-            split.name,
+            "error", "blended-mask", split.name,
             f"{count(len(split.blended), 'mask')} with mixtures of labels, as from smoothing",
             "export the masks without anti-aliasing and scale them with nearest neighbour",
             {
@@ -133,7 +123,7 @@ def _blended(split: Split) -> Iterator[Finding]:
                 for f in split.blended
                 if f.mask
             },
-        )
+        )  # fmt: skip
 
 
 def _unknown(split: Split, proposal: Proposal, *, colours: bool) -> Iterator[Finding]:
@@ -207,13 +197,11 @@ def _binary(split: Split, proposal: Proposal) -> Iterator[Finding]:
                 f'set "label_map": {both} if 255 is the object as well; leave it if 255 is ignored'
             )
     yield Finding(
-        "warning",
-        "binary-mask",
-        split.name,
+        "warning", "binary-mask", split.name,
         f"{count(len(masks), 'mask')} with 0 and 255 only, and 255 is not a class",
         fix,
         {split.mask_key(facts): "" for facts in masks},
-    )
+    )  # fmt: skip
 
 
 def _ignored(split: Split, masks: list[SampleFacts]) -> Iterator[Finding]:
@@ -226,14 +214,12 @@ def _ignored(split: Split, masks: list[SampleFacts]) -> Iterator[Finding]:
     if files:
         everything = len(files) == len(masks)
         yield Finding(
-            "error" if everything else "warning",
-            "all-ignored",
-            split.name,
+            "error" if everything else "warning", "all-ignored", split.name,
             f"{count(len(files), 'mask')} of {len(masks)} without a valid pixel",
             "nothing is learned from them: check the ids of the masks (label_map, ignore_index), "
             "or remove the images",
             files,
-        )
+        )  # fmt: skip
 
 
 def _duplicates(train: Split) -> Iterator[Finding]:

@@ -184,11 +184,7 @@ def leave_out_masks(
 
 
 def _note_masks(number: int, pattern: str, *, some_left: bool) -> None:
-    """Print how many files were left out as masks.
-
-    Raises:
-        ValueError: If no other file is left.
-    """
+    """Print how many files were left out as masks."""
     if not some_left:
         raise ValueError(
             f"--images: all {number} files are named {pattern}, like the masks of the training; if "

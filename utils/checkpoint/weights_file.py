@@ -98,9 +98,6 @@ def _check_archive(path: str) -> None:
     """Refuse an archive that unpacks to more than it is, before memory is asked for.
 
     torch writes its parts as they are; packed ones could contain a thousand times as much.
-
-    Raises:
-        WeightsFileError: If it does, or is no archive.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -115,11 +112,7 @@ def _check_archive(path: str) -> None:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Return the same in plain containers: those of a file may have attributes set.
-
-    Raises:
-        WeightsFileError: If it is nested too deeply.
-    """
+    """Return the same in plain containers: those of a file may have attributes set."""
     if depth > MAX_DEPTH:
         raise WeightsFileError("is nested too deeply to be a checkpoint")
     if isinstance(value, dict):

@@ -59,11 +59,7 @@ def check_json(json_file: str | None, program: str) -> None:
 
 
 def _is_json_of(path: Path, program: str) -> bool:
-    """Return whether a program wrote a file, or it is empty.
-
-    Raises:
-        OSError: If it is a folder or cannot be read.
-    """
+    """Return whether a program wrote a file, or it is empty."""
     if not _is_regular(path):
         return False
     text = path.read_bytes()
@@ -75,11 +71,7 @@ def _is_json_of(path: Path, program: str) -> bool:
 
 
 def _contains(path: Path, text: str) -> bool:
-    """Return whether a file contains a text.
-
-    Raises:
-        OSError: If it is a folder or cannot be read.
-    """
+    """Return whether a file contains a text."""
     return _is_regular(path) and text in path.read_text("utf-8", errors="replace")
 
 

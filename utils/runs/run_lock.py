@@ -101,11 +101,7 @@ class RunLock:
 
 
 def _open(path: Path) -> int:
-    """Open the lock file, or make it; never follow a link in its place.
-
-    Raises:
-        OSError: If it cannot be opened.
-    """
+    """Open the lock file, or make it; never follow a link in its place."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags, 0o666)

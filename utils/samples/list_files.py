@@ -75,11 +75,7 @@ def read_list_file(source: Path, root: Path | None = None) -> ListFile:
 
 
 def _refuse_lines_of_both_kinds(lines: Sequence[str], reader: _Reader, source: Path) -> None:
-    """Refuse a list of images and masks in which some lines lack the mask.
-
-    Raises:
-        DataError: If there is such a line.
-    """
+    """Refuse a list of images and masks in which some lines lack the mask."""
     alone = next(line for line in lines if reader.exists(line))
     for line in lines:
         if reader.exists(line):

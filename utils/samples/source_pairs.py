@@ -142,11 +142,7 @@ def _masks_by_key(mask_files: Source, image_source: Path, affixes: Affixes) -> d
 
 
 def _images_by_key(image_files: Source, affixes: Affixes) -> dict[str, Path]:
-    """Return the images by key.
-
-    Raises:
-        DataError: If two share one, or there is none.
-    """
+    """Return the images by key."""
     images = image_files.by_key(affixes.image_prefix, affixes.image_suffix)
     if not images:
         names = few([path.name for _, path in image_files.files], 3)
@@ -216,11 +212,7 @@ def _check_existence(result: Pairing, image_files: Source, mask_files: Source) -
 
 
 def _refuse_same_files(samples: Sequence[Sample], image_files: Source, mask_files: Source) -> None:
-    """Refuse images that are their own masks.
-
-    Raises:
-        DataError: If there are any, with arguments that would tell them apart.
-    """
+    """Refuse images that are their own masks."""
     files = SameFiles()
     same = [s for s in samples if files.in_any(s.bands or (s.image,), s.label or "")]
     if not same:

@@ -90,11 +90,7 @@ def find_source(
 
 
 def _partners(listed: ListFile, source: Path) -> dict[Path, Path] | None:
-    """Return image -> mask, if a list has both.
-
-    Raises:
-        DataError: If one image has two masks.
-    """
+    """Return image -> mask, if a list has both."""
     if listed.masks is None:
         return None
     partners: dict[Path, Path] = {}
