@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.images import natural_image
 from utils.files.image_io import read_image, read_mask
 from utils.transforms.augmentation import Augmentation
 from utils.transforms.scale_and_crop import SCALE_RANGE
@@ -228,13 +229,7 @@ def write_images(folder: Path, count: int) -> list[tuple[Path, Path]]:
     palette = np.random.default_rng(0).integers(0, 256, 768).tolist()
     for number in range(count):
         rng = np.random.default_rng(number)
-        image = np.full((375, 500, 3), 110, np.float32)
-        # Natural images have about the same contrast in every octave.
-        for cells in (2, 4, 8, 16, 32, 64, 128, 256):
-            grey = rng.normal(0, 16, (cells * 3 // 4 + 1, cells, 1))
-            colour = rng.normal(0, 5, (cells * 3 // 4 + 1, cells, 3))
-            octave = (grey + colour).astype(np.float32)
-            image += cv2.resize(octave, (500, 375), interpolation=cv2.INTER_CUBIC)
+        image = natural_image(rng, 375, 500, grey=16, colour=5)
         blobs = cv2.resize(rng.normal(0, 1, (6, 8)), (500, 375), interpolation=cv2.INTER_CUBIC)
         mask = np.where(blobs > 0.6, rng.integers(1, 21), 0).astype(np.uint8)
         mask[np.abs(blobs - 0.6) < 0.03] = IGNORE_INDEX

@@ -27,6 +27,7 @@ from tabulate import tabulate
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.samples import Samples
+from benchmarks.images import natural_image
 from dataloaders.folder import Folder
 from utils.files.image_io import read_image, read_mask
 from utils.samples.normalize import normalize
@@ -265,13 +266,7 @@ def write_images(root: Path, count: int) -> None:
         (root / folder).mkdir()
     for number in range(count):
         rng = np.random.default_rng(number)
-        image = np.full((HEIGHT, WIDTH, 3), 110, np.float32)
-        # Natural images have about the same contrast in every octave.
-        for cells in (2, 4, 8, 16, 32, 64, 128, 256):
-            grey = rng.normal(0, 12, (cells // 2 + 1, cells, 1))
-            colour = rng.normal(0, 3, (cells // 2 + 1, cells, 3))
-            octave = (grey + colour).astype(np.float32)
-            image += cv2.resize(octave, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+        image = natural_image(rng, HEIGHT, WIDTH, grey=12, colour=3)
         image += rng.normal(0, 1, image.shape)  # camera noise: 2.6 MB, as in street scenes
         regions = cv2.resize(
             rng.random((6, 12)).astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from base.base_dataset import BaseDataset
 from dataloaders.voc import VOC
 from utils.config.types import NonNegativeInt
-from utils.files.atomic_write import new_file
+from utils.files.atomic_write import keep
 from utils.files.coco_file import CocoImage, Instances, read_instances
 from utils.files.data_file import MAX_PIXELS, DataError, check_pixels
 from utils.files.paths import Root
@@ -25,8 +24,6 @@ from utils.progress import track
 from utils.samples.coco_regions import Region, encode, import_pycocotools
 from utils.samples.pair_cache import CACHE_FOLDER
 from utils.samples.pairing import Pairing, Sample, keep_existing, nearest
-
-logger = logging.getLogger(__name__)
 
 SPLITS = {"train2017": "train2017", "val2017": "val2017", "train": "train2017", "val": "val2017"}
 
@@ -213,22 +210,9 @@ def _count_all(
             return kept.pixels
     bar = track(images, total=len(images), unit="image", label="object pixels", leave=False)
     pixels = {str(image.id): _count(image, regions[image.id]) for image in bar}
-    _write(cache, msgspec.json.encode(PixelCounts(facts.st_size, facts.st_mtime_ns, pixels)))
+    counted = msgspec.json.encode(PixelCounts(facts.st_size, facts.st_mtime_ns, pixels))
+    keep(cache, counted, "the pixels are counted again each time")
     return pixels
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; a folder that cannot be written to is not an error."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path, overwrite=True) as file:
-            file.write(data)
-    except OSError as error:
-        logger.info(
-            "%s cannot be written (%s); the pixels are counted again each time",
-            path,
-            error.strerror,
-        )
 
 
 def _count(image: CocoImage, regions: Sequence[Region]) -> int:

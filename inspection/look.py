@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Sequence
@@ -18,13 +17,11 @@ from base.base_dataloader import BaseDataLoader, LoaderOptions
 from base.base_dataset import BaseDataset
 from inspection.facts import FORMAT, ImageFacts, MaskFacts, SampleFacts, describe_mask, names_of
 from inspection.split import Split
-from utils.files.atomic_write import new_file
+from utils.files.atomic_write import keep
 from utils.files.data_file import DataError
 from utils.files.image_head import ImageHead, read_head
 from utils.progress import track
 from utils.samples.pair_cache import CACHE_FOLDER
-
-logger = logging.getLogger(__name__)
 
 MAX_HEADS = 5000  # a header takes a tenth of a millisecond
 MAX_MASKS = 128
@@ -85,7 +82,7 @@ def look(name: str, section: str, loader: BaseDataLoader, most: int | None = Non
         started = time.monotonic()
         found = _read(split, with_head, with_mask)
         if time.monotonic() - started > WORTH_KEEPING and cache is not None:
-            _keep(cache, found)
+            keep(cache, msgspec.msgpack.encode(found), "the next run looks again")
     samples = loader.source.samples
     facts = [
         SampleFacts(image=ImageFacts(), mask=found.masks[index], **names_of(samples[index]))
@@ -160,12 +157,3 @@ def _from_cache(path: Path | None) -> _Looked | None:
         return None if path is None else msgspec.msgpack.decode(path.read_bytes(), type=_Looked)
     except (OSError, msgspec.MsgspecError):  # missing, or not ours
         return None
-
-
-def _keep(path: Path, found: _Looked) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path, overwrite=True) as file:
-            file.write(msgspec.msgpack.encode(found))
-    except OSError as error:
-        logger.info("%s cannot be written (%s); the next run looks again", path, error.strerror)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -48,6 +51,16 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Fal
     """
     with new_file(path, overwrite=overwrite) as file:
         file.write(text.encode(errors="surrogateescape"))
+
+
+def keep(path: Path, data: bytes, otherwise: str) -> None:
+    """Write a file of a cache and its folder; if it cannot be written, log what happens then."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(path, overwrite=True) as file:
+            file.write(data)
+    except OSError as error:
+        logger.info("%s cannot be written (%s); %s", path, error.strerror, otherwise)
 
 
 def _move(source: Path, target: Path) -> None:
