@@ -75,18 +75,13 @@ class SizedShapes(msgspec.Struct):
 
 
 def read_drawings(
-    folder: Path,
-    *,
-    image_data: bool = False,
-    processes: int | None = None,
-    output: str | Path = "masks",
+    folder: Path, *, image_data: bool = False, output: str | Path = "masks"
 ) -> tuple[dict[Path, SizedShapes], int]:
     """Read every JSON file below a folder; broken ones are named and skipped.
 
     Args:
         folder: Searched with its sub-folders.
         image_data: Decode the image in a file that does not state its size.
-        processes: Their number; None: all cores, where that pays.
         output: The folder that the masks go to, for messages.
 
     Returns:
@@ -109,7 +104,7 @@ def read_drawings(
     if not paths:
         raise DataError(f"{folder}: contains no JSON file")
     read = functools.partial(read_drawing, image_data=image_data)
-    found = run_each(read, {str(path): path for path in paths}, processes=processes)
+    found = run_each(read, {str(path): path for path in paths})
     return {Path(name): drawing for name, drawing in found.items()}, len(paths) - len(found)
 
 

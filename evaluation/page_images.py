@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from utils.drawing.palette import colorize
+from utils.drawing.visualize import pick
 
 MAX_SIDE = 900  # pixels of an embedded image
 JPEG_QUALITY = 85
@@ -55,14 +56,10 @@ def shrink(thumbnail: Thumbnail, max_side: int) -> Thumbnail:
     size = fitting(height, width, max_side)
     if size == (width, height):
         return thumbnail
-    image = cv2.resize(thumbnail.image, size, interpolation=cv2.INTER_AREA)
-    rows = ((np.arange(size[1]) + 0.5) * height / size[1]).astype(int)[:, None]
-    columns = ((np.arange(size[0]) + 0.5) * width / size[0]).astype(int)
-    return Thumbnail(
-        image,
-        thumbnail.label[rows, columns],
-        thumbnail.prediction[rows, columns],
-        thumbnail.outline,
+    return thumbnail._replace(
+        image=cv2.resize(thumbnail.image, size, interpolation=cv2.INTER_AREA),
+        label=pick(thumbnail.label, size),
+        prediction=pick(thumbnail.prediction, size),
     )
 
 

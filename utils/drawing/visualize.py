@@ -17,6 +17,7 @@ from utils.drawing.palette import IGNORED_COLOUR, colorize
 
 TITLES = ("image", "label", "prediction")
 MARGIN, GAP = 12, 8  # pixels
+MAX_SIDE = 400  # larger images are shrunk to it
 MIN_SIDE = 160  # smaller images are enlarged by whole factors
 MAX_CLASSES_LISTED = 40  # of more, the legend names those that occur
 
@@ -66,7 +67,6 @@ def comparison_grid(
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
     ignore_index: int,
-    max_side: int = 400,
 ) -> np.ndarray:
     """Draw rows of image, label and prediction under a legend of the classes, each with its name.
 
@@ -75,12 +75,11 @@ def comparison_grid(
         classes: K names.
         palette: (r, g, b) for each class.
         ignore_index: The ignored label.
-        max_side: Larger images are shrunk to this many pixels; tiny ones are enlarged.
 
     Returns:
         (H, W, 3) uint8.
     """
-    shown = [_resize(comparison, max_side) for comparison in shown]
+    shown = [_resize(comparison) for comparison in shown]
     rows = [_cells(comparison, palette, ignore_index) for comparison in shown]
     column = max(*(cell.width for row in rows for cell in row), *map(_title_width, TITLES))
     width = len(TITLES) * (column + GAP) - GAP
@@ -109,21 +108,27 @@ def _title_width(title: str) -> int:
     return math.ceil(length(title, FONT_SIZE))
 
 
-def _resize(comparison: Comparison, max_side: int) -> Comparison:
+def _resize(comparison: Comparison) -> Comparison:
     """Return a comparison at the size of the grid; ids are picked, never mixed."""
     height, width = comparison.label.shape
     longest = max(height, width)
-    scale = max_side / longest if longest > max_side else max(1, MIN_SIDE // longest)
+    scale = MAX_SIDE / longest if longest > MAX_SIDE else max(1, MIN_SIDE // longest)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    rows = ((np.arange(size[1]) + 0.5) * height / size[1]).astype(int)[:, None]
-    columns = ((np.arange(size[0]) + 0.5) * width / size[0]).astype(int)
     return Comparison(
         comparison.name,
         cv2.resize(comparison.image, size, interpolation=smooth),
-        comparison.label[rows, columns],
-        comparison.prediction[rows, columns],
+        pick(comparison.label, size),
+        pick(comparison.prediction, size),
     )
+
+
+def pick(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return ids (H, W) at a size (width, height), each the id of the nearest pixel."""
+    (height, width), (columns, rows) = ids.shape, size
+    row = ((np.arange(rows) + 0.5) * height / rows).astype(int)
+    column = ((np.arange(columns) + 0.5) * width / columns).astype(int)
+    return ids[row[:, None], column]
 
 
 def _cells(

@@ -97,16 +97,13 @@ def keep_existing(samples: Iterable[Sample], source: str | Path) -> Pairing:
     return result
 
 
-def by_stem(
-    source: Path, extensions: tuple[str, ...], *, suffix: str = "", root: Path | None = None
-) -> dict[str, Path]:
+def by_stem(source: Path, extensions: tuple[str, ...], *, suffix: str = "") -> dict[str, Path]:
     """Return the files of a folder (with its sub-folders) or a list, by stem below it.
 
     Args:
         source: A folder, or a text file with one path a line.
         extensions: Lower case, with the dot.
         suffix: The end of the stems, which is cut off; files of other stems are left out.
-        root: The folder that a list's lines may not leave; None: the list's own folder.
 
     Raises:
         DataError: If there is no such folder or list, it is empty, or two files share a stem.
@@ -114,7 +111,7 @@ def by_stem(
     if source.is_dir():
         paths, top = list_images(source, extensions), source
     elif source.is_file():
-        paths, top = read_list(source, root)
+        paths, top = read_list(source)
     else:
         raise DataError(f"{source}: no such folder or list file{nearest(source)}")
     if not paths:
@@ -183,14 +180,14 @@ def read_text_lines(source: Path) -> list[str]:
     return lines
 
 
-def read_list(source: Path, root: Path | None = None) -> tuple[list[Path], Path]:
+def read_list(source: Path) -> tuple[list[Path], Path]:
     """Return the files that a list names, relative to its folder, and their common folder.
 
     Raises:
-        DataError: If the list cannot be used, or a line leaves `root`.
+        DataError: If the list cannot be used, or a line leaves its folder.
     """
-    root_folder = Root(source.parent if root is None else root, source)
-    paths = [root_folder.inside(line, source.parent) for line in read_lines(source)]
+    root = Root(source.parent, source)
+    paths = [root.inside(line) for line in read_lines(source)]
     return paths, Path(os.path.commonpath([path.parent for path in paths]))
 
 
