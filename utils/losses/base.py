@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from utils.config.types import NonNegativeFloat
 from utils.distributed.collectives import batch_sum
 from utils.logits.coarse_logits import CoarseLogits, Logits
+from utils.logits.to_labels import all_channels
 
 ClassWeights = Annotated[list[NonNegativeFloat], msgspec.Meta(min_length=1)] | Literal["auto"]
 
@@ -158,15 +159,7 @@ class SegmentationLoss(nn.Module):
 
 def _prepared(logits: Tensor) -> Tensor:
     """At least float32, and a single logit z as the pair (0, z)."""
-    logits = at_least_float32(logits)
-    if logits.shape[1] > 1:
-        return logits
-    return torch.cat([torch.zeros_like(logits), logits], dim=1)
-
-
-def at_least_float32(logits: Tensor) -> Tensor:
-    """Return logits in float32, or in float64 if they are that."""
-    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+    return all_channels(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
 
 def safe_ratio(total: Tensor, count: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.config.types import PositiveInt
+from utils.logits.to_labels import all_channels
 from utils.metrics.confusion import ExactCounts, optional_floats
 
 # Confidences are added up as integers in steps of 2^-24, the spacing of float32 between 1/2 and 1.
@@ -77,9 +78,7 @@ class CalibrationMetrics(ExactCounts):
         Raises:
             ValueError: If the shapes do not belong together.
         """
-        if logits.shape[1] == 1:  # sigmoid(z) is the softmax of (0, z)
-            logits = torch.cat([torch.zeros_like(logits), logits], 1)
-        self.update_probabilities(logits.float().softmax(1), labels)
+        self.update_probabilities(all_channels(logits).float().softmax(1), labels)
 
     @torch.no_grad()
     def update_probabilities(

@@ -66,6 +66,14 @@ class ExactCounts:
     def _rules(self) -> dict[str, Any]:
         return {name: rule for name, rule in vars(self).items() if not isinstance(rule, Tensor)}
 
+    def add_cells(self, cells: Tensor) -> None:
+        """Count each of these indices (N,) into one-dimensional counts."""
+        if cells.device.type == "cpu":
+            self.counts += torch.bincount(cells, minlength=len(self.counts))
+        else:
+            # bincount would wait for the device to learn the size of its output.
+            self.counts.scatter_add_(0, cells, torch.ones_like(cells))
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the counts."""
         return {"counts": self.counts.clone()}
@@ -121,12 +129,7 @@ class SegmentationMetrics(ExactCounts):
         labels = labels.reshape(-1).long()
         known = (labels >= 0) & (labels < k) & (ids >= 0) & (ids < k)
         cells = torch.where(known, labels * k + ids, k * k + 1)
-        cells = torch.where(labels == self.ignore_index, k * k, cells)
-        if cells.device.type == "cpu":
-            self.counts += torch.bincount(cells, minlength=k * k + 2)
-        else:
-            # bincount would wait for the device to learn the size of its output.
-            self.counts.scatter_add_(0, cells, torch.ones_like(cells))
+        self.add_cells(torch.where(labels == self.ignore_index, k * k, cells))
 
     def _ids(self, predictions: Tensor, labels: Tensor) -> Tensor:
         """Return the predicted classes, int64 in the labels' shape; -1 where logits are NaN."""

@@ -87,12 +87,7 @@ class ThresholdSearch(ExactCounts):
         ignored = 2 * (self.bins + 2)
         cells = labels * (self.bins + 2) + reached
         cells = torch.where((labels == 0) | (labels == 1), cells, ignored + 1)
-        cells = torch.where(labels == self.ignore_index, ignored, cells)
-        if cells.device.type == "cpu":
-            self.counts += torch.bincount(cells, minlength=len(self.counts))
-        else:
-            # bincount would wait for the device to learn the size of its output.
-            self.counts.scatter_add_(0, cells, torch.ones_like(cells))
+        self.add_cells(torch.where(labels == self.ignore_index, ignored, cells))
 
     def labelled(self) -> tuple[int, int]:
         """Return how many pixels are labelled as the first and as the second class."""
