@@ -80,9 +80,7 @@ class Poly(ClosedForm):
     rate, and the last one is not wasted on a rate of zero (its t ran from 1 to T).
 
     Args:
-        optimizer: Whose rates are set.
-        num_epochs: Epochs of the whole run.
-        iters_per_epoch: Optimizer steps an epoch.
+        optimizer, num_epochs, iters_per_epoch: As in `ClosedForm`.
         warmup_epochs: Epochs of linear warm-up.
         power: The exponent.
     """
@@ -119,9 +117,7 @@ class OneCycle(ClosedForm):
     pytorch-segmentation: step 0 counts, so its curve is the same one step later.
 
     Args:
-        optimizer: Whose rates and momentum are set.
-        num_epochs: Epochs of the whole run.
-        iters_per_epoch: Optimizer steps an epoch.
+        optimizer, num_epochs, iters_per_epoch: As in `ClosedForm`.
         momentums: The lower and the higher momentum.
         div_factor: The base rate over the first one.
         phase1: The fraction of the run in which the rate rises.
@@ -177,9 +173,7 @@ class Step(ClosedForm):
     Differs from the paper: counts in epochs, not in steps.
 
     Args:
-        optimizer: Whose rates are set.
-        num_epochs: Epochs of the whole run.
-        iters_per_epoch: Optimizer steps an epoch.
+        optimizer, num_epochs, iters_per_epoch: As in `ClosedForm`.
         step_size: Epochs between two falls.
         milestones: Instead of `step_size`: after how many epochs the rate falls, rising.
         gamma: What it is multiplied by.
@@ -231,9 +225,7 @@ class Cosine(ClosedForm):
     run) is the default.
 
     Args:
-        optimizer: Whose rates are set.
-        num_epochs: Epochs of the whole run.
-        iters_per_epoch: Optimizer steps an epoch.
+        optimizer, num_epochs, iters_per_epoch: As in `ClosedForm`.
         min_factor: The floor, as a fraction of the base rate.
         period_epochs: Restart with the base rate after so many epochs (T_0 in the paper); null
             never restarts.
