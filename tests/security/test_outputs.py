@@ -16,7 +16,6 @@ import convert
 import evaluate
 import inference
 import train
-from dataloaders import cocovoc21
 from tests.security.test_programs import LOADER, good, tree
 from training.lr_curve import draw_rate_curve
 from utils.checkpoint.save_load import save_checkpoint
@@ -180,7 +179,11 @@ def test_feature_a_run_follows_no_link_in_its_folder(folder, victim, name):
     assert json.loads((run / "config.json").read_text())["name"] == "x"
 
 
-@pytest.mark.parametrize("write", [pair_cache._write, cocovoc21._write], ids=["pairs", "counts"])
+def keep_data(path, data):
+    new_file.keep(path, data, "it is made again")
+
+
+@pytest.mark.parametrize("write", [pair_cache._write, keep_data], ids=["pairs", "data"])
 def test_feature_caches_follow_no_link(folder, victim, write):
     path = folder / "cache.npy"
     path.symlink_to(victim)
