@@ -70,7 +70,7 @@ class BaseModel(nn.Module):
 
     @classmethod
     def args_for(cls, args: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Arguments of the network that a checkpoint's weights are of, with nothing to download."""
+        """Return the arguments that build the network of a checkpoint, without any download."""
         accepted = inspect.signature(cls).parameters
         nothing = {"pretrained": False, "encoder_weights": None}
         return {**args, **{name: value for name, value in nothing.items() if name in accepted}}
@@ -84,11 +84,11 @@ class BaseModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not name its classifier_modules()")
 
     def modules_over_classes(self) -> list[nn.Module]:
-        """Those of the classifier's modules whose input has channels for the classes, too."""
+        """Return the classifier's modules whose input channels depend on the classes, too."""
         return []
 
     def own_names(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-        """Weights of the same network in another program, under this model's names.
+        """Return the weights of the same network in another program, under this model's names.
 
         Returns:
             The weights, renamed if they are of a program in `foreign_names`; and what the names of

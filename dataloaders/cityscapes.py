@@ -112,7 +112,7 @@ def _check(split: str, mode: str) -> None:
 
 
 def _find(root: Path, name: str, outer: str, split: str) -> Path:
-    """The folder of a split, in `name` or in `outer/name`."""
+    """Return the folder of a split, in `name` or in `outer/name`."""
     for folder in (root / name / split, root / outer / name / split):
         if folder.is_dir():
             return folder

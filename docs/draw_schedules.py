@@ -25,7 +25,7 @@ class Panel(NamedTuple):
 
 
 def panel(title: str, kind: str, args: dict[str, Any] | None = None, **keys: Any) -> Panel:
-    """A chart of `{"type": kind, "args": args, **keys}`."""
+    """Return a chart of `{"type": kind, "args": args, **keys}`."""
     return Panel(title, ScheduleSection(kind, args or {}, **keys))
 
 
@@ -48,7 +48,7 @@ PANELS = (
 
 
 def rates_of(section: ScheduleSection) -> list[float]:
-    """The rate of each step of a run; the monitored figure rises for twelve epochs."""
+    """Return the rate of each step of a run whose monitored metric rises for twelve epochs."""
     optimizer = optim.SGD([nn.Parameter()], lr=RATE, momentum=0.9)
     schedule = schedule_of(section, TrainerSection(EPOCHS), optimizer, STEPS)
     rates = []

@@ -46,7 +46,7 @@ class ASPP(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, H, W)."""
+        """Map (B, in_channels, H, W) to (B, channels, H, W)."""
         # Local context: one map (B, channels, H, W) for each dilation
         views = [self.get_submodule(name)(features) for name in self.branches]
 

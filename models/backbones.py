@@ -54,7 +54,7 @@ class ResNetStages(nn.Module):
         load_pretrained(nn.ModuleDict(published), self.weights_name, pretrained)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) to four maps (B, channels[i], ceil(H / stride), ceil(W / stride))."""
+        """Map (B, C, H, W) to four maps (B, channels[i], ceil(H / stride), ceil(W / stride))."""
         stride4 = self.layer1(self.get_submodule(self.stem)(images))
         stride8 = self.layer2(stride4)
         middle = self.layer3(stride8)

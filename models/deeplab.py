@@ -50,7 +50,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, deep: Tensor, stride4: Tensor) -> Tensor:
-        """(B, channels, h, w) and (B, low_channels, H / 4, W / 4) to (B, K, H / 4, W / 4)."""
+        """Map (B, channels, h, w) and (B, low_channels, H / 4, W / 4) to (B, K, H / 4, W / 4)."""
         low = self.relu(self.bn1(self.conv1(stride4)))  # (B, 48, H / 4, W / 4)
         deep = resize_like(deep, low, align_corners=True)
         return self.output(torch.cat([low, deep], dim=1))

@@ -35,7 +35,7 @@ class DUC(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, factor * H, factor * W), never below 0."""
+        """Map (B, in_channels, H, W) to (B, channels, factor * H, factor * W), never below 0."""
         squares = self.relu(self.bn(self.conv(features)))
         return keep_layout(F.pixel_shuffle(squares, self.factor), features)
 
@@ -66,7 +66,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, deep: Tensor, stride4: Tensor) -> Tensor:
-        """(B, channels, h, w) and (B, low_channels, H / 4, W / 4) to (B, K, H / 4, W / 4)."""
+        """Map (B, channels, h, w) and (B, low_channels, H / 4, W / 4) to (B, K, H / 4, W / 4)."""
         low = self.relu(self.bn1(self.conv1(stride4)))  # (B, 48, H / 4, W / 4)
         # Odd sizes were rounded up in the backbone, so the last column or row can be too many.
         deep = crop(self.DUC(deep), *low.shape[2:])

@@ -47,7 +47,7 @@ class DRN(nn.Module):
         load_pretrained(self, self.weights_name, pretrained)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) to (B, 256, ceil(H / 4), ceil(W / 4)) and (B, 512, ceil(H / 8), ...)."""
+        """Map (B, C, H, W) to (B, 256, ceil(H / 4), ceil(W / 4)) and (B, 512, ceil(H / 8), ...)."""
         stride2 = self.layer2(self.layer1(self.layer0(images)))
         stride4 = self.layer3(stride2)
         stride8 = self.layer6(self.layer5(self.layer4(stride4)))

@@ -48,7 +48,7 @@ class InitialBlock(nn.Module):
         self.prelu = nn.PReLU(self.channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, channels, ceil(H / 2), ceil(W / 2))."""
+        """Map (B, C, H, W) to (B, channels, ceil(H / 2), ceil(W / 2))."""
         features = torch.cat([self.pool(images), self.conv(images)], dim=1)
         return self.prelu(self.bn(features))
 
@@ -101,14 +101,14 @@ class Bottleneck(nn.Module):
         self.prelu_out = activation()
 
     def branch(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, H / stride, W / stride), without the shortcut."""
+        """Map (B, in_channels, H, W) to (B, channels, H / stride, W / stride); no shortcut."""
         features = self.prelu1(self.bn1(self.conv1(features)))
         features = self.prelu2(self.bn2(self.conv2(features)))
         features = self.prelu3(self.bn3(self.conv3(features)))
         return self.dropout(features)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, channels, H, W) to the same shape."""
+        """Map (B, channels, H, W) to the same shape."""
         return self.prelu_out(self.branch(features) + features)
 
 
@@ -126,7 +126,7 @@ class DownBottleneck(Bottleneck):
         self.pool = nn.MaxPool2d(2, ceil_mode=True, return_indices=True)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """(B, in_channels, H, W) to (B, channels, ceil(H / 2), ceil(W / 2)), and the indices."""
+        """Map (B, in_channels, H, W) to (B, channels, ceil(H / 2), ceil(W / 2)) and indices."""
         shortcut, indices = self.pool(features)
         # Odd sizes need one more row and column; the stride skips them in even sizes.
         features = self.branch(F.pad(features, (0, 1, 0, 1)))
@@ -160,7 +160,7 @@ class UpBottleneck(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor, indices: Tensor, size: Sequence[int]) -> Tensor:
-        """(B, in_channels, h, w) and indices (B, channels, h, w) to (B, channels, *size)."""
+        """Map (B, in_channels, h, w) and indices (B, channels, h, w) to (B, channels, *size)."""
         shortcut = unpool(self.bn_up(self.spatil_conv(features)), indices, size)
         features = self.relu(self.bn1(self.conv1(features)))
         features = self.relu(self.bn2(crop(self.conv2(features), *size)))

@@ -31,7 +31,7 @@ class GlobalConvolution(nn.Module):
         self.conv22 = nn.Conv2d(channels, channels, (size, 1), padding=(margin, 0))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, H, W)."""
+        """Map (B, in_channels, H, W) to (B, channels, H, W)."""
         return self.conv12(self.conv11(features)) + self.conv22(self.conv21(features))
 
 
@@ -52,7 +52,7 @@ class BoundaryRefinement(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, scores: Tensor) -> Tensor:
-        """(B, channels, H, W) to the same shape."""
+        """Map (B, channels, H, W) to the same shape."""
         return scores + self.conv2(self.relu(self.conv1(scores)))
 
 
@@ -97,7 +97,7 @@ class GlobalBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
+        """Map (B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
         shortcut = features if self.downsample is None else self.downsample(features)
         features = self.branch1(features) + self.branch2(features)
         return self.relu(self.bn3(self.conv3(features)) + shortcut)

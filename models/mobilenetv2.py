@@ -67,7 +67,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
+        """Map (B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
         projected = self.conv(features)
         return features + projected if self.shortcut else projected
 
@@ -130,6 +130,6 @@ class MobileNetV2(nn.Module):
         load_pretrained(self, self.weights_name, pretrained, convert=up_to_the_last_block)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) to (B, 24, ceil(H / 4), ceil(W / 4)) and (B, 320, ...) at the stride."""
+        """Map (B, C, H, W) to (B, 24, ceil(H / 4), ceil(W / 4)) and (B, 320, ...) at the stride."""
         stride4 = self.features[: self.low](images)
         return [stride4, self.features[self.low :](stride4)]

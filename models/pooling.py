@@ -56,7 +56,7 @@ class AveragePool(nn.Module):
         self.bins = bins
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, bins, bins)."""
+        """Map (B, C, H, W) to (B, C, bins, bins)."""
         return adaptive_average_pool(features, self.bins)
 
     def extra_repr(self) -> str:

@@ -42,7 +42,7 @@ class PyramidPooling(nn.Module):
         self.bottleneck = nn.Sequential(*conv_bn_relu(joined, out_channels, 3), nn.Dropout2d(0.1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H, W)."""
+        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
         pyramid = [features]
         for stage in self.stages:
             pooled = stage(features)  # (B, in_channels / 4, bins, bins)

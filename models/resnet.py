@@ -55,7 +55,7 @@ class BasicBlock(nn.Module):
         self.downsample = projection(in_channels, channels, stride)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
+        """Map (B, in_channels, H, W) to (B, channels, H / stride, W / stride)."""
         shortcut = features if self.downsample is None else self.downsample(features)
         features = self.relu(self.bn1(self.conv1(features)))
         features = self.bn2(self.conv2(features))
@@ -96,7 +96,7 @@ class Bottleneck(nn.Module):
         self.downsample = projection(in_channels, out_channels, stride)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, 4 * channels, H / stride, W / stride)."""
+        """Map (B, in_channels, H, W) to (B, 4 * channels, H / stride, W / stride)."""
         shortcut = features if self.downsample is None else self.downsample(features)
         features = self.relu(self.bn1(self.conv1(features)))
         features = self.relu(self.bn2(self.conv2(features)))

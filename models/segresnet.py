@@ -39,7 +39,7 @@ class UpBottleneck(nn.Module):
         self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, H, W), or (B, channels, 2H, 2W)."""
+        """Map (B, in_channels, H, W) to (B, channels, H, W), or (B, channels, 2H, 2W)."""
         shortcut = self.downsample(features)
         features = self.relu(self.bn1(self.conv1(features)))
         features = self.relu(self.bn2(self.conv2(features)))

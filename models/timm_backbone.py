@@ -79,7 +79,7 @@ class TimmBackbone(nn.Module):
         self.channels_first = self._probe(in_channels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) to four maps (B, channels[i], ceil(H / stride), ceil(W / stride))."""
+        """Map (B, C, H, W) to four maps (B, channels[i], ceil(H / stride), ceil(W / stride))."""
         height, width = images.shape[2:]
 
         # Padding, as many networks drop or refuse what does not fill a patch

@@ -36,7 +36,7 @@ class Down(nn.Module):
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, ceil(H / 2), ceil(W / 2))."""
+        """Map (B, in_channels, H, W) to (B, channels, ceil(H / 2), ceil(W / 2))."""
         return self.pool(self.down_conv(features))
 
 
@@ -54,7 +54,7 @@ class Up(nn.Module):
         self.up_conv = double_conv(in_channels, channels)
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        """(B, in_channels, h, w) and (B, in_channels / 2, H, W) to the shape of the skip."""
+        """Map (B, in_channels, h, w) and (B, in_channels / 2, H, W) to the shape of the skip."""
         features = resize_like(self.up(features), skip, align_corners=True)
         return self.up_conv(torch.cat([skip, features], dim=1))
 

@@ -49,7 +49,7 @@ class FeaturePyramid(nn.Module):
         self.register_load_state_dict_pre_hook(refuse_legacy_weights)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """(B, in_channels[i], H_i, W_i) to (B, channels, H_0, W_0)."""
+        """Map (B, in_channels[i], H_i, W_i) to (B, channels, H_0, W_0)."""
         # Lateral maps: (B, channels, H_i, W_i)
         laterals = list(maps[:1]) if self.keeps_first else []
         projected = maps[1:] if self.keeps_first else maps

@@ -36,7 +36,7 @@ class SeparableConv(nn.Module):
         self.pointwise = nn.Conv2d(in_channels, channels, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
+        """Map (B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
         return self.pointwise(self.bn(self.conv1(features)))
 
 
@@ -83,7 +83,7 @@ class XceptionBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
+        """Map (B, in_channels, H, W) to (B, channels, ceil(H / stride), ceil(W / stride))."""
         if self.rectify:
             features = F.relu(features)
         shortcut = features
@@ -140,7 +140,7 @@ class Xception(nn.Module):
         load_pretrained(self, self.weights_name, pretrained, convert=from_plain)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) to (B, 128, ceil(H / 4), ceil(W / 4)) and (B, 2048, ...) at the stride."""
+        """Map (B, C, H, W) to (B, 128, ceil(H / 4), ceil(W / 4)) and (B, 2048, ...) at stride."""
         # Entry
         features = F.relu(self.bn1(self.conv1(images)))  # (B, 32, ceil(H / 2), ceil(W / 2))
         stride4 = self.block1(self.bn2(self.conv2(features)))  # (B, 128, ...)

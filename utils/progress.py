@@ -165,13 +165,13 @@ def complain(text: str) -> None:
 
 
 def rate_text(per_second: float, unit: str) -> str:
-    """`"35.1 images/s"` of 35.08 and `"image"`; slow work gets two digits, as in `0.062`."""
+    """Return `"35.1 images/s"` for 35.08 and `"image"`; slow ones get two digits, as `0.062`."""
     number = f"{per_second:.1f}" if per_second >= 1 else f"{per_second:.2g}"
     return f"{number} {unit}s/s"
 
 
 def duration_text(seconds: float) -> str:
-    """`"40 s"`, `"4 min"`, `"2 h 5 min"` or `"3 d 4 h"`: as exact as a person needs it."""
+    """Return `"40 s"`, `"4 min"`, `"2 h 5 min"` or `"3 d 4 h"`: as exact as a person needs it."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -73,7 +73,7 @@ class _Replacement(_BatchNorm):
         self.train(norm.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalised maps (B, C, ...) of the same shape.
+        """Return normalised maps (B, C, ...) of the same shape.
 
         Raises:
             ValueError: If there is one value for each channel in all processes together.

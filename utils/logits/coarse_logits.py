@@ -147,13 +147,13 @@ class _Total(torch.autograd.Function):
 
 
 def _classes_last(values: Tensor) -> Tensor:
-    """(B, h, w, K) at least float32, in this order in memory: softmax and argmax are fast there."""
+    """Return (B, h, w, K), at least float32: softmax and argmax are fast in this memory order."""
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     return values.movedim(1, -1).contiguous()
 
 
 def _tiles(logits: CoarseLogits) -> Iterator[_Tile]:
-    """Tiles that cover all pixels; as square as can be, as that is the least to multiply."""
+    """Yield tiles that cover all pixels, as square as possible, which needs the least products."""
     batch, classes, height, width = logits.shape
     elements = max(TILE, batch * classes * height * width // MAX_TILES)
     side = max(1, math.isqrt(elements // (batch * classes)))

@@ -158,20 +158,20 @@ class SegmentationLoss(nn.Module):
 
 
 def _prepared(logits: Tensor) -> Tensor:
-    """At least float32, and a single logit z as the pair (0, z)."""
+    """Return logits in at least float32, and a single logit z as the pair (0, z)."""
     return all_channels(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
 
 def safe_ratio(total: Tensor, count: Tensor) -> Tensor:
-    """`total / count`, and 0 where both are 0: there 0 / 0 would be NaN, and 0 / 1 is 0."""
+    """Return `total / count`, and 0 where both are 0, which would be NaN."""
     # Not 0 / tiny: the gradient 1 / tiny, times the weight of a loss, is infinite.
     return total / count.where(count > 0, 1)
 
 
 def batch_ratio(total: Tensor, count: Tensor) -> Tensor:
-    """`safe_ratio` of two sums over the pixels or images of a batch, a number each.
+    """Return the `safe_ratio` of two sums, scalars, over the pixels or images of a batch.
 
-    Where several processes share the batch, it is that of the sums over all of them.
+    Where several processes share the batch, both are first summed over all of them.
     """
     return safe_ratio(*batch_sum(torch.stack([total, count])).unbind())
 

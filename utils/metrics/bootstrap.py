@@ -27,7 +27,7 @@ class Interval(NamedTuple):
 def bootstrap_mean_iou(
     counts: np.ndarray, *, level: Fraction = 0.95, resamples: PositiveInt = 2000, seed: Seed = 0
 ) -> Interval | None:
-    """The interval of the dataset's mean IoU: `bootstrap_intervals(...)["Mean_IoU"]`."""
+    """Return the interval of the dataset's mean IoU: `bootstrap_intervals(...)["Mean_IoU"]`."""
     found = bootstrap_intervals(counts, level=level, resamples=resamples, seed=seed)
     interval: Interval | None = found["Mean_IoU"]
     return interval
@@ -36,7 +36,7 @@ def bootstrap_mean_iou(
 def bootstrap_intervals(
     counts: np.ndarray, *, level: Fraction = 0.95, resamples: PositiveInt = 2000, seed: Seed = 0
 ) -> dict[str, Any]:
-    """Bias-corrected and accelerated intervals of the dataset's metrics, over the images.
+    """Return bias-corrected and accelerated intervals of the dataset's metrics, over the images.
 
     A resample is N of the N images, drawn with replacement. Its metrics are those of the counts
     summed over it; a class that does not occur in it is left out of its means. The interval goes
@@ -66,7 +66,7 @@ def bootstrap_intervals(
         counts: (N, 3, K) int64, one `class_counts()` an image.
         level: The fraction of resamples inside an interval.
         resamples: How many there are.
-        seed: Of the draws; the same seed gives the same intervals.
+        seed: Seed of the draws; the same seed gives the same intervals.
 
     Returns:
         `Mean_IoU`, `Mean_Dice`, `Pixel_Accuracy` and `Mean_Image_IoU`: an `Interval` each;
@@ -80,9 +80,9 @@ def bootstrap_intervals(
         raise ValueError(
             f"expected counts of one or more images (N, 3, K), got shape {counts.shape}"
         )
-    chunks = [_figures(*chunk) for chunk in _resampled(counts, resamples, seed)]
+    chunks = [_metrics_of(*chunk) for chunk in _resampled(counts, resamples, seed)]
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    whole, without_one = _figures(*_whole(counts)), _figures(*_without_one(counts))
+    whole, without_one = _metrics_of(*_whole(counts)), _metrics_of(*_without_one(counts))
 
     def intervals(name: str) -> list[Interval | None]:
         columns = (np.atleast_2d(part[name].T) for part in (whole, drawn, without_one))
@@ -100,7 +100,7 @@ def bootstrap_intervals(
 def _resampled(
     counts: np.ndarray, resamples: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Summed counts (R, 3, K) and mean of the image scores (R,), a chunk of resamples at a time."""
+    """Yield sums of counts (R, 3, K) and mean image scores (R,) of a chunk of resamples."""
     size, _, k = counts.shape
     # In float64 the product is a BLAS call, and exact: sums of pixels stay far below 2^53.
     flat = counts.reshape(size, -1).astype(np.float64)
@@ -117,26 +117,26 @@ def _resampled(
 
 
 def _whole(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `_resampled`, of all images once: (1, 3, K) and (1,)."""
+    """Return what `_resampled` does, of all images once: (1, 3, K) and (1,)."""
     scores, scored = _image_scores(counts)
     return counts.sum(0, keepdims=True), ratio(scores.sum(keepdims=True), scored.sum(keepdims=True))
 
 
 def _without_one(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `_resampled`, of all images but one, for each: (N, 3, K) and (N,)."""
+    """Return what `_resampled` does, of all images but one, for each: (N, 3, K) and (N,)."""
     scores, scored = _image_scores(counts)
     return counts.sum(0) - counts, ratio(scores.sum() - scores, scored.sum() - scored)
 
 
 def _image_scores(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each image its mean IoU, 0 if it has none, and whether it has one: (N,) float64."""
+    """Return each image's mean IoU, 0 if it has none, and whether it has one: (N,) float64."""
     scores = image_mean_ious(counts)
     scored = ~np.isnan(scores)
     return np.where(scored, scores, 0), scored.astype(np.float64)
 
 
-def _figures(counts: np.ndarray, image_means: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics of R resamples, (R,) or (R, K), from their counts (R, 3, K)."""
+def _metrics_of(counts: np.ndarray, image_means: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the metrics of R resamples, (R,) or (R, K), from their counts (R, 3, K)."""
     true_positives, false_positives, false_negatives = np.moveaxis(counts, 1, 0)
     ious = class_ious(counts)
     dice = ratio(2 * true_positives, 2 * true_positives + false_positives + false_negatives)
@@ -152,7 +152,7 @@ def _figures(counts: np.ndarray, image_means: np.ndarray) -> dict[str, np.ndarra
 def _interval(
     metric: float, values: np.ndarray, jackknife: np.ndarray, level: float
 ) -> Interval | None:
-    """The interval of one metric, from its values over the resamples and without one image."""
+    """Return the interval of one metric, from its values over resamples and without one image."""
     values, jackknife = (column[~np.isnan(column)] for column in (values, jackknife))
     if not values.size or np.ptp(values) < _ROUNDING:
         return None
@@ -171,7 +171,7 @@ def _interval(
 
 
 def _acceleration(jackknife: np.ndarray) -> float:
-    """How fast a metric's spread changes with the metric; 0 where it does not move at all."""
+    """Return how fast a metric's spread changes with the metric; 0 if the metric is constant."""
     d = jackknife.mean() - jackknife if jackknife.size else np.zeros(1)
     scale = np.abs(d).max().item()
     if scale < _ROUNDING:

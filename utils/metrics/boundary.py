@@ -114,7 +114,7 @@ class BoundaryMetrics(ExactCounts):
         }
 
     def _cut(self, ids: np.ndarray, ignored: np.ndarray, what: str) -> np.ndarray:
-        """Ids (H, W) with K where they are ignored, in the smallest type for OpenCV."""
+        """Return ids (H, W) with K where they are ignored, in the smallest type for OpenCV."""
         k = self.num_classes
         counted = ids[~ignored]
         wrong = counted[(counted < 0) | (counted >= k)]
@@ -124,7 +124,7 @@ class BoundaryMetrics(ExactCounts):
         return cut.astype(np.uint8 if k <= 255 else np.uint16)
 
     def _overlaps(self, prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """Intersection and union of the boundary regions of each class, (2, K) int64."""
+        """Return intersection and union of the boundary regions of each class, (2, K) int64."""
         k = self.num_classes
         distance = max(1, round(self.width * math.hypot(*label.shape)))
         predicted = _near_boundary(prediction, distance, k)
@@ -139,7 +139,7 @@ class BoundaryMetrics(ExactCounts):
         return np.stack([intersections, unions])
 
     def _scores(self, prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
-        """F of each class in steps, and whether it has one, (2, K) int64."""
+        """Return F of each class in steps, and whether it has one, (2, K) int64."""
         radius = math.ceil(self.tolerance * math.hypot(*label.shape))
         predicted, labelled = _contours(prediction), _contours(label)
         result = np.zeros((2, self.num_classes), np.int64)
@@ -164,7 +164,7 @@ def _near_boundary(ids: np.ndarray, distance: int, outside: int) -> np.ndarray:
 
 
 def _contours(ids: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Rows and columns of the contour pixels of each id that has any."""
+    """Return rows and columns of the contour pixels of each id that has any."""
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     rows, columns = np.nonzero(cv2.erode(ids, cross) != cv2.dilate(ids, cross))
     classes = ids[rows, columns]
@@ -177,12 +177,12 @@ def _contours(ids: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 def _f_score(
     predicted: tuple[np.ndarray, np.ndarray], labelled: tuple[np.ndarray, np.ndarray], radius: int
 ) -> float:
-    """F of two contours, each given as rows and columns of its pixels."""
+    """Return F of two contours, each given as rows and columns of its pixels."""
     both = [np.concatenate(axis) for axis in zip(predicted, labelled, strict=True)]
     corner = [axis.min() for axis in both]
     size = [axis.max() - start + 1 for axis, start in zip(both, corner, strict=True)]
 
-    def share_near(
+    def fraction_near(
         points: tuple[np.ndarray, np.ndarray], others: tuple[np.ndarray, np.ndarray]
     ) -> float:
         drawn = np.ones(size, np.uint8)
@@ -190,5 +190,5 @@ def _f_score(
         distance = cv2.distanceTransform(drawn, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         return float((distance[points[0] - corner[0], points[1] - corner[1]] <= radius).mean())
 
-    precision, recall = share_near(predicted, labelled), share_near(labelled, predicted)
+    precision, recall = fraction_near(predicted, labelled), fraction_near(labelled, predicted)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0

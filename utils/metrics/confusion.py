@@ -157,13 +157,13 @@ class SegmentationMetrics(ExactCounts):
         return self.counts[: self.num_classes**2].view(self.num_classes, self.num_classes)
 
     def class_iou(self) -> Tensor:
-        """IoU of each class, (K,) float64 on the device; NaN where the class does not occur."""
+        """Return the IoU of each class, (K,) float64 on the device; NaN if it does not occur."""
         true_positives, labelled, predicted = _totals(self.confusion)
         # 0 / 0 is NaN: neither labelled nor predicted.
         return true_positives.double() / (labelled + predicted - true_positives)
 
     def mean_iou(self) -> Tensor:
-        """Mean IoU over the classes that occur, a scalar on the device."""
+        """Return the mean IoU over the classes that occur, a scalar on the device."""
         return self.class_iou().nanmean()
 
     def labelled_classes(self) -> int:

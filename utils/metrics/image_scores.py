@@ -57,12 +57,12 @@ def image_mean_ious(counts: np.ndarray) -> np.ndarray:
 
 
 def mean_image_iou(counts: np.ndarray) -> float:
-    """`Mean_Image_IoU`: the mean of `image_mean_ious()` over the images that have one."""
+    """Return `Mean_Image_IoU`, the mean of `image_mean_ious()` over the images that have one."""
     return float(nan_mean(image_mean_ious(counts)))
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """`part / whole` in float64, NaN where `whole` is 0."""
+    """Return `part / whole` in float64, NaN where `whole` is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole != 0)
 
 

@@ -104,7 +104,7 @@ def backbone_layers(backbone: Iterable[nn.Module]) -> list[list[nn.Parameter]]:
 
 
 def state_size(optimizer: torch.optim.Optimizer) -> int:
-    """About how many bytes the state of an optimizer will take, which its first step makes.
+    """Return about how many bytes the optimizer state will take after the first step.
 
     Returns:
         The number; 0 for an optimizer that cannot be asked, as it needs a closure or a GPU.

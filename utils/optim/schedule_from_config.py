@@ -147,7 +147,7 @@ def _key_problems(section: ScheduleSection, trainer: TrainerSection) -> list[str
 
 
 def _length_problems(section: ScheduleSection) -> list[str]:
-    """Half of a length, which torch would ask the other half for."""
+    """Return a problem if only one of the two factors of a length is given; torch needs both."""
     given = {name for name, value in section.args.items() if value is not None}
     halves = sorted(given & {"epochs", "steps_per_epoch"})
     if section.type != "OneCycleLR" or "total_steps" in given or len(halves) != 1:
@@ -159,7 +159,7 @@ def _length_problems(section: ScheduleSection) -> list[str]:
 
 
 def default_interval(name: str) -> Literal["step", "epoch"]:
-    """When a schedule moves unless told otherwise: as its documentation has it."""
+    """Return when a schedule is stepped by default, which is what its documentation says."""
     return "step" if _is_ours(name) or name in _BY_STEP else "epoch"
 
 
@@ -212,7 +212,7 @@ def _check_floor(component: Component, optimizer: Optimizer) -> None:
 
 
 def _check_reach(scheduler: LRScheduler, length: int) -> None:
-    """OneCycleLR raises an error when it is asked for a step beyond its last."""
+    """Refuse a OneCycleLR shorter than the run: it raises an error beyond its last step."""
     reach = getattr(scheduler, "total_steps", length)
     if reach < length:
         raise ConfigError(
@@ -225,7 +225,7 @@ def _check_reach(scheduler: LRScheduler, length: int) -> None:
 
 
 def _try(schedule: Schedule, count: int) -> None:
-    """Move over the run; a rate that is not a usable number is an error."""
+    """Step the schedule over the whole run; raise an error at an unusable learning rate."""
     for _ in range(count):
         for group in schedule.optimizer.param_groups:
             if not (math.isfinite(group["lr"]) and group["lr"] >= 0):
@@ -248,4 +248,4 @@ class _Bare(Optimizer):
         self.param_groups = [{**self.defaults, "params": []} for _ in range(groups)]
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Nothing to do."""
+        """Do nothing."""

@@ -148,7 +148,7 @@ def by_key(
 
 
 def read_lines(source: Path) -> list[str]:
-    """The lines of a list file without blank ones, each once.
+    """Return the lines of a list file without blank ones, each once.
 
     Raises:
         DataError: If it is missing, not text, or empty.

@@ -210,7 +210,7 @@ def _warp_channels(
     border: int,
     colour: tuple[float, ...],
 ) -> np.ndarray:
-    """Bilinear warp of (H, W, C) to `size` (width, height) for any C, four channels at a time."""
+    """Warp (H, W, C) bilinearly to `size` (width, height) for any C, four channels at a time."""
     if image.shape[2] == 3 and image.dtype == np.uint8:
         return _warp_rgb(image, matrix, size, border, colour)
 
@@ -236,7 +236,7 @@ def _warp_rgb(
     border: int,
     colour: tuple[float, ...],
 ) -> np.ndarray:
-    """Bilinear warp of (H, W, 3) uint8 by way of a fourth channel, a band of rows at a time.
+    """Warp (H, W, 3) uint8 bilinearly by way of a fourth channel, a band of rows at a time.
 
     OpenCV 5 warps four channels in little more than half the time of three. Bands keep the
     four-channel result in the cache and out of the system's allocator, which gains as much again.
