@@ -86,8 +86,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     add("--report", metavar="FOLDER", help="also write a page to look at: FOLDER/index.html")
     add(
         "--find-threshold", nargs="?", const=METRICS[0], choices=METRICS, metavar="METRIC",
-        help="two classes: first find the probability of class 1 from which on to predict it, "
-        f"best for {', '.join(METRICS)} (default: {METRICS[0]}), and write it into the checkpoint",
+        help="two classes: first find the probability threshold of class 1 that gives the best "
+        f"METRIC ({', '.join(METRICS)}; default: {METRICS[0]}), and store it in the checkpoint",
     )  # fmt: skip
     return parser.parse_args(argv)
 

@@ -28,11 +28,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add_overrides(parser)
     add(
         "--find-lr", metavar="STEPS", type=int, nargs="?", const=100,
-        help="let the rate rise over some steps (100), draw the loss, suggest a rate, and end",
+        help="raise the learning rate over STEPS (default: 100), plot the loss, suggest a "
+        "learning rate, and exit",
     )  # fmt: skip
     add(
         "--print-config", action="store_true",
-        help="check the config, print it with every default, and end",
+        help="check the config, print it with every default, and exit",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     arguments.words = sys.argv[1:] if argv is None else list(argv)

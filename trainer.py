@@ -440,7 +440,7 @@ class Trainer(BaseTrainer):
             old = value_at(former, name)
             if old != new and self.best is not None:
                 logger.warning(
-                    "%s was %s and is %s: the best score so far, %.4f, was measured otherwise",
+                    "%s was %s and is %s: the best score so far, %.4f, was measured differently",
                     name, old, new, self.best,
                 )  # fmt: skip
 

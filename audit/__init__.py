@@ -1,1 +1,1 @@
-"""What would go wrong in training, found before it: the parts of `check.py`."""
+"""What would go wrong in training, found before it: the work of `check.py`."""

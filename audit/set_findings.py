@@ -61,7 +61,7 @@ def _duplicates(split: Split) -> Iterator[Finding]:
         yield Finding(
             "warning", "duplicates", split.name,
             f"{count(len(files), 'image')} of {len(split.facts)} are duplicates",
-            "remove the copies: they count twice, and their masks may differ",
+            "remove the copies: they get double weight, and their masks may differ",
             files,
         )  # fmt: skip
 
@@ -205,8 +205,8 @@ def _batches(split: Split) -> Iterator[Finding]:
     if images % batch == 1 < batch and not split.options.drop_last:
         yield Finding(
             "warning", "batch-size", split.name,
-            f"{images} images in batches of {batch} leave one over, which cannot be normalised "
-            "alone: each epoch leaves out another image",
+            f"{images} images in batches of {batch} leave a last batch of one image, which "
+            "batch normalisation cannot train on: each epoch leaves out a different image",
             f"set batch_size to {_without_rest(images, batch)}",
         )  # fmt: skip
     batches = -(-images // batch)

@@ -19,7 +19,7 @@ MAX_CONSECUTIVE = 10
 
 
 class BadLossPolicy:
-    """Decides how training goes on after a step whose loss is not finite, if at all.
+    """Decides whether and how training continues after a step whose loss is not finite.
 
     Args:
         action: `trainer.on_bad_loss`: end the training, skip the step, or go back to the weights of
@@ -50,7 +50,7 @@ class BadLossPolicy:
             logger.warning("%s; the step is skipped", message)
             return None
         checkpoint = load_last(self.last_checkpoint)
-        logger.warning("%s; back to the weights of step %d", message, checkpoint.step or 0)
+        logger.warning("%s; restored the weights of step %d", message, checkpoint.step or 0)
         return checkpoint
 
 

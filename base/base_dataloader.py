@@ -108,7 +108,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         if dataset.has_foreground and augmentation.follows_labels:
             raise ValueError(
                 f"{augmentation.follows_labels[0]}: cannot be used with a foreground, which "
-                "it would not move along; remove the one or the other"
+                "it would not transform; remove one of the two"
             )
         # In training that is the whole step's; elsewhere it only says what fits into memory.
         batch_size = options.batch_size if training else options.batch_size * world_size
@@ -116,8 +116,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             low = batch_size - batch_size % world_size
             fits = f"{low} or {low + world_size}" if low else str(world_size)
             raise ValueError(
-                f"batch_size: {batch_size} is the size of the whole step and cannot be divided "
-                f"over {world_size} processes; use {fits}"
+                f"batch_size: {batch_size} is the batch of all processes together and cannot "
+                f"be divided over {world_size} processes; use {fits}"
             )
         indices = split_indices(dataset.samples, options.val_split, held_out)
         self.source = dataset
@@ -132,7 +132,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         )
         self.skips = skip
         self.bad: dict[int, str] = {}  # index in the dataset -> what was wrong
-        self.notes: dict[FileNote, None] = {}  # of files that were read all the same, each once
+        self.notes: dict[FileNote, None] = {}  # of files that are odd but were read, each once
         self._notes_said = 0
         self.num_epochs = num_epochs
         self._stream: LoaderStream[Any] | None = None
@@ -167,8 +167,9 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         num_workers = min(options.num_workers, cores)
         if options.num_workers > cores:
             logger.warning(
-                "num_workers: %d on %d cores; using %d", options.num_workers, cores, cores
-            )
+                "num_workers: %d is more than the %d cores; using %d",
+                options.num_workers, cores, cores,
+            )  # fmt: skip
         super().__init__(
             cast("Dataset[Any]", self.samples),
             batch_sampler=self.batches,
@@ -238,7 +239,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
             self._stream, self._next = stream, (epoch + 1, 0)
 
     def say_notes(self, *further: FileNote) -> None:
-        """Log the odd files that were read all the same, if there are more than last time.
+        """Log the odd files that were read anyway, if there are more than last time.
 
         Args:
             further: Those that other processes have read.
@@ -246,7 +247,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         self.notes.update(dict.fromkeys(further))
         if len(self.notes) > self._notes_said:
             for line in count_notes(self.notes):
-                logger.warning("%s; read all the same", line)
+                logger.warning("%s; read anyway", line)
         self._notes_said = len(self.notes)
 
     def merge_bad(self) -> None:
@@ -300,7 +301,7 @@ def _make_cache(
         return None
     if options.cache == "disk":
         if not os.path.exists(dataset.samples[0].image):
-            logger.warning('cache: "disk" keeps nothing of images that are no files')
+            logger.warning('cache: "disk" has no effect: the images are not files')
         rule = f"{dataset.reading_rule()} {ignore_index}"
         return DiskCache(options.cache_dir, [sample.files for sample in dataset.samples], rule)
     # A third for training, a third for validation.

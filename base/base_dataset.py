@@ -218,7 +218,8 @@ def check_classes(classes: Sequence[str]) -> None:
     if len(classes) == 1:
         name = json.dumps(classes[0])
         raise ValueError(
-            f"classes: {name} alone leaves nothing to tell it from; name the background too: "
+            f"classes: {name} is the only class, so there is nothing to distinguish it from; "
+            f"name the background too: "
             f'"classes": ["background", {name}]'
         )
 

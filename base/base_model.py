@@ -133,7 +133,9 @@ class BaseModel(nn.Module):
 
     def train(self, mode: bool = True) -> "Self":
         """Switch to training mode, except for the BatchNorms that are frozen."""
-        assert self._freezing_applied, f"{type(self).__name__}.__init__ lacks apply_freezing()"
+        assert self._freezing_applied, (
+            f"{type(self).__name__}.__init__ must end with apply_freezing()"
+        )
         super().train(mode)
         # A backbone whose statistics drift would not be frozen, so its BatchNorms stop as well.
         # Looked up anew each time: they may have been converted to SyncBatchNorm meanwhile.

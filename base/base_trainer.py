@@ -138,7 +138,7 @@ class BaseTrainer:
         first = self.epoch + 1
         if first > self.settings.epochs:
             logger.info(
-                "Nothing left to train: %d of %d epochs are done; more with -o trainer.epochs=%d.",
+                "Nothing left to train: %d of %d epochs are done; go on with -o trainer.epochs=%d.",
                 self.epoch,
                 self.settings.epochs,
                 self.epoch + self.settings.epochs,

@@ -49,8 +49,8 @@ class MicroBatches:
             raise TrainingError(f"{message}, even for one image; use a smaller crop_size, or amp")
         self.size = -(-self.size // 2)
         logger.warning(
-            "%s: from now on each batch is split into micro-batches of %d; with "
-            "trainer.accumulation_steps: %d it is from the start",
+            "%s: from now on each batch is split into micro-batches of %d; "
+            "trainer.accumulation_steps: %d splits it from the start",
             message,
             self.size,
             -(-self.batch_size // self.size),

@@ -197,7 +197,7 @@ class Validator:
             )
         self.images_per_forward = -(-images // 2)
         logger.warning(
-            "%s %d images of %d x %d; from now on %d at a time, as with "
+            "%s %d images of %d x %d; from now on %d are validated at a time, as with "
             "val_loader.args.batch_size: %d",
             message, images, width, height, self.images_per_forward, self.images_per_forward,
         )  # fmt: skip

@@ -27,7 +27,7 @@ class Loaders(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The parts of a loader: a dataset, what is done to its samples, and how they are batched."""
+    """The components of a loader: dataset, augmentation, and how samples are batched."""
 
     dataset: BaseDataset
     augmentation: Augmentation
@@ -63,7 +63,7 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
     """
     if config.val_loader is not None and config.val_loader.args.get("val_split") is not None:
         raise ConfigError(
-            "val_loader", ["args.val_split: belongs in train_loader, of which it is a fraction"]
+            "val_loader", ["args.val_split: belongs in train_loader, whose images it divides"]
         )
     if config.train_loader.args.get("val_split") is not None and (
         config.val_loader is not None or not config.trainer.val
@@ -108,7 +108,7 @@ def build_loader(
 
 
 def build_source(component: Component, section: str, *, held_out: bool = False) -> Source:
-    """Build the parts of the loader of `train_loader`, `val_loader` or `test_loader`.
+    """Build the components of the loader of `train_loader`, `val_loader` or `test_loader`.
 
     Args:
         component: The checked section.

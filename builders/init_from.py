@@ -193,8 +193,8 @@ def _match(
         # One row says how much more it is the second class than the first.
         pair = ", ".join(others)
         return Rows(
-            warning=f"init_from: the file's classes ({pair}) are not those of this model with one "
-            "output channel in the same order; the classifier is new"
+            warning=f"init_from: the file's classes ({pair}) or their order differ from this "
+            "model's, which has one output channel; the classifier is new"
             if same_number
             else ""
         )

@@ -104,7 +104,7 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
     classes, problems = len(loader.source.classes), []
     for name in ("binary", "threshold"):
         if getattr(config, name) and classes != 2:
-            problems.append(f"{name}: is for two classes, the training has {classes}; remove it")
+            problems.append(f"{name}: needs two classes, but there are {classes}; remove it")
     if config.threshold == "search" and not config.trainer.val:
         problems.append('threshold: "search" needs a validation; give a number, or set trainer.val')
     batch, steps = loader.batches.batch_size, config.trainer.accumulation_steps

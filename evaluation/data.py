@@ -58,7 +58,7 @@ def open_data(
     component: Component = checked[section]
     if section != "train_loader" and component.args.get("val_split") is not None:
         raise ConfigError(
-            section, ["args.val_split: belongs in train_loader, whose fraction it holds back"]
+            section, ["args.val_split: belongs in train_loader, whose images it divides"]
         )
     ignore_index: int = checked["ignore_index"]
     loader, lenient = build_whole_loader(

@@ -29,7 +29,7 @@ def find(split: Split, proposal: Proposal) -> Iterator[Finding]:
 
 
 def holds_black_and_white_only(split: Split) -> bool:
-    """Return whether the masks hold only 0 and 255, and 255 is ignored only by default."""
+    """Return whether the masks contain only 0 and 255, and 255 is ignored only by default."""
     values = set(split.values)
     return (
         str(WHITE) in values
@@ -55,8 +55,8 @@ def find_undecided_white(splits: Sequence[Split]) -> Iterator[Finding]:
         names = [json.dumps(str(name), ensure_ascii=False) for name in split.dataset.classes]
         yield Finding(
             "error", "binary-mask", split.name,
-            "the masks hold only 0 and 255, and 255 is ignored unless the config says what it is, "
-            f"so that {names[0]} would be the only class",
+            "the masks contain only 0 and 255, and 255 is ignored unless the config says what it "
+            f"is, so that {names[0]} would be the only class",
             f"add to {split.section}.args\n"
             f'    "label_map": {json.dumps(BINARY)}    if 255 is {names[1]}\n'
             f'    "label_map": {json.dumps({"0": 1, str(WHITE): 0})}    if 0 is {names[1]}\n'

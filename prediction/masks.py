@@ -54,7 +54,9 @@ def load_model(
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise ValueError(f"--device: {place} has no room for the model; try cpu") from None
+        raise ValueError(
+            f"--device: the model does not fit into the memory of {place}; try cpu"
+        ) from None
     if meta.band_rule is None and meta.channels != 3:
         raise ValueError(
             f"{path} is for images of {meta.channels} channels and does not say how they are read"
@@ -125,7 +127,7 @@ def _merge_processes(
             print(message, file=sys.stderr)
         count += len(messages)
     for line in count_notes(merged):
-        predictor.note(f"{line}; read all the same")
+        predictor.note(f"{line}; read anyway")
     return count
 
 

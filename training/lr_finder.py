@@ -219,15 +219,15 @@ def find_rate(config: Config, components: TrainingComponents, steps: int) -> boo
     """
     if not components.optimizer.defaults["lr"] > 0:
         raise ValueError(
-            "optimizer.args.lr: is 0, and the rates of the groups keep their ratio to it while "
-            "they rise; give any rate above 0"
+            "optimizer.args.lr: is 0, but the learning rates of all groups rise in proportion "
+            "to it; set it to any number above 0"
         )
     settings = config.trainer
     # a name of its own: nothing here can be resumed.
     folder = RunFolder.create(settings.save_dir, settings.log_dir, f"{config.name}-find-lr")
     with RunLog(folder, tensorboard=settings.tensorboard) as log:
         logger.info(
-            "The rate rises from %g to %g in %d steps; nothing is saved but the curve.",
+            "Raising the learning rate from %g to %g in %d steps; only the curve is saved.",
             LOWEST,
             HIGHEST,
             steps,
@@ -256,19 +256,20 @@ def _report(curve: RateCurve, steps: int, tree: Mapping[str, Any]) -> None:
     if curve.steepest is None or curve.tenth is None:
         seen = f"{curve.rates[-1]:.2g}" if len(curve.rates) else f"{LOWEST:g}"
         logger.warning(
-            "the loss does not fall anywhere up to a rate of %s (%d steps), so no rate is "
-            "suggested; look at data and loss with check.py, or take more steps: --find-lr %d",
+            "the loss does not fall at any learning rate up to %s (%d steps), so none is "
+            "suggested; check data and loss with check.py, or take more steps: --find-lr %d",
             seen,
             len(curve.rates),
             3 * steps,
         )
         return
-    logger.info("Suggested rate: %.2g, where the loss falls fastest.", curve.steepest)
-    logger.info("A tenth of the rate with the lowest loss: %.2g.", curve.tenth)
+    logger.info("Suggested learning rate: %.2g, where the loss falls fastest.", curve.steepest)
+    logger.info("A tenth of the learning rate with the lowest loss: %.2g.", curve.tenth)
     low, high = sorted((curve.steepest, curve.tenth))
     if high > MAX_RATIO * low:
         logger.info(
-            "They are more than %d times apart: take the smaller, or more steps.", MAX_RATIO
+            "They differ by more than a factor of %d: use the smaller, or take more steps.",
+            MAX_RATIO,
         )
     logger.info("  -o %s", line_to_paste(curve.steepest, curve.tenth, tree))
 

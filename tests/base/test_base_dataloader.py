@@ -477,7 +477,7 @@ def test_exception_errors_come_through_workers_as_one_line(workers):
 
 def test_feature_more_workers_than_cores(caplog):
     assert loader(num_workers=500).num_workers < 500
-    assert "num_workers: 500 on" in caplog.text
+    assert "num_workers: 500" in caplog.text
 
 
 def test_feature_padding_is_never_a_class(tmp_path):

@@ -394,7 +394,7 @@ class TestException:
 
         monkeypatch.setattr(models.UNet, "to", fail)
         write_image(folder / "a.jpg")
-        self.check(capsys, run(model_file, "-i", folder), "cpu has no room for the model")
+        self.check(capsys, run(model_file, "-i", folder), "fit into the memory of cpu")
 
     def test_output_is_the_folder_of_the_images(self, model_file, folder, capsys):
         write_image(folder / "a.jpg")

@@ -125,9 +125,9 @@ def test_smoke_the_program_draws_and_suggests(tmp_path, capsys, monkeypatch):
     assert find(tmp_path, "60") == 0
     words = capsys.readouterr().out
     (folder,) = (tmp_path / "saved" / "test-find-lr").iterdir()
-    suggested = float(words.split("Suggested rate: ")[1].split(",")[0])
+    suggested = float(words.split("Suggested learning rate: ")[1].split(",")[0])
     assert np.log10(suggested) == pytest.approx(-3, abs=0.3)
-    assert "A tenth of the rate with the lowest loss: " in words
+    assert "A tenth of the learning rate with the lowest loss: " in words
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
         "log.txt",
@@ -225,7 +225,7 @@ def test_feature_a_sweep_that_diverges_is_cut_off(tmp_path, monkeypatch, caplog)
     monkeypatch.setattr("trainer.Trainer.train_step", leap)
     assert find(tmp_path, "50") == 1
     assert len(count) == 20
-    assert "the loss does not fall anywhere up to a rate of" in caplog.text
+    assert "the loss does not fall at any learning rate" in caplog.text
     assert "--find-lr 150" in caplog.text
 
 

@@ -174,7 +174,7 @@ def test_feature_resume_auto_takes_the_config_of_the_run(tmp_path, monkeypatch, 
     assert (config["optimizer"]["args"]["lr"], config["trainer"]["epochs"]) == (0.001, 2)
     # The epochs that it names are more than those that are done, not than those asked for.
     assert train.main(["-d", "cpu", "--resume", "auto", "-o", "trainer.epochs=1"]) == 0
-    assert "more with -o trainer.epochs=3." in capsys.readouterr().out
+    assert "-o trainer.epochs=3." in capsys.readouterr().out
     assert train.main(["--resume", str(tmp_path / "saved")]) == 2
     assert f"the latest below it is {newest(tmp_path)}" in capsys.readouterr().err
 

@@ -364,8 +364,8 @@ def test_exception_binary_of_six_classes(tmp_path, capsys):
     tree |= {"binary": True, "threshold": "search"}
     assert run(tmp_path, tree)[0] == 2
     error = capsys.readouterr().err
-    assert "binary: is for two classes, the training has 6; remove it" in error
-    assert "threshold: is for two classes" in error
+    assert "binary: needs two classes, but there are 6; remove it" in error
+    assert "threshold: needs two classes" in error
 
 
 def test_feature_state_moves_with_the_first_output_in_training_only(tmp_path):

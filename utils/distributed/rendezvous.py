@@ -25,7 +25,7 @@ def fresh_place(
     of a new place, until each has confirmed that it was answered under its own.
 
     Raises:
-        RuntimeError: If the others do not come in time.
+        RuntimeError: If the others do not join in time.
     """
     name = uuid.uuid4().hex
     end = time.monotonic() + patience.total_seconds()
@@ -43,7 +43,7 @@ def fresh_place(
                 elif store.check([f"came/{called.decode()}/{name}"]):
                     missing.discard(other)
             if time.monotonic() > end:
-                raise RuntimeError(f"processes that have not come: {sorted(missing)}")
+                raise RuntimeError(f"these ranks did not join in time: {sorted(missing)}")
             time.sleep(LOOK_SECONDS)
         return dist.PrefixStore(name, store)
     store.set(f"name/{rank}", name)

@@ -213,7 +213,7 @@ def _check_complete(path: StrPath, series: Any) -> None:
         else:
             lacks = min(len(offsets), len(counts)) < math.prod(page.chunked)
         if lacks:
-            raise damaged(path, "is damaged: its header lacks pixels")
+            raise damaged(path, "is damaged: its header lists too few strips or tiles")
         end = max(end, *(int(o) + int(c) for o, c in zip(offsets, counts, strict=False)))
     size = os.stat(path).st_size
     if end > size:

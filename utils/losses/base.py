@@ -51,7 +51,7 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         if class_weights == "auto":
             raise ValueError(
-                'class_weights: "auto" is worked out by train.py from the training labels; give '
+                'class_weights: "auto" is computed by train.py from the training labels; give '
                 "one number for each class here"
             )
         self.ignore_index = ignore_index
@@ -80,7 +80,7 @@ class SegmentationLoss(nn.Module):
             A scalar, 0 with zero gradient where no pixel is valid.
 
         Raises:
-            ValueError: If the shapes do not belong together, or there are not as many class weights
+            ValueError: If the shapes do not match, or there are not as many class weights
                 as classes.
         """
         shape = tuple(logits.shape)

@@ -83,7 +83,7 @@ class BoundaryMetrics(ExactCounts):
         ids, labels = _array(ids), _array(labels)
         if ids.shape != labels.shape or ids.ndim not in (2, 3):
             raise ValueError(
-                f"predictions {ids.shape} and labels {labels.shape} have to be alike, (H, W) or "
+                f"predictions {ids.shape} and labels {labels.shape} must have one shape, (H, W) or "
                 "(B, H, W)"
             )
         height, width = ids.shape[-2:]

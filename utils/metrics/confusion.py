@@ -59,7 +59,7 @@ class ExactCounts:
         if type(self) is not type(other) or self._rules() != other._rules():
             raise ValueError(
                 f"cannot add {type(other).__name__} {other._rules()} to "
-                f"{type(self).__name__} {self._rules()}; both have to be made alike"
+                f"{type(self).__name__} {self._rules()}; both must have the same settings"
             )
         self.counts += other.counts.to(self.counts.device)
 
@@ -181,7 +181,7 @@ class SegmentationMetrics(ExactCounts):
         if counts[-1]:
             raise ValueError(
                 f"{int(counts[-1])} labels are neither in 0..{self.num_classes - 1} nor "
-                f"{self.ignore_index}, or what is predicted there is no class or NaN"
+                f"{self.ignore_index}, or the prediction there is NaN or no class"
             )
         return metrics_of(self.confusion)
 

@@ -106,7 +106,7 @@ class Poly(ClosedForm):
 
 
 class OneCycle(ClosedForm):
-    """One rise and one fall of the rate by half cosines; momentum moves the other way.
+    """Learning rate that rises and falls once by half cosines; momentum does the opposite.
 
     Rises from base / div_factor to base over the first `phase1` of the run and falls to
     base / (div_factor * 10^4); momentum goes from the higher to the lower value and back. For
@@ -199,7 +199,7 @@ class Step(ClosedForm):
                 f"{late}), in epochs{', not both' if step_size else ''}"
             )
         if milestones and any(b <= a for a, b in itertools.pairwise(milestones)):
-            raise ValueError(f"milestones: {milestones} have to rise")
+            raise ValueError(f"milestones: {milestones} must increase from each to the next")
         self.step_size = step_size
         self.milestones = list(milestones or [])
         self.gamma = gamma

@@ -49,7 +49,7 @@ class Schedule:
 
     Args:
         scheduler: Of ours or of torch.
-        interval: Whether it moves with each optimizer step or each epoch.
+        interval: Whether it is stepped after each optimizer step or each epoch.
         warmup: What stands in front of it.
         iters_per_epoch: Optimizer steps an epoch; None where no run of another count is resumed.
     """
@@ -97,7 +97,7 @@ class Schedule:
         return {**own, "type": self._name(), **count}
 
     def load_state_dict(self, state: Mapping[str, Any] | None, *, steps: int, epochs: int) -> None:
-        """Go on where a run stands; call it when the optimizer has its own state.
+        """Continue at the step that a run has reached; call it once the optimizer has its state.
 
         Where an epoch has another number of steps than in the checkpoint (another batch size, other
         images), what counts them over the whole run goes on at the same fraction of its epochs.
@@ -121,12 +121,12 @@ class Schedule:
         if state is None or kind != self._name() or groups != len(self._first):
             self._fast_forward(epochs if self.interval == "epoch" else self.steps)
         elif ratio and self._follows_run(own, ratio):
-            self._warn(old, "it goes on at the same fraction of the epochs")
+            self._warn(old, "it continues at the same fraction of the epochs")
             self._fast_forward(self.steps)
         else:
             self._check_length(own)
             if ratio and self.interval == "step":
-                self._warn(old, "its arguments count steps, and so it goes on where it was")
+                self._warn(old, "its arguments count steps, so it continues at the same step")
             self.scheduler.load_state_dict(own)
             self._set_rates(self.scheduler.get_last_lr())
         self._scale()
@@ -163,7 +163,7 @@ class Schedule:
             logger.warning("the checkpoint has no state of ReduceLROnPlateau; it begins anew")
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # there is no optimizer step between the moves
+                warnings.simplefilter("ignore")  # no optimizer step comes between these
                 for _ in range(count):
                     self.scheduler.step()
 

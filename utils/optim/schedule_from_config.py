@@ -106,7 +106,7 @@ def problems_of(section: ScheduleSection, sections: Mapping[str, Any]) -> list[s
         return [f"lr_scheduler.args: {error}"]
     except ArithmeticError as error:
         return [
-            f"lr_scheduler.args: {section.type} cannot count with them; is one of them 0? ({error})"
+            f"lr_scheduler.args: {section.type} cannot be computed ({error}); is one of them 0?"
         ]
     return []
 
@@ -116,7 +116,7 @@ def _key_problems(section: ScheduleSection, trainer: TrainerSection) -> list[str
     problems = []
     default = default_interval(section.type)
     if section.interval not in (None, default) and (_is_ours(section.type) or _plateau(section)):
-        why = "moves after each validation" if _plateau(section) else "moves with each step"
+        why = "is stepped after each validation" if _plateau(section) else "is stepped every step"
         problems.append(f"lr_scheduler.interval: {section.type} {why}; remove it")
     if _plateau(section) and trainer.monitor == "off":
         problems.append(
@@ -132,16 +132,16 @@ def _key_problems(section: ScheduleSection, trainer: TrainerSection) -> list[str
     problems += _length_problems(section)
     if section.warmup_epochs > trainer.epochs:
         problems.append(
-            f"lr_scheduler.warmup_epochs: {section.warmup_epochs:g} are more than the "
-            f"{trainer.epochs} of trainer.epochs"
+            f"lr_scheduler.warmup_epochs: {section.warmup_epochs:g} is more than trainer.epochs, "
+            f"{trainer.epochs}; use a shorter warm-up"
         )
     if section.warmup_epochs and section.args.get("warmup_epochs"):
         problems.append("lr_scheduler.args.warmup_epochs: there are two warm-ups; keep one")
     plain = (ScheduleSection.warmup_mode, ScheduleSection.warmup_factor)
     if not section.warmup_epochs and (section.warmup_mode, section.warmup_factor) != plain:
         problems.append(
-            "lr_scheduler.warmup_epochs: is 0, so warmup_mode and warmup_factor mean nothing; say "
-            "how long the warm-up is"
+            "lr_scheduler.warmup_epochs: is 0, so warmup_mode and warmup_factor have no effect; "
+            "set it above 0, or remove them"
         )
     return problems
 
@@ -153,8 +153,8 @@ def _length_problems(section: ScheduleSection) -> list[str]:
     if section.type != "OneCycleLR" or "total_steps" in given or len(halves) != 1:
         return []
     return [
-        f"lr_scheduler.args.{halves[0]}: is half of a length; remove it, as the length of the run "
-        "follows from trainer.epochs"
+        f"lr_scheduler.args.{halves[0]}: gives the length of the run only together with the other "
+        "of epochs and steps_per_epoch; remove it, as the length follows from trainer.epochs"
     ]
 
 
@@ -206,7 +206,7 @@ def _check_floor(component: Component, optimizer: Optimizer) -> None:
             "lr_scheduler.args",
             [
                 f"eta_min: {component.type} has one floor for all groups of parameters, whatever "
-                f'their rate; use our schedule "Cosine" with min_factor{fraction}'
+                f'their learning rate; use our schedule "Cosine" with min_factor{fraction}'
             ],
         )
 
@@ -218,7 +218,7 @@ def _check_reach(scheduler: LRScheduler, length: int) -> None:
         raise ConfigError(
             "lr_scheduler.args",
             [
-                f"OneCycleLR ends after {reach} steps, the run after {length}; leave out "
+                f"OneCycleLR ends after {reach} steps, but the run has {length}; leave out "
                 "total_steps, epochs and steps_per_epoch"
             ],
         )
@@ -229,7 +229,9 @@ def _try(schedule: Schedule, count: int) -> None:
     for _ in range(count):
         for group in schedule.optimizer.param_groups:
             if not (math.isfinite(group["lr"]) and group["lr"] >= 0):
-                raise ValueError(f"the rate becomes {group['lr']:g} at move {schedule.steps}")
+                raise ValueError(
+                    f"the learning rate becomes {group['lr']:g} after {schedule.steps} steps"
+                )
         schedule.optimizer.step()
         schedule.step()
         schedule.epoch_end(0.0)

@@ -110,9 +110,9 @@ class Augmentation:
             others = [n for n in self._set if n not in own and n not in refining]
             if cls.exclusive and own and others:
                 raise ValueError(
-                    f"{', '.join(own)}: stands for the whole augmentation, and {', '.join(others)} "
-                    f"{'is' if len(others) == 1 else 'are'} set beside it; remove the one or the "
-                    "other"
+                    f"{', '.join(own)}: replaces the whole augmentation, but {', '.join(others)} "
+                    f"{'is' if len(others) == 1 else 'are'} set too; remove one of "
+                    "them"
                 )
 
     def _warn_of_idle(self, classes: Sequence[type[Operation]]) -> None:

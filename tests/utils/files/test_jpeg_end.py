@@ -153,7 +153,7 @@ def test_feature_a_loader_counts_once(
         loader.say_notes()
     first = tmp_path / "images/1.jpg"
     assert [record.getMessage() for record in caplog.records] == [
-        f"3 JPEGs have no end marker, first: {first}; read all the same"
+        f"3 JPEGs have no end marker, first: {first}; read anyway"
     ]
     loader.say_notes(FileNote("other.jpg", "JPEG", "no end marker"))  # of another process
     assert caplog.records[-1].getMessage().startswith("4 JPEGs have no end marker")

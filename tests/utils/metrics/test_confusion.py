@@ -215,7 +215,7 @@ def test_exception_ids_that_are_no_class():
     metrics.update(torch.tensor([[3, 0]]), torch.tensor([[255, 0]]))
     assert metrics.compute()["Pixel_Accuracy"] == 1
     metrics.update(torch.tensor([[3, -1]]), torch.tensor([[0, 0]]))
-    with pytest.raises(ValueError, match="or what is predicted there is no class"):
+    with pytest.raises(ValueError, match="or the prediction there is NaN or no class"):
         metrics.compute()
     assert metrics.confusion.sum() == 1
 
@@ -246,7 +246,7 @@ def test_exception_logits_that_are_nan(channels):
     assert metrics.compute()["Pixel_Accuracy"] == pytest.approx(1 / 3)
     logits[0, -1, 0, 0] = torch.nan
     metrics.update(logits, labels)
-    with pytest.raises(ValueError, match="1 labels are .* or what is predicted there is .* NaN"):
+    with pytest.raises(ValueError, match="1 labels are .* or the prediction there is NaN"):
         metrics.compute()
 
 
@@ -297,7 +297,7 @@ def test_feature_merging_is_one_update(seed, order, cut):
 
 def test_exception_merging_what_is_counted_otherwise():
     for other in (SegmentationMetrics(3, 0), SegmentationMetrics(2, 255)):
-        with pytest.raises(ValueError, match="both have to be made alike"):
+        with pytest.raises(ValueError, match="same settings"):
             SegmentationMetrics(3, 255).merge(other)
 
 

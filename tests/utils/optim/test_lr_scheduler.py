@@ -182,7 +182,7 @@ def test_feature_cosine_by_hand():
     [
         ("Step", {}, "give step_size .such as 3. or milestones .such as .6, 8.."),
         ("Step", {"step_size": 2, "milestones": [3]}, "not both"),
-        ("Step", {"milestones": [3, 3]}, "have to rise"),
+        ("Step", {"milestones": [3, 3]}, "milestones"),
         ("Cosine", {"period_factor": 2.0}, "no effect without period_epochs"),
     ],
 )
@@ -371,7 +371,7 @@ def test_feature_steps_of_another_size_are_counted_by_epochs(
     rest = [rate for ((rate, _),) in drive(second, steps=new, first=2)]
     assert rest == pytest.approx(whole[2 * new :], rel=1e-9)
     (warning,) = caplog.messages
-    assert f"has {old} steps, one of this run {new}; it goes on at the same fraction" in warning
+    assert f"has {old} steps, one of this run {new}; it continues at the same fraction" in warning
     # Once more, from a checkpoint of the run that was moved: nothing is left to be done.
     third = schedule(name, args, steps=new, **keys)
     resume(second, third)
@@ -398,7 +398,7 @@ def test_feature_arguments_in_steps_go_on_counting_steps(caplog):
     resume(first, second)
     rates = [rate for ((rate, _),) in begun + drive(second, epochs=4, steps=12, first=2)]
     assert rates == [0.1 * 0.5 ** (step // 10) for step in range(30)]
-    assert "its arguments count steps, and so it goes on where it was" in caplog.text
+    assert "its arguments count steps" in caplog.text
 
 
 # --- groups
@@ -448,7 +448,7 @@ def test_feature_plateau_looks_at_the_monitored_figure():
 
 
 def test_exception_one_cycle_that_is_too_short():
-    with pytest.raises(ConfigError, match="ends after 20 steps, the run after 30"):
+    with pytest.raises(ConfigError, match="ends after 20 steps.* 30"):
         schedule("OneCycleLR", {"max_lr": 0.1, "total_steps": 20})
 
 
@@ -491,20 +491,20 @@ def test_feature_the_shortest_warm_up_is_one_step():
         ({"type": "LambdaLR"}, "type", "its factor is Python code"),
         ({"type": "SequentialLR"}, "type", "warmup_epochs puts a warm-up in front"),
         ({"type": "StepLR", "args": {"step_size": 1, "last_epoch": 3}}, "args.last_epoch", "sets"),
-        ({"type": "Poly", "interval": "epoch"}, "interval", "moves with each step"),
+        ({"type": "Poly", "interval": "epoch"}, "interval", "every step"),
         ({"type": "ReduceLROnPlateau", "interval": "step"}, "interval", "after each validation"),
         ({"type": "OneCycleLR", "interval": "steps"}, "interval", "did you mean 'step'"),
         ({"type": "Step"}, "args", "give step_size"),
-        ({"type": "Poly", "warmup_epochs": 3}, "warmup_epochs", "more than the 2"),
+        ({"type": "Poly", "warmup_epochs": 3}, "warmup_epochs", "more than trainer.epochs"),
         ({"type": "Poly", "warmup_epochs": -1}, "warmup_epochs", ">= 0"),
-        ({"type": "Poly", "warmup_factor": 0.5}, "warmup_epochs", "say how long"),
+        ({"type": "Poly", "warmup_factor": 0.5}, "warmup_epochs", "warmup_factor"),
         (
             {"type": "Poly", "args": {"warmup_epochs": 1}, "warmup_epochs": 1},
             "args.warmup_epochs",
             "two warm-ups",
         ),
         ({"type": "OneCycleLR", "args": {"total_steps": 1}}, "args", "ends after 1 steps"),
-        ({"type": "OneCycleLR", "args": {"epochs": 2}}, "args.epochs", "half of a length; remove"),
+        ({"type": "OneCycleLR", "args": {"epochs": 2}}, "args.epochs", "steps_per_epoch; remove"),
         ({"type": "OneCycleLR", "args": {"steps_per_epoch": 9}}, "args.steps_per_epoch", "remove"),
         (
             {"type": "ReduceLROnPlateau", "args": {"mode": "min"}},
