@@ -242,7 +242,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         """Log the odd files that were read anyway, if there are more than last time.
 
         Args:
-            further: Those that other processes have read.
+            further: Notes on files that other processes have read.
         """
         self.notes.update(dict.fromkeys(further))
         if len(self.notes) > self._notes_said:

@@ -300,7 +300,7 @@ class BaseTrainer:
         where it would be, and a warning says that the rest begins anew.
 
         Args:
-            checkpoint: Of this model, see `builders.resumable.check_resumable`.
+            checkpoint: A checkpoint of this model, see `builders.resumable.check_resumable`.
             steps_per_epoch: Optimizer steps an epoch, where the checkpoint does not say.
 
         Raises:

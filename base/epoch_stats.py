@@ -31,7 +31,7 @@ class EpochStats:
     """The totals of a training epoch: those of this rank, or of all ranks once merged.
 
     Args:
-        batches: Of the epoch.
+        batches: The batches of the epoch.
         num_classes: K.
         ignore_index: The label of ignored pixels.
         device: Where the totals are.

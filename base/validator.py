@@ -66,7 +66,7 @@ class Validator:
 
     Args:
         loader: Batches by image size.
-        losses: Of the training.
+        losses: The losses of the training.
         mean: (C,) on the device.
         std: (C,) on the device.
         num_classes: K.

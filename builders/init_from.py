@@ -176,7 +176,7 @@ def _match(
 
     Args:
         channels: Output channels of the model.
-        other_channels: Of the file; None if more than the classes differ.
+        other_channels: Output channels of the file's model; None if more than the classes differ.
         classes: Names of the model's classes; of two there may be one channel.
         others: Names of the file's.
     """

@@ -55,7 +55,7 @@ def choose_classes(
     that order, or what `label_map` says.
 
     Args:
-        categories: All of the file.
+        categories: All categories of the file.
         names: The categories to keep.
         label_map: Id or name of a category -> class, or -1 for ignored.
 

@@ -263,8 +263,8 @@ def config_lines(
         output: The folder of the lists.
         name: The split.
         root: The folder of `common_folder`.
-        affixes: As for `Folder`; None: the list names images and masks.
-        band_suffixes: Likewise.
+        affixes: Prefixes and suffixes, as for `Folder`; None: the list names images and masks.
+        band_suffixes: See `find_pairs()`.
     """
     images, masks = (Path(os.path.relpath(path, root)) for path in list_paths(output, name))
     arguments: dict[str, object] = {"data_dir": str(root), "images": images.as_posix()}

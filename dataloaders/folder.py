@@ -47,7 +47,7 @@ class Folder(BaseDataset):
         split: The sub-folder of `images` and of `masks`.
         images: A folder, a text file with one image a line, or a pattern such as
             `"photos/*.jpg"`.
-        masks: Likewise of the masks: `"photos/*_mask.png"`. It may be left out if `images` is a
+        masks: The same for the masks: `"photos/*_mask.png"`. It may be left out if `images` is a
             text file whose lines name image and mask.
         mask_suffix: Suffix of a mask's stem: `"_gt"` for `1.jpg`, `1_gt.png`.
         mask_prefix: Its prefix: `"mask_"` for `mask_1.png`.

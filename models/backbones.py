@@ -84,7 +84,7 @@ def dilated_backbone(
         name: One of `DILATED`.
         in_channels: Channels of the images.
         output_stride: 8 or 16; the last stages dilate instead of striding.
-        pretrained: As in `TimmBackbone`, for timm's networks only.
+        pretrained: See `TimmBackbone`; for timm's networks only.
 
     Raises:
         ValueError: If timm's network cannot dilate, or its weights cannot be downloaded or read.

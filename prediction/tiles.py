@@ -15,8 +15,8 @@ def tile_layout(height: int, width: int, min_size: int = 1, least: int = 1) -> T
     width gets its own step.
 
     Args:
-        height: Of the image, in pixels.
-        width: Likewise.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
         min_size: The smallest side that a tile may have.
         least: The smallest side that a tile may have where the image's is not smaller.
 

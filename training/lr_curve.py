@@ -28,8 +28,8 @@ def draw_rate_curve(
         losses: (N,) of single steps.
         smoothed: (N,) without their noise.
         marks: Learning rates to mark, by name; two at most.
-        title: Of the plot.
-        path: Of the file.
+        title: The title of the plot.
+        path: The PNG file to write.
 
     Returns:
         The plot (H, W, 3) uint8 RGB.

@@ -69,7 +69,7 @@ class RisingRates(ClosedForm):
     https://sgugger.github.io/how-do-you-find-a-good-learning-rate.html.
 
     Args:
-        optimizer: Whose rates are set.
+        optimizer: The optimizer whose learning rates are set.
         steps: T.
     """
 
@@ -95,11 +95,11 @@ class RateSweep(Trainer):
     """Takes the steps of a training while the learning rate rises; spoils the model.
 
     Args:
-        components: Of the training; a schedule of their own is not used.
+        components: The components of the training; their own schedule is not used.
         steps: How many to take.
-        config: As of `Trainer`.
-        folder: Likewise.
-        log: Likewise.
+        config: See `Trainer`, like the next two.
+        folder: See `Trainer`.
+        log: See `Trainer`.
     """
 
     def __init__(

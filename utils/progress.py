@@ -93,7 +93,7 @@ class Progress:
         """Name the item that is worked on, for `inside()`.
 
         Args:
-            name: Of the item, such as a file.
+            name: The name of the item, such as a file.
             items: How many items `update()` will count with it: several where ranks split them.
         """
         self._name, self._items = one_line(str(name)), items
@@ -104,7 +104,7 @@ class Progress:
         Args:
             done: Forward passes that are done.
             total: Forward passes that the item needs, as far as is known.
-            fraction: Of the item's work that is done, from 0 to 1.
+            fraction: The fraction of the item's work that is done, from 0 to 1.
         """
         if not self._name or done >= total:
             return

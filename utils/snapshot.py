@@ -15,8 +15,8 @@ class StateSnapshot:
     the losses. Buffers have to be changed in place, as torch's own modules do.
 
     Args:
-        model: Whose buffers.
-        losses: Whose state.
+        model: The model whose buffers are kept.
+        losses: The losses whose state is kept.
     """
 
     def __init__(self, model: nn.Module, losses: Sequence[nn.Module]) -> None:

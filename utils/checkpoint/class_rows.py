@@ -43,7 +43,7 @@ def class_axes(
 
     Args:
         modules: The classifier's modules, by their names in the state dict.
-        over_classes: Those whose input has channels for classes, too.
+        over_classes: The modules whose input channels depend on the classes, too.
     """
     inputs = {id(module) for module in over_classes}
     axes: dict[str, tuple[int, ...]] = {}

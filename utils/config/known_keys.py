@@ -66,7 +66,7 @@ class KnownKeys:
             name: The key.
             path: The path of its section.
             known: The keys of that section.
-            free: Those that the config leaves out.
+            free: The keys that the config leaves out.
             lenient: Whether a key that can only be somebody's own is a warning.
         """
         # Close to any name, also one that is set; but offered are those still free.

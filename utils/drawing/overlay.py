@@ -76,8 +76,8 @@ def lay_over(
         ids: (H, W) integers in 0..K-1.
         palette: A colour for each.
         clear: The ids whose regions are left as they are.
-        opacity: Of the tint, 0..1.
-        thickness: Of an outline on each side of a boundary, in pixels.
+        opacity: Opacity of the tint, 0..1.
+        thickness: Thickness of an outline on each side of a boundary, in pixels.
 
     Returns:
         (H, W, 3) uint8 RGB.

@@ -175,7 +175,7 @@ def _pieces(logits: CoarseLogits, axis: int, side: int) -> Iterator[tuple[slice,
     """Split an axis into pieces of at most `side`, each with the coarse ones and their weights.
 
     Args:
-        logits: Of all the image.
+        logits: The coarse logits of the whole image.
         axis: 0 for rows, 1 for columns.
         side: In pixels.
     """

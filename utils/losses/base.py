@@ -138,7 +138,7 @@ class SegmentationLoss(nn.Module):
 
         Args:
             values: (K,), one for each class, or (R, K).
-            present: Of the same shape, bool: the classes that take part.
+            present: The classes that take part, bool of the same shape.
         """
         weights = present.to(values.dtype)
         if self.class_weights is not None:

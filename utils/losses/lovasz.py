@@ -85,7 +85,7 @@ def lovasz(probabilities: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     """Return the loss of one class, a scalar, from three tensors of one shape.
 
     Args:
-        probabilities: Of the class.
+        probabilities: The probabilities of the class.
         truth: bool, whether the pixel is of the class.
         valid: bool, whether it counts.
     """
@@ -105,7 +105,7 @@ def jaccard_steps(truth: Tensor, dtype: torch.dtype) -> Tensor:
 
     Args:
         truth: (P,) bool, whether the pixel is of the class, in the order in which they get wrong.
-        dtype: Of the result.
+        dtype: Type of the result.
 
     Returns:
         (P,), none negative.

@@ -75,7 +75,7 @@ class BoundaryMetrics(ExactCounts):
 
         Args:
             ids: Predicted classes (H, W) or (B, H, W), integers in 0..K-1.
-            labels: Of the same shape, integers in 0..K-1 or `ignore_index`.
+            labels: The labels, of the same shape: integers in 0..K-1 or `ignore_index`.
 
         Raises:
             ValueError: If the shapes differ, or a value is no class.

@@ -39,7 +39,7 @@ class ExactCounts:
     all-reduce) is merging their metrics, to the last digit.
 
     Args:
-        shape: Of `counts`.
+        shape: Shape of `counts`.
         device: Where they live.
     """
 

@@ -69,7 +69,7 @@ class ThresholdSearch(ExactCounts):
         """Count a batch.
 
         Args:
-            probability: Of class 1, (B, H, W) float32 in 0..1; see `probability_of_second()`.
+            probability: That of class 1, (B, H, W) float32 in 0..1; see `probability_of_second()`.
             labels: (B, H, W) integers, 0, 1 or `ignore_index`.
 
         Raises:

@@ -28,7 +28,7 @@ class ClosedForm(LRScheduler):
     Step once after each optimizer step; the state is one number, so it resumes exactly.
 
     Args:
-        optimizer: Whose rates are set.
+        optimizer: The optimizer whose learning rates are set.
         num_epochs: Epochs of the whole run.
         iters_per_epoch: Optimizer steps an epoch.
 

@@ -41,10 +41,10 @@ def parameter_groups(
     Differs from the paper: any backbone has layers, not transformers only; see `backbone_layers()`.
 
     Args:
-        model: Whose parameters train.
+        model: The model whose parameters train.
         backbone: The modules of its backbone, from input to output.
-        rate: The optimizer's.
-        backbone_rate: The backbone's rate over it; None for one rate.
+        rate: The optimizer's learning rate.
+        backbone_rate: The backbone's learning rate over it; None for one rate.
         layer_decay: The rate of a layer over that of the next; None for one rate in the backbone.
         no_decay: No weight decay on what `decays()` says no to.
     """

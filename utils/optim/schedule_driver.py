@@ -48,7 +48,7 @@ class Schedule:
     """Moves the rates of an optimizer after each step and each epoch.
 
     Args:
-        scheduler: Of ours or of torch.
+        scheduler: One of ours or of torch's.
         interval: Whether it is stepped after each optimizer step or each epoch.
         warmup: What stands in front of it.
         iters_per_epoch: Optimizer steps an epoch; None where no run of another count is resumed.

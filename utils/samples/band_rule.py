@@ -53,7 +53,7 @@ def choose_rule(
     Args:
         samples: The images.
         bands: See `BandRule`.
-        suffixes: Likewise.
+        suffixes: See `BandRule`.
         clip: [low, high] for all bands, or one such pair a band.
         nodata: See `BandRule`.
         always: Return a rule for plain images too.

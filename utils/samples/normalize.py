@@ -20,7 +20,7 @@ def normalize(
             of the sensor, and so are `mean` and `std`.
         mean: One value a channel. Inside a training loop pass a tensor that is already on the
             device: a list costs a copy and a synchronisation each time.
-        std: Likewise.
+        std: One value a channel, as `mean`.
 
     Returns:
         (B, C, H, W) float32 on the device of `images`.

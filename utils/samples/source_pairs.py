@@ -46,7 +46,7 @@ def pair_sources(
 
     Args:
         image_source: A folder, list or pattern of the images.
-        mask_source: Likewise of the masks; the same if they lie beside the images.
+        mask_source: The source of the masks; the same if they lie beside the images.
         affixes: Prefixes and suffixes of the stems around the name that they share.
         band_suffixes: The ends of the stems if each band is a file of its own.
         root: The folder that no line of a list and no file of a pattern may leave; None: the

@@ -92,7 +92,7 @@ def thin_label(
 
     Args:
         label: (H, W), uint8 or int16.
-        geometry: As for `warp`.
+        geometry: See `warp`.
         step: Distance of two points in the output, in pixels.
         ignore_index: Label of the points outside the source image.
 
@@ -151,7 +151,7 @@ def _source_window(
         matrix: Continuous output to source map, (2, 3).
         size: Output (width, height).
         source_size: (H, W) of the source.
-        factor: Of the reduction before the warp.
+        factor: Factor of the reduction before the warp.
 
     Returns:
         (y0, y1, x0, x1), never empty.
