@@ -1,4 +1,4 @@
-"""Train a model as a config says: read it, build the parts, run."""
+"""Train a model from a config: read it, check it, build the components, train."""
 
 from __future__ import annotations
 

@@ -50,14 +50,14 @@ class BadLossPolicy:
             logger.warning("%s; the step is skipped", message)
             return None
         checkpoint = load_last(self.last_checkpoint)
-        logger.warning("%s; restored the weights of step %d", message, checkpoint.step or 0)
+        logger.warning("%s; restoring the weights of step %d", message, checkpoint.step or 0)
         return checkpoint
 
 
 def describe_bad_loss(
     loss: Tensor, terms: Sequence[Mapping[str, Tensor]], names: Iterable[str], where: str
 ) -> str:
-    """Return which loss is not finite, of which images, and which of its terms.
+    """Return the message for a loss that is not finite: its images and its terms.
 
     Args:
         loss: A scalar.

@@ -30,7 +30,7 @@ class MicroBatches:
 
     def split(self, batch_size: int) -> list[slice]:
         """Return which of this rank's images each micro-batch of a batch has."""
-        return [rank_slice(part) for part in micro_batches(batch_size, self.size)]
+        return [rank_slice(rows) for rows in micro_batches(batch_size, self.size)]
 
     def halve(self, where: str) -> None:
         """Make micro-batches half as large from now on; `where` is the epoch and the step.
@@ -70,9 +70,9 @@ def micro_batches(batch_size: int, size: int) -> list[slice]:
     return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
-def rank_slice(part: slice) -> slice:
+def rank_slice(rows: slice) -> slice:
     """Return what this rank has of a slice of the whole batch: every n-th image is its own."""
-    first, last = (-(-(index - rank()) // world_size()) for index in (part.start, part.stop))
+    first, last = (-(-(index - rank()) // world_size()) for index in (rows.start, rows.stop))
     return slice(first, last)
 
 

@@ -152,7 +152,7 @@ def _note_of_new(classes: int, others: int | None) -> str:
 
 
 def _check_shared(own: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> None:
-    """Refuse two different weights for one parameter, of which the first would be lost."""
+    """Refuse two different weights for one parameter: the first would be lost."""
     names: dict[int, str] = {}
     for key in (key for key in own if key in offered and own[key].numel()):
         first = names.setdefault(own[key].data_ptr(), key)

@@ -116,8 +116,8 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
         )
     elif not config.use_synch_bn:
         sizes = {loader.batches.size_of(0), loader.batches.size_of(len(loader) - 1)}
-        parts = [part for size in sizes for part in micro_batches(size, batch // steps)]
-        least = min(part.stop - part.start for part in parts)
+        slices = [rows for size in sizes for rows in micro_batches(size, batch // steps)]
+        least = min(rows.stop - rows.start for rows in slices)
         if least < world_size():
             problems.append(
                 f"use_synch_bn: {least} images cannot be normalised by {world_size()} processes "

@@ -15,7 +15,7 @@ from utils.config.check import check_sections
 from utils.config.errors import ConfigError
 from utils.config.file import apply_overrides, parse_config
 from utils.config.foreign import refuse_foreign
-from utils.config.keys import one_of, places
+from utils.config.keys import one_of, paths_of
 from utils.config.known_keys import names_by_path
 from utils.config.sections import Component
 from utils.config.text_values import value_of
@@ -95,9 +95,9 @@ def read_tree(
 def _idle(override: str, names: Mapping[str, Collection[str]]) -> str:
     """Explain that an override has no effect, and which one has if only its path is missing."""
     key, _, value = override.partition("=")
-    found = [p for p in places(key, names) if p.split(".")[0] in SCORED_KEYS]
+    found = [p for p in paths_of(key, names) if p.split(".")[0] in SCORED_KEYS]
     if found:
-        return f"{override!r}: write {one_of(f'-o {place}={value}' for place in found[::-1])}"
+        return f"{override!r}: write {one_of(f'-o {full}={value}' for full in found[::-1])}"
     return f"{override!r}: has no effect here; only these are read: {', '.join(SCORED_KEYS)}"
 
 

@@ -33,7 +33,7 @@ class EvaluationRun:
     predictor: Predictor  # predicts its logits
     meta: Meta  # the meaning of the logits
     data: Data  # the images
-    # For two classes, the probability from which on class 1 is predicted; None: the more probable
+    # For two classes, the probability threshold for class 1; None: the more probable
     # class is predicted.
     threshold: float | None = None
     # The record of the search for the threshold, see `search_record()`; empty if there was none.

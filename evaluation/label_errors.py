@@ -111,7 +111,7 @@ class LabelErrors:
             ids: (H, W), the classes that are predicted; None: the most probable ones.
 
         Raises:
-            ValueError: If the shapes do not belong together, or a label is no class.
+            ValueError: If the shapes do not match, or a label is no class.
         """
         self.update_planes(index, name, self.planes(probabilities, labels, ids))
 

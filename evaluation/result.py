@@ -70,7 +70,7 @@ class Evaluation:
     dataset: str  # the name of the data loader
     split: str  # `"train"`, `"val"` or `"test"`
     mode: str  # the mode of prediction: `"whole"`, `"sliding"` or `"multiscale"`
-    # For two classes, the probability from which on class 1 is predicted; None: the more probable
+    # For two classes, the probability threshold for class 1; None: the more probable
     # class is predicted.
     threshold: float | None
     classes: tuple[str, ...]  # the names of the K classes

@@ -27,7 +27,7 @@ LOWEST_ID, HIGHEST_ID = -32768, 65535  # that a label map can name
 
 @dataclasses.dataclass(frozen=True)
 class ClassTotals:
-    """How often a class occurs."""
+    """How often a class occurs; the names are those of the keys in the JSON of `check.py`."""
 
     pixels: int  # its pixels in all images
     share: float  # its fraction of the valid pixels, 0..1

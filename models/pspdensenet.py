@@ -71,8 +71,8 @@ class PSPDenseNet(BaseModel):
         - The backbone is a DenseNet, not a ResNet.
         - The last two transitions of the DenseNet do not pool, and the blocks after them dilate by
           2 and 4, for an output stride of 8; no BatchNorm follows the last block.
-        - Without pretrained weights it begins with three 3x3 convolutions in place of the 7x7, of
-          which the second and third share weights; see `stem`.
+        - Without pretrained weights three 3x3 convolutions replace the 7x7, the second and third
+          with shared weights; see `stem`.
         - Dropout drops whole channels.
 
     Args:

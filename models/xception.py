@@ -160,7 +160,7 @@ class Xception(nn.Module):
 def from_plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of the plain Xception under the names of the aligned one.
 
-    The plain one has eight middle blocks, of which the last also replaces the eight missing ones,
+    The plain one has eight middle blocks, the last of which also replaces the eight missing ones,
     and two convolutions at the exit, which become the first and the last of three.
 
     Args:

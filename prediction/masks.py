@@ -47,15 +47,15 @@ def load_model(
     Raises:
         ValueError: If the checkpoint, the config or the device cannot be used.
     """
-    place = resolve_device(device)
+    chosen = resolve_device(device)
     checkpoint = read_checkpoint(path)
     try:
-        model, meta = restore_from(checkpoint, path, place, config)
+        model, meta = restore_from(checkpoint, path, chosen, config)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise ValueError(
-            f"--device: the model does not fit into the memory of {place}; try cpu"
+            f"--device: the model does not fit into the memory of {chosen}; try cpu"
         ) from None
     if meta.band_rule is None and meta.channels != 3:
         raise ValueError(
@@ -70,7 +70,7 @@ def load_model(
         )
     if exif is not None:
         meta = dataclasses.replace(meta, exif=exif)
-    predictor = Predictor(model, meta.mean, meta.std, place, mode=mode, threshold=meta.threshold)
+    predictor = Predictor(model, meta.mean, meta.std, chosen, mode=mode, threshold=meta.threshold)
     return LoadedModel(predictor, meta, last_score(checkpoint, path))
 
 

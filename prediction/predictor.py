@@ -200,7 +200,7 @@ class Predictor:
         return self._with_room(images, self._forward, [(images.shape[1], images.shape[2])])
 
     def _views(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Return the (height, width) that each forward pass takes, if memory suffices."""
+        """Return the (height, width) that each forward pass takes, if memory is large enough."""
         if self.mode == "multiscale":
             return [self._scaled(height, width, scale) for scale in self.scales]
         if self.mode == "sliding":

@@ -24,7 +24,7 @@ def draw_rate_curve(
     """Draw the loss over the learning rate into a PNG file.
 
     Args:
-        rates: (N,) rising.
+        rates: (N,) learning rates, rising.
         losses: (N,) of single steps.
         smoothed: (N,) without their noise.
         marks: Learning rates to mark, by name; two at most.
@@ -61,7 +61,7 @@ def draw_rate_curve(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="best")
     canvas.draw()
-    picture = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     with new_file(path) as file:
         figure.savefig(file, format="png")
-    return picture
+    return pixels

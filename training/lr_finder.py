@@ -215,7 +215,7 @@ def find_rate(config: Config, components: TrainingComponents, steps: int) -> boo
         Whether there is a learning rate to suggest.
 
     Raises:
-        ValueError: If a file cannot be used, or the rate of the config is 0.
+        ValueError: If a file cannot be used, or the learning rate of the config is 0.
     """
     if not components.optimizer.defaults["lr"] > 0:
         raise ValueError(
@@ -240,15 +240,15 @@ def find_rate(config: Config, components: TrainingComponents, steps: int) -> boo
         except WorkerError as error:
             logger.error("%s", error)
             return False
-        picture = folder.path / "lr_finder.png"
+        plot_file = folder.path / "lr_finder.png"
         title = f"{config.name}: {config.arch.type}, {config.optimizer.type}"
         points = (curve.rates, curve.losses, curve.smoothed)
-        log.image("find_lr/curve", draw_rate_curve(*points, curve.marks(), title, picture), 0)
+        log.image("find_lr/curve", draw_rate_curve(*points, curve.marks(), title, plot_file), 0)
         names = ("find_lr/rate", "find_lr/loss", "find_lr/smoothed_loss")
         for step, values in enumerate(zip(*points, strict=True)):
             log.scalars(dict(zip(names, map(float, values), strict=True)), step)
         _report(curve, steps, config.tree)
-        logger.info("Curve: %s", picture)
+        logger.info("Curve: %s", plot_file)
     return curve.steepest is not None
 
 

@@ -282,7 +282,7 @@ def _digest(data: bytes) -> str:
 
 
 def _verify(path: Path) -> None:
-    """Refuse a file of which a byte is not what was written."""
+    """Refuse a file that is not, byte for byte, what was written."""
     data = path.read_bytes()
     if not data:
         raise CheckpointError(f"{path}: is empty (0 bytes)")

@@ -15,7 +15,7 @@ from typing import Any
 from utils.cli.unknown_words import UnknownWord, closest, find_unknown, is_option, max_values
 from utils.config.errors import ConfigError
 from utils.config.file import parse_config
-from utils.config.keys import USUAL_PLACES, WORDS, names_in, normalised, one_of, places
+from utils.config.keys import USUAL_PATHS, WORDS, names_in, normalised, one_of, paths_of
 
 CONFIG_ENDINGS = (".json", ".yaml", ".yml")
 WEIGHT_ENDINGS = (".pth", ".pt", ".ckpt", ".tar", ".bin", ".safetensors")
@@ -209,7 +209,7 @@ class _Meaning:
         from utils.config.known_keys import light_names
 
         names: dict[str, list[str]] = {}
-        for keys in (names_in(self._tree), light_names(), USUAL_PLACES):
+        for keys in (names_in(self._tree), light_names(), USUAL_PATHS):
             for path, some in keys.items():
                 names[path] = [*names.get(path, []), *some]
         if self.sections is not None:
@@ -240,7 +240,7 @@ class _Meaning:
             known = self._names
             there = {path: [k for k in keys if k in known.get(path, ())]
                      for path, keys in names_in(self._tree).items()}  # fmt: skip
-            found = places(key, there) or places(key, known)
+            found = paths_of(key, there) or paths_of(key, known)
             found = found if self.sections is None else found[::-1]  # first what is scored
         return [_quoted("-o", (f"{path}={_value(path, self._tree, values)}",)) for path in found]
 

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from utils.config.keys import USUAL_PLACES, normalised
+from utils.config.keys import USUAL_PATHS, normalised
 
 ANY_NUMBER = 1 << 30
 
@@ -96,5 +96,5 @@ def _action(word: str, options: Mapping[str, argparse.Action]) -> argparse.Actio
 
 
 def _glued_keys() -> set[str]:
-    known = {key for keys in USUAL_PLACES.values() for key in keys}
+    known = {key for keys in USUAL_PATHS.values() for key in keys}
     return known | {"optimizer", "trainer", "arch", "train_loader", "val_loader", "loss", "epochs"}

@@ -33,7 +33,7 @@ def check_config(
     """Return the config, checked, or raise with every problem at once.
 
     A key at the top or in `trainer` that is none here is a warning, as many people keep keys of
-    their own; but an error where it is mistyped, is the name of a key of another place, or was
+    their own; but an error where it is mistyped, is the name of a key of another section, or was
     typed with `-o`: else a training would run with a default that nobody chose.
 
     Args:

@@ -54,7 +54,7 @@ REMEDIES = {
 
 
 def refuse_foreign(tree: Tree, source: str) -> None:
-    """Refuse a config that another program wrote, with the place here of each value in it.
+    """Refuse a config that another program wrote, with the path here of each value in it.
 
     Raises:
         ConfigError: If the tree is none of ours, nor of a fork.
@@ -71,11 +71,11 @@ def refuse_foreign(tree: Tree, source: str) -> None:
             return  # a config of ours that lacks much: what is missing is said one by one
         program = "a config with the layout of another program"
     problems = [f"is {program}; it cannot be used as it is (docs/migration.md, Other programs)"]
-    lines = [f"{path}: here it is {place}" for path, place, _ in found if path != place]
+    lines = [f"{path}: here it is {ours}" for path, ours, _ in found if path != ours]
     problems += lines[:MAX_LINES]
     if len(lines) > MAX_LINES:
         problems.append(f"and {len(lines) - MAX_LINES} more")
-    values = {place: value for _, place, value in found if value is not None}
+    values = {ours: value for _, ours, value in found if value is not None}
     problems.append(f"as a config of this program: {json.dumps(_translated(values))}")
     raise ConfigError(source, problems)
 
@@ -97,8 +97,8 @@ def _translated(values: Tree) -> dict[str, Any]:
         "loss": "CrossEntropyLoss2d",
         "trainer": {"epochs": 100},
     }
-    for place, value in values.items():
-        *parents, last = place.split(".")
+    for path, value in values.items():
+        *parents, last = path.split(".")
         if parents[:1] == ["arch"] and last not in SMP_ARGS:
             continue
         node = config

@@ -49,10 +49,10 @@ CLASS_KEYS: Mapping[str, tuple[Collection[str], Collection[str]]] = {
 }  # fmt: skip
 
 
-def _places() -> dict[str, tuple[str, tuple[type, ...]]]:
-    """Return the place of each key, and the types of value that it can have."""
+def _our_paths() -> dict[str, tuple[str, tuple[type, ...]]]:
+    """Return our path of each key, and the types of value that it can have."""
     number = (int, float)
-    by_place: dict[str, dict[str, tuple[type, ...]]] = {
+    by_path: dict[str, dict[str, tuple[type, ...]]] = {
         "{key}": {"seed": (int,), "n_gpu": (int,), "ignore_index": (int,), "amp": (bool,),
                   "use_synch_bn": (bool,), "init_from": (str,)},
         "trainer.{key}": {
@@ -81,23 +81,23 @@ def _places() -> dict[str, tuple[str, tuple[type, ...]]]:
         "name": {"experiment_name": (str,)},
     }  # fmt: skip
     return {
-        key: (place.format(key=key), kinds)
-        for place, keys in by_place.items()
+        key: (path.format(key=key), kinds)
+        for path, keys in by_path.items()
         for key, kinds in keys.items()
     }
 
 
-PLACES = _places()
+OUR_PATHS = _our_paths()
 CAN_BE_ZERO = ("seed", "num_workers", "early_stop", "n_gpu", "momentum", "weight_decay")
 
 
 def known_values(tree: Tree) -> list[tuple[str, str, Any]]:
-    """Return each value that has a place here: its path, the place, and what to write there."""
+    """Return each value that has a path here: its own path, ours, and what to write there."""
     found: dict[str, tuple[str, str, Any]] = {}
     for path, value in _leaves(tree):
-        place, own = _place(path, value)
-        if place:
-            found.setdefault(place, (".".join(path), place, own))
+        ours, own = _our_path(path, value)
+        if ours:
+            found.setdefault(ours, (".".join(path), ours, own))
     return list(found.values())
 
 
@@ -108,13 +108,13 @@ def _leaves(tree: Tree) -> Iterator[tuple[tuple[str, ...], Any]]:
     while stack and count < MAX_LEAVES:
         where, node = stack.pop(0)
         count += 1
-        if isinstance(node, dict) and not (where and _place(where, node)[0]):
+        if isinstance(node, dict) and not (where and _our_path(where, node)[0]):
             stack += [((*where, str(key)), item) for key, item in node.items()]
         elif where:
             yield where, node
 
 
-def _place(path: tuple[str, ...], value: Any) -> tuple[str, Any]:
+def _our_path(path: tuple[str, ...], value: Any) -> tuple[str, Any]:
     """Return where a value belongs and what to write there; nothing where that is not known."""
     last, parents = normalised(path[-1]), [normalised(key) for key in path[:-1]]
     value = value_of(value)
@@ -128,8 +128,8 @@ def _place(path: tuple[str, ...], value: Any) -> tuple[str, Any]:
         return "train_loader.args.classes", classes
     if last in ("max_iter", "max_iters", "total_iters") and isinstance(value, int):
         return "trainer.epochs (there: steps)", None
-    key = last if last in PLACES else OTHER_NAMES.get(last, last)
-    place, kinds = PLACES.get(key, ("", ()))
+    key = last if last in OUR_PATHS else OTHER_NAMES.get(last, last)
+    ours, kinds = OUR_PATHS.get(key, ("", ()))
     if key == "crop_size" and isinstance(value, list) and all(isinstance(v, int) for v in value):
         value = min(value, default=0)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
@@ -138,7 +138,7 @@ def _place(path: tuple[str, ...], value: Any) -> tuple[str, Any]:
     if number < 0 or (number == 0 and key not in CAN_BE_ZERO):
         return "", None
     held_out = {"val", "valid", "validation", "test", "val_dataloader"} & set(parents)
-    return place.format(loader="val_loader" if held_out else "train_loader"), value
+    return ours.format(loader="val_loader" if held_out else "train_loader"), value
 
 
 def _class(section: str, name: str) -> tuple[str, str | None]:

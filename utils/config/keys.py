@@ -69,7 +69,7 @@ WORDS: Mapping[str, str] = {
 }
 
 # For the command line, where the config does not show a key. A test holds them against the classes.
-USUAL_PLACES: Mapping[str, tuple[str, ...]] = {
+USUAL_PATHS: Mapping[str, tuple[str, ...]] = {
     "arch.args": ("backbone", "pretrained", "in_channels", "output_stride", "freeze_bn",
                   "freeze_backbone"),
     "train_loader.args": ("data_dir", "split", "batch_size", "crop_size", "base_size", "scale",
@@ -114,7 +114,7 @@ def value_at(tree: Mapping[str, Any], path: str, default: Any = None) -> Any:
     return value
 
 
-def places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
+def paths_of(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
     """Return every path at which a key of this name is, or can be.
 
     Args:
@@ -128,13 +128,13 @@ def places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
     return []
 
 
-def near_places(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
+def near_paths(name: str, names: Mapping[str, Collection[str]]) -> list[str]:
     """Return every path of the first key that a name is one letter away from."""
     word = normalised(name)
     ours = sorted({key for keys in names.values() for key in keys})
     others = sorted(other for other in OTHER_NAMES if len(other) > 5)
     near = (key for key in (*ours, *others) if len(key) > 3 and one_letter_off(word, key))
-    return next((places(key, names) for key in near), [])
+    return next((paths_of(key, names) for key in near), [])
 
 
 def one_letter_off(word: str, other: str) -> bool:

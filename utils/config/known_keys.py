@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from utils.config.errors import suggest
-from utils.config.keys import near_places, one_of, places
+from utils.config.keys import near_paths, one_of, paths_of
 from utils.config.sections import DERIVED, SECTION_CLASSES, Config, SectionSpec, TrainerSection
 from utils.config.signatures import signature_of
 
@@ -70,12 +70,12 @@ class KnownKeys:
             lenient: Whether a key that can only be somebody's own is a warning.
         """
         # Close to any name, also one that is set; but offered are those still free.
-        found = self._places_of(name, path)
+        found = self._paths_to(name, path)
         hint = self._describe(found, name, path)
         if lenient and not found:
-            # a key of another section, mistyped; unless it is nearer to one of this.
-            found = near_places(name, self.names)
-            if any(place.rpartition(".")[0] == path for place in found):
+            # A key of another section, mistyped; unless it is nearer to one of this.
+            found = near_paths(name, self.names)
+            if any(full.rpartition(".")[0] == path for full in found):
                 found = []
             hint = self._guess(found, name, path)
         hint = hint or suggest(name, known)
@@ -86,15 +86,15 @@ class KnownKeys:
             return "has no meaning here", False
         return hint or suggest(name, free, listing=bool(path)), True
 
-    def _places_of(self, name: str, path: str) -> list[str]:
-        """Return where a key belongs that is in the wrong place, or has another name here."""
-        found = places(name, self.names)
+    def _paths_to(self, name: str, path: str) -> list[str]:
+        """Return where a key belongs that is in the wrong section, or has another name here."""
+        found = paths_of(name, self.names)
         if path.endswith("_loader.args"):  # that another loader takes it is of no help to this one
             return [p for p in found if "_loader" not in p or p.startswith(f"{path}.")]
         return found
 
-    def _is_given(self, place: str) -> bool:
-        path, _, key = place.rpartition(".")
+    def _is_given(self, full: str) -> bool:
+        path, _, key = full.rpartition(".")
         return key in self.given.get(path, ())
 
     def _describe(self, found: Sequence[str], name: str, path: str) -> str:
@@ -104,8 +104,8 @@ class KnownKeys:
         typed = self.typed.get(_join(path, name))
         if typed is not None:
             value = typed if len(typed) <= MAX_VALUE else "..."
-            return f"; write {one_of(f'-o {place}={value}' for place in found)}"
-        if all(place.rpartition(".")[0] == path for place in found):
+            return f"; write {one_of(f'-o {full}={value}' for full in found)}"
+        if all(full.rpartition(".")[0] == path for full in found):
             return f"; it is called {found[0].rpartition('.')[2]!r} here"
         return f"; it belongs to {one_of(p if '.' in p else f'the top ({p})' for p in found)}"
 

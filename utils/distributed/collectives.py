@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from utils.cli.launcher import end_with_launcher, is_launched, launched_rank
 from utils.cli.signals import SIGNALS, first_signal
-from utils.distributed.rendezvous import fresh_place
+from utils.distributed.rendezvous import fresh_namespace
 
 # A process that has died is noticed at once; this is for one that has come to a standstill.
 PATIENCE = datetime.timedelta(minutes=30)
@@ -43,7 +43,7 @@ def init_process_group(device_type: str, patience: datetime.timedelta = PATIENCE
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
         store, own_rank, size = next(dist.rendezvous("env://", timeout=MEETING_TIME))
         if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
-            store = fresh_place(store, own_rank, size, MEETING_TIME)
+            store = fresh_namespace(store, own_rank, size, MEETING_TIME)
         end_with_launcher()
         dist.init_process_group(
             backend, store=store, rank=own_rank, world_size=size, timeout=patience

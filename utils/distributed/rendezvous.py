@@ -11,10 +11,10 @@ import torch.distributed as dist
 LOOK_SECONDS = 0.02
 
 
-def fresh_place(
+def fresh_namespace(
     store: dist.Store, rank: int, world_size: int, patience: datetime.timedelta
 ) -> dist.Store:
-    """Return a part of a store that no earlier start of these processes wrote to.
+    """Return a namespace of a store that no earlier start of these processes wrote to.
 
     `torchrun --max-restarts` gives processes that it starts again the store that their forerunners
     used, with the addresses in it of processes that are no more: they would try to reach those, and
@@ -22,7 +22,7 @@ def fresh_place(
     process was started differs from machine to machine, so it cannot tell one life from another.
 
     Each process calls itself by a new name. The main one answers every name that it finds with that
-    of a new place, until each has confirmed that it was answered under its own.
+    of a new prefix, until each has confirmed that it was answered under its own.
 
     Raises:
         RuntimeError: If the others do not join in time.
@@ -38,7 +38,7 @@ def fresh_place(
                     continue
                 called = store.get(f"name/{other}")
                 if answered.get(other) != called:
-                    store.set(f"place/{called.decode()}", name)
+                    store.set(f"prefix/{called.decode()}", name)
                     answered[other] = called
                 elif store.check([f"came/{called.decode()}/{name}"]):
                     missing.discard(other)
@@ -47,7 +47,7 @@ def fresh_place(
             time.sleep(LOOK_SECONDS)
         return dist.PrefixStore(name, store)
     store.set(f"name/{rank}", name)
-    store.wait([f"place/{name}"], patience)
-    place = store.get(f"place/{name}").decode()
-    store.set(f"came/{name}/{place}", "")
-    return dist.PrefixStore(place, store)
+    store.wait([f"prefix/{name}"], patience)
+    prefix = store.get(f"prefix/{name}").decode()
+    store.set(f"came/{name}/{prefix}", "")
+    return dist.PrefixStore(prefix, store)

@@ -135,13 +135,13 @@ def _cells(
     comparison: Comparison, palette: Sequence[Sequence[int]], ignore_index: int
 ) -> list[Image.Image]:
     """Draw image, label and prediction."""
-    pictures = [
+    cells = [
         comparison.image,
         colorize(comparison.label, palette, ignore_index),
         # Predictions of ignored pixels are shown, too.
         colorize(comparison.prediction, palette),
     ]
-    return [Image.fromarray(picture) for picture in pictures]
+    return [Image.fromarray(cell) for cell in cells]
 
 
 def _entries(

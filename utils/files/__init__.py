@@ -1,1 +1,1 @@
-"""Pictures and masks, one file a format."""
+"""Images and masks, one module per file format."""

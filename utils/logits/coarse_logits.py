@@ -69,7 +69,7 @@ class CoarseLogits(NamedTuple):
     def total(self, function: Callable[..., Tensor], *maps: Tensor) -> Tensor:
         """Return the sum of a function over all tiles.
 
-        No tile is kept for the backward pass: its gradient is worked out with its value, which is
+        No tile is kept for the backward pass: its gradient is computed with its value, which is
         a scalar, so that all that is left to do later is to scale it.
 
         Args:

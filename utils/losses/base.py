@@ -24,7 +24,7 @@ class SegmentationLoss(nn.Module):
     too much in 16 bits), and a single logit z of a binary problem has become the pair (0, z), whose
     softmax is the sigmoid of z.
 
-    A loss with a state moves it only in training mode, as a BatchNorm does.
+    A loss with a state changes it only in training mode, as a BatchNorm does.
 
     Args:
         class_weights: A factor for each class (for its pixels, or for its term of a mean over the

@@ -14,7 +14,7 @@ from utils.losses.overlap import one_hot
 class BCEWithLogitsLoss2d(SegmentationLoss):
     """Binary cross-entropy: one class against the rest, mean over channels and pixels.
 
-    L = sum_i w[y_i] b_i / sum_i w[y_i] over the pixels i that count, with
+    L = sum_i w[y_i] b_i / sum_i w[y_i] over the valid pixels i, with
     b_i = mean_k -(g_ik log sigmoid(z_ik) + (1 - g_ik) log(1 - sigmoid(z_ik))), g the label as 0
     and 1. One channel z is that of class 1. Two channels are one question too, asked of
     z = z_1 - z_0: the same as cross-entropy over their softmax, so that their arg max means what

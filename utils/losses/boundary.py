@@ -26,7 +26,7 @@ class BoundaryLoss(SegmentationLoss):
     The boundary lies half-way between pixels of the class and of other classes. Ignored pixels are
     neither, so a class does not end where they begin: distances reach across them. The mean for a
     class is over the images in which it has a boundary; a class that fills an image, or is not
-    in it, takes no part there. Distances are worked out on the CPU, one transform for each class in
+    in it, takes no part there. Distances are computed on the CPU, one transform for each class in
     an image (some milliseconds for 512x512 pixels).
 
     Paper: Boundary loss for highly unbalanced segmentation, https://arxiv.org/abs/1812.07032.

@@ -21,7 +21,7 @@ class LovaszSoftmax(SegmentationLoss):
     Mostly added to cross-entropy, or trained with after it.
 
     Paper: The Lovász-Softmax loss, https://arxiv.org/abs/1705.08790.
-    Differs from the paper: the differences of J are worked out as fractions of counts, which loses
+    Differs from the paper: the differences of J are computed as fractions of counts, which loses
     nothing on large batches.
 
     Example:
@@ -87,7 +87,7 @@ def lovasz(probabilities: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     Args:
         probabilities: The probabilities of the class.
         truth: bool, whether the pixel is of the class.
-        valid: bool, whether it counts.
+        valid: bool, whether the pixel is valid.
     """
     errors = torch.where(truth, 1 - probabilities, probabilities).flatten()
     # Ignored pixels come last, so that they change nothing before them.

@@ -1,4 +1,4 @@
-"""Losses for labels of which some are wrong: a single pixel cannot pull without bound."""
+"""Losses for noisy labels: a single wrong pixel has a bounded effect."""
 
 from __future__ import annotations
 

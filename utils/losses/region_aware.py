@@ -22,9 +22,9 @@ class RegionAwareLoss(SegmentationLoss):
     mean is over the valid pixels, weighted by class, and 0 with zero gradient where there is
     none. Without a foreground mask all r_i are 1.
 
-    M (K, K) starts as zeros. In training mode each batch moves it before the value is taken:
+    M (K, K) starts as zeros. In training mode each batch updates it before the value is taken:
     M <- (M + step * B) / (1 + step), with B[t, q] the fraction of the pixels predicted as q whose
-    label is t, 0 where nothing is predicted as q. A batch in which no pixel counts leaves it as it
+    label is t, 0 where nothing is predicted as q. A batch without a valid pixel leaves it as it
     is. M is part of the state (`confusion`).
 
     Source: https://github.com/derby-ding/carpartssegment, for car parts with noisy labels; there is

@@ -39,7 +39,7 @@ class RMILoss(SegmentationLoss):
     and lower border average the pixels that they have. Two classes are one binary problem: the
     sigmoid is that of the difference of the logits, for both classes.
 
-    RMI_k is worked out in float64 whatever the logits are; its windows take about
+    RMI_k is computed in float64 whatever the logits are; its windows take about
     16 * radius^2 / downsampling^2 bytes of memory for each logit (9 by default).
 
     Example:
@@ -133,7 +133,7 @@ def unknown_part(points: Tensor, present: Tensor) -> Tensor:
         present: (B, N) bool, the valid vectors.
 
     Returns:
-        (B, K) float64, from 0 on; 0 where no vector counts.
+        (B, K) float64, from 0 on; 0 where no vector is valid.
     """
     half = points.shape[2] // 2
     weights = present[:, None, None].to(points.dtype)

@@ -1,4 +1,4 @@
-"""How far a metric would move with other images: bootstrap intervals."""
+"""How much a metric would change with other images: bootstrap intervals."""
 
 from __future__ import annotations
 

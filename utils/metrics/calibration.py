@@ -76,7 +76,7 @@ class CalibrationMetrics(ExactCounts):
             labels: (B, H, W) integers in 0..K-1, or `ignore_index`.
 
         Raises:
-            ValueError: If the shapes do not belong together.
+            ValueError: If the shapes do not match.
         """
         self.update_probabilities(all_channels(logits).float().softmax(1), labels)
 
@@ -93,7 +93,7 @@ class CalibrationMetrics(ExactCounts):
             ids: (B, H, W), the classes that are predicted; None: the most probable ones.
 
         Raises:
-            ValueError: If the shapes do not belong together.
+            ValueError: If the shapes do not match.
         """
         if probabilities.shape[1] == 1:
             probabilities = torch.cat([1 - probabilities, probabilities], 1)

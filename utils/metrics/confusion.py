@@ -121,7 +121,7 @@ class SegmentationMetrics(ExactCounts):
             labels: (B, H, W) integers in 0..K-1, or `ignore_index`; with ids, of any shape.
 
         Raises:
-            ValueError: If the shapes do not belong together, or ids or labels are no integers.
+            ValueError: If the shapes do not match, or ids or labels are no integers.
         """
         k = self.num_classes
         predictions, labels = torch.as_tensor(logits_or_ids), torch.as_tensor(labels)

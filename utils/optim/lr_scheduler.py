@@ -43,13 +43,13 @@ class ClosedForm(LRScheduler):
         super().__init__(optimizer)
 
     def go_to(self, step: int) -> None:
-        """Set the rates as they are after so many steps of the run."""
+        """Set the learning rates to those after so many steps of the run."""
         self.last_epoch, self._step_count = step - 1, 0
         self.step()
         self._step_count = step + 1
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on where a state stands, on the curve of this object's own arguments.
+        """Continue from a state, on the curve of this object's own arguments.
 
         A run that is resumed with more epochs is so on the curve of the longer run at once.
         """
@@ -120,7 +120,7 @@ class OneCycle(ClosedForm):
         optimizer, num_epochs, iters_per_epoch: As in `ClosedForm`.
         momentums: The lower and the higher momentum.
         div_factor: The base rate over the first one.
-        phase1: The fraction of the run in which the rate rises.
+        phase1: The fraction of the run in which the learning rate rises.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Step(ClosedForm):
     Args:
         optimizer, num_epochs, iters_per_epoch: As in `ClosedForm`.
         step_size: Epochs between two falls.
-        milestones: Instead of `step_size`: after how many epochs the rate falls, rising.
+        milestones: Instead of `step_size`: after how many epochs it falls, in ascending order.
         gamma: What it is multiplied by.
 
     Raises:

@@ -159,7 +159,7 @@ def describe_groups(groups: Iterable[dict[str, Any]]) -> str:
 def _rates_by_parameter(
     backbone: Sequence[nn.Module], backbone_rate: float | None, layer_decay: float | None
 ) -> dict[int, LayerRate]:
-    """Return the rate of each parameter of the backbone by its id, from output to input."""
+    """Return the learning rate of each backbone parameter by its id, from output to input."""
     if backbone_rate is None and layer_decay is None:
         return {}
     factor = 1.0 if backbone_rate is None else backbone_rate

@@ -45,12 +45,12 @@ class WarmUp:
 
 
 class Schedule:
-    """Moves the rates of an optimizer after each step and each epoch.
+    """Sets the learning rates of an optimizer after each step and each epoch.
 
     Args:
         scheduler: One of ours or of torch's.
         interval: Whether it is stepped after each optimizer step or each epoch.
-        warmup: What stands in front of it.
+        warmup: The warm-up that multiplies its first learning rates.
         iters_per_epoch: Optimizer steps an epoch; None where no run of another count is resumed.
     """
 
@@ -77,7 +77,7 @@ class Schedule:
         """Call after each optimizer step."""
         self.steps += 1
         if self.interval == "step":
-            self._move()
+            self._step_scheduler()
         else:
             self._scale()
 
@@ -85,9 +85,9 @@ class Schedule:
         """Call after each epoch with the monitored metric; None where the epoch was not judged."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             if metric is not None:
-                self._move(metric)
+                self._step_scheduler(metric)
         elif self.interval == "epoch":
-            self._move()
+            self._step_scheduler()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the schedule as plain data."""
@@ -100,7 +100,7 @@ class Schedule:
         """Continue at the step that a run has reached; call it once the optimizer has its state.
 
         Where an epoch has another number of steps than in the checkpoint (another batch size, other
-        images), what counts them over the whole run goes on at the same fraction of its epochs.
+        images), what counts them over the whole run continues at the same fraction of its epochs.
 
         Args:
             state: What `state_dict()` returned; None where a checkpoint has none: the schedule is
@@ -131,9 +131,9 @@ class Schedule:
             self._set_rates(self.scheduler.get_last_lr())
         self._scale()
 
-    def _move(self, metric: float | None = None) -> None:
+    def _step_scheduler(self, metric: float | None = None) -> None:
         if self.steps <= self.warmup.steps:
-            # Many of torch's schedules go on from the rate that they find.
+            # Many of torch's schedules continue from the learning rate that they find.
             self._set_rates(self.scheduler.get_last_lr())
         if isinstance(self.scheduler, ReduceLROnPlateau):
             assert metric is not None

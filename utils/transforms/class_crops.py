@@ -62,7 +62,7 @@ class ClassCrop(GeometryOperation):
     ) -> None:
         self.max_ratio = 1.0 if max_class_ratio is None else max_class_ratio
         self.classes = class_numbers(rare_classes, class_names, "rare_classes")
-        self.share = rare_share
+        self.rare_share = rare_share
 
     @property
     def active(self) -> bool:
@@ -83,7 +83,7 @@ class ClassCrop(GeometryOperation):
             max(geometry.scaled_height - geometry.height, 0),
             max(geometry.scaled_width - geometry.width, 0),
         )
-        points = pixels_of(label, self.classes, rng) if rng.random() < self.share else None
+        points = pixels_of(label, self.classes, rng) if rng.random() < self.rare_share else None
         if free == (0, 0):
             return geometry
 

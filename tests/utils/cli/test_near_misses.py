@@ -16,7 +16,7 @@ from builders.sections import SECTIONS
 from tests.conftest import ROOT
 from tests.utils.config.test_check_config import minimal
 from utils.cli.command_line import Parser, add_overrides
-from utils.config.keys import OTHER_NAMES, USUAL_PLACES, WORDS, names_in, places
+from utils.config.keys import OTHER_NAMES, USUAL_PATHS, WORDS, names_in, paths_of
 from utils.config.known_keys import light_names, names_by_path
 
 PROGRAMS = {
@@ -173,14 +173,14 @@ def test_feature_the_config_that_is_named_counts(said, tmp_path):
     assert "-o train_loader.args.crop_size=3 or -o val_loader.args.crop_size=3" in said(line)
 
 
-def test_feature_usual_places_are_places():
+def test_feature_usual_paths_are_paths():
     """What the command line knows without torch is what the classes take."""
     tree = minimal()
     tree["arch"]["type"] = "DeepLab"
     tree["optimizer"]["type"] = "AdamW"
     tree["train_loader"]["type"] = tree["val_loader"]["type"] = "Folder"
     taken = names_by_path(tree, SECTIONS)
-    for path, names in USUAL_PLACES.items():
+    for path, names in USUAL_PATHS.items():
         assert set(names) - {"momentum", "nesterov"} <= set(taken[path]), path
     tree["optimizer"]["type"] = "SGD"
     assert {"momentum", "nesterov"} <= set(names_by_path(tree, SECTIONS)["optimizer.args"])
@@ -190,19 +190,19 @@ def test_feature_usual_places_are_places():
 
 def test_feature_other_names_lead_to_keys():
     keys = {
-        key for names in (USUAL_PLACES, light_names()) for path in names.values() for key in path
+        key for names in (USUAL_PATHS, light_names()) for path in names.values() for key in path
     }
     assert {name.split(".")[0] for name in OTHER_NAMES.values()} <= keys
     for path in WORDS.values():
         assert path.split(".")[0] in keys or path in keys, path
 
 
-def test_feature_places():
+def test_feature_paths_of():
     names = names_in({"a": 1, "optimizer": {"type": "x", "k": 1, "args": {"lr": 1}}, "trainer": 5})
-    assert places("LR", names) == places("learning-rate", names) == ["optimizer.args.lr"]
-    assert places("k", names) == ["optimizer.k"]
-    assert places("a", names) == ["a"]
-    assert places("b", names) == places("type", names) == []
+    assert paths_of("LR", names) == paths_of("learning-rate", names) == ["optimizer.args.lr"]
+    assert paths_of("k", names) == ["optimizer.k"]
+    assert paths_of("a", names) == ["a"]
+    assert paths_of("b", names) == paths_of("type", names) == []
 
 
 def test_feature_a_mistyped_option_does_not_load_torch(tmp_path):

@@ -24,7 +24,7 @@ from utils.distributed.collectives import (
     whole_batch,
     world_size,
 )
-from utils.distributed.rendezvous import fresh_place
+from utils.distributed.rendezvous import fresh_namespace
 
 # Five pictures on two or three processes; on four, one of which has none where the batch is three.
 BATCHES = [(2, 5), (3, 5), (4, 3)]
@@ -180,7 +180,7 @@ def test_feature_processes_that_were_started_again_meet():
         with ThreadPoolExecutor() as pool:
             clients = [dist.TCPStore("127.0.0.1", store.port, is_master=False) for _ in range(3)]
             found = [
-                pool.submit(fresh_place, client, rank, 3, datetime.timedelta(seconds=20))
+                pool.submit(fresh_namespace, client, rank, 3, datetime.timedelta(seconds=20))
                 for rank, client in reversed(list(enumerate(clients)))
             ]
             met = [place.result() for place in found]
@@ -195,4 +195,4 @@ def test_exception_one_does_not_come():
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     store.set("name/1", "forerunner")
     with pytest.raises(RuntimeError, match=r"\[1\]"):
-        fresh_place(store, 0, 2, datetime.timedelta(seconds=0.2))
+        fresh_namespace(store, 0, 2, datetime.timedelta(seconds=0.2))
