@@ -20,7 +20,7 @@ LIGHT_GROUND, DARK_GROUND = "#ffffff", "#17191e"  # of empty cells
 TABLE_CLASSES = 25  # up to here the matrix is a table with a number in each cell
 SAFE_INTEGER = 2**53  # beyond it a browser's numbers lose counts
 EVEN = 0.01  # a smaller ECE is called neither over- nor underconfident
-APART = 0.1  # two mean confidences that differ by as much are told apart in words
+MIN_GAP = 0.1  # two mean confidences that differ by as much are told apart in words
 
 
 class Level(NamedTuple):
@@ -156,9 +156,9 @@ def _verdict(bars: Sequence[Bar]) -> tuple[str, list[Group]]:
         return ("overconfident" if gap > 0 else "underconfident"), [everything]
     underconfident = _group([bar for bar in bars if bar.confidence <= bar.accuracy], total)
     overconfident = _group([bar for bar in bars if bar.confidence > bar.accuracy], total)
-    if overconfident.confidence - underconfident.confidence >= APART:
+    if overconfident.confidence - underconfident.confidence >= MIN_GAP:
         words = "underconfident at low confidence, overconfident at high confidence"
-    elif underconfident.confidence - overconfident.confidence >= APART:
+    elif underconfident.confidence - overconfident.confidence >= MIN_GAP:
         words = "overconfident at low confidence, underconfident at high confidence"
     else:
         words = "underconfident in some bins, overconfident in others"

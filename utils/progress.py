@@ -35,8 +35,8 @@ class Progress:
         total: How many items there are.
         unit: What an item is called, in the singular.
         label: What the work is called.
-        initial: How many items are done already, as in an epoch that is resumed. They do not count
-            as work of this process, so the rate and the time left come from the rest.
+        initial: How many items are done already, as in an epoch that is resumed. They are not
+            work of this process, so the speed and the time left come from the rest.
         leave: Whether the bar stays on the terminal at its end.
     """
 

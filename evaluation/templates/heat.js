@@ -1,6 +1,6 @@
 /* The confusion matrix of many classes, drawn. The canvas is as large as its box; what lies in view is drawn, whatever the size of the whole. */
 
-const LEAST_CELL = 2, TOUCH_CELL = 24, MOST_CELL = 56, NUMBER_CELL = 34, LETTERS = 12;
+const MIN_CELL = 2, TOUCH_CELL = 24, MAX_CELL = 56, NUMBER_CELL = 34, LETTERS = 12;
 
 function setUpHeat(box) {
   const canvas = document.getElementById("heat-canvas");
@@ -16,7 +16,7 @@ function setUpHeat(box) {
     const middle = chosen ?? [(box.scrollTop + box.clientHeight / 2) / cell,
                               (box.scrollLeft + box.clientWidth / 2) / cell];
     const before = cell;
-    cell = Math.min(MOST_CELL, Math.max(wanted, Math.min(LEAST_CELL, fitting())));
+    cell = Math.min(MAX_CELL, Math.max(wanted, Math.min(MIN_CELL, fitting())));
     if (cell > 6) cell = Math.floor(cell);
     size.style.width = size.style.height = `${head + numClasses * cell}px`;
     box.style.height = `${head + numClasses * cell + 2}px`; // with its border

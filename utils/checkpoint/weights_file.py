@@ -53,7 +53,7 @@ def read_weights_file(path: str | os.PathLike[str]) -> Any:
     except Exception as error:
         # The file decides what the reader does, so a damaged one can raise anything.
         if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
-            # torch's own text advises to load it all the same, which would run the file's code.
+            # torch's own message advises loading it anyway, which would run the file's code.
             further = how_to_save_weights_alone(os.fspath(path))
             raise WeightsFileError(
                 "contains more than tensors and plain data, or is not a checkpoint; it was not "

@@ -79,7 +79,7 @@ class RunLock:
         _held.add(self._file)
         since = datetime.datetime.now().isoformat(" ", "seconds")
         text = f"process {os.getpid()}\nmachine {_host()}\nsince {since}\n"
-        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same
+        with contextlib.suppress(OSError):  # on a full disk the lock still holds
             os.pwrite(descriptor, text.encode(), 0)
             os.ftruncate(descriptor, len(text.encode()))
 
