@@ -1,4 +1,4 @@
-"""Small files that claim to be, or unpack to, pictures of gigabytes."""
+"""Small files that claim to be, or unpack to, images of gigabytes."""
 
 import base64
 import io

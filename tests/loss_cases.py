@@ -12,7 +12,7 @@ from utils.losses.base import SegmentationLoss
 
 CLASS_WEIGHTS = [0.5, 2.0, 0.25, 1.0]
 
-# Arguments that fit the small pictures of `case()`, where the default ones do not.
+# Arguments that fit the small images of `case()`, where the default ones do not.
 FITTING_ARGS: dict[str, dict[str, Any]] = {
     "RMILoss": {"radius": 2, "downsampling": 2},
 }

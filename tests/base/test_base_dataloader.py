@@ -49,7 +49,7 @@ def contents(batches):
 
 
 class Mixed(BaseDataset):
-    """Pictures of two sizes."""
+    """Images of two sizes."""
 
     classes = ("a", "b")
     palette = ((0, 0, 0), (255, 255, 255))
@@ -152,7 +152,7 @@ def test_feature_the_first_epoch_can_be_prepared():
 
 
 class Broken(Shapes):
-    """Some pictures cannot be read."""
+    """Some images cannot be read."""
 
     def __init__(self, bad, num_images=40):
         super().__init__(num_images=num_images, image_size=64)
@@ -232,7 +232,7 @@ def test_exception_pictures_that_are_lost_count_as_bad():
 
 
 class Picky(Augmentation):
-    """Refuses some pictures, in words that change from draw to draw."""
+    """Refuses some images, in words that change from draw to draw."""
 
     def __call__(self, image, label, rng, *, partners=None, **rest):
         if image[0, 0, 0] in (1, 2):
@@ -481,7 +481,7 @@ def test_feature_more_workers_than_cores(caplog):
 
 
 def test_feature_padding_is_never_a_class(tmp_path):
-    """The ancestor turned a fifth of such a label into class 0."""
+    """pytorch-segmentation turned a fifth of such a label into class 0."""
 
     class Constant(BaseDataset):
         classes = tuple("abcdef")

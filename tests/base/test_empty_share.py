@@ -1,4 +1,4 @@
-"""Models on processes of which one has no picture of a last, small batch."""
+"""Models on processes of which one has no image of a last, small batch."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ KINDS = (
 
 
 def trained(cases):
-    """The gradients of the first process's two pictures, in double precision, of each model."""
+    """The gradients of the first process's two images, in double precision, of each model."""
     found = {}
     for case in cases:
         torch.manual_seed(0)

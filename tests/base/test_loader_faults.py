@@ -21,7 +21,7 @@ SHARED = Path("/dev/shm")
 # Seconds. What hangs does so for ever; a busy machine takes many times as long as an idle one.
 PATIENCE = 300
 
-# train.py, with something that happens in a process that loads the picture of a place.
+# train.py, with something that happens in a process that loads the image of an index.
 PROGRAM = """
 import ctypes, os, sys
 sys.path.insert(0, {root!r})

@@ -188,7 +188,7 @@ def test_feature_table(tmp_path: Path) -> None:
 
 
 def test_feature_ancestors_checkpoint(tmp_path: Path) -> None:
-    """The ancestor's files: `module.` in front of every key, 21 classes, no meta."""
+    """pytorch-segmentation's files: `module.` in front of every key, 21 classes, no meta."""
     source, model = build("UNet", num_classes=21), build("UNet")
     weights = {f"module.{key}": value for key, value in source.state_dict().items()}
     torch.save({"arch": "DataParallel", "epoch": 3, "state_dict": weights}, tmp_path / "b.pth")

@@ -12,7 +12,7 @@ from utils.transforms.augmentation import Augmentation
 
 
 def loader(folder, image, classes=2, **args):
-    """Two pictures on disk and the loader that reads them."""
+    """Two images on disk and the loader that reads them."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     for number in range(2):

@@ -111,9 +111,9 @@ def test_feature_real_camvid_mean_and_std(real_data):
     dataset = CamVid(str(real_data / "camvid"), "train")
     total = np.zeros((3, 3))  # count, sum, sum of squares
     for sample in dataset.samples:
-        figures = ImageStat.Stat(Image.open(sample.image))
-        total += (figures.count, figures.sum, figures.sum2)
+        statistics = ImageStat.Stat(Image.open(sample.image))
+        total += (statistics.count, statistics.sum, statistics.sum2)
     mean, square = total[1] / total[0] / 255, total[2] / total[0] / 255**2
-    # The figures are those of the PNGs; these are JPEGs made of them.
+    # The mean and std are those of the PNGs; these are JPEGs made of them.
     assert np.allclose(mean, dataset.mean, rtol=0, atol=1e-3)
     assert np.allclose(np.sqrt(square - mean**2), dataset.std, rtol=0, atol=1e-3)

@@ -1,4 +1,4 @@
-"""CityScapes on trees in its layouts; its pictures may not be passed on, so all are made here."""
+"""CityScapes on trees in its layouts; its images may not be passed on, so all are made here."""
 
 import numpy as np
 import pytest

@@ -393,7 +393,7 @@ def test_feature_another_config_and_only_its_section(made, model, tmp_path):
 
 
 def test_exception_a_checkpoint_without_a_config(made, model, tmp_path, capsys):
-    """Of the ancestor with --config, and bare weights."""
+    """Checkpoints of pytorch-segmentation with --config, and bare weights."""
     weights = load_checkpoint(model)["state_dict"]
     torch.save(weights, model)
     assert refused(capsys, model) == (

@@ -56,7 +56,7 @@ def named(monkeypatch):
 
 
 def config(tmp_path, workers=0, amp=False, epochs=4, **trainer):
-    """Augmentation, dropout, a moving average, accumulation; 14 pictures in batches of 4."""
+    """Augmentation, dropout, a moving average, accumulation; 14 images in batches of 4."""
     trainer = {"accumulation_steps": 2, "ema_decay": 0.9, "save_every_steps": 2, **trainer}
     tree = small_config(tmp_path, tensorboard=True, log_per_iter=1, epochs=epochs, **trainer)
     tree["amp"] = amp
@@ -177,7 +177,7 @@ def test_feature_killed_at_any_moment(tmp_path, undisturbed, record_property, wo
     assert not list(folder.glob(".*.tmp"))
 
 
-# 4 steps and 3 groups of validation pictures an epoch: each loads 7 times.
+# 4 steps and 3 groups of validation images an epoch: each loads 7 times.
 @pytest.mark.parametrize(
     "moment, workers, step",
     [

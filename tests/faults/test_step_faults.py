@@ -216,7 +216,7 @@ sys.exit(train.main())
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["raise", "skip"])
 def test_feature_no_process_takes_a_step_that_is_bad_for_one(tmp_path, policy):
-    """The pictures of the second process only are not numbers."""
+    """The images of the second process only are not numbers."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(root=str(ROOT), steps=[5]))
     tree = config(tmp_path, on_bad_loss=policy)
@@ -237,7 +237,7 @@ def test_feature_no_process_takes_a_step_that_is_bad_for_one(tmp_path, policy):
 
 
 def small_memory(patched, pictures, error=None, at=None, training=True):
-    """A network that has no memory for more pictures than that, once it has moved its statistics.
+    """A network that has no memory for more images than that, once it has moved its statistics.
 
     Args:
         at: The step from which on it is so.
@@ -272,7 +272,7 @@ def test_feature_smaller_parts_where_memory_runs_out(
         place.mkdir()
         tree = config(place, accumulation_steps=steps)
         if steps == 1:
-            # The first call is the look at model and data before the training, with two pictures.
+            # The first call is the look at model and data before the training, with two images.
             small_memory(monkeypatch, pictures, error, at=int(pictures < 2))
         code, folder = run(place, tree)
         assert code == 0

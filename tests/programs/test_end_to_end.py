@@ -48,7 +48,7 @@ def test_feature_from_the_default_config_to_masks(tmp_path, capsys, monkeypatch)
 
 
 def test_feature_a_model_moves_without_its_folder(tmp_path, capsys):
-    """Pictures on disk through Folder; then the checkpoint alone in another place."""
+    """Images on disk through Folder; then the checkpoint alone in another place."""
     shapes = Shapes("val", num_images=6, image_size=48)
     for folder in ("images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)
@@ -119,7 +119,7 @@ def test_feature_the_ancestors_block_trains_on_real_voc(tmp_path, real_data, cap
     assert train.main(["-c", str(block), "-d", "cpu", *flags]) == 0
     out = capsys.readouterr().out
     assert "4 training images, 2 steps an epoch, 3 validation images" in out
-    # The trained model segments the pictures that it was trained on.
+    # The trained model segments the images that it was trained on.
     images = next((real_data / "voc2012_layout").rglob("JPEGImages")) / "2011_000003.jpg"
     output = str(tmp_path / "o")
     words = ["-m", best_model(out), "-i", str(images), "-o", output, "--mode", "whole"]
@@ -132,7 +132,7 @@ def test_feature_camvid_through_folder(tmp_path, real_data, capsys):
     overrides = {
         "train_loader.args.data_dir": real_data / "camvid",
         "val_loader.args.data_dir": real_data / "camvid",
-        # The 101 validation pictures with a split of their own: 6 train, 2 validate.
+        # The 101 validation images with a split of their own: 6 train, 2 validate.
         "train_loader.args.images": "val", "train_loader.args.masks": "valannot",
         "train_loader.args.val_split": 0.94, "val_loader": "null",
         "train_loader.args.crop_size": 64, "train_loader.args.base_size": 120,
@@ -193,14 +193,14 @@ def test_feature_pictures_of_four_bands_from_files_to_masks(tmp_path, capsys, la
     assert len(list(out.iterdir())) == 12
     overlay = Image.open(out / "0_overlay.png")  # with a legend below
     assert Image.open(out / "0.png").size == (48, 40) and overlay.height > 40
-    # Bare weights and the config say the same, where the pictures are.
+    # Bare weights and the config say the same, where the images are.
     bare = tmp_path / "bare.pth"
     torch.save(load_checkpoint(model)["state_dict"], bare)
     again = tmp_path / "again"
     command = ["-m", str(bare), "-c", str(tmp_path / "config.json"), "-i", str(tmp_path / "images")]
     assert inference.main([*command, "-o", str(again), "--mode", "whole"]) == 0
     assert (again / "0.png").read_bytes() == (out / "0.png").read_bytes()
-    # The model says how many bands its pictures have.
+    # The model says how many bands its images have.
     with_three = ["-c", str(tmp_path / "config.json"), "-o", "arch.args.in_channels=3"]
     assert train.main([*with_three, "--device", "cpu"]) == 2
     assert "arch.args.in_channels: 3, but" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A file that claims a huge picture is refused before memory is asked for."""
+"""A file that claims a huge image is refused before memory is asked for."""
 
 import re
 import subprocess
@@ -125,7 +125,7 @@ def test_exception_labelme_files(tmp_path, capsys, monkeypatch, name):
 
 
 def test_feature_large_pictures_that_are_there_are_read(tmp_path):
-    """The limits are of claims: a picture as large as it says is no bomb."""
+    """The limits are of claims: an image as large as it says is no bomb."""
     import numpy as np
     from PIL import Image
 

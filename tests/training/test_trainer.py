@@ -39,7 +39,7 @@ from utils.losses.cross_entropy import CrossEntropyLoss2d
 from utils.random_state import get_random_state, seed_everything, set_random_state
 from utils.runs.logger import RunFolder, RunLog
 
-# --- the loop alone, with figures from a list
+# --- the loop alone, with metrics from a list
 
 
 class Scripted(BaseTrainer):

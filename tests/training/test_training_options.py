@@ -45,7 +45,7 @@ def test_feature_parts_of_a_batch():
 
 
 def test_feature_accumulated_gradient_is_that_of_the_batch(tmp_path):
-    # Rotation leaves more ignored pixels in some pictures, so that parts differ in them.
+    # Rotation leaves more ignored pixels in some images, so that parts differ in them.
     gradients = []
     for steps in (1, 2, 4):
         torch.manual_seed(0)
@@ -63,7 +63,7 @@ def test_feature_accumulated_gradient_is_that_of_the_batch(tmp_path):
 
 
 class Convolution(Constant):
-    """One convolution without a norm, so that a picture does not depend on its neighbours."""
+    """One convolution without a norm, so that an image does not depend on its neighbours."""
 
     def __init__(self):
         super().__init__(6)
@@ -143,7 +143,7 @@ def test_feature_average_is_validated_saved_and_predicts(tmp_path):
     assert all(torch.equal(average[k], checkpoint["state_dict"][k]) for k in statistics)
     model, _ = restore(folder / "best_model.pth", "cpu")
     assert torch.equal(model.state_dict()[key], average[key])
-    # The figure in the checkpoint is that of the average.
+    # The metric in the checkpoint is that of the average.
     best = pytest.approx(checkpoint["monitor_best"], rel=1e-6)
     assert validated(folder, tree, average) == best
     assert validated(folder, tree, checkpoint["state_dict"]) != best
@@ -340,7 +340,7 @@ def test_feature_one_channel_for_two_classes(tmp_path, threshold):
     assert meta.binary
     if threshold != "search":
         assert meta.threshold == threshold
-    # Predictions are those that the figure of the training was counted on.
+    # Predictions are those that the metric of the training was computed from.
     predictor = Predictor(model, meta.mean, meta.std, "cpu", mode="whole", threshold=meta.threshold)
     from builders.sections import SECTIONS
     from trainer import TRAINING_METRICS, VALIDATION_METRICS

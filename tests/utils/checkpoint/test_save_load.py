@@ -119,7 +119,7 @@ def test_feature_foreign_archive_with_damage(tmp_path):
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_feature_ancestor_checkpoint(tmp_path, zipped):
-    # As the ancestor writes it: a parallel wrapper's keys and a NumPy number.
+    # As pytorch-segmentation writes it: a parallel wrapper's keys and a NumPy number.
     checkpoint = {
         "arch": "DataParallel",
         "epoch": 5,

@@ -50,7 +50,7 @@ def said(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        # Keys of the config, each with its place and the value that was typed.
+        # Keys of the config, each with its path and the value that was typed.
         ("train.py --epochs 5", "-o trainer.epochs=5"),
         ("train.py --epochs=5", "-o trainer.epochs=5"),
         ("train.py --lr 0.01", "-o optimizer.args.lr=0.01"),

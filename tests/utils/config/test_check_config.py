@@ -416,7 +416,7 @@ def test_feature_examples_of_the_training_guide_are_valid(tmp_path):
 
 
 def test_feature_ancestor_block_is_valid(tmp_path):
-    # The layout of the ancestor's documented block: a comment behind every key, odd spacing.
+    # As pytorch-segmentation documents it: a comment behind every key, odd spacing.
     config = check(parse_config(ROOT / "tests" / "ancestor_config.jsonc"))
     assert config.arch.type == "PSPNet"
     assert config.optimizer.differential_lr

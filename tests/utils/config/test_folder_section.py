@@ -23,7 +23,7 @@ def pasted(problem):
     return json.loads(re.search(r"or use Folder: (\{.*\}\})", problem)[1])
 
 
-# What a fork's section holds beside what the ancestor's loaders took.
+# What a fork's section holds beside what pytorch-segmentation's loaders took.
 FORK = {
     "data_dir": "no/such/data", "split": "train", "batch_size": "16", "crop_size": 380,
     "base_size": 400, "scale": "True", "augment": True, "flip": True, "rotate": True,

@@ -34,7 +34,7 @@ scheduler: OneCycleLR
 loss: BinaryCrossEntropy + DiceLoss
 """
 
-# Each program's file, and the places of its values here.
+# Each program's file, and the paths of its values here.
 FOREIGN = {
     "Detectron2": (
         {
@@ -194,7 +194,7 @@ def test_feature_architectures_are_those_of_the_model():
 
 
 @pytest.mark.parametrize(
-    ("tree", "place", "value"),
+    ("tree", "path", "value"),
     [
         ({"model": {"name": "DeepLabV3+"}}, "arch.args.architecture", "DeepLabV3Plus"),
         ({"model": {"name": "my_net"}}, "arch.type", None),
@@ -204,8 +204,8 @@ def test_feature_architectures_are_those_of_the_model():
         ({"label2id": {"b": 1, "a": 0}}, "train_loader.args.classes", ["a", "b"]),
     ],
 )
-def test_feature_known_values(tree, place, value):
-    assert [found[1:] for found in known_values(tree)] == [(place, value)]
+def test_feature_known_values(tree, path, value):
+    assert [found[1:] for found in known_values(tree)] == [(path, value)]
 
 
 def test_feature_values_that_cannot_be_meant_are_left_out():

@@ -26,7 +26,7 @@ from utils.distributed.collectives import (
 )
 from utils.distributed.rendezvous import fresh_namespace
 
-# Five pictures on two or three processes; on four, one of which has none where the batch is three.
+# Five images on two or three processes; on four, one of which has none where the batch is three.
 BATCHES = [(2, 5), (3, 5), (4, 3)]
 
 
@@ -39,17 +39,17 @@ def variants():
             yield name, {key: value}
 
 
-def batch_of(pictures):
-    """Logits (pictures, 4, 7, 6) and labels; the last picture is ignored as a whole."""
-    parts = [case(seed=seed) for seed in range(pictures)]
+def batch_of(images):
+    """Logits (images, 4, 7, 6) and labels; the last image is ignored as a whole."""
+    parts = [case(seed=seed) for seed in range(images)]
     logits, labels = (torch.cat([part[i][:1] for part in parts]) for i in (0, 1))
     labels[-1] = 255
     return logits, labels
 
 
-def values_and_gradients(pictures):
+def values_and_gradients(images):
     """Of every variant, on this process's share of a batch, as training does it."""
-    logits, labels = batch_of(pictures)
+    logits, labels = batch_of(images)
     mine = slice(rank(), None, world_size())
     results = []
     for name, args in variants():
@@ -63,10 +63,10 @@ def values_and_gradients(pictures):
     return results
 
 
-@pytest.mark.parametrize("processes, pictures", BATCHES)
-def test_feature_every_loss_is_that_of_the_whole_batch(processes, pictures, tmp_path):
-    expected = values_and_gradients(pictures)
-    found = on_processes(processes, values_and_gradients, pictures, folder=tmp_path)
+@pytest.mark.parametrize("processes, images", BATCHES)
+def test_feature_every_loss_is_that_of_the_whole_batch(processes, images, tmp_path):
+    expected = values_and_gradients(images)
+    found = on_processes(processes, values_and_gradients, images, folder=tmp_path)
     for place, (name, args) in enumerate(variants()):
         value, gradient, state = expected[place]
         for number, results in enumerate(found):

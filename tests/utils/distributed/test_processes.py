@@ -13,7 +13,7 @@ from utils.checkpoint.save_load import load_checkpoint
 
 
 def config(tmp_path, **trainer):
-    """Batches of six pictures; the last one of an epoch has two, which is none for a third process.
+    """Batches of six images; the last one of an epoch has two, which is none for a third process.
 
     Every loss that sums, every option of a step. The rate is small: with a larger one rounding
     errors grow from step to step, as they do between two GPUs of different kinds.
@@ -129,7 +129,7 @@ def test_feature_find_lr_is_for_one_process(tmp_path, monkeypatch, capsys):
 
 
 def test_feature_what_each_process_skips_is_named_once(tmp_path):
-    """Three of sixty pictures, on two processes; a fourth is one too many for both together."""
+    """Three of sixty images, on two processes; a fourth is one too many for both together."""
     for broken, code in (((3, 10, 30), 0), ((3, 10, 30, 41), 2)):
         place = tmp_path / str(len(broken))
         place.mkdir()

@@ -29,11 +29,11 @@ def network(kind):
     return model
 
 
-def trained(kind, pictures):
+def trained(kind, images):
     """Output, gradients and buffers after two steps on this process's share of a batch."""
     model = synchronise(network(kind), CPU) if world_size() > 1 else network(kind)
     generator = torch.Generator().manual_seed(1)
-    batch = 5 + torch.randn(pictures, 3, 4, 5, generator=generator, dtype=torch.float64)
+    batch = 5 + torch.randn(images, 3, 4, 5, generator=generator, dtype=torch.float64)
     factors = torch.randn(batch.shape, generator=generator, dtype=torch.float64)
     mine = slice(rank(), None, world_size())
     own = batch[mine].clone().requires_grad_()
@@ -46,14 +46,14 @@ def trained(kind, pictures):
     return output.detach(), own.grad, gradients, dict(model.state_dict())
 
 
-def all_layers(pictures):
-    return {kind: trained(kind, pictures) for kind in LAYERS}
+def all_layers(images):
+    return {kind: trained(kind, images) for kind in LAYERS}
 
 
-@pytest.mark.parametrize("processes, pictures", [(2, 5), (3, 2)])
-def test_feature_equals_the_statistics_of_the_whole_batch(processes, pictures, tmp_path):
-    expected = all_layers(pictures)
-    found = on_processes(processes, all_layers, pictures, folder=tmp_path)
+@pytest.mark.parametrize("processes, images", [(2, 5), (3, 2)])
+def test_feature_equals_the_statistics_of_the_whole_batch(processes, images, tmp_path):
+    expected = all_layers(images)
+    found = on_processes(processes, all_layers, images, folder=tmp_path)
     for kind, (output, gradient, gradients, buffers) in expected.items():
         for number, results in enumerate(found):
             own_output, own_gradient, own_gradients, own_buffers = results[kind]

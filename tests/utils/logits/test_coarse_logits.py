@@ -18,7 +18,7 @@ from utils.logits.coarse_logits import CoarseLogits, heads_of
 from utils.losses.cross_entropy import CrossEntropyLoss2d
 from utils.losses.dice import DiceLoss
 
-# Coarse size, canvas and size of a picture: whole and other factors, cut, equal, smaller, one pixel
+# Coarse size, canvas and size of an image: whole and other factors, cut, equal, smaller, one pixel
 SIZES = [
     ((3, 4), None, (12, 16)),
     ((4, 3), None, (29, 23)),
@@ -39,7 +39,7 @@ both_ways = pytest.mark.parametrize("align_corners", [False, True])
 
 @pytest.fixture(params=[1, 60, 2**20])
 def tile(request, monkeypatch):
-    """Tiles of one pixel, of a few, and of the whole picture."""
+    """Tiles of one pixel, of a few, and of the whole image."""
     monkeypatch.setattr(coarse_logits, "TILE", request.param)
     monkeypatch.setattr(coarse_logits, "MAX_TILES", 10**6)
 

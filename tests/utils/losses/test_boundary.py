@@ -47,7 +47,7 @@ def test_feature_distances_by_hand():
 @pytest.mark.parametrize("include_background", [True, False])
 @pytest.mark.parametrize("weights", [None, CLASS_WEIGHTS])
 def test_feature_equals_a_naive_loop(weights, include_background):
-    """With a class that occurs nowhere, one in the first picture only, and a picture of one."""
+    """With a class that occurs nowhere, one in the first image only, and an image of one."""
     logits, labels = (torch.cat([part, part[:1]]) for part in case())
     labels[labels == 3] = 0
     labels[1][labels[1] == 2] = 1

@@ -18,7 +18,7 @@ from utils.losses.lovasz import jaccard_steps
 @pytest.mark.parametrize("ignore_index", [255, -1])
 def test_feature_equals_smp(ignore_index, per_image):
     logits, labels = case(ignore_index, torch.float32)
-    labels[1][labels[1] == 2] = 1  # the pictures hold different classes
+    labels[1][labels[1] == 2] = 1  # the images hold different classes
     expected = smp.losses.LovaszLoss("multiclass", per_image, ignore_index)(logits, labels)
     loss = losses.LovaszSoftmax(ignore_index=ignore_index, per_image=per_image)
     assert loss(logits, labels).item() == pytest.approx(expected.item(), abs=1e-6)

@@ -88,7 +88,7 @@ def naive(name, logits, labels, *, smooth, classes, per_image, squared=False, ga
 def test_feature_equals_a_naive_loop(name, args, classes, per_image):
     logits, labels = (torch.cat([part, part[:1]]) for part in case())
     labels[labels == 3] = 0  # occurs nowhere
-    labels[1][labels[1] == 2] = 1  # and class 2 in the first picture only
+    labels[1][labels[1] == 2] = 1  # and class 2 in the first image only
     labels[2] = 255
     args = {"smooth": 1.5, "classes": classes, "per_image": per_image, **args}
     value = getattr(losses, name)(CLASS_WEIGHTS, **args)(logits, labels).item()

@@ -9,7 +9,7 @@ from utils.metrics.bootstrap import bootstrap_intervals, bootstrap_mean_iou
 
 
 def some_counts(seed=0, size=12, num_classes=4):
-    """Counts (N, 3, K): class 2 is in few pictures, class 3 in none."""
+    """Counts (N, 3, K): class 2 is in few images, class 3 in none."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 100, (size, 3, num_classes))
     counts[3:, :, 2] = 0
@@ -41,7 +41,7 @@ FIGURES = {
 
 
 def scipy_interval(counts, figure, level, resamples, seed):
-    """scipy draws the same pictures from the same seed."""
+    """scipy draws the same images from the same seed."""
     result = stats.bootstrap(
         (np.arange(len(counts)),),
         lambda places: figure(counts[places]),
@@ -96,7 +96,7 @@ def test_feature_class_intervals_equal_a_loop():
 
 
 def rare_classes(seed, size, num_classes, share_of_strays):
-    """Eight classes a picture, the later the rarer; some pixels are taken for any class at all."""
+    """Eight classes an image, the later the rarer; some pixels are taken for any class at all."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((size, 3, num_classes), int)
     weights = 1 / np.arange(1, num_classes + 1)
@@ -138,14 +138,14 @@ def test_feature_chunks_and_seed(monkeypatch):
 
 @pytest.mark.parametrize("size", [1, 7])
 def test_feature_equal_pictures_say_nothing_of_others(size):
-    """One picture, or one many times: all resamples are alike."""
+    """One image, or one many times: all resamples are alike."""
     counts = np.repeat(some_counts(size=1), size, axis=0)
     found = bootstrap_intervals(counts, resamples=50)
     assert found == {**dict.fromkeys(FIGURES), "Class_IoU": [None] * 4}
 
 
 def test_feature_covers_the_truth():
-    """About 95 % of the intervals of sets of 60 pictures hold the expected accuracy."""
+    """About 95 % of the intervals of sets of 60 images hold the expected accuracy."""
     rng = np.random.default_rng(0)
     hits = 0
     for seed in range(100):
@@ -161,7 +161,7 @@ def test_feature_pictures_without_labels():
     counts = np.zeros((3, 3, 2), np.int64)
     assert bootstrap_mean_iou(counts, resamples=10) is None
     counts[0, :, 0] = 1
-    assert bootstrap_mean_iou(counts, resamples=50) is None  # one picture
+    assert bootstrap_mean_iou(counts, resamples=50) is None  # one image
     counts[1, 0, 0] = 5
     found = bootstrap_intervals(counts, resamples=200)
     assert found["Mean_IoU"].low < 6 / 8 < found["Mean_IoU"].high

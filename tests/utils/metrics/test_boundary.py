@@ -64,7 +64,7 @@ def expected_figures(cases, num_classes, distance, radius, ignore_index=255):
     return ious, fs
 
 
-# Of pictures 34 x 47 with a diagonal of 58.01 pixels: d and r.
+# Of images 34 x 47 with a diagonal of 58.01 pixels: d and r.
 @pytest.mark.parametrize(
     ("width", "tolerance", "distance", "radius"),
     [(0.02, 0.0075, 1, 1), (0.05, 0.05, 3, 3), (0.08, 0.06, 5, 4), (0.9, 0.5, 52, 30)],

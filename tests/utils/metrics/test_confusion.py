@@ -53,7 +53,7 @@ def test_feature_equals_scikit_learn(ignore_index):
 
 
 def sklearn_figures(truth, guess):
-    """The figures of `metrics_of()` over the classes that occur, as scikit-learn has them."""
+    """The metrics of `metrics_of()` over the classes that occur, as scikit-learn has them."""
     present = np.union1d(truth, guess)
     rest = {"labels": present, "zero_division": 0}
     sources = {
@@ -325,7 +325,7 @@ def test_feature_class_counts_equal_smp():
 def test_feature_image_iou_is_over_the_classes_that_occur():
     """Golden numbers: torchmetrics 1.9.0, functional.segmentation.mean_iou(input_format="index").
 
-    In the second picture one class is neither labelled nor predicted.
+    In the second image one class is neither labelled nor predicted.
     """
     ids, labels = random_case(6)
     labels = torch.where(labels == 255, 0, labels)

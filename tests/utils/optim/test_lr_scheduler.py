@@ -1,4 +1,4 @@
-"""Schedules against the ancestor's curves and torch's own."""
+"""Schedules against pytorch-segmentation's curves and torch's own."""
 
 import copy
 import json
@@ -38,7 +38,7 @@ def ours(name, optimizer, *args):
     return getattr(lr_scheduler, name)(optimizer, *args, **ARGS.get(name, {}))
 
 
-# The ancestor's rates for 2 epochs of 5 steps at rate 1, recorded from its code.
+# pytorch-segmentation's rates for 2 epochs of 5 steps at rate 1, recorded from its code.
 POLY = [0.90953, 0.81805, 0.72542, 0.63145, 0.53589, 0.43838, 0.33838, 0.23492, 0.12589, 0]
 ONE_CYCLE = [0.28, 0.76, 1.0, 0.95048, 0.81175, 0.61126, 0.38874, 0.18826, 0.04952, 0.0]
 MOMENTUM = [0.925, 0.875, 0.85, 0.855, 0.8688, 0.8889, 0.9111, 0.9312, 0.945, 0.95]
@@ -211,7 +211,7 @@ def schedule(kind, args=None, *, epochs=6, steps=5, monitor="max Mean_IoU", opti
 
 
 def drive(moved, epochs=6, steps=5, first=0):
-    """The groups' rates and momenta of each step; the figure falls from the second epoch on."""
+    """The groups' rates and momenta of each step; the metric falls from the second epoch on."""
     used = []
     for epoch in range(first, epochs):
         for _ in range(steps):
@@ -305,7 +305,7 @@ def test_feature_a_checkpoint_without_state_is_caught_up_with(name):
     args = {**ARGS, **LIBRARY_ARGS}.get(name, {})
     whole = drive(schedule(name, args, warmup_epochs=2.5))
     second = schedule(name, args, warmup_epochs=2.5)
-    # As an ancestor's optimizer stands: with a rate of its own, without torch's further figures.
+    # As from pytorch-segmentation: with a learning rate of its own, without torch's further keys.
     state = sgd(0.04, momentum=0.8).state_dict()
     second.optimizer.load_state_dict(state)
     second.load_state_dict(None, steps=10, epochs=2)
@@ -574,10 +574,10 @@ def test_feature_the_check_leaves_the_compiler_alone():
     assert result.returncode == 0, result.stderr
 
 
-# --- the picture
+# --- the plot
 
 
-def test_smoke_the_picture_shows_every_schedule(tmp_path):
+def test_smoke_the_plot_shows_every_schedule(tmp_path):
     pytest.importorskip("matplotlib")
     assert {panel.section.type for panel in draw_schedules.PANELS} >= set(lr_scheduler.__all__)
     assert any(panel.section.warmup_epochs for panel in draw_schedules.PANELS)

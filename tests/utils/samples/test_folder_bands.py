@@ -1,4 +1,4 @@
-"""Folder with pictures of other than three bands: what is measured, chosen, refused."""
+"""Folder with images of other than three bands: what is measured, chosen, refused."""
 
 import numpy as np
 import pytest
