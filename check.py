@@ -39,7 +39,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help=f"JSON or YAML file (default: {DEFAULT_CONFIG})",
     )  # fmt: skip
     add_overrides(parser)
-    add("-d", "--device", metavar="DEVICE", help="of the step: cpu, cuda, or GPU numbers")
+    add(
+        "-d", "--device", metavar="DEVICE", help="where to take the step: cpu, cuda, or GPU numbers"
+    )
     add("--json", metavar="FILE", help="also write everything as JSON; - is stdout")
     add(
         "--sheet", metavar="FOLDER", nargs="?", const="",
@@ -92,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     from inspection.label_maps import propose
     from utils.runs.logger import log_to_console
 
+    # What to do, and where to write it
     config = read_config(arguments)
     sheet = None
     if arguments.sheet is not None:
@@ -101,16 +104,22 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in config.warnings:
         logger.warning(warning)
     device = None if arguments.no_step else resolve_training_device(arguments.device, config)
+
+    # The files
     splits = read_splits(config, arguments.workers, arguments.cache)
     proposals = propose(splits.values())
     findings = find_all(splits, config, proposals)
     show(report.split_table(list(splits.values())))
     show(report.class_table(list(splits.values())))
+
+    # A few training steps
     step = None
     if device is not None:
         step, further = try_step(with_measured(config, splits), *device)
         show(report.step_text(step) if step else f"No step could be taken: {further[0].message}")
         findings = [*(f for f in further if not is_known(f, findings)), *findings]
+
+    # The report
     paste = lines_to_paste(config, splits, proposals)
     show(report.lines_to_paste_text(paste, config.tree))
     show(report.findings_text(findings))

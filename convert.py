@@ -26,7 +26,7 @@ interrupted; 141 the reader of the output stopped, as `head` does.
 
 COCO = """
 Masks from the polygons and run lengths of COCO instance annotations, one for each image that the
-file names, also without objects. Crowds lie at the bottom and are ignored (255); above them,
+file names, even without objects. Crowds lie at the bottom and are ignored (255); above them,
 smaller objects lie over larger ones. Without --classes and --label-map, every category is a
 class, in the order of the ids, behind class 0, the background. Categories that are not chosen are
 background. Annotations without an outline (boxes) are left out. Needs pycocotools.
@@ -144,7 +144,7 @@ def _split_options(parser: argparse.ArgumentParser) -> None:
         "--images", metavar="PATH",
         help="folder, list or pattern ('*.jpg') of the images (default: images)",
     )  # fmt: skip
-    add("--masks", metavar="PATH", help="likewise of the masks (default: masks)")
+    add("--masks", metavar="PATH", help="the same for the masks (default: masks)")
     add("--mask-suffix", default="", metavar="SUFFIX", help="as in Folder: _gt for 1.jpg, 1_gt.png")
     for option in ("--mask-prefix", "--image-suffix", "--image-prefix"):
         add(option, default="", metavar="TEXT", help="as in Folder")
@@ -153,13 +153,26 @@ def _split_options(parser: argparse.ArgumentParser) -> None:
         help="as in Folder: _HH _HV where the bands of an image are 1_HH.tif and 1_HV.tif",
     )  # fmt: skip
     _output_options(parser, "lists")
-    add("--val", type=float, default=0.1, metavar="FRACTION", help="default: 0.1")
-    add("--test", type=float, default=0.0, metavar="FRACTION", help="default: 0, no test.txt")
+    add(
+        "--val",
+        type=float,
+        default=0.1,
+        metavar="FRACTION",
+        help="fraction for validation (default: 0.1)",
+    )
+    add(
+        "--test",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="fraction for testing (default: 0, no test.txt)",
+    )
     add(
         "--groups", metavar="REGEX|FILE",
-        help="what of an image's name is its group ('^[^_]+'), or a file of lines 'image,group'",
+        help="a regular expression for the group in an image's name ('^[^_]+'), or a file of "
+        "lines 'image,group'",
     )  # fmt: skip
-    add("--stratify", action="store_true", help="also divide every class")
+    add("--stratify", action="store_true", help="give each split its fraction of every class, too")
     add(
         "--ignore-index", type=int, nargs="+", metavar="ID",
         help="ids in the masks that are ignored (default: 255, unless all are black and white)",

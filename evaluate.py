@@ -74,7 +74,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     add_overrides(parser, SCORED_KEYS)
     add(
         "-s", "--split", choices=SPLITS, default="val",
-        help="the loader of the config (default: val; also what val_split holds back)",
+        help="whose images to score (default: val, which may be what val_split holds back)",
     )  # fmt: skip
     add(
         "-mo", "--mode", choices=MODES, default=TRAINING_MODE,

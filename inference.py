@@ -97,7 +97,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="leave out images and folders of this name, such as '*_mask.*' or masks; with a / "
         "in it, of this path below --images: 'a/*.png'. Any number of times",
     )  # fmt: skip
-    add("-o", "--output", default="outputs", metavar="FOLDER", help="default: outputs")
+    add(
+        "-o",
+        "--output",
+        default="outputs",
+        metavar="FOLDER",
+        help="where the masks go (default: outputs)",
+    )
     add(
         "-e", "--extension", metavar="EXT",
         help="only images with this extension, in any case (default: "

@@ -22,7 +22,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("-c", "--config", metavar="FILE", help=f"JSON or YAML file (default: {DEFAULT_CONFIG})")
     add(
         "-r", "--resume", metavar="PATH|auto",
-        help="go on from a checkpoint, a run folder, or the latest run of this name (auto)",
+        help="continue from a checkpoint, a run folder, or the latest run of this name (auto)",
     )  # fmt: skip
     add("-d", "--device", metavar="DEVICE", help="cpu, cuda, or GPU numbers such as 0 or 0,1")
     add_overrides(parser)

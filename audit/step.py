@@ -75,6 +75,7 @@ def measure_step(trainer: Trainer) -> StepReport:
         TrainingError: If the loss is not finite.
         DataError: If a sample cannot be used.
     """
+    # The first step, whose memory is measured
     trainer.bad_losses.action = "raise"
     batch, load_seconds = _time_loading(trainer.train_loader)
     trainer.network.train()
@@ -85,6 +86,8 @@ def measure_step(trainer: Trainer) -> StepReport:
         first_loss = loss.item()
         first_seconds = time.perf_counter() - started
     assert prediction is not None
+
+    # Parameters, by what the optimizer does with them
     groups = [_group(group) for group in trainer.optimizer.param_groups]
     grouped = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     parameters = list(trainer.model.parameters())

@@ -98,6 +98,7 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        # What the dataset knows to be wrong
         skip = options.on_bad_sample == "skip"
         most_lost = MAX_BAD_FRACTION * (len(dataset) + dataset.lost)
         if dataset.problems and (not skip or dataset.lost > max(1, most_lost)):
@@ -105,6 +106,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         if not held_out:  # else the loader of the rest has said it
             for note in (*dataset.problems, *dataset.notes):
                 logger.warning(note)
+
+        # What does not go together
         if dataset.has_foreground and augmentation.follows_labels:
             raise ValueError(
                 f"{augmentation.follows_labels[0]}: cannot be used with a foreground, which "
@@ -119,6 +122,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 f"batch_size: {batch_size} is the batch of all processes together and cannot "
                 f"be divided over {world_size} processes; use {fits}"
             )
+
+        # Samples
         indices = split_indices(dataset.samples, options.val_split, held_out)
         self.source = dataset
         self.samples = Samples(
@@ -137,6 +142,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
         self.num_epochs = num_epochs
         self._stream: LoaderStream[Any] | None = None
         self._next = (0, 0)
+
+        # Batches
         self.batches = EpochBatches(
             indices,
             batch_size,
@@ -163,6 +170,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 len(self.batches.indices),
                 "full" if options.drop_last else "large enough for batch normalisation",
             )
+
+        # Worker processes
         cores = usable_cores()
         num_workers = min(options.num_workers, cores)
         if options.num_workers > cores:

@@ -108,6 +108,7 @@ class Validator:
             Stopped: If a signal came to any rank.
             TrainingError: If memory is too small for one image.
         """
+        # What is counted
         broadcast_buffers(network)
         network.eval()
         device = self.mean.device
@@ -119,6 +120,8 @@ class Validator:
             search = ThresholdSearch(self.ignore_index, device=device)
         shown: list[Comparison] = []
         signal_number = 0
+
+        # Score every image
         groups = track(
             self.loader.epoch(VALIDATION_EPOCH),
             total=len(self.loader),
@@ -143,6 +146,8 @@ class Validator:
         # Not before: some ranks may have finished, and wait here for those that were stopped.
         if signal_number := any_signal(signal_number):
             raise Stopped(signal_number)
+
+        # Metrics over all ranks
         all_reduce_sum(metrics.counts)
         self.loader.merge_bad()
         sums = all_reduce_sum(torch.stack([loss_sum, loss_sum.new_tensor(count)]))
@@ -151,6 +156,8 @@ class Validator:
             **metrics.compute(),
             "labelled_classes": metrics.labelled_classes(),
         }
+
+        # The best threshold
         found: dict[str, Any] = {}
         if search is not None:
             all_reduce_sum(search.counts)

@@ -47,7 +47,8 @@ def dry_run(
             f"arch.args.in_channels: {model.in_channels}, but the images have {channels} "
             "channels; leave it out to take it from them"
         )
-    # One image where a micro-batch of a rank has no more, else two
+
+    # Batch: one image where a micro-batch of a rank has no more, else two
     size = loader.batches.batch_size // accumulation_steps
     count = min(size if is_synchronised(model) else size // world_size(), 2)
     images = torch.from_numpy(sample.image).to(device).expand(count, -1, -1, -1)
@@ -71,6 +72,8 @@ def dry_run(
             raise ValueError(
                 f"out of memory with {count} images; use a smaller crop_size or model"
             ) from None
+
+        # Losses
         logits = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
         _try_losses(loss_modules, logits.detach(), labels)
         snapshot.restore()
@@ -107,6 +110,8 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
             problems.append(f"{name}: needs two classes, but there are {classes}; remove it")
     if config.threshold == "search" and not config.trainer.val:
         problems.append('threshold: "search" needs a validation; give a number, or set trainer.val')
+
+    # Micro-batches
     batch, steps = loader.batches.batch_size, config.trainer.accumulation_steps
     if batch % steps:
         fits = ", ".join(str(n) for n in range(2, batch + 1) if batch % n == 0)
@@ -125,6 +130,8 @@ def check_settings(config: Config, loader: BaseDataLoader) -> None:
             )
     if problems:
         raise ConfigError("config", problems)
+
+    # Foreground
     weighs = any(getattr(losses, term.type).weighs_foreground for term in config.loss)
     if loader.source.has_foreground and not weighs:
         logger.warning("train_loader: its foreground is read, but no loss uses it")

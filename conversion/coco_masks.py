@@ -49,6 +49,7 @@ def plan_coco(
         DataError: If a category is not described, no annotation has an outline, or an image's
             name leads out of `output`.
     """
+    # Sort the annotations by image
     known = {category.id for category in instances.categories}
     regions: dict[int | str, list[Region]] = {image.id: [] for image in instances.images}
     plan = CocoPlan()
@@ -70,6 +71,8 @@ def plan_coco(
             f"none of the {len(plan.boxes)} annotations has an outline; boxes alone are not masks, "
             "export polygons or run lengths"
         )
+
+    # A mask for each image
     root = Root(output, "--output")
     plan.jobs = [
         MaskJob(

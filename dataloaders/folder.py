@@ -121,6 +121,8 @@ class Folder(BaseDataset):
         self.palette = (
             voc_palette(count) if palette is None else [list(colour) for colour in palette]
         )
+
+        # Labels: which ids or colours are classes
         if ignore_index is not None:
             self.void = [ignore_index] if isinstance(ignore_index, int) else ignore_index
         if palette is not None:
@@ -136,6 +138,8 @@ class Folder(BaseDataset):
                 )
             if not named:
                 raise ValueError("label_map: every value is ignored; map values to the classes")
+
+        # Files: images and their masks
         image_source, mask_source = _sources(data_dir, split, images, masks)
         affixes = Affixes(image_prefix, image_suffix, mask_prefix, mask_suffix)
         self.mask_prefix, self.mask_suffix = mark_of_masks(image_source, mask_source, affixes)
@@ -146,6 +150,8 @@ class Folder(BaseDataset):
             band_suffixes=band_suffixes,
             root=None if data_dir is None else Path(data_dir),
         )
+
+        # Bands, mean and std
         self.band_rule = choose_rule(
             pairing.samples,
             bands=bands,

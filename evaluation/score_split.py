@@ -58,6 +58,8 @@ def evaluate(run: EvaluationRun, command: str = "") -> Evaluation:
     for prediction in predictions(run, failed):
         count = functools.partial(_count, scores, run.threshold, prediction)
         with_cpu_fallback(count, prediction.logits)
+
+    # All processes have the same counts from here on
     scores.exchange()
     results = scores.results()
     samples = run.data.loader.source.samples

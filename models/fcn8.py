@@ -105,6 +105,8 @@ class FCN8(BaseModel):
                 "VGG-16's ImageNet weights fit base_channels=64 and hidden_channels=4096 only, "
                 f"got {base_channels} and {hidden_channels}: set pretrained to false"
             )
+
+        # Backbone: VGG-16 up to strides 8, 16 and 32
         c = base_channels
         self.pool3 = nn.Sequential(
             # The padding of 100 leaves enough pixels for fc6, which has none, in any image.
@@ -114,6 +116,8 @@ class FCN8(BaseModel):
         )
         self.pool4 = nn.Sequential(*vgg_stage(4 * c, 8 * c, 3))
         self.pool5 = nn.Sequential(*vgg_stage(8 * c, 8 * c, 3))
+
+        # Scores at each stride, the last after fc6 and fc7
         self.adj_pool3 = nn.Conv2d(4 * c, num_classes, 1)
         self.adj_pool4 = nn.Conv2d(8 * c, num_classes, 1)
         fc6 = nn.Conv2d(8 * c, hidden_channels, 7)
@@ -128,10 +132,13 @@ class FCN8(BaseModel):
             nn.Dropout(),
             score,
         )
+
+        # Upsampling by 2, 2 and 8
         self.up_output = nn.ConvTranspose2d(num_classes, num_classes, 4, 2, bias=False)
         self.up_pool4_out = nn.ConvTranspose2d(num_classes, num_classes, 4, 2, bias=False)
         self.up_final = nn.ConvTranspose2d(num_classes, num_classes, 16, 8, bias=False)
 
+        # Weights
         self.initialise_weights([self.adj_pool3, self.adj_pool4, score])
         for upsampling in (self.up_output, self.up_pool4_out, self.up_final):
             start_bilinear(upsampling)

@@ -179,6 +179,8 @@ class GCN(BaseModel):
             )
         if num_filters < 1 or num_filters % 2 == 0:
             raise ValueError(f"num_filters must be odd and at least 1, got {num_filters}")
+
+        # Backbone
         trunk = ResNet(backbone, in_channels=in_channels)
         widths = trunk.channels
         if use_resnet_gcn:
@@ -186,6 +188,8 @@ class GCN(BaseModel):
             trunk.layer4 = global_stage(widths[2], widths[3], len(trunk.layer4))
         self.use_deconv = use_deconv
         self.backbone = ResNetStages(trunk, "initial")
+
+        # Scores of each stage: large kernels, then boundary refinement
         self.gcn1 = GlobalConvolution(widths[0], num_classes, num_filters)
         self.br1 = BoundaryRefinement(num_classes)
         self.gcn2 = GlobalConvolution(widths[1], num_classes, num_filters)
@@ -194,6 +198,8 @@ class GCN(BaseModel):
         self.br3 = BoundaryRefinement(num_classes)
         self.gcn4 = GlobalConvolution(widths[3], num_classes, num_filters)
         self.br4 = BoundaryRefinement(num_classes)
+
+        # Decoder: a refinement before and after each upsampling
         self.br5 = BoundaryRefinement(num_classes)
         self.br6 = BoundaryRefinement(num_classes)
         self.br7 = BoundaryRefinement(num_classes)
@@ -207,6 +213,7 @@ class GCN(BaseModel):
             self.decov5 = Doubling(num_classes)
         self.final_conv = nn.Conv2d(num_classes, num_classes, 1)
 
+        # Weights
         self.initialise_weights([self.final_conv])
         for module in self.modules():
             if isinstance(module, Doubling):

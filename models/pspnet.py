@@ -86,6 +86,8 @@ class PSPNet(BaseModel):
     ) -> None:
         super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         self.use_aux = use_aux
+
+        # Backbone, at an output stride of 8
         self.backbone: TimmBackbone | None = None
         trunk: TimmBackbone | ResNet
         if backbone.startswith(PREFIX):
@@ -103,6 +105,8 @@ class PSPNet(BaseModel):
             self.layer2 = trunk.layer2
             self.layer3 = trunk.layer3
             self.layer4 = trunk.layer4
+
+        # Heads: pyramid pooling, and the auxiliary one on layer3
         aux_channels, channels = trunk.channels[2:]
         classifier = nn.Conv2d(channels // 4, num_classes, 1)
         self.master_branch = nn.Sequential(PyramidPooling(channels), classifier)
@@ -111,6 +115,7 @@ class PSPNet(BaseModel):
             *conv_bn_relu(aux_channels, aux_channels // 2, 3), nn.Dropout2d(0.1), aux_classifier
         )
 
+        # Weights
         self.initialise_weights([classifier, aux_classifier], keep=self.backbone)
         if isinstance(trunk, ResNet):
             load_pretrained(trunk, trunk.weights_name, pretrained)

@@ -68,6 +68,8 @@ class SegNet(BaseModel):
                 f"VGG-16's ImageNet weights fit base_channels=64 only, got {base_channels}: "
                 "set pretrained to false"
             )
+
+        # Encoder: VGG-16 with BatchNorm
         c = base_channels
         self.pool = nn.MaxPool2d(2, ceil_mode=True, return_indices=True)
         self.stage1_encoder = convolutions(in_channels, c, c)
@@ -75,6 +77,8 @@ class SegNet(BaseModel):
         self.stage3_encoder = convolutions(2 * c, 4 * c, 4 * c, 4 * c)
         self.stage4_encoder = convolutions(4 * c, 8 * c, 8 * c, 8 * c)
         self.stage5_encoder = convolutions(8 * c, 8 * c, 8 * c, 8 * c)
+
+        # Decoder: its mirror image
         self.stage1_decoder = convolutions(8 * c, 8 * c, 8 * c, 8 * c)
         self.stage2_decoder = convolutions(8 * c, 8 * c, 8 * c, 4 * c)
         self.stage3_decoder = convolutions(4 * c, 4 * c, 4 * c, 2 * c)
@@ -82,6 +86,7 @@ class SegNet(BaseModel):
         classifier = nn.Conv2d(c, num_classes, 3, padding=1)
         self.stage5_decoder = nn.Sequential(*convolutions(c, c, c), classifier)
 
+        # Weights
         self.initialise_weights([classifier])
         features: list[nn.Module] = []
         for stage in self.backbone_modules():

@@ -55,6 +55,8 @@ class UNetResnet(BaseModel):
         freeze_backbone: bool = False,
     ) -> None:
         super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
+
+        # Encoder
         deep_stem = backbone not in ("resnet18", "resnet34")
         trunk = ResNet(backbone, in_channels=in_channels, output_stride=8, deep_stem=deep_stem)
         self.initial = trunk.stem()
@@ -62,6 +64,8 @@ class UNetResnet(BaseModel):
         self.layer2 = trunk.layer2
         self.layer3 = trunk.layer3
         self.layer4 = trunk.layer4
+
+        # Decoder: a convolution over the skip, then a doubling
         c1, c2, c3, c4 = trunk.channels
         self.conv1 = nn.Conv2d(c4, 192, 3, padding=1)
         self.upconv1 = double(192, 128)
@@ -76,6 +80,7 @@ class UNetResnet(BaseModel):
         self.conv6 = nn.Conv2d(32, 32, 3, padding=1)
         self.conv7 = nn.Conv2d(32, num_classes, 1, bias=False)
 
+        # Weights
         self.initialise_weights([self.conv7])
         load_pretrained(trunk, trunk.weights_name, pretrained)
         self.apply_freezing()

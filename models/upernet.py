@@ -139,6 +139,8 @@ class UperNet(BaseModel):
         super().__init__(num_classes, in_channels, freeze_bn, freeze_backbone)
         if fpn_out < 1:
             raise ValueError(f"fpn_out must be at least 1, got {fpn_out}")
+
+        # Backbone
         self.backbone: TimmBackbone | ResNetStages
         if backbone.startswith(PREFIX):
             self.backbone = TimmBackbone(
@@ -152,6 +154,8 @@ class UperNet(BaseModel):
                 dilations=usual_dilations(backbone, 16, halve_first=False),
             )
             self.backbone = ResNetStages(trunk, "initial")
+
+        # Pyramid pooling, feature pyramid, head
         channels = self.backbone.channels
         # Upper-case names, because older checkpoints have them.
         self.PPN = PyramidPooling(channels[-1], bins=(1, 2, 4, 6), out_channels=channels[-1])

@@ -211,6 +211,8 @@ def _meta_of_dataset(config: Mapping[str, Any], path: str | Path) -> dict[str, A
         return describe_dataset(build_dataset(checked, "train_loader"), ignore_index)
     except (ValueError, TypeError) as error:
         logger.info("%s: its dataset cannot be read (%s)", path, error)
+
+    # From the constants of the class and its arguments
     plain = {
         field.name: loader.args.get(field.name) or getattr(dataset, field.name, None)
         for field in dataclasses.fields(Meta)

@@ -39,6 +39,7 @@ def pair_bands(
     Raises:
         DataError: If there is no file of any band.
     """
+    # The files of each band, by the name of the image
     before, behind = (affixes.image_prefix, affixes.image_suffix) if affixes else ("", "")
     layers = [image_files.by_key(before, behind + suffix) for suffix in suffixes]
     names = sorted(set().union(*layers))
@@ -54,6 +55,8 @@ def pair_bands(
     ]
     files = {name: [layer[name] for layer in layers if name in layer] for name in names}
     first = {name: found[0] for name, found in files.items() if len(found) == len(layers)}
+
+    # Pair by the first band
     guess, hint = None, ""
     if affixes is not None:
         masks, guess = match_loosely(first, masks)
@@ -67,6 +70,8 @@ def pair_bands(
             f"{len(lacking)} band files are missing in {image_files.path}: {few(lacking)}; add "
             "them, or remove the other bands of these images"
         )
+
+    # The other bands
     result.samples = [
         dataclasses.replace(sample, bands=tuple(map(str, files[sample.name])))
         for sample in result.samples

@@ -89,6 +89,8 @@ def _pair_files(
         return pair(
             images, {key: partners[path] for key, path in images.items()}, image_source, mask_source
         )
+
+    # Leave masks out of the images beside them
     selected = affixes_of(image_source, mask_source, affixes)
     if selected.mask_prefix or selected.mask_suffix:
         of_masks = set(masks.values())  # they may lie beside the images
@@ -97,6 +99,8 @@ def _pair_files(
     if affixes.mask_suffix and image_source == mask_source:
         suffix = affixes.mask_suffix
         images = {stem: path for stem, path in images.items() if not stem.endswith(suffix)}
+
+    # Match names that differ in nothing that matters
     if image_files.listed or mask_files.listed:
         masks = match_tails(images, masks)
     masks, guess = match_loosely(images, masks)
