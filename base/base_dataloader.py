@@ -56,7 +56,7 @@ class LoaderOptions:
     cache_dir: str = CACHE_FOLDER  # the folder of `"disk"`
 
     legacy_args: ClassVar[dict[str, str]] = {
-        "return_id": "a batch always has the indices of its samples",
+        "return_id": "a batch always has the indices of its samples"
     }
 
 

@@ -151,11 +151,7 @@ def make_sequence() -> Transform:
     return make_albumentations(
         albumentations.LongestMaxSize(max_size=list(range(low, high + 1)), p=1),
         albumentations.Rotate(
-            limit=(-10, 10),
-            border_mode=cv2.BORDER_CONSTANT,
-            fill=FILL,
-            fill_mask=IGNORE_INDEX,
-            p=1,
+            limit=(-10, 10), border_mode=cv2.BORDER_CONSTANT, fill=FILL, fill_mask=IGNORE_INDEX, p=1
         ),
     )
 
@@ -175,7 +171,7 @@ def make_affine() -> Transform:
             fill=FILL,
             fill_mask=IGNORE_INDEX,
             p=1,
-        ),
+        )
     )
 
 

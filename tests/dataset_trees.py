@@ -64,7 +64,4 @@ def pytorch_segmentation_loaders(
         tree[section]["args"] |= {"data_dir": str(data_dir), "split": split, **arguments}
         tree[section]["args"] |= {"batch_size": 2, "num_workers": 0, "return_id": False}
     config = check_config(tree, SECTIONS, "config.json", VALIDATION_METRICS, TRAINING_METRICS)
-    return [
-        build_loader(config, "train_loader", training=True),
-        build_loader(config, "val_loader"),
-    ]
+    return [build_loader(config, "train_loader", training=True), build_loader(config, "val_loader")]

@@ -13,9 +13,7 @@ from utils.losses.base import SegmentationLoss
 CLASS_WEIGHTS = [0.5, 2.0, 0.25, 1.0]
 
 # Arguments that fit the small images of `case()`, where the default ones do not.
-FITTING_ARGS: dict[str, dict[str, Any]] = {
-    "RMILoss": {"radius": 2, "downsampling": 2},
-}
+FITTING_ARGS: dict[str, dict[str, Any]] = {"RMILoss": {"radius": 2, "downsampling": 2}}
 
 OVERLAP = {"smooth": 3.0, "classes": "all", "per_image": True}
 

@@ -22,14 +22,7 @@ from utils.transforms.augmentation import Augmentation
 
 
 def loader(
-    dataset=None,
-    *,
-    augment=True,
-    training=True,
-    held_out=False,
-    seed=0,
-    num_epochs=0,
-    **options,
+    dataset=None, *, augment=True, training=True, held_out=False, seed=0, num_epochs=0, **options
 ):
     augmentation = Augmentation(augment=augment, flip=True, rotate=True, blur=True, crop_size=48)
     return BaseDataLoader(
@@ -185,11 +178,7 @@ def test_feature_bad_samples_are_replaced_in_training(workers, caplog):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_feature_bad_samples_are_left_out_of_validation(workers):
     batches = loader(
-        Broken({0, 1}),
-        batch_size=2,
-        training=False,
-        on_bad_sample="skip",
-        num_workers=workers,
+        Broken({0, 1}), batch_size=2, training=False, on_bad_sample="skip", num_workers=workers
     )
     groups = list(batches.epoch(0))
     assert groups[0] == []

@@ -8,13 +8,7 @@ import torch
 from PIL import Image
 
 import models
-from tests.evaluation.evaluate_case import (
-    loader,
-    make_tree,
-    trained_model,
-    write_set,
-    write_start,
-)
+from tests.evaluation.evaluate_case import loader, make_tree, trained_model, write_set, write_start
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 
 

@@ -18,14 +18,7 @@ import evaluation.score_split
 import evaluation.threshold
 from evaluation.table import headline, text_of
 from tests.conftest import ROOT
-from tests.evaluation.evaluate_case import (
-    CLASSES,
-    collected,
-    make_tree,
-    overrides,
-    refused,
-    run,
-)
+from tests.evaluation.evaluate_case import CLASSES, collected, make_tree, overrides, refused, run
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 from utils.cli.choices import SPLITS
 

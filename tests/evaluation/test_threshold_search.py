@@ -17,13 +17,7 @@ import evaluation.page
 import evaluation.score_split
 import evaluation.threshold
 import inference
-from tests.evaluation.evaluate_case import (
-    collected,
-    counted,
-    overrides,
-    refused,
-    run,
-)
+from tests.evaluation.evaluate_case import collected, counted, overrides, refused, run
 from tests.utils.runs.test_run_lock import holder
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 from utils.metrics.threshold import SearchedMetric

@@ -88,10 +88,7 @@ def test_exception_black_and_white_masks(tmp_path, capsys, write, values):
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"binary": True},
-        {"loss": {"type": "CrossEntropyLoss2d", "args": {"class_weights": "auto"}}},
-    ],
+    [{"binary": True}, {"loss": {"type": "CrossEntropyLoss2d", "args": {"class_weights": "auto"}}}],
 )
 def test_exception_whatever_reads_the_masks(tmp_path, capsys, changes):
     code, _, error = start(make(tmp_path), capsys, changes)

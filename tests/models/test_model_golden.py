@@ -21,9 +21,7 @@ NAMES = sorted(
     if json.loads(path.read_text())["class"] in models.__all__
 )
 # Arguments that make the model the one that older checkpoints are of.
-EXTRA: dict[str, dict[str, Any]] = {
-    "UperNet": {"legacy_fpn": True},
-}
+EXTRA: dict[str, dict[str, Any]] = {"UperNet": {"legacy_fpn": True}}
 
 
 def make_weight(key: str, shape: list[int]) -> np.ndarray:

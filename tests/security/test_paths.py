@@ -253,8 +253,7 @@ def run(*words):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["../x.jpg", "/tmp/x.jpg", "a/../../x.jpg", "sub/x.jpg", "..\\x.jpg", "a\0b.jpg", ".."],
+    "name", ["../x.jpg", "/tmp/x.jpg", "a/../../x.jpg", "sub/x.jpg", "..\\x.jpg", "a\0b.jpg", ".."]
 )
 def test_exception_masks_that_would_be_written_elsewhere(places, capsys, name):
     (places / "i.json").write_text(instances(name))

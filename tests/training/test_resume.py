@@ -11,14 +11,7 @@ import torch
 
 import train
 from tests.slow import mark_slow
-from tests.training_runs import (
-    Constant,
-    assert_same,
-    make_trainer,
-    newest,
-    run,
-    small_config,
-)
+from tests.training_runs import Constant, assert_same, make_trainer, newest, run, small_config
 from trainer import Trainer
 from utils.checkpoint.last import load_last
 from utils.checkpoint.save_load import load_checkpoint

@@ -24,13 +24,7 @@ from builders.preflight import dry_run
 from builders.sections import SECTIONS
 from dataloaders.shapes import Shapes
 from tests.conftest import ROOT
-from tests.training_runs import (
-    Constant,
-    assert_same,
-    make_trainer,
-    run,
-    small_config,
-)
+from tests.training_runs import Constant, assert_same, make_trainer, run, small_config
 from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.check import check_config

@@ -121,7 +121,7 @@ class TrainerSection:
     on_bad_loss: Literal["raise", "skip", "rollback"] = "raise"
 
     legacy_args: typing.ClassVar[dict[str, str]] = {
-        "verbosity": "pytorch-segmentation never read it",
+        "verbosity": "pytorch-segmentation never read it"
     }
 
 

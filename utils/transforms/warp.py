@@ -196,10 +196,7 @@ def _to_indices(matrix: np.ndarray, x0: int, y0: int, factor: int) -> np.ndarray
     c += (a + b) / 2 - x0
     f += (d + e) / 2 - y0
     return np.array(
-        [
-            [a / factor, b / factor, c / factor - 0.5],
-            [d / factor, e / factor, f / factor - 0.5],
-        ]
+        [[a / factor, b / factor, c / factor - 0.5], [d / factor, e / factor, f / factor - 0.5]]
     )
 
 

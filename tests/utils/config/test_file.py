@@ -21,13 +21,7 @@ def test_feature_comments_and_trailing_commas(tmp_path):
 
 def test_feature_yaml_is_the_same_tree(tmp_path):
     yaml = "a: 1\nlr: 1e-4\non: yes\nlist: [1, 2.5, null, true]\nnested: {b: 'x'}\n"
-    expected = {
-        "a": 1,
-        "lr": 1e-4,
-        "on": "yes",
-        "list": [1, 2.5, None, True],
-        "nested": {"b": "x"},
-    }
+    expected = {"a": 1, "lr": 1e-4, "on": "yes", "list": [1, 2.5, None, True], "nested": {"b": "x"}}
     assert parse_text(tmp_path, yaml, "c.yaml") == expected
     assert parse_text(tmp_path, json.dumps(expected), "c.json") == expected
 

@@ -129,9 +129,7 @@ def make_dataset(folder, kind, *, as_mask=False, num_good=1):
     for name, lines in lists.items():
         (folder / f"{name}.txt").write_text("\n".join(lines))
     return Folder(
-        classes=NUM_CLASSES,
-        images=str(folder / "images.txt"),
-        masks=str(folder / "masks.txt"),
+        classes=NUM_CLASSES, images=str(folder / "images.txt"), masks=str(folder / "masks.txt")
     )
 
 

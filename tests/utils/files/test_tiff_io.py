@@ -14,9 +14,7 @@ from tests.conftest import ROOT
 from tests.raster_files import TYPES, geo_tag, nodata_tag, raw_tiff, set_fields, values
 from utils.files import tiff_io
 from utils.files.data_file import DataError
-from utils.files.raster_io import (
-    read_raster,
-)
+from utils.files.raster_io import read_raster
 
 
 def write(path, data):

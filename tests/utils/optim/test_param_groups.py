@@ -134,8 +134,7 @@ def test_feature_layer_decay_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("case", "name"),
-    [("UperNet/timm", "test_convnext"), ("SMP/DPT", "vit_tiny_patch16_224")],
+    ("case", "name"), [("UperNet/timm", "test_convnext"), ("SMP/DPT", "vit_tiny_patch16_224")]
 )
 def test_feature_layers_of_timm_are_timms(case, name):
     """Against timm's own groups for layer-wise decay, built from the whole network."""

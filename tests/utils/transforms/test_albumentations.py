@@ -274,10 +274,7 @@ class TestMistakes:
                 )
                 for name, args in DOWNSCALING.items()
             ),
-            (
-                pipeline(node("Morphological")),
-                "Morphological cannot be used",
-            ),
+            (pipeline(node("Morphological")), "Morphological cannot be used"),
             (pipeline(node("PixelDropout", mask_drop_value=0)), "mask_drop_value"),
             (pipeline(node("Mosaic")), "needs mosaic_metadata"),
             (pipeline(node("Pad3D", padding=1)), "needs volumes"),

@@ -8,13 +8,7 @@ from hypothesis import strategies as st
 
 import dataloaders
 from tests.conftest import ROOT
-from tests.utils.transforms.cases import (
-    FILL,
-    away_from_edges,
-    difference,
-    make_image,
-    make_label,
-)
+from tests.utils.transforms.cases import FILL, away_from_edges, difference, make_image, make_label
 from utils import transforms
 from utils.config.build import split_args
 from utils.config.file import parse_config
@@ -439,10 +433,7 @@ class TestNewOperations:
                 {"val": True, "augment": True, "crop_size": 9, "flip": True, "rare_share": 0.1},
                 'augment, flip, rare_share: have no effect beside "val": true',
             ),
-            (
-                {"augment": True, "cutout_size": 0.1},
-                "cutout_size: has no effect without cutout",
-            ),
+            ({"augment": True, "cutout_size": 0.1}, "cutout_size: has no effect without cutout"),
             (
                 {"augment": True, "cutout_size": 0.1, "rare_share": 0, "hue": 0.1},
                 "rare_share, cutout_size: have no effect without rare_classes and cutout",

@@ -66,9 +66,7 @@ class TestCentreGeometry:
             scaled = (int(crop_size * height / width), crop_size)
         shrink = scaled[0] / height < 0.5
         expected = cv2.resize(
-            image,
-            scaled[::-1],
-            interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR,
+            image, scaled[::-1], interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
         )
         nearest = cv2.resize(label, scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         top, left = (scaled[0] - crop_size) // 2, (scaled[1] - crop_size) // 2
