@@ -16,7 +16,7 @@ from inspection.finding import Finding, count
 from inspection.split import Split
 
 PROGRAM = "check.py"
-FORMAT = 1  # of the JSON: incremented when a key is removed or changes its meaning
+FORMAT = 1  # version of the JSON, incremented when a key is removed or changes its meaning
 
 
 def to_json(

@@ -17,10 +17,10 @@ from utils.config.sections import Config
 from utils.transforms.augmentation import Augmentation
 from utils.transforms.scale_and_crop import SCALE_RANGE, Crop, Scale
 
-MAX_PADDING = 1 / 3  # of a crop
-MIN_SEEN = 0.05  # of an image, in a crop
-MAX_SHIFT = 0.25  # of the mean, in standard deviations
-MAX_STRETCH = 4 / 3  # of the standard deviation, either way
+MAX_PADDING = 1 / 3  # fraction of a crop
+MIN_SEEN = 0.05  # fraction of an image that a crop shows
+MAX_SHIFT = 0.25  # difference of the means, in standard deviations
+MAX_STRETCH = 4 / 3  # ratio of the standard deviations, either way
 MIN_IMAGES = 10  # fewer say little about the mean of a set
 
 

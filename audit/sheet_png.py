@@ -33,7 +33,7 @@ LINE = 18
 WIDTH = 2 * MARGIN + COLUMNS * (2 * CELL + 3 * GAP)
 
 ALARM = "#b42318"
-MAX_LINES = 4  # of labels below a tile, and as many of messages
+MAX_LINES = 4  # lines of labels below a tile, and as many of messages
 
 
 def write_png(path: Path, title: str, tiles: Sequence[Tile], legend: Sequence[Entry]) -> None:

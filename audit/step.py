@@ -24,7 +24,7 @@ from utils.runs.logger import RunFolder, RunLog
 
 TIMED_STEPS = 5
 TIMED_BATCHES = 16
-MAX_SECONDS = 20.0  # for steps and for batches; the first step is always taken
+MAX_SECONDS = 20.0  # time for steps, and for batches; the first step is always taken
 
 
 @dataclasses.dataclass(frozen=True)

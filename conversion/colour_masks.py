@@ -25,7 +25,7 @@ from utils.samples.pairing import by_stem, few
 IGNORED_NAME = "__ignore__"
 # Masks as well, or images beside masks of the same stem; `read_mask` refuses lossy files.
 MAYBE_IMAGES: tuple[str, ...] = (".jpg", ".jpeg", ".gif", ".webp")
-ROWS = 256  # of a table of colours
+ROWS = 256  # rows of a table of colours
 MIN_SMOOTHED = 8  # unknown colours in one mask; a forgotten class or two are fewer
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=255)]

@@ -18,7 +18,7 @@ HEAD_BYTES = 4096  # read of an XML or text file
 LABELME = "labelme"
 COCO = "COCO annotations"
 _VIA = "VIA annotations"
-_ITEMS = 20  # of a list or dict are looked at
+_ITEMS = 20  # items of a list or dict that are looked at
 
 
 class _Tree:

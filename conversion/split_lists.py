@@ -20,7 +20,7 @@ from utils.samples.list_files import read_list_file
 from utils.samples.pairing import Sample, few, read_lines
 from utils.samples.source_pairs import pair_sources
 
-MAX_COLOURS = 256  # in one mask
+MAX_COLOURS = 256  # colours in one mask
 
 
 def find_pairs(

@@ -18,7 +18,7 @@ from utils.samples.pairing import Pairing, by_stem, nearest, pair
 
 Split = Literal["train", "valid", "all"]
 
-FIRST_VALID = 421  # of the 500 images of the contest, if they are in one folder
+FIRST_VALID = 421  # first validation image of the contest's 500, if they are in one folder
 EXTENSIONS = (".tif", ".tiff")
 
 

@@ -23,7 +23,7 @@ VOID = 255
 
 QUARTER_TURN = np.array([[0, -1], [1, 0]])
 
-OUTLINED = 0.35  # of the objects have an ignored outline, as those of PASCAL VOC
+OUTLINED = 0.35  # fraction of objects with an ignored outline, as those of PASCAL VOC
 
 
 class Shapes(BaseDataset):

@@ -23,7 +23,7 @@ from utils.metrics.bootstrap import Interval
 FORMAT = 1
 PROGRAM = "evaluate.py"
 SHOWN = 3  # names in a message
-MARK = f'<meta name="generator" content="{PROGRAM}">'  # of a page
+MARK = f'<meta name="generator" content="{PROGRAM}">'  # marks a page as ours
 
 
 def check_outputs(json_file: str | None, report: str | None, model: str = "") -> None:

@@ -19,7 +19,7 @@ NUM_ISSUES = 24
 PER_PAIR = 3  # issues of one pair of classes, before others come
 NUM_CHIPS = 8
 CROP_SIDE = 520  # pixels of an embedded crop
-CONTEXT = 0.6  # of a region's sides, shown around it
+CONTEXT = 0.6  # fraction of a region's sides that is shown around it
 MIN_CONTEXT = 40  # pixels
 BUDGET = 13_000_000  # bytes of all images together, as text
 

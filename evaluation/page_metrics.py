@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.result import Evaluation
 from utils.cli.sanitize import one_line
 
-NUM_PAIRS = 12  # in each of the two lists
+NUM_PAIRS = 12  # pairs in each of the two lists
 NOTHING = "–"
 SPACE = "\u00a0"  # a value and its unit stay on one line
 

@@ -21,9 +21,9 @@ from utils.samples.pairing import Sample
 
 T = TypeVar("T")
 
-FORMAT = 3  # of these structures in a cache: increment when one of them changes
+FORMAT = 3  # version of these structures in a cache: increment when one of them changes
 
-MAX_VALUES = 1024  # of a mask: the most frequent of a photograph or of smoothed colours
+MAX_VALUES = 1024  # values kept of a mask: a photograph has many more
 
 
 class ImageFacts(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from inspection.split import Split
 from utils.config.signatures import signature_of
 from utils.samples.pairing import few
 
-RARE = 1e-4  # of the valid pixels
+RARE = 1e-4  # fraction of the valid pixels
 MAX_SHOWN = 24  # values of a map to be filled in
 
 

@@ -13,7 +13,7 @@ from utils.config.signatures import signature_of
 
 Key = TypeVar("Key", bound=Hashable)
 
-STRAY = 1e-4  # of the pixels: a value with fewer is a slip, and changes no class weight
+STRAY = 1e-4  # fraction of the pixels: a value with fewer is a slip, and changes no class weight
 
 SIXTEEN_BIT = (257, 256)  # factors from 8 to 16 bits: the byte repeated, or shifted
 WHITE = 255

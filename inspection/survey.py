@@ -23,7 +23,7 @@ from utils.samples.pairing import few
 
 logger = logging.getLogger(__name__)
 
-FEW_VALUES = 8  # of a mask; a photo has more
+FEW_VALUES = 8  # a mask may have so few values; a photo has more
 
 
 def survey(

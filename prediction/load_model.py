@@ -33,7 +33,7 @@ from utils.files.raster_io import BandRule
 
 logger = logging.getLogger(__name__)
 
-MAX_CLASSES = 65535  # of a 16-bit mask
+MAX_CLASSES = 65535  # as many as a 16-bit mask can have
 OF_TRAINING = ("ignore_index", "binary", "threshold")  # fields of `Meta` that no dataset has
 
 

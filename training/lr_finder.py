@@ -30,11 +30,11 @@ logger = logging.getLogger("train")
 
 LOWEST, HIGHEST = 1e-6, 10.0
 MAX_RATIO = 3  # suggestions that differ by more contradict each other
-DIVERGED = 4.0  # times the lowest loss so far: it has diverged
+DIVERGED = 4.0  # a loss of so many times the lowest so far has diverged
 MIN_POINTS = 10
-KERNEL_WIDTH = 1 / 40  # of the curve: the standard deviation of the kernel
-MOMENTUM = 0.9  # of the mean that decides where to stop
-MIN_CHANGE = 0.02  # of the loss at the beginning; less is neither a descent nor a rise
+KERNEL_WIDTH = 1 / 40  # standard deviation of the kernel, as a fraction of the curve
+MOMENTUM = 0.9  # momentum of the running mean that decides where to stop
+MIN_CHANGE = 0.02  # fraction of the first loss; less is neither a descent nor a rise
 # Standard deviations of the noise that smoothing leaves. A rise is looked for at every point, so
 # that chance has more ways to look like one.
 DESCENT, RISE = 4, 6

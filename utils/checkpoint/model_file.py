@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-NAMES = ("best_model.pth", "last.pth")  # of a run folder, the better one first
+NAMES = ("best_model.pth", "last.pth")  # files of a run folder, the better one first
 DEPTH = 3  # folders below one that may hold runs: <save_dir>/<name>/<time>
 RUNS = "saved"  # where runs go unless the config says otherwise
 

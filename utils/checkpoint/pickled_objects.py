@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-_MAX_BYTES = 1 << 24  # of instructions; those of a large model take one in a hundred of it
+_MAX_BYTES = 1 << 24  # bytes of instructions; those of a large model take one in a hundred of it
 # Before version 1.6, torch wrote three small pickles ahead of the content, the first a number.
 _LEGACY_MAGIC, _LEGACY_PICKLES = 0x1950A86A20F9469CFC6C, 3
 

@@ -27,7 +27,8 @@ from utils.cli.sanitize import first_line
 
 _MARK = b"sha256:"
 _SHOWN_KEYS = 3
-_WRAPPERS = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, Lightning
+# Prefixes of DataParallel, torch.compile and Lightning.
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
 _END_RECORD = b"PK\x05\x06"
 _END_RECORD_BYTES = 22
 _COMMENT_BYTES = len(_MARK) + 64

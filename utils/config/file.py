@@ -13,7 +13,7 @@ from utils.config.errors import ConfigError, show, suggest
 MAX_BYTES = 64 * 1024  # ten times the longest config that names 182 classes with their colours
 MAX_MARKS = 6000  # commas, colons and lines: the readers need a second for them
 MAX_DEPTH = 50
-MAX_BITS = 64  # of a whole number
+MAX_BITS = 64  # bits of a whole number
 MAX_NAME = 200  # bytes; file systems take 255
 
 

@@ -11,7 +11,7 @@ from utils.config.keys import LOADERS, normalised, our_name
 from utils.config.text_values import value_of
 
 MAX_TEXT = 300  # characters of a path
-MAX_CLASSES = 64  # that a message shows
+MAX_CLASSES = 64  # classes that a message shows
 IMAGES = ("images", "image", "imgs", "img", "JPEGImages", "leftImg8bit", "rgb", "img_dir",
           "imagesTr", "input", "inputs", "photos", "pictures", "sat")  # fmt: skip
 MASKS = ("masks", "mask", "labels", "label", "lbl", "annotations", "annotation",

@@ -13,9 +13,9 @@ from utils.drawing.fonts import drawable, font_for, length
 
 PAPER, INK, FAINT, BORDER = "#ffffff", "#1d2129", "#6b7280", "#9ca3af"
 FONT_SIZE = 13
-MAX_LETTERS = 200  # of a name from an untrusted file, before it is measured
-MAX_ENTRIES = 200  # of a legend, for the same reason
-WIDEST = 20  # of a column, in font sizes
+MAX_LETTERS = 200  # letters of a name from an untrusted file, before it is measured
+MAX_ENTRIES = 200  # entries of a legend, for the same reason
+WIDEST = 20  # width of a column, in font sizes
 
 Colour = tuple[int, int, int]
 

@@ -12,7 +12,7 @@ from utils.drawing.legend import FONT_SIZE, PAPER, Entry, draw_legend
 from utils.drawing.palette import blend, colorize
 
 OPACITY = 0.45
-BRIGHT = 210  # of the largest of red, green and blue of an outline, at least
+BRIGHT = 210  # lower bound of the largest of an outline's red, green and blue
 # An outline is one pixel wide in an image of this many, and the font has its usual size.
 USUAL_SIDE = 900
 

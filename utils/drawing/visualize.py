@@ -19,7 +19,7 @@ TITLES = ("image", "label", "prediction")
 MARGIN, GAP = 12, 8  # pixels
 MAX_SIDE = 400  # larger images are shrunk to it
 MIN_SIDE = 160  # smaller images are enlarged by whole factors
-MAX_CLASSES_LISTED = 40  # of more, the legend names those that occur
+MAX_CLASSES_LISTED = 40  # if there are more, the legend names those that occur
 
 
 class Comparison(NamedTuple):

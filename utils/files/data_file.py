@@ -13,7 +13,7 @@ StrPath = str | os.PathLike[str]
 # Pillow's own limit, applied to every format before decoding: a file of a few bytes can claim any
 # size.
 MAX_PIXELS = 178_956_970
-MAX_BYTES = 1 << 30  # of a file that is read at once; MAX_PIXELS of RGB take half of it
+MAX_BYTES = 1 << 30  # size of a file that is read at once; MAX_PIXELS of RGB take half of it
 
 
 class DataError(ValueError):

@@ -12,7 +12,7 @@ import numpy as np
 from utils.config.types import Fraction, PositiveInt, Seed
 from utils.metrics.image_scores import class_ious, image_mean_ious, nan_mean, ratio
 
-_CHUNK_BYTES = 2**26  # of draws, weights and resampled counts at a time
+_CHUNK_BYTES = 2**26  # memory of draws, weights and resampled counts at a time
 _ROUNDING = 1e-12  # metrics that differ by less are the same
 _NORMAL = statistics.NormalDist()
 

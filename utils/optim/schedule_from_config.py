@@ -38,8 +38,8 @@ FORBIDDEN = {
     "ChainedScheduler": "it is made of other schedules; warmup_epochs puts a warm-up in front",
 }
 
-_BY_STEP = ("CyclicLR", "OneCycleLR")  # of torch's; by its documentation
-_TRIED_STEPS = 500  # of a schedule that is tried before anything is built
+_BY_STEP = ("CyclicLR", "OneCycleLR")  # torch's documentation steps these after each step
+_TRIED_STEPS = 500  # steps for which a schedule is tried before anything is built
 
 
 def build_schedule(config: Config, optimizer: Optimizer, iters_per_epoch: int) -> Schedule | None:

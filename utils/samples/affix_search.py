@@ -12,7 +12,7 @@ from utils.samples.loose_names import NEARLY_ALL, without_zeros
 
 MAX_NAMES = 2000  # searched for prefixes and suffixes
 MAX_TRIALS = 200  # names that a rule is tried on before it is tried on all
-MAX_AFFIXES = 8  # of each kind are tried
+MAX_AFFIXES = 8  # affixes of each kind that are tried
 
 MASK_WORDS = ("mask", "label", "lbl", "gt", "seg", "annot", "ann", "target", "truth", "trainids")
 IMAGE_WORDS = ("image", "img", "sat", "rgb", "photo", "pic", "leftimg", "input")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from utils.samples.affix_search import likeness_to_mask
 from utils.samples.loose_names import NEARLY_ALL
 
-MAX_FOLDERS = 8  # of each side are tried
+MAX_FOLDERS = 8  # folders of each side that are tried
 
 
 def find_folders(images: Collection[str], masks: Collection[str]) -> tuple[str, str] | None:

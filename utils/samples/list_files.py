@@ -24,7 +24,7 @@ COLUMNS: dict[Role, re.Pattern[str]] = {
     "image": re.compile(r"image|img|file|path|photo|picture|^sat|^rgb|^input|^x$", re.I),
 }
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon"}
-MAX_LINES = 200  # that decide how a list is read
+MAX_LINES = 200  # lines that decide how a list is read
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from utils.samples.affixes import nfc
 
-NEARLY_ALL = 0.9  # of the images: below, a rule is no rule
+NEARLY_ALL = 0.9  # fraction of the images below which a rule is no rule
 
 
 def without_zeros(text: str) -> str:

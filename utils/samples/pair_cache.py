@@ -30,7 +30,7 @@ OFFSET, HEIGHT, WIDTH, CHANNELS, IMAGE_TYPE, LABEL_TYPE = range(6)
 COLUMNS = 6
 EMPTY = -1
 
-CACHE_FOLDER = "saved/cache"  # of everything that is kept for later runs
+CACHE_FOLDER = "saved/cache"  # the folder of everything that is kept for later runs
 
 MIN_FREE = 2_000_000_000  # bytes on the disk, for checkpoints
 
