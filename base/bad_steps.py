@@ -57,14 +57,7 @@ class BadLossPolicy:
 def describe_bad_loss(
     loss: Tensor, terms: Sequence[Mapping[str, Tensor]], names: Iterable[str], where: str
 ) -> str:
-    """Return the message for a loss that is not finite: its images and its terms.
-
-    Args:
-        loss: A scalar.
-        terms: The terms of the loss of each micro-batch, by name.
-        names: The images of the batch.
-        where: The epoch and the step.
-    """
+    """Return the message for a loss that is not finite: its images and its terms."""
     values = ", ".join(
         f"{name} = {value.item():g}"
         for micro_batch in terms

@@ -80,12 +80,6 @@ def measure(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Time every row in turn.
 
-    Args:
-        files: Image and mask, used in turn.
-        transforms: What follows decoding, by row.
-        samples: Number of samples per row and round.
-        rounds: Number of rounds that the median is over.
-
     Returns:
         Median seconds per sample, with decoding and of the transform alone, by row.
     """

@@ -154,13 +154,7 @@ def samples(root: Path, rounds: int) -> None:
 def in_sequence(
     image: np.ndarray, label: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Resize, rotate, pad, crop and flip, one after the other.
-
-    Args:
-        image: (H, W, 3) uint8.
-        label: (H, W) uint8.
-        rng: Random generator.
-    """
+    """Resize, rotate, pad, crop and flip (H, W, 3) and (H, W) uint8, one after the other."""
     low, high = (int(factor * BASE_SIZE) for factor in SCALE_RANGE)
     ratio = int(rng.integers(low, high + 1)) / max(label.shape)
     size = (int(label.shape[1] * ratio + 0.5), int(label.shape[0] * ratio + 0.5))

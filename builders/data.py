@@ -82,13 +82,7 @@ def build_val_loader(config: Config) -> BaseDataLoader | None:
 def build_loader(
     config: Config, section: str, *, held_out: bool = False, **settings: Any
 ) -> BaseDataLoader:
-    """Build the loader of `train_loader`, `val_loader` or `test_loader`.
-
-    Args:
-        config: The checked config.
-        section: Which of the three.
-        held_out: Load what `val_split` holds back.
-        settings: `training`, `num_epochs`, `rank`, `world_size` of `BaseDataLoader`.
+    """Build the loader of a section; `held_out` loads what `val_split` holds back.
 
     Raises:
         ConfigError: If the dataset cannot be found or used.
@@ -108,12 +102,7 @@ def build_loader(
 
 
 def build_source(component: Component, section: str, *, held_out: bool = False) -> Source:
-    """Build the components of the loader of `train_loader`, `val_loader` or `test_loader`.
-
-    Args:
-        component: The checked section.
-        section: Which of the three it is.
-        held_out: For the validation on what `val_split` holds back: at native resolution.
+    """Build the parts of the loader of a section; what is `held_out` is not augmented.
 
     Raises:
         ConfigError: If the dataset cannot be found or used.

@@ -65,11 +65,7 @@ class Start:
 
 
 def load_start(path: str | Path) -> Start:
-    """Read the weights to start from.
-
-    Args:
-        path: A checkpoint of this program or of pytorch-segmentation, a bare state dict, or a file
-            of another program.
+    """Read the weights to start from: a checkpoint, a state dict, or another program's file.
 
     Raises:
         CheckpointError: If the file cannot be read.
@@ -92,11 +88,6 @@ def init_from(model: BaseModel, start: Start, classes: Sequence[str] = ()) -> st
     a class that the checkpoint does not have stay as they were. Where names are not known, it is
     loaded as it is, or left out if the checkpoint has another number of classes. The first layer is
     adapted if it has another number of channels. Everything else has to fit.
-
-    Args:
-        model: The model to fill, as its constructor made it.
-        start: What `load_start()` returned.
-        classes: The names of the model's classes; a model of one output channel has two.
 
     Returns:
         A table: for each part of the model how many of its tensors were loaded, and why not all;

@@ -38,13 +38,6 @@ def plan_coco(
 ) -> CocoPlan:
     """Plan a mask for each image, also for those without an object.
 
-    Args:
-        instances: The annotations.
-        values: Category id -> id in the mask; the others are background.
-        legend: The classes.
-        output: The folder of the masks.
-        images: The folder of the images, to compare their sizes.
-
     Raises:
         DataError: If a category is not described, no annotation has an outline, or an image's
             name leads out of `output`.

@@ -129,9 +129,6 @@ def count_colours(path: Path) -> dict[Colour, int]:
 def colour_table(found: Iterable[Mapping[Colour, int]]) -> tuple[list[list[str]], int]:
     """Return the rows of a table of colours, the most frequent first.
 
-    Args:
-        found: Colour -> pixels, of each mask.
-
     Returns:
         Rows of colour, pixels, fraction of all pixels and files; and the number of further colours.
     """

@@ -136,11 +136,6 @@ def mask_path(output: Root, name: str) -> Path:
 def free_output(output: str, source: Path | None, *, below: bool = True) -> Path:
     """Return the folder to write to, unless it would mix the output with the input.
 
-    Args:
-        output: The folder.
-        source: The folder of the input.
-        below: Whether `output` may lie below `source`.
-
     Raises:
         ValueError: If they would be mixed, or `output` is not a folder.
     """

@@ -196,14 +196,7 @@ def write_lists(
     overwrite: bool = False,
     together: bool = False,
 ) -> None:
-    """Write `train.txt` and `train_masks.txt` and so on, with paths relative to the list's folder.
-
-    Args:
-        split: Which samples go where.
-        samples: Name -> sample.
-        output: The folder of the lists.
-        overwrite: Replace lists that exist.
-        together: Write one list, with image and mask on a line, separated by a tab.
+    """Write `train.txt` and `train_masks.txt` and so on, or with `together` one list of both.
 
     Raises:
         DataError: If a name cannot be in a list; then nothing is written.
@@ -257,15 +250,7 @@ def config_lines(
     affixes: Affixes | None = NO_AFFIXES,
     band_suffixes: Sequence[str] | None = None,
 ) -> str:
-    """Return the arguments of `Folder` for a split, as lines of a config.
-
-    Args:
-        output: The folder of the lists.
-        name: The split.
-        root: The folder of `common_folder`.
-        affixes: Prefixes and suffixes, as for `Folder`; None: the list names images and masks.
-        band_suffixes: See `find_pairs()`.
-    """
+    """Return the arguments of `Folder` for a split as lines of a config; no affixes: one list."""
     images, masks = (Path(os.path.relpath(path, root)) for path in list_paths(output, name))
     arguments: dict[str, object] = {"data_dir": str(root), "images": images.as_posix()}
     if affixes is not None:

@@ -111,12 +111,7 @@ def predict_image(run: EvaluationRun, index: int) -> PredictedImage:
 
 
 def predictions(run: EvaluationRun, failed: dict[int, str]) -> Iterator[Prediction]:
-    """Yield the logits of every image of this process, with `Progress`.
-
-    Args:
-        run: The model and the images.
-        failed: Gets the indices of images that could not be predicted, and why; at the end those
-            of all processes.
+    """Yield the logits of every image of this process; `failed` gets the others, and why.
 
     Raises:
         DataError: If more than one image, and more than one in twenty, cannot be read.

@@ -151,14 +151,7 @@ def _describe_image(image: Picture, files: list[FileFacts]) -> ImageFacts:
 def describe_mask(
     mask: np.ndarray, missing: np.ndarray | None, labels: LabelMap, file: FileFacts | None = None
 ) -> MaskFacts:
-    """Count the values and labels of a mask.
-
-    Args:
-        mask: Ids (H, W) or colours (H, W, 3).
-        missing: (H, W) bool, where the image has no data; None for nowhere.
-        labels: From mask values to labels.
-        file: The facts of its file.
-    """
+    """Count the values and labels of a mask, ids (H, W) or colours (H, W, 3)."""
     height, width = mask.shape[:2]
     values, counts = count_values(mask)
     ids, unknown = label_values(values, labels)

@@ -25,7 +25,6 @@ class ASPP(nn.Module):
         - Dropout follows.
 
     Args:
-        in_channels: Channels of the input.
         dilations: Dilations of the 3x3 convolutions.
         channels: Channels of each branch and of the output.
     """

@@ -80,12 +80,6 @@ def dilated_backbone(
 ) -> ResNetStages | TimmBackbone:
     """Return a network of timm with its weights, or a ResNet before `ResNetStages.load()`.
 
-    Args:
-        name: One of `DILATED`.
-        in_channels: Channels of the images.
-        output_stride: 8 or 16; the last stages dilate instead of striding.
-        pretrained: See `TimmBackbone`; for timm's networks only.
-
     Raises:
         ValueError: If timm's network cannot dilate, or its weights cannot be downloaded or read.
     """

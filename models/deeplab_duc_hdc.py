@@ -22,8 +22,6 @@ class DUC(nn.Module):
     """Dense upsampling convolution: every position predicts a square of factor x factor.
 
     Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
         factor: Side of the square.
     """
 

@@ -58,7 +58,6 @@ class Bottleneck(nn.Module):
 
     Args:
         in_channels: Channels of the input; the middle has a quarter of them.
-        channels: Channels of the output.
         dropout: Probability that a channel is dropped.
         stride: Stride and kernel size of the first convolution.
         dilation: Dilation of the second convolution, which is 3x3.
@@ -116,7 +115,6 @@ class DownBottleneck(Bottleneck):
     """A bottleneck that halves the resolution, odd sizes rounded up, with pooling as shortcut.
 
     Args:
-        in_channels: Channels of the input.
         channels: Channels of the output, more than of the input.
         dropout: Probability that a channel is dropped.
     """
@@ -140,7 +138,6 @@ class UpBottleneck(nn.Module):
 
     Args:
         in_channels: Channels of the input; the middle has a quarter of them.
-        channels: Channels of the output.
         dropout: Probability that a channel is dropped.
     """
 

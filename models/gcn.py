@@ -17,8 +17,6 @@ class GlobalConvolution(nn.Module):
     """A kernel of size x size as the sum of two pairs of narrow convolutions.
 
     Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
         size: Side of the kernel; odd.
     """
 
@@ -62,8 +60,6 @@ class GlobalBlock(nn.Module):
     It has 85 inner channels where the bottleneck has 256, and so about as many weights.
 
     Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
         stride: Divisor of height and width.
     """
 

@@ -46,8 +46,6 @@ class InvertedResidual(nn.Module):
     """An expansion, a depthwise convolution and a projection; a shortcut between equal shapes.
 
     Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
         expansion: Factor of the channels in between.
         stride: Stride of the 3x3 convolution.
         dilation: Dilation of the 3x3 convolution.

@@ -21,7 +21,6 @@ class PyramidPooling(nn.Module):
     """Joins the features with their means over coarse grids.
 
     Args:
-        in_channels: Channels of the input.
         bins: Grid sizes to pool at.
         out_channels: Channels of the output; a quarter of `in_channels` by default.
     """

@@ -28,8 +28,6 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut.
 
     Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
         stride: Stride of the first convolution.
         dilation: Dilation of the first convolution.
         next_dilation: Dilation of the second convolution, as of the next block.
@@ -66,7 +64,6 @@ class Bottleneck(nn.Module):
     """A 3x3 convolution between two 1x1 convolutions, and a shortcut.
 
     Args:
-        in_channels: Channels of the input.
         channels: Channels of the 3x3 convolution; the output has four times as many.
         stride: Stride of the 3x3 convolution.
         dilation: Dilation of the 3x3 convolution.

@@ -17,7 +17,6 @@ class UpBottleneck(nn.Module):
 
     Args:
         in_channels: Channels of the input; the middle has a quarter of them.
-        channels: Channels of the output.
         double: Double the resolution.
     """
 

@@ -210,13 +210,6 @@ def hub_file(
 ) -> Path:
     """Return a file of the Hugging Face hub, downloaded if needed.
 
-    Args:
-        repository: `"owner/name"`.
-        file: Its name there.
-        what: Its name in messages.
-        argument: The argument that takes the path of a local file.
-        revision: Branch, tag or commit; the newest by default.
-
     Raises:
         ValueError: If it is not there and cannot be downloaded.
     """

@@ -23,12 +23,7 @@ def double_conv(in_channels: int, channels: int) -> nn.Sequential:
 
 
 class Down(nn.Module):
-    """A double convolution, then pooling to half the resolution, odd sizes rounded up.
-
-    Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
-    """
+    """A double convolution, then pooling to half the resolution, odd sizes rounded up."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()

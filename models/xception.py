@@ -12,8 +12,6 @@ class SeparableConv(nn.Module):
     """A depthwise 3x3 convolution, BatchNorm, and a 1x1 convolution.
 
     Args:
-        in_channels: Channels of the input.
-        channels: Channels of the output.
         stride: Stride of the 3x3 convolution.
         dilation: Dilation of the 3x3 convolution.
     """
@@ -44,9 +42,7 @@ class XceptionBlock(nn.Module):
     """Three separable convolutions and a shortcut.
 
     Args:
-        in_channels: Channels of the input.
         inner_channels: Channels after the first convolution.
-        channels: Channels of the output.
         stride: Stride of the last convolution.
         dilation: Dilation of all three.
         rectify: Begin with a ReLU, before the shortcut.

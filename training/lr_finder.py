@@ -165,12 +165,7 @@ class RateSweep(Trainer):
 
 
 def judge(rates: np.ndarray, losses: np.ndarray) -> RateCurve:
-    """Return the curve with the learning rates that it suggests.
-
-    Args:
-        rates: (N,) rising by one factor.
-        losses: (N,) finite.
-    """
+    """Return the curve of (N,) rising rates and finite losses, with the rates that it suggests."""
     count = len(losses)
     if count < MIN_POINTS:
         return RateCurve(rates, losses, losses, None, None)

@@ -90,22 +90,11 @@ class Progress:
             self._log(detail() if detail is not None else "")
 
     def begin(self, name: object, items: int = 1) -> None:
-        """Name the item that is worked on, for `inside()`.
-
-        Args:
-            name: The name of the item, such as a file.
-            items: How many items `update()` will count with it: several where ranks split them.
-        """
+        """Name the item that is worked on, for `inside()`; several where ranks split them."""
         self._name, self._items = one_line(str(name)), items
 
     def inside(self, done: int, total: int, fraction: float) -> None:
-        """Show how far the current item is; a `Predictor` calls this after each forward pass.
-
-        Args:
-            done: Forward passes that are done.
-            total: Forward passes that the item needs, as far as is known.
-            fraction: The fraction of the item's work that is done, from 0 to 1.
-        """
+        """Show how far the current item is, after a pass; see `Predictor.watched_by()`."""
         if not self._name or done >= total:
             return
         if self._logs:

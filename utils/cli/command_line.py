@@ -50,12 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_overrides(parser: argparse.ArgumentParser, sections: Sequence[str] | None = None) -> None:
-    """Add `-o KEY.PATH=VALUE`, a list in `overrides`; see `utils.config.file.apply_overrides`.
-
-    Args:
-        parser: The parser that gets the option.
-        sections: The top-level keys that the program reads; None for all.
-    """
+    """Add `-o KEY.PATH=VALUE`, a list in `overrides`, for some keys at the top or all."""
     if isinstance(parser, Parser) and sections is not None:
         parser.sections = tuple(sections)
     parser.add_argument(
@@ -69,12 +64,7 @@ def add_overrides(parser: argparse.ArgumentParser, sections: Sequence[str] | Non
 
 
 def report_mistake(error: Exception, prefix: str = "error") -> int:
-    """Print one message for a mistake of the user and return the exit code, 2.
-
-    Args:
-        error: What a program raised; of several processes that all raise it, the main one prints.
-        prefix: What the message begins with.
-    """
+    """Print one message for a mistake of the user, on the main process; return the exit code, 2."""
     defer_to_main_process()
     print(f"{prefix}: {plain_lines(str(error))}", file=sys.stderr)
     destroy_group()

@@ -76,12 +76,6 @@ def check_sections(
 ) -> tuple[dict[str, Any], list[str]]:
     """Check some keys at the top of a config, whatever its other keys say.
 
-    Args:
-        tree: The config, or those of its keys that there are.
-        keys: `"arch"`, `"val_loader"`, `"ignore_index"`, ...
-        sections: For each section that names a class, where that class is found.
-        source: The file's name, for the message.
-
     Returns:
         The checked value of each key, its default where the config lacks it; and the warnings.
 

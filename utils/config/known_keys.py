@@ -29,12 +29,7 @@ def light_names() -> dict[str, list[str]]:
 def names_by_path(
     tree: Mapping[str, Any], sections: Mapping[str, SectionSpec]
 ) -> dict[str, Collection[str]]:
-    """Return every key that a config with these classes can set, by path; the top is `""`.
-
-    Args:
-        tree: The config; what a section names that no class has, only `sections` can say.
-        sections: For each section that names a class, where that class is found.
-    """
+    """Return every key that a config with these classes can set, by path; the top is `""`."""
     names: dict[str, Collection[str]] = {**light_names()}
     for key, spec in sections.items():
         section = tree.get(key)
@@ -60,15 +55,7 @@ class KnownKeys:
     def judge(
         self, name: str, path: str, known: Collection[str], free: Collection[str], *, lenient: bool
     ) -> tuple[str, bool]:
-        """Return what to say about an unknown key, and whether it is an error.
-
-        Args:
-            name: The key.
-            path: The path of its section.
-            known: The keys of that section.
-            free: The keys that the config leaves out.
-            lenient: Whether a key that can only be somebody's own is a warning.
-        """
+        """Return what to say about an unknown key, and whether it is an error."""
         # Close to any name, also one that is set; but offered are those still free.
         found = self._paths_to(name, path)
         hint = self._describe(found, name, path)

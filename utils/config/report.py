@@ -160,15 +160,7 @@ class Report:
         *,
         lenient: bool = False,
     ) -> dict[str, Any] | None:
-        """Hold values against a schema: unknown, missing, wrong type, out of range.
-
-        Args:
-            args: What the config says.
-            schema: What it can say.
-            path: Where it says it.
-            unknown: What to call a name that the schema lacks.
-            lenient: Let what can only be somebody's own key be a warning.
-        """
+        """Hold values against a schema: unknown, missing, wrong type, out of range."""
         before = len(self.problems)
         prefix = f"{path}." if path else ""
         values: dict[str, Any] = {}

@@ -32,12 +32,7 @@ _whole_batch = False
 
 
 def init_process_group(device_type: str, patience: datetime.timedelta = PATIENCE) -> None:
-    """Initialise torch.distributed if there are other processes; to be called once.
-
-    Args:
-        device_type: `"cuda"` or `"cpu"`, where the tensors of collectives are.
-        patience: How long to wait for another rank that is alive.
-    """
+    """Initialise torch.distributed if there are other processes; to be called once."""
     if is_launched() and not dist.is_initialized():
         # Collectives of tensors on the CPU, too: texts, for one.
         backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
@@ -106,11 +101,7 @@ def broadcast_text(text: str) -> str:
 
 
 def all_gather_json(data: Any) -> list[Any]:
-    """Return the plain data of each rank, by rank; floats keep every bit.
-
-    Args:
-        data: What JSON knows: dicts with text as keys, lists, text, numbers. Tuples become lists.
-    """
+    """Return the plain data of each rank, by rank; floats keep every bit, tuples become lists."""
     return [json.loads(text) for text in all_gather_text(json.dumps(data))]
 
 

@@ -79,15 +79,9 @@ def blend(image: np.ndarray, colours: np.ndarray, opacity: float = 0.5) -> np.nd
 def save_mask(
     path: str | Path, ids: np.ndarray, palette: Sequence[Sequence[int]], *, overwrite: bool = False
 ) -> None:
-    """Write class ids as a PNG: the pixel values are the ids, the palette only paints them.
+    """Write class ids (H, W) as a PNG: the pixel values are the ids, the palette only paints them.
 
     The ids of more than 256 classes do not fit into a palette: these become a 16-bit grey PNG.
-
-    Args:
-        path: The file to write. Its folder must exist.
-        ids: (H, W) integers.
-        palette: K colours.
-        overwrite: Replace a file of that name.
 
     Raises:
         ValueError: If an id does not fit into the file.

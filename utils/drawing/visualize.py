@@ -70,12 +70,6 @@ def comparison_grid(
 ) -> np.ndarray:
     """Draw rows of image, label and prediction under a legend of the classes, each with its name.
 
-    Args:
-        shown: The comparisons to draw, at least one.
-        classes: K names.
-        palette: (r, g, b) for each class.
-        ignore_index: The ignored label.
-
     Returns:
         (H, W, 3) uint8.
     """

@@ -30,10 +30,6 @@ def with_proper_end(data: bytes, header: JpegHeader) -> tuple[bytes, bytes, str]
     bytes are only zeros, or a run of one other value; other bytes may be codes left by damage. They
     are removed completely: if a part of the image was overwritten, none of it is decoded.
 
-    Args:
-        data: A JPEG that a strict decoder has refused.
-        header: Its header.
-
     Returns:
         A JPEG, the same without its last byte, and the oddity of the file if the guess is right;
         None if the file cannot have such an oddity.

@@ -12,13 +12,7 @@ from utils.files.data_file import DataError, read_bytes
 
 
 def read_json(path: str | Path, kind: Any, expected: str, *, strict: bool = True) -> Any:
-    """Read a JSON file, with or without a byte order mark.
-
-    Args:
-        path: The file.
-        kind: The type to read it as.
-        expected: What a message says of a file of another kind.
-        strict: Refuse `80.0` and `"80"` as whole numbers.
+    """Read a JSON file, a byte order mark or not; `strict` refuses `80.0` for a whole number.
 
     Raises:
         DataError: If the file cannot be read, or is of another kind.

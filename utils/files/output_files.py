@@ -17,11 +17,6 @@ from utils.files.atomic_write import write_text
 def check_page(option: str, files: Sequence[Path], mark: str) -> None:
     """Refuse a folder that cannot take a page and its images, or has foreign files of these names.
 
-    Args:
-        option: The option that names the folder.
-        files: The page, and the files beside it.
-        mark: A text in every page of the program.
-
     Raises:
         ValueError: If the folder cannot be written to, or one of the files is foreign.
     """

@@ -35,10 +35,6 @@ class Root:
     def inside(self, name: StrPath, folder: Path | None = None) -> Path:
         """Return the path of a name, without `..`, if it lies below the folder.
 
-        Args:
-            name: The name as written in the file.
-            folder: The folder that it is relative to; None: this one.
-
         Raises:
             DataError: If it lies outside.
         """

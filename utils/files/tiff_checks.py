@@ -28,10 +28,6 @@ _SLACK = 1 << 20  # bytes of a strip beyond its rows
 def check_segments(path: StrPath, series: Any) -> None:
     """Refuse strips and tiles that decoders would make up, or that take far too much memory.
 
-    Args:
-        path: For messages.
-        series: The series of tifffile; every strip and tile lies in the file.
-
     Raises:
         DataError: If a JPEG is damaged, or a strip or tile unpacks to more than its pixels, or
             cannot unpack to as many.

@@ -172,13 +172,7 @@ def _tiles(logits: CoarseLogits) -> Iterator[_Tile]:
 
 
 def _pieces(logits: CoarseLogits, axis: int, side: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Split an axis into pieces of at most `side`, each with the coarse ones and their weights.
-
-    Args:
-        logits: The coarse logits of the whole image.
-        axis: 0 for rows, 1 for columns.
-        side: In pixels.
-    """
+    """Split an axis into pieces of at most `side`, each with the coarse ones and their weights."""
     values, coarse_size = logits.values, logits.values.shape[2 + axis]
     size, canvas = logits.size[axis], (logits.canvas or logits.size)[axis]
     # What upsampling makes of each coarse row or column alone: R or S.

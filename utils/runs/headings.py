@@ -33,9 +33,6 @@ def data_folder(args: object) -> str | None:
     """Return the folder that a loader section reads from; None for data without one.
 
     `data_dir`, or what `images` and `masks` have in common.
-
-    Args:
-        args: `train_loader.args` of a config, or those of another loader.
     """
     values = args if isinstance(args, Mapping) else {}
     if isinstance(values.get("data_dir"), str):

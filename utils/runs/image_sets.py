@@ -30,10 +30,6 @@ def fingerprints(samples: Sequence[Sample], drawn_from: str = "") -> Tensor:
     Nothing is opened, and where the files lie does not matter, so data that was moved is the same.
     A file that was replaced by one of the same size is not noticed.
 
-    Args:
-        samples: Images with masks; their files need not exist.
-        drawn_from: What generated images depend on besides their names.
-
     Returns:
         (N,) int64, sorted.
     """

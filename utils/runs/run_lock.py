@@ -143,12 +143,7 @@ def _warn(run: Path, reason: str) -> None:
 
 
 def _refusal(run: Path, text: str) -> str:
-    """Describe who holds a run folder, and what to do.
-
-    Args:
-        run: The folder.
-        text: The content of its lock file; may be that of a process which has died since.
-    """
+    """Describe who holds a run folder, and what to do."""
     found = re.match(r"process ([1-9]\d{0,9})\nmachine ([\w.-]{1,255})\n(since [\d :-]+\n)?", text)
     if found is None or (found[2] == _host() and not _lives(int(found[1]))):
         return f"{run}: another process is using this run folder; wait until it has ended"

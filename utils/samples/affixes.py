@@ -45,13 +45,7 @@ def nfc(text: str) -> str:
 
 
 def cut(stem: str, prefix: str, suffix: str) -> str | None:
-    """Return a stem without prefix and suffix, in whichever Unicode form it has them, or None.
-
-    Args:
-        stem: With its folders, separated by `/`.
-        prefix: The beginning of its last part.
-        suffix: Its end.
-    """
+    """Return a stem without prefix and suffix, in whichever Unicode form it has them, or None."""
     if not (prefix.isascii() and suffix.isascii()):
         for form in ("NFC", "NFD"):
             one, other = (unicodedata.normalize(form, text) for text in (prefix, suffix))

@@ -44,10 +44,6 @@ def read_list_file(source: Path, root: Path | None = None) -> ListFile:
     `image<tab>mask`, or with commas, semicolons or spaces; a header says which columns to take,
     otherwise the columns that name existing files are taken.
 
-    Args:
-        source: The list.
-        root: The folder that its lines may not leave; None: its own folder.
-
     Raises:
         DataError: If the list cannot be used, or a line leaves `root`.
     """

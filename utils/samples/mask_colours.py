@@ -52,12 +52,6 @@ def read_ids_or_colours(
     the VOC colour map; otherwise, if it uses only colours of the classes, it is colours, because
     programs that reduce the colours of an image order them arbitrarily. Everything else is ids.
 
-    Args:
-        path: The file.
-        palette: A colour for each class.
-        colours: Colour -> class, or -1.
-        void: Ignored ids.
-
     Returns:
         Ids (H, W), or colours (H, W, 3) uint8.
 

@@ -125,11 +125,6 @@ def by_key(
 ) -> dict[str, Path]:
     """Return the files by their stems without prefix and suffix; others are left out.
 
-    Args:
-        files: Stem, with its folders, and file.
-        prefix: The beginning of a stem's last part.
-        suffix: The end of a stem.
-
     Raises:
         DataError: If two files share a key.
     """

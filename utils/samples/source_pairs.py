@@ -164,15 +164,7 @@ def _in_step(
     mask_files: Source,
     rule: tuple[Affixes, int] | None,
 ) -> bool:
-    """Return whether two lists pair line by line: nothing else pairs any of their names.
-
-    Args:
-        images: Key -> image, in the order of the list.
-        masks: Key -> mask, likewise.
-        image_files: The list of the images.
-        mask_files: The list of the masks.
-        rule: The arguments that would pair them, if any; then the lines have to agree.
-    """
+    """Return whether two lists pair line by line: nothing else pairs any of their names."""
     if not (image_files.in_order and mask_files.in_order and len(images) == len(masks)):
         return False
     if images.keys() & masks.keys() or len(images) != len(image_files.files):

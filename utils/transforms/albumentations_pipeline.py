@@ -190,13 +190,7 @@ class _Builder:
         self.problems: list[str] = []
 
     def build(self, node: Any, path: str, *, image_only: bool = False) -> Any:
-        """Return a transform, or None with a problem.
-
-        Args:
-            node: `{"__class_fullname__": ..., "p": ..., ...}`.
-            path: Its path in the data, for messages.
-            image_only: Whether only the image may change.
-        """
+        """Return a transform, or None with a problem."""
         cls = self._named(node, path)
         if cls is None:
             return None

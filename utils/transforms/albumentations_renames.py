@@ -90,11 +90,6 @@ def renamed(
 ) -> dict[tuple[str, ...], tuple[str, Any]]:
     """Find the arguments that a transform no longer takes under their old names.
 
-    Args:
-        name: The name of the transform.
-        args: Its arguments in the file.
-        keys: The arguments that it takes.
-
     Returns:
         Old names -> the new one and its value; `("", advice)` where there is none.
     """

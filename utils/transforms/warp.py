@@ -147,12 +147,6 @@ def _source_window(
 ) -> tuple[int, int, int, int]:
     """Bound the source pixels that the output reads, in whole squares of `factor`.
 
-    Args:
-        matrix: Continuous output to source map, (2, 3).
-        size: Output (width, height).
-        source_size: (H, W) of the source.
-        factor: Factor of the reduction before the warp.
-
     Returns:
         (y0, y1, x0, x1), never empty.
     """
