@@ -352,13 +352,10 @@ class Trainer(BaseTrainer):
         )
 
     def validate(self, epoch: int) -> dict[str, Any]:
-        """Score the model on the validation images, or its moving average if there is one.
+        """Return the metrics of the model, or of its moving average if there is one.
 
         In 32 bits whatever `amp` says, as predictions will be. A threshold that is searched goes
         into the checkpoint.
-
-        Returns:
-            See `Validation.metrics`.
         """
         assert self.validator is not None
         network = self.model if self.ema is None else self.ema.module

@@ -92,13 +92,10 @@ def draw_mask(image: CocoImage, regions: Sequence[Region], images: Path | None) 
 
 
 def draw_regions(height: int, width: int, regions: Sequence[Region]) -> np.ndarray:
-    """Draw regions over each other: crowds first, then from the largest to the smallest.
+    """Draw regions over each other, (H, W) ids: crowds first, then from the largest on.
 
     Otherwise a small object in front of a large one would be lost, while a large object behind a
     small one loses little. Of two regions of one size the later one is on top.
-
-    Returns:
-        (H, W) ids; 0 where there is no region.
 
     Raises:
         DataError: If an outline is broken.

@@ -182,10 +182,7 @@ def plan_labelme(
 
 
 def draw_shapes(drawing: SizedShapes, values: Mapping[str, int]) -> np.ndarray:
-    """Draw shapes over each other in the order of the file, as labelme itself does.
-
-    Returns:
-        (H, W) ids; 0 where there is no shape.
+    """Draw shapes over each other, (H, W) ids, in the order of the file, as labelme itself does.
 
     Raises:
         DataError: If a shape is broken.

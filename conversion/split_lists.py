@@ -87,10 +87,7 @@ def names_to_cut(
 
 
 def count_classes(path: str, ignored: Sequence[int] = (255,)) -> dict[str, int]:
-    """Count the pixels of each value of a mask, ignored ones left out.
-
-    Returns:
-        `"3"` or `"128,64,0"` -> pixels.
+    """Count the pixels of each value of a mask (`3`, `128,64,0`), ignored ones left out.
 
     Raises:
         DataError: If it cannot be read, or has too many colours to be classes.

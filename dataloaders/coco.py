@@ -158,10 +158,7 @@ def _read_list(root: Path, split: str) -> Pairing:
 
 
 def read_mat_mask(path: str) -> np.ndarray:
-    """Read the array `S` of a file of COCO-Stuff 10k, version 1.1.
-
-    Returns:
-        (H, W) ids: 0 unlabelled, 1..91 things, 92..182 stuff.
+    """Read `S` of COCO-Stuff 10k 1.1, (H, W) ids: 0 unlabelled, 1..91 things, 92..182 stuff.
 
     Raises:
         DataError: If the file cannot be read, has no such array, or is of version 1.0.

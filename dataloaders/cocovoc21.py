@@ -89,10 +89,7 @@ class COCOVOC21(BaseDataset):
         super().__init__(pairing)
 
     def load_mask(self, index: int) -> np.ndarray:
-        """Draw the mask of an image.
-
-        Returns:
-            (H, W) uint8: 0..20, 255 for crowds.
+        """Draw the mask of an image, (H, W) uint8: 0..20, 255 for crowds.
 
         Raises:
             DataError: If an outline is broken.
@@ -131,10 +128,7 @@ class Packed:
 
 
 def draw_first_on_top(height: int, width: int, regions: Sequence[Region]) -> np.ndarray:
-    """Draw regions, the first one on top and crowds under everything.
-
-    Returns:
-        (H, W) uint8 ids; 0 where there is no region.
+    """Draw regions as (H, W) uint8 ids, the first one on top and crowds under everything.
 
     Raises:
         DataError: If an outline is broken.

@@ -20,10 +20,7 @@ SILENCE = 20.0  # seconds without an answer after which a download has failed
 
 
 def fetch_voc(data_dir: Path) -> Path:
-    """Download VOC 2012 into `data_dir`; torchvision checks the archive's MD5 sum.
-
-    Returns:
-        The folder VOCdevkit/VOC2012 in it.
+    """Download VOC 2012, whose MD5 sum torchvision checks, and return its folder.
 
     Raises:
         DataError: If there is no connection, or the download is not the archive.
@@ -41,10 +38,7 @@ def fetch_voc(data_dir: Path) -> Path:
 
 
 def fetch_sbd(data_dir: Path) -> Path:
-    """Download SBD into `data_dir`; torchvision checks the archive's MD5 sum.
-
-    Returns:
-        The folder benchmark_RELEASE/dataset in it.
+    """Download SBD, whose MD5 sum torchvision checks, and return its folder.
 
     Raises:
         DataError: If there is no connection, SciPy is missing, or the download is not the archive.
@@ -65,10 +59,7 @@ def fetch_sbd(data_dir: Path) -> Path:
 
 
 def fetch_sbd_list(folder: Path) -> Path:
-    """Download SBD's list without VOC's val, which its archive lacks, unless it exists.
-
-    Returns:
-        The file train_noval.txt in the folder.
+    """Download SBD's list without VOC's val, unless it exists, and return its file.
 
     Raises:
         DataError: If there is no connection, or the download is not the list.

@@ -72,10 +72,7 @@ def find_threshold(run: EvaluationRun, metric: SearchedMetric) -> BestThreshold:
 def keep_threshold(
     run: EvaluationRun, metric: SearchedMetric, best: BestThreshold
 ) -> EvaluationRun:
-    """Write a threshold into the checkpoint; nothing else in it changes.
-
-    Returns:
-        The run with this threshold, on every process; the main process writes.
+    """Write a threshold, and nothing else, into the checkpoint; return the run with it everywhere.
 
     Raises:
         ValueError: If the file cannot be written; it then stays as it was.

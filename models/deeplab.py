@@ -76,9 +76,8 @@ class DeepLab(BaseModel):
         num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152, `xception`, `mobilenet_v2`, `drn`, or `timm/` and
             a name of timm's.
-        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
-            a local file, false trains from scratch. Those for `xception` are of another
-            version of it and fill 89 % of it.
+        pretrained: ImageNet weights for the backbone: true downloads them, a path reads a file.
+            Those for `xception` are of another version of it and fill 89 % of it.
         output_stride: Ratio of the image size to that of the deepest features; 8 takes more time
             and memory than 16. `drn` has 8 only.
 

@@ -85,8 +85,7 @@ class DeepLab_DUC_HDC(BaseModel):
     Args:
         num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152. Older checkpoints have resnet101.
-        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
-            a local file, false trains from scratch.
+        pretrained: ImageNet weights for the backbone: true downloads them, a path reads a file.
         output_stride: Ratio of the image size to that of the deepest features. At 16 instead of the
             paper's 8 every dilation is halved and the first DUC upsamples by 4 instead of 2, so
             that checkpoints of one do not fit the other.

@@ -33,13 +33,11 @@ class DeepLabV3(BaseModel):
     Args:
         num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
-        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
-            a local file, false trains from scratch.
+        pretrained: ImageNet weights for the backbone: true downloads them, a path reads a file.
         output_stride: Ratio of the image size to that of the deepest features; 8 takes more time
             and memory than 16. torchvision's checkpoints were trained at 8, with the dilations of
             the pyramid pooling for 8.
-        use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
-            model, untrained, so that checkpoints fit in both cases.
+        use_aux: Return auxiliary logits in training; without, their head stays, untrained.
 
     Raises:
         ValueError: If `backbone` is not known or cannot have the output stride, or its weights

@@ -140,8 +140,7 @@ class GCN(BaseModel):
     Args:
         num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152.
-        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
-            a local file, false trains from scratch.
+        pretrained: ImageNet weights for the backbone: true downloads them, a path reads a file.
         use_resnet_gcn: Build layer3 and layer4 of the backbone from large kernels instead of
             bottlenecks. There are no ImageNet weights for these blocks: with `pretrained` they keep
             their random values, and a warning says so.

@@ -78,10 +78,8 @@ class PSPDenseNet(BaseModel):
     Args:
         num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: densenet121, densenet161, densenet169 or densenet201.
-        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
-            a local file, false trains from scratch.
-        use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
-            model, untrained, so that checkpoints fit in both cases.
+        pretrained: ImageNet weights for the backbone: true downloads them, a path reads a file.
+        use_aux: Return auxiliary logits in training; without, their head stays, untrained.
         stem: `plain` begins with one 7x7 convolution, as the ImageNet weights do; `deep` with 3x3
             convolutions, for which there are no weights; `auto` is plain with `pretrained` and deep
             without, as in older checkpoints.

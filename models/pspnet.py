@@ -62,10 +62,8 @@ class PSPNet(BaseModel):
     Args:
         num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
-        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
-            a local file, false trains from scratch.
-        use_aux: Return auxiliary logits in training mode. Without, the auxiliary head stays in the
-            model, untrained, so that checkpoints fit in both cases.
+        pretrained: ImageNet weights for the backbone: true downloads them, a path reads a file.
+        use_aux: Return auxiliary logits in training; without, their head stays, untrained.
 
     Raises:
         ValueError: If `backbone` is not known or cannot have an output stride of 8, or its weights

@@ -36,8 +36,7 @@ class SegNet(BaseModel):
     Args:
         num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         base_channels: Channels of the first stage, doubled at the next three. VGG-16 has 64.
-        pretrained: ImageNet weights for the encoder: true downloads them, a string is the path of a
-            local file, false trains from scratch.
+        pretrained: ImageNet weights for the encoder: true downloads them, a path reads a file.
 
     Raises:
         ValueError: If `base_channels` is below 1, or the pretrained weights cannot be downloaded or

@@ -68,8 +68,7 @@ class SegResNet(BaseModel):
     Args:
         num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152. Old checkpoints have resnet50.
-        pretrained: ImageNet weights for the encoder: true downloads them, a string is the path of a
-            local file, false trains from scratch.
+        pretrained: ImageNet weights for the encoder: true downloads them, a path reads a file.
 
     Raises:
         ValueError: If `backbone` is not known, or its weights cannot be downloaded or read.

@@ -112,8 +112,7 @@ class UperNet(BaseModel):
     Args:
         num_classes, in_channels, freeze_bn, freeze_backbone: As in `BaseModel`.
         backbone: A ResNet, resnet18 to resnet152, or `timm/` and a name of timm's.
-        pretrained: ImageNet weights for the backbone: true downloads them, a string is the path of
-            a local file, false trains from scratch.
+        pretrained: ImageNet weights for the backbone: true downloads them, a path reads a file.
         fpn_out: Channels of the feature pyramid.
         legacy_fpn: Build the feature pyramid as older checkpoints need it, see `FeaturePyramid`.
 

@@ -89,13 +89,10 @@ def images_for(
 
 
 def write_masks(jobs: Sequence[Job], predictor: Predictor, meta: Meta, *, overwrite: bool) -> int:
-    """Write the masks; name each image that fails, and go on.
+    """Write the masks; name each image that fails, and return how many failed in all processes.
 
     Several processes share the jobs. The main one shows its progress, counting the others as far
     as itself, and names their failures at the end.
-
-    Returns:
-        The number of failures in all processes.
     """
     failed = []
     bar = Progress(total=len(jobs), unit="image")

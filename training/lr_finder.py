@@ -204,10 +204,7 @@ def smooth(values: np.ndarray, width: float) -> np.ndarray:
 
 
 def find_rate(config: Config, components: TrainingComponents, steps: int) -> bool:
-    """Take the steps, draw the curve, and log what it suggests.
-
-    Returns:
-        Whether there is a learning rate to suggest.
+    """Take the steps, draw the curve, log what it suggests; return whether it suggests a rate.
 
     Raises:
         ValueError: If a file cannot be used, or the learning rate of the config is 0.

@@ -26,14 +26,11 @@ class WeightsFileError(ValueError):
 
 
 def read_weights_file(path: str | os.PathLike[str]) -> Any:
-    """Return the content of a file of `torch.save`, on the CPU.
+    """Return the content of a file of `torch.save` in plain containers, on the CPU.
 
     Only tensors and plain data are read, and the NumPy number that pytorch-segmentation stored as
     `monitor_best`: everything else, such as an object that would run code, is refused and not
     even imported. This is the only place that opens such files.
-
-    Returns:
-        Tensors and plain data, in plain dicts, lists and tuples.
 
     Raises:
         WeightsFileError: If the file is damaged, contains anything else, or claims to be larger.

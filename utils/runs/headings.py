@@ -52,11 +52,7 @@ def data_folder(args: object) -> str | None:
 
 
 def heading(run: str | None, model: str, dataset: str, folder: str | None) -> str:
-    """Return the heading of a page or a terminal.
-
-    Returns:
-        `roads: PSPNet (resnet50) on my_data (Folder)`; without a folder only the loader.
-    """
+    """Return a heading: `roads: PSPNet (resnet50) on my_data (Folder)`, or only the loader."""
     start = "" if run is None else f"{one_line(run)}: "
     return f"{start}{model} on {dataset if folder is None else f'{folder} ({dataset})'}"
 

@@ -32,11 +32,7 @@ def find_folders(images: Collection[str], masks: Collection[str]) -> tuple[str, 
 
 
 def find_kinds(images: Collection[str], masks: Collection[str]) -> tuple[str, str] | None:
-    """Return names of folders that separate images and masks below others: `1/img`, `1/lab`.
-
-    Returns:
-        The names for images and for masks, which differ; None if there are none.
-    """
+    """Return folder names that separate images and masks below others: `1/img`, `1/lab`."""
     for one in _in_all(images):
         for other in _in_all(masks):
             if one == other:
@@ -51,11 +47,7 @@ def find_kinds(images: Collection[str], masks: Collection[str]) -> tuple[str, st
 
 
 def find_kinds_within(stems: Collection[str]) -> tuple[str, str] | None:
-    """Return names of folders that separate images and masks within one folder.
-
-    Returns:
-        The names for images and for masks; None unless words tell which is which.
-    """
+    """Return names of folders that separate images and masks within one, if words tell which."""
     kinds = {part for stem in stems for part in stem.split("/")[:-1]}
     words = {kind: likeness_to_mask(kind) for kind in kinds}
     for one in sorted(kind for kind, word in words.items() if word <= 0):

@@ -19,10 +19,7 @@ Colour = tuple[int, int, int]
 
 
 def read_colours(path: StrPath) -> np.ndarray:
-    """Read the colours that a mask shows, also those of a palette or grey image.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    """Read the colours (H, W, 3) uint8 that a mask shows, also of a palette or grey image.
 
     Raises:
         DataError: If it cannot be used, see `read_mask`, or has numbers of more than 8 bits.
@@ -46,14 +43,11 @@ def read_ids_or_colours(
     colours: Mapping[Colour, int],
     void: Sequence[int] = (),
 ) -> np.ndarray:
-    """Read a mask that may hold ids or colours.
+    """Read a mask that may hold ids (H, W) or colours (H, W, 3) uint8.
 
     RGB is colours. A palette image is ids if its palette begins with that of the classes or with
     the VOC colour map; otherwise, if it uses only colours of the classes, it is colours, because
     programs that reduce the colours of an image order them arbitrarily. Everything else is ids.
-
-    Returns:
-        Ids (H, W), or colours (H, W, 3) uint8.
 
     Raises:
         DataError: If it cannot be used, see `read_mask`, or its shades of grey are colours of the

@@ -78,11 +78,7 @@ def covered_output(geometry: Geometry) -> tuple[slice, slice]:
 
 
 def _output_to_crop(geometry: Geometry) -> list[tuple[int, int, int]]:
-    """Map output coordinates to those of the crop before its flips and turns.
-
-    Returns:
-        The two rows of a matrix for column vectors (x, y, 1).
-    """
+    """Return the rows of a map from output coordinates to the crop's before its flips and turns."""
     rows = []
     for a, b, offset in ((1, 0, 0), (0, 1, 0)):
         if geometry.flip:
