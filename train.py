@@ -77,7 +77,7 @@ def train(arguments: argparse.Namespace, stop: StopSignals, lock: RunLock) -> in
 
     inputs = read_inputs(arguments)
 
-    # Not before: a mistake in a path or file is said without loading torch.
+    # Heavy imports come after `read_inputs`, so that a wrong path fails without loading torch.
     from base.loader_stream import WorkerError
     from training import messages, run
     from training.lr_finder import find_rate
@@ -92,12 +92,12 @@ def train(arguments: argparse.Namespace, stop: StopSignals, lock: RunLock) -> in
     device, n_gpu = resolve_training_device(arguments.device, config)
     if n_gpu > 1 and config.parallel == "DistributedDataParallel" and arguments.find_lr is None:
         return launch(n_gpu, __file__, arguments.words)
-    run.begin(config, device)
+    run.start_process(config, device)
     if not hold_run(inputs, lock):
         logger.info("%s has changed since it was read; reading it again", inputs.source)
         return train(arguments, stop, lock)
     if arguments.find_lr is not None:
-        # Once built, a schedule has changed learning rates and momenta, before any step.
+        # Constructing a schedule changes learning rates and momenta: the range test builds none.
         config = dataclasses.replace(config, lr_scheduler=None)
     try:
         components = run.build(config, inputs, device, n_gpu)

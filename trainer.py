@@ -91,6 +91,7 @@ class Trainer(BaseTrainer):
         self.ema = None if decay is None else averaged_copy(self.model, decay)
         if self.settings.activation_checkpointing and not recompute_activations(self.model):
             logger.warning("trainer.activation_checkpointing: the model has no blocks")
+        # The model as trained: wrapped for several processes or GPUs, compiled if asked for
         self.network = data_parallel(
             self.model, device, n_gpu, find_unused_parameters=find_unused_parameters
         )
@@ -161,17 +162,17 @@ class Trainer(BaseTrainer):
         all_terms: list[dict[str, Tensor]] = []
         predictions: list[Tensor] = []
         for rows, fraction in zip(micro_batches, fractions, strict=True):
-            own = images[rows]  # (b, C, H, W)
+            local = images[rows]  # (b, C, H, W), those of this rank
             last = rows is micro_batches[-1]
             # DDP all-reduces the gradients in the last backward pass.
             sync = contextlib.nullcontext() if last else self.no_sync()
-            with sync, dummy_forward(not len(own)):
+            with sync, dummy_forward(not len(local)):
                 # Forward: logits (b, K, H, W), and auxiliary ones
                 with self.precision.autocast():
                     heads = (
-                        heads_of(self.network(own))
-                        if len(own)
-                        else forward_dummy(self.network, own)
+                        heads_of(self.network(local))
+                        if len(local)
+                        else forward_dummy(self.network, local)
                     )
 
                 # Loss: a scalar, the mean over the valid pixels of the micro-batch on all ranks
@@ -181,18 +182,18 @@ class Trainer(BaseTrainer):
                 self.losses.check_ranks(terms)
                 loss = torch.stack(list(terms.values())).sum()
                 total += loss.detach() * fraction
-                if last:  # read after the backward pass, which a GPU still has to do
-                    answers = AsyncHostCopy(torch.cat([signals, total.isfinite().long().view(1)]))
+                if last:  # copy now, read after backward, so that the GPU is not stalled
+                    host_copy = AsyncHostCopy(torch.cat([signals, total.isfinite().long().view(1)]))
 
-                # Backward: DDP takes the mean of the ranks' gradients, which is to be their sum
+                # Backward: DDP averages gradients over ranks; times world size, that is the sum
                 self.precision.backward(loss * fraction * world_size())
             all_terms.append({name: value.detach() for name, value in terms.items()})
             predictions.append(predict_labels(heads[0]))
         prediction = torch.cat(predictions)  # (B, H, W)
 
-        # Update: only once, as memory may run out after some weights have changed
-        *came, finite = answers.read()
-        self.stop_signal = first_signal(came)
+        # Update: running out of memory here ends the run, as some weights may have changed already
+        *signal_counts, finite = host_copy.read()
+        self.stop_signal = first_signal(signal_counts)
         step = self._step_name()
         advice = "use a smaller model, or an optimizer with less state"
         with out_of_memory_raises(
@@ -428,10 +429,10 @@ class Trainer(BaseTrainer):
         if former == self.settings.accumulation_steps:
             size = self.micro_batches.size
             self.micro_batches.size = min(size, checkpoint.micro_batch_size or size)
-        self._compare_yardsticks(checkpoint.config)
+        self._warn_if_scores_differ(checkpoint.config)
 
-    def _compare_yardsticks(self, former: Mapping[str, Any]) -> None:
-        """Warn if the best score so far, of a former config, was measured in another way."""
+    def _warn_if_scores_differ(self, former: Mapping[str, Any]) -> None:
+        """Warn if the best score so far was measured with settings other than the present ones."""
         now = {"threshold": self.config.threshold, "trainer.ema_decay": self.settings.ema_decay}
         for name, new in now.items():
             old = value_at(former, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -68,13 +69,13 @@ class BaseTrainer:
         optimizer: Over its parameters.
         lr_scheduler: Stepped after each optimizer step and epoch; None: constant learning rates.
         config: The checked config.
-        meta: What a prediction needs beside the weights: classes, palette, mean, std, channels,
-            ignore_index, versions.
+        meta: What a prediction needs beside the weights: classes, palette, mean, std, how images
+            are read, the threshold, versions; `builders.training.describe_training()` makes it.
         folder: Where checkpoints go.
         log: Where metrics go.
         stop: The signals that end the run.
-        images: The training and validation images, to be kept in checkpoints; only the main rank
-            needs them.
+        images: Fingerprints of the training and validation images, stored in checkpoints; only the
+            main rank needs them.
     """
 
     def __init__(
@@ -164,19 +165,19 @@ class BaseTrainer:
     def _end_epoch(
         self, epoch: int, training: Mapping[str, Any], validation: Mapping[str, Any]
     ) -> None:
-        """Log, judge and save an epoch."""
-        # Not before: a run that is stopped in validation ends the epoch again.
+        """Log the epoch, update the best score, save the checkpoints."""
+        # Log only after validation: a run stopped during validation repeats the end of the epoch.
         self.log_epoch(training, validation)
         metrics = {**training, **validation}
-        judged = self.validates(epoch) or not self.settings.val
+        has_score = self.validates(epoch) or not self.settings.val
         if self.lr_scheduler is not None:
-            watched = judged and self.sign != 0
+            watched = has_score and self.sign != 0
             self.lr_scheduler.epoch_end(metrics[self.monitored] if watched else None)
         self.epoch, self.batch = epoch, 0
-        if judged:
+        if has_score:
             self.meta["labelled_classes"] = metrics.get("labelled_classes")
-        change = self._judge(metrics, epoch) if judged else None
-        self._report(metrics, epoch, judged, change)
+        change = self._update_best(metrics, epoch) if has_score else None
+        self._report(metrics, epoch, has_score, change)
         self._save(epoch, improved=self.best_epoch == epoch)
 
     def _result(self, count: int, started: float) -> RunResult:
@@ -194,18 +195,18 @@ class BaseTrainer:
         settings = self.settings
         return settings.val and (epoch % settings.val_per_epochs == 0 or epoch == settings.epochs)
 
-    def _judge(self, metrics: Mapping[str, Any], epoch: int) -> float | None:
+    def _update_best(self, metrics: Mapping[str, Any], epoch: int) -> float | None:
         """Remember the best; return the change against the one before, None if there was none."""
         if not self.sign:
             return None
         value = metrics[self.monitored]
         change = None if self.best is None else value - self.best
-        if (self.best is None and value == value) or (change or 0.0) * self.sign > 0:
+        if (self.best is None and not math.isnan(value)) or (change or 0.0) * self.sign > 0:
             self.best, self.best_epoch = value, epoch
-            self.best_images = self._judging_images()
+            self.best_images = self._scored_images()
         return change
 
-    def _judging_images(self) -> str | None:
+    def _scored_images(self) -> str | None:
         """Return the digest of the images that the monitored metric is measured on, if known."""
         if self.images is None:
             return None
@@ -215,7 +216,7 @@ class BaseTrainer:
     def best_on_other_images(self) -> bool:
         """Return whether the best so far was measured on other images than the present ones."""
         known = self.best is not None and self.best_images is not None
-        return known and self.best_images != self._judging_images()
+        return known and self.best_images != self._scored_images()
 
     def _is_over(self) -> bool:
         patience = self.settings.early_stop
@@ -294,10 +295,10 @@ class BaseTrainer:
         self._load_optimizer(checkpoint)
 
     def load_state_dict(self, checkpoint: ResumePoint, steps_per_epoch: int) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
-        One of pytorch-segmentation lacks the schedule and the random states: the schedule is put
-        where it would be, and a warning says that the rest begins anew.
+        Checkpoints of pytorch-segmentation have no schedule and no random states: the schedule is
+        set to where it would be, and a warning says that the rest starts anew.
 
         Args:
             checkpoint: A checkpoint of this model, see `builders.resumable.check_resumable`.

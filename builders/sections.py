@@ -20,6 +20,7 @@ from utils.config.folder_section import CLASSES, folder_args
 from utils.config.sections import OptimizerSection, SectionSpec
 from utils.config.signatures import signature_of
 from utils.config.values import converts
+from utils.losses.base import SegmentationLoss
 from utils.optim import lr_scheduler
 from utils.optim import schedule_from_config as schedule_section
 from utils.transforms.augmentation import Augmentation
@@ -107,7 +108,7 @@ _MODEL = SectionSpec(
 _LOSS = SectionSpec(
     "loss",
     losses,
-    nn.Module,
+    SegmentationLoss,
     set_by_program=frozenset({"ignore_index"}),
     dry_build=_try_loss,
     advice=_advise_loss,

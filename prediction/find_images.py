@@ -184,7 +184,7 @@ def leave_out_masks(
 
 
 def _note_masks(number: int, pattern: str, *, some_left: bool) -> None:
-    """Print how many files were left out as masks."""
+    """Print how many files were left out as masks; raise if there is no other file."""
     if not some_left:
         raise ValueError(
             f"--images: all {number} files are named {pattern}, like the masks of the training; if "

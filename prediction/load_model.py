@@ -129,7 +129,14 @@ def restore_from(
     device: torch.device | str,
     config_path: str | Path | None = None,
 ) -> tuple[BaseModel, Meta]:
-    """Do as `restore()` with a checkpoint that has been read; `path` names it in messages."""
+    """Build the model of a checkpoint that has been read; see `restore()`.
+
+    Args:
+        checkpoint: The content of the file.
+        path: The file, for messages.
+        device: As in `restore()`.
+        config_path: As in `restore()`.
+    """
     config = checkpoint.config
     if config_path is not None:
         given = parse_config(config_path)

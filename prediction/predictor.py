@@ -97,7 +97,7 @@ class Predictor:
             predicts the more probable class.
 
     Attributes:
-        notes: What the user was told about memory: `SLOWER`, `IN_TILES`, or both.
+        notes: The warnings so far, each given once: about memory, and about files.
 
     Raises:
         ValueError: If `mode` is unknown, a scale is not positive, or a standard deviation is zero.
@@ -252,8 +252,11 @@ class Predictor:
         pixels, limits = height * width, self._limits
         tiles = tile_layout(height, width, self.min_size, _SMALLEST_TILE)
         smaller = tiles[0][0] < height or tiles[0][1] < width
-        # As long as images and sums are on an accelerator, they have to be moved first.
+        # Tiles are summed on the CPU. While the views are on an accelerator, the out-of-memory
+        # error of a single view is passed on: the caller moves them and comes back.
         can_be_cut = smaller and views.device.type == "cpu"
+
+        # As many at once as fit
         at_once = len(views)
         logits: Tensor | None
         if at_once * pixels > limits.together:
@@ -273,6 +276,8 @@ class Predictor:
             else:
                 limits.view = pixels
                 self.note(IN_TILES)
+
+        # Tiles
         (tile_height, tile_width), corners = tiles
         count = len(views) * len(corners)
         self._passes.total += count - 1  # in place of this one

@@ -179,7 +179,7 @@ CHECKPOINTS = [
           "== 0 else []",
           "tests/training/test_trainer.py::test_feature_best_is_kept_whatever_the_save_period"),
     Fault("a score that is no number is the best", "base/base_trainer.py",
-          "(self.best is None and value == value)", "self.best is None",
+          "(self.best is None and not math.isnan(value))", "self.best is None",
           "tests/training/test_trainer.py::test_feature_not_a_number_is_never_the_best"),
     Fault("a run folder is not locked", "utils/runs/run_lock.py",
           "locked = _lock(descriptor)", "locked = True",

@@ -53,8 +53,8 @@ def print_config(config: Config) -> None:
     print(json.dumps(with_defaults(config, SECTIONS), indent=4))
 
 
-def begin(config: Config, device: torch.device) -> None:
-    """Start to log, and meet the other ranks, if there are any."""
+def start_process(config: Config, device: torch.device) -> None:
+    """Configure the console log, and join the process group if there are several ranks."""
     log_to_console(logging.INFO if is_main() else logging.ERROR)
     for warning in config.warnings:
         logger.warning(warning)
@@ -74,7 +74,7 @@ def build(config: Config, inputs: Inputs, device: torch.device, n_gpu: int) -> T
     try:
         loaders = build_loaders(config)
         if checkpoint is not None:
-            # First: the survey would speak of the wrong classes.
+            # Before the survey, whose messages assume that the classes match.
             check_classes(checkpoint, loaders.train.source.classes)
         surveyed = survey(*loaders, held_out=config.val_loader is None)
         components = build_training(config, loaders, device, checkpoint)

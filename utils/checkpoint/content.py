@@ -49,7 +49,7 @@ class ResumePoint(Checkpoint, frozen=True, kw_only=True, eq=False):
     batch: NonNegativeInt = 0  # finished batches of the epoch after those
     progress: dict[str, Any] | None = None  # what that epoch has added up so far
     logs: dict[str, NonNegativeInt] | None = None  # how long the files beside the checkpoint were
-    # Its state; that of other objects below is for them to check, too.
+    # The objects whose states these are check them when they load them.
     optimizer: dict[str, Any] | None = None
     lr_scheduler: dict[str, Any] | None = None  # the state of the schedule
     scaler: dict[str, Any] = {}  # the state of the loss scaling of fp16
@@ -129,7 +129,7 @@ def _converted(content: Mapping[str, Any], kind: type[C], path: str | Path) -> C
         msgspec.convert({"meta": known.get("meta", {})}, _HasMeta)
         return msgspec.convert(known, kind)
     except (msgspec.ValidationError, ValueError, AttributeError) as error:
-        # The latter two come of broken text and of a tensor.
+        # ValueError: text that is not Unicode. AttributeError: a tensor in place of plain data.
         text, _, where = str(error).partition(" - at `$.")
         what = "its meta data" if where.startswith("meta") else "its content"
         raise CheckpointError(
@@ -144,7 +144,8 @@ def _are_images(value: Any) -> bool:
     if not isinstance(value, dict) or value.keys() != {"train", "val", "best"}:
         return False
     sets, best = [value["train"], value["val"]], value["best"]
-    # One number that stands for millions is not contiguous: what is, takes its place in the file.
+    # An expanded tensor (stride 0) can claim millions of elements and store one; contiguous ones
+    # are no larger than the file.
     return (best is None or (isinstance(best, str) and bool(_DIGEST.fullmatch(best)))) and all(
         is_dense(one) and one.dtype == torch.int64 and one.dim() == 1 and one.is_contiguous()
         for one in sets

@@ -84,6 +84,9 @@ class Report:
             return f"{name} cannot be used: {spec.forbidden[name]}"
         if name in names:
             return ""
+        value = spec.find(name) if name in spec.namespace.__all__ else None
+        if isinstance(value, type) and not issubclass(value, spec.base):
+            return f"{name} does not derive from {spec.base.__name__}; see CONTRIBUTING.md"
         hint = suggest(name, names)
         advice = ""
         if spec.advice is not None and name.lower() not in map(str.lower, names):

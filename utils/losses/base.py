@@ -43,7 +43,7 @@ class SegmentationLoss(nn.Module):
     """Whether `value()` also takes `CoarseLogits`; they are upsampled for the other losses."""
 
     weighs_foreground: ClassVar[bool] = False
-    """Whether it looks at a foreground."""
+    """Whether the loss uses the foreground mask of the dataset."""
 
     class_weights: Tensor | None
 
@@ -60,7 +60,7 @@ class SegmentationLoss(nn.Module):
             values = torch.tensor(class_weights, dtype=torch.float32)
             if not (values >= 0).all() or not values.isfinite().all():
                 raise ValueError(
-                    f"class_weights: a weight is a number from 0 on, got {list(class_weights)}"
+                    f"class_weights: must be finite and not negative, got {list(class_weights)}"
                 )
             if not values.any():
                 raise ValueError("class_weights: every weight is 0, so nothing would be learned")
@@ -171,7 +171,7 @@ def safe_ratio(total: Tensor, count: Tensor) -> Tensor:
 def batch_ratio(total: Tensor, count: Tensor) -> Tensor:
     """Return the `safe_ratio` of two sums, scalars, over the pixels or images of a batch.
 
-    Where several processes share the batch, both are first summed over all of them.
+    Inside `whole_batch()`, both are first summed over all processes.
     """
     return safe_ratio(*batch_sum(torch.stack([total, count])).unbind())
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from utils.distributed.collectives import batch_rows
 from utils.losses.base import ClassWeights, SegmentationLoss
-from utils.losses.overlap import Classes, one_hot, participants
+from utils.losses.overlap import Classes, included_classes, one_hot
 
 
 class LovaszSoftmax(SegmentationLoss):
@@ -56,10 +56,10 @@ class LovaszSoftmax(SegmentationLoss):
         if self.per_image and not len(logits):  # the images are with other processes
             return self.class_mean(logits.sum((2, 3)), labels.new_zeros(0, num_classes))
         truth = one_hot(labels, valid, num_classes)
-        taking_part = participants(truth, valid, self.classes, self.per_image)
-        # To sort is most of the work, so only what takes part is; one by one needs least memory.
-        # Where nothing does, the first takes part, for a graph with a gradient of 0.
-        chosen = taking_part.flatten().nonzero().flatten().tolist() or [0]
+        included = included_classes(truth, valid, self.classes, self.per_image)
+        # Sorting dominates, so only contributing classes are sorted, one at a time to limit memory.
+        # If none contributes, the first is kept, so that the loss has a gradient, which is zero.
+        chosen = included.flatten().nonzero().flatten().tolist() or [0]
         probabilities, truths = (self._one_by_one(maps) for maps in (logits.softmax(1), truth))
         if self.per_image:
             terms = [lovasz(probabilities[i], truths[i], valid[i // num_classes]) for i in chosen]
@@ -71,10 +71,10 @@ class LovaszSoftmax(SegmentationLoss):
                 )
                 for i in chosen
             ]
-        losses = logits.new_zeros(taking_part.numel())
+        losses = logits.new_zeros(included.numel())
         positions = torch.tensor(chosen, device=logits.device)
-        losses = losses.index_put((positions,), torch.stack(terms)).view(taking_part.shape)
-        return self.class_mean(losses, taking_part)
+        losses = losses.index_put((positions,), torch.stack(terms)).view(included.shape)
+        return self.class_mean(losses, included)
 
     def _one_by_one(self, maps: Tensor) -> tuple[Tensor, ...]:
         """Return the maps (B, K, H, W) that one term each is made of, in the order of the terms."""

@@ -52,8 +52,8 @@ class OverlapLoss(SegmentationLoss):
     ) -> Tensor:
         """Return the loss of probabilities (B, K, H, W), without classes below `first_class`."""
         truth = one_hot(labels, valid, probabilities.shape[1])
-        taking_part = participants(truth, valid, self.classes, self.per_image)
-        taking_part[..., :first_class] = False
+        included = included_classes(truth, valid, self.classes, self.per_image)
+        included[..., :first_class] = False
         maps = probabilities * truth, self.area(probabilities * valid.unsqueeze(1)), truth
         if self.per_image:
             true_positives, area, size = (plane.sum((2, 3)) for plane in maps)
@@ -62,7 +62,7 @@ class OverlapLoss(SegmentationLoss):
             true_positives, area, size = batch_sum(torch.stack(sums))
         return self.class_mean(
             self.class_losses(true_positives, area - true_positives, size - true_positives),
-            taking_part,
+            included,
         )
 
     def class_losses(
@@ -88,7 +88,7 @@ def one_hot(labels: Tensor, valid: Tensor, num_classes: int) -> Tensor:
     return (labels.unsqueeze(1) == classes) & valid.unsqueeze(1)
 
 
-def participants(truth: Tensor, valid: Tensor, classes: Classes, per_image: bool) -> Tensor:
+def included_classes(truth: Tensor, valid: Tensor, classes: Classes, per_image: bool) -> Tensor:
     """Return the classes that a mean is taken over; none where no pixel is valid.
 
     Args:

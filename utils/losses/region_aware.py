@@ -1,4 +1,4 @@
-"""Cross-entropy that forgives what the classes are mistaken for anyway."""
+"""Cross-entropy that penalizes common confusions of two classes less."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class RegionAwareLoss(SegmentationLoss):
         """Return the loss of each pixel, (B, H, W)."""
         self._fit_state(logits)
         if self.training:
-            self._move_state(logits.detach(), labels, valid)
+            self._update_confusion(logits.detach(), labels, valid)
         log_probabilities = F.log_softmax(logits, dim=1)
         mistaken = self.confusion.to(logits.dtype).t()[labels].movedim(-1, 1)  # (B, K, H, W)
         forgiven = (log_probabilities.exp() * mistaken).sum(1)
@@ -100,7 +100,7 @@ class RegionAwareLoss(SegmentationLoss):
                 f"logits are of {classes}; start without the loss's former state"
             )
 
-    def _move_state(self, logits: Tensor, labels: Tensor, valid: Tensor) -> None:
+    def _update_confusion(self, logits: Tensor, labels: Tensor, valid: Tensor) -> None:
         classes = logits.shape[1]
         cells = (labels * classes + logits.argmax(1)).flatten()
         counts = cells.new_zeros(classes**2).scatter_add_(0, cells, valid.flatten().long())

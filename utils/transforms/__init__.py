@@ -1,8 +1,9 @@
 """The operations of the training augmentation.
 
-Each is a class with its own config keys in `train_loader.args`. They are applied in the order of
-this list, and geometry in one warp: what changes the size comes before `Crop`, what judges the crop
-after it.
+Each is a class with its own config keys in `train_loader.args`. They are called in the order of
+this list. Geometry operations fill in one `Geometry`, which is applied as one warp: scale and
+rotation, crop, horizontal flip, vertical flip, quarter turns. What changes the size comes before
+`Crop`, what selects among crops after it.
 """
 
 from utils.transforms.albumentations_pipeline import Albumentations

@@ -32,7 +32,7 @@ class Operation(abc.ABC):
     # Number of the random stream that nobody else draws from, so that switching the operation on
     # leaves the draws of the others as they were. The samples of a seed depend on it: it is never
     # changed or used again. None: the image's own generator, which the operations of
-    # pytorch-segmentation share; these draw in turn, also when they are off.
+    # pytorch-segmentation share; those that draw while they are off are always `active`.
     stream: ClassVar[int | None]
     requires: ClassVar[Mapping[str, str]] = {}  # arguments that cannot be set without another one
     refines: ClassVar[Mapping[str, str]] = {}  # arguments that have no effect without another one

@@ -24,7 +24,7 @@ class Blur(PixelOperation):
 
     @property
     def active(self) -> bool:
-        """Return whether the blur is on; nothing else draws from its stream after it."""
+        """Return whether the blur is on."""
         return self.blur
 
     def pixels(

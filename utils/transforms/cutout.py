@@ -1,8 +1,8 @@
-"""Rectangles of an image that a network has to do without.
+"""Cutout: fill random rectangles of an image.
 
 DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout",
 https://arxiv.org/abs/1708.04552. Differs from the paper: the number of rectangles varies, and they
-have the image's proportions. The labels stay, so that what is hidden is to be guessed.
+have the image's proportions. The labels stay, so the network has to infer what is hidden.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Cutout(PixelOperation):
     """Fill rectangles of the image; the label stays.
 
     Args:
-        cutout: Greatest number of rectangles; each number from 0 on is as likely.
+        cutout: The largest number of rectangles; the number is drawn uniformly from 0 to this.
         cutout_size: Their sides as fractions of the image's, in (0, 1).
     """
 

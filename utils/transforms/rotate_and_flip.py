@@ -54,11 +54,11 @@ class Flip(GeometryOperation):
 
 
 class Turns(GeometryOperation):
-    """Mirror top to bottom, and turn by quarters: for images without an upright, as from above.
+    """Mirror top to bottom, and turn by quarters: for images with no upright, such as aerial ones.
 
     Args:
         vertical_flip: Mirror half of the samples.
-        rotate90: Turn by 0, 90, 180 or 270 degrees, each as likely.
+        rotate90: Turn by 0, 90, 180 or 270 degrees, drawn uniformly.
     """
 
     stream = 0

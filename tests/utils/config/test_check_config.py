@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from torch import nn
 
 import check as check_program
 import train
@@ -17,6 +18,7 @@ from evaluation.data import choose_section, read_tree
 from tests.conftest import ROOT
 from tests.utils.config.test_file import parse_text
 from trainer import TRAINING_METRICS, VALIDATION_METRICS
+from utils import losses
 from utils.config.build import with_defaults
 from utils.config.check import check_config, check_sections
 from utils.config.errors import ConfigError
@@ -65,6 +67,14 @@ def test_exception_all_problems_at_once():
         "arch.type: no model named 'Unett'; did you mean 'UNet'?",
         "train_loader.args.crop_sise: Shapes takes no such argument; did you mean 'crop_size'?",
         "trainer.epochs: required key is missing",
+    ]
+
+
+def test_exception_a_loss_of_another_base(monkeypatch):
+    monkeypatch.setattr("utils.losses.__all__", [*losses.__all__, "Plain"])
+    monkeypatch.setattr("utils.losses.Plain", type("Plain", (nn.Module,), {}), raising=False)
+    assert problems_of({**minimal(), "loss": "Plain"}) == [
+        "loss.type: Plain does not derive from SegmentationLoss; see CONTRIBUTING.md"
     ]
 
 

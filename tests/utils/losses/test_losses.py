@@ -178,7 +178,7 @@ def test_exception_of_every_loss(name):
     logits, labels = case()
     with pytest.raises(ValueError, match="2 class weights for 4 classes"):
         getattr(losses, name)(class_weights=[1.0, 1.0])(logits, labels)
-    with pytest.raises(ValueError, match="a weight is a number from 0 on"):
+    with pytest.raises(ValueError, match="class_weights: .*-1.0"):
         getattr(losses, name)(class_weights=[1.0, -1.0])
     with pytest.raises(ValueError, match="class_weights"):
         getattr(losses, name)(class_weights="auto")
