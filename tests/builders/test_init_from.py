@@ -3,8 +3,6 @@
 import copy
 import logging
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,19 +21,19 @@ OWN_CASES = [case for case in CASES if not case.startswith("SMP/")]
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def classifier_keys(model: Any) -> set[str]:
+def classifier_keys(model):
     inside = {id(module) for module in model.classifier_modules()}
     prefixes = tuple(f"{key}." for key, m in model.named_modules() if id(m) in inside)
     return {key for key in model.state_dict() if key.startswith(prefixes)}
 
 
 @pytest.mark.parametrize("case", as_params(OWN_CASES))
-def test_feature_other_classes(case: str) -> None:
+def test_feature_other_classes(case):
     """The truth is the source's own logits: those of a class stay its own, wherever it goes."""
     source, model = build(case, num_classes=K + 2), build(case)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -66,14 +64,14 @@ def test_feature_other_classes(case: str) -> None:
             assert torch.equal(module.weight[new], state["weight"][new])
 
 
-def start_of(source: Any, folder: Path, classes: Any = None) -> Start:
+def start_of(source, folder, classes=None):
     """What `load_start` gives for a checkpoint of a model."""
     meta = {} if classes is None else {"meta": {"classes": classes}}
     save_checkpoint({"state_dict": source.state_dict(), **meta}, folder / "best.pth")
     return load_start(folder / "best.pth")
 
 
-def test_feature_same_classes_load_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_same_classes_load_whole(tmp_path, caplog):
     source, model = build("UNet"), build("UNet")
     table = init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("a", "b", "c"))
     assert "classifier" not in table and "by name" not in table and not caplog.records
@@ -82,7 +80,7 @@ def test_feature_same_classes_load_whole(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("case", ["UNet", "GCN/deconv", "FCN8", "ENet"])
-def test_feature_another_order(case: str, tmp_path: Path) -> None:
+def test_feature_another_order(case, tmp_path):
     source, model = build(case), build(case)
     table = init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("b", "c", "a"))
     assert "rows of 3 of 3 classes, by name" in table
@@ -92,7 +90,7 @@ def test_feature_another_order(case: str, tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected[[1, 2, 0]], rtol=1e-4, atol=1e-5)
 
 
-def test_feature_fewer_classes(tmp_path: Path) -> None:
+def test_feature_fewer_classes(tmp_path):
     """By hand: the rows of the last convolution."""
     source, model = build("UNet", num_classes=5), build("UNet", num_classes=2)
     names = ["sky", "Road ", "car", "tree", "hut"]
@@ -102,7 +100,7 @@ def test_feature_fewer_classes(tmp_path: Path) -> None:
     assert "without a row here: sky, car, tree" in table
 
 
-def test_feature_other_names_begin_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_other_names_begin_anew(tmp_path, caplog):
     """Road's weights are not building's."""
     source, model = build("UNet"), build("UNet")
     before = model.final_conv.weight.clone()
@@ -114,7 +112,7 @@ def test_feature_other_names_begin_anew(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("names", [None, ["class 0", "class 1", "class 2"], ["a", "b"], [1, 2, 3]])
-def test_feature_names_that_are_not_known(names: Any, tmp_path: Path) -> None:
+def test_feature_names_that_are_not_known(names, tmp_path):
     source, model = build("UNet"), build("UNet")
     table = init_from(model, start_of(source, tmp_path, names), ("x", "y", "z"))
     assert torch.equal(model.final_conv.weight, source.final_conv.weight)
@@ -126,16 +124,14 @@ def test_feature_names_that_are_not_known(names: Any, tmp_path: Path) -> None:
     [(["bg", "obj"], 1, True), (["obj", "bg"], 1, False), (["a", "b"], 1, False),
      (["bg", "obj"], 2, False)],
 )  # fmt: skip
-def test_feature_one_channel_for_two_classes(
-    names: list[str], num_classes: int, is_loaded: bool, tmp_path: Path
-) -> None:
+def test_feature_one_channel_for_two_classes(names, num_classes, is_loaded, tmp_path):
     """Its row is the second class's against the first, and nothing else's."""
     source, model = build("UNet", num_classes=num_classes), build("UNet", num_classes=1)
     init_from(model, start_of(source, tmp_path, names), ("bg", "obj"))
     assert torch.equal(model.final_conv.weight, source.final_conv.weight[:1]) == is_loaded
 
 
-def test_feature_auxiliary_heads_too(tmp_path: Path) -> None:
+def test_feature_auxiliary_heads_too(tmp_path):
     source, model = (build("PSPNet", num_classes=n) for n in (K, K + 1))
     init_from(model, start_of(source, tmp_path, ["a", "b", "c"]), ("c", "x", "b", "a"))
     heads = list(zip(model.classifier_modules(), source.classifier_modules(), strict=True))
@@ -144,7 +140,7 @@ def test_feature_auxiliary_heads_too(tmp_path: Path) -> None:
         assert torch.equal(ours.weight[[0, 2, 3]], theirs.weight[[2, 1, 0]])
 
 
-def test_exception_a_feature_that_grows_with_the_classes(tmp_path: Path) -> None:
+def test_exception_a_feature_that_grows_with_the_classes(tmp_path):
     """Twice the classes and twice the features are another model, whatever the names."""
     source = build("UNet", num_classes=8, base_channels=8)
     model = build("UNet", num_classes=4, base_channels=4)
@@ -164,11 +160,11 @@ def test_exception_a_feature_that_grows_with_the_classes(tmp_path: Path) -> None
         (["a", "a"], ["a"], [None, None]),
     ],
 )
-def test_feature_namesakes(ours: list[str], theirs: list[str], expected: list[int | None]) -> None:
+def test_feature_namesakes(ours, theirs, expected):
     assert match_classes(ours, theirs) == expected
 
 
-def test_feature_table(tmp_path: Path) -> None:
+def test_feature_table(tmp_path):
     """Every tensor but the counters of BatchNorm is in one row."""
     source, model = build("PSPNet", num_classes=5), build("PSPNet")
     save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
@@ -187,7 +183,7 @@ def test_feature_table(tmp_path: Path) -> None:
     assert row[1:3] == ["20", "20"]
 
 
-def test_feature_ancestors_checkpoint(tmp_path: Path) -> None:
+def test_feature_ancestors_checkpoint(tmp_path):
     """pytorch-segmentation's files: `module.` in front of every key, 21 classes, no meta."""
     source, model = build("UNet", num_classes=21), build("UNet")
     weights = {f"module.{key}": value for key, value in source.state_dict().items()}
@@ -198,7 +194,7 @@ def test_feature_ancestors_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 5])
-def test_feature_other_channels(channels: int, tmp_path: Path) -> None:
+def test_feature_other_channels(channels, tmp_path):
     source = build("UNet")
     model = build("UNet", in_channels=channels)
     save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
@@ -214,7 +210,7 @@ def test_feature_other_channels(channels: int, tmp_path: Path) -> None:
     assert torch.equal(model.state_dict()["final_conv.weight"], source.final_conv.weight)
 
 
-def test_exception_another_model(tmp_path: Path) -> None:
+def test_exception_another_model(tmp_path):
     save_checkpoint({"state_dict": build("PSPNet").state_dict()}, tmp_path / "best.pth")
     model = build("UNet")
     before = model.state_dict()["final_conv.weight"].clone()
@@ -234,7 +230,7 @@ def test_exception_another_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "auxiliary"), [("fcn_resnet50", True), ("deeplabv3_resnet50", False)]
 )
-def test_feature_torchvision(name: str, auxiliary: bool, tmp_path: Path) -> None:
+def test_feature_torchvision(name, auxiliary, tmp_path):
     """Source: torchvision's network with random weights."""
     theirs = getattr(torchvision.models.segmentation, name)(
         weights=None, weights_backbone=None, num_classes=K, aux_loss=auxiliary
@@ -252,7 +248,7 @@ def test_feature_torchvision(name: str, auxiliary: bool, tmp_path: Path) -> None
     assert f"the classifier is new: {K + 1} classes, {K} in the file" in table
 
 
-def test_feature_safetensors_of_smp(tmp_path: Path) -> None:
+def test_feature_safetensors_of_smp(tmp_path):
     """How the library's `save_pretrained` writes a model."""
     import segmentation_models_pytorch as library
 
@@ -268,7 +264,7 @@ def test_feature_safetensors_of_smp(tmp_path: Path) -> None:
         load_start(tmp_path / "broken.safetensors")
 
 
-def test_feature_torchvisions_training_checkpoint(tmp_path: Path) -> None:
+def test_feature_torchvisions_training_checkpoint(tmp_path):
     """torchvision's training script keeps the weights under "model"."""
     source, model = build("UNet"), build("UNet")
     torch.save({"model": source.state_dict(), "epoch": 3}, tmp_path / "model_3.pth")
@@ -277,7 +273,7 @@ def test_feature_torchvisions_training_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_exception_another_kernel_is_not_another_number_of_classes(tmp_path: Path) -> None:
+def test_exception_another_kernel_is_not_another_number_of_classes(tmp_path):
     """GCN's decoder is all classifier, and still has to be the same."""
     source = build("GCN", num_filters=7)
     save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
@@ -290,8 +286,8 @@ def test_exception_another_kernel_is_not_another_number_of_classes(tmp_path: Pat
         init_from(build("GCN"), load_start(tmp_path / "best.pth"))
 
 
-def test_exception_strange_weights(tmp_path: Path) -> None:
-    weights: dict[str, Any] = build("UNet").state_dict()
+def test_exception_strange_weights(tmp_path):
+    weights = build("UNet").state_dict()
     torch.save({"state_dict": {**weights, "final_conv.weight": 3}}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="more than tensors"):
         load_start(tmp_path / "a.pth")
@@ -300,7 +296,7 @@ def test_exception_strange_weights(tmp_path: Path) -> None:
         init_from(build("UNet"), load_start(tmp_path / "a.pth"))
 
 
-def test_exception_two_weights_for_one_place(tmp_path: Path) -> None:
+def test_exception_two_weights_for_one_place(tmp_path):
     """The legacy UperNet has one convolution where the new one has three."""
     args = {"backbone": "resnet18", "fpn_out": 8, "pretrained": False}
     new, legacy = (models.UperNet(K, **args, legacy_fpn=flag) for flag in (False, True))
@@ -316,7 +312,7 @@ def test_exception_two_weights_for_one_place(tmp_path: Path) -> None:
     init_from(models.UperNet(K, **args, legacy_fpn=True), load_start(tmp_path / "old.pth"))
 
 
-def test_exception_names_the_other_model(tmp_path: Path) -> None:
+def test_exception_names_the_other_model(tmp_path):
     checkpoint = {"state_dict": build("ENet").state_dict(), "config": {"arch": {"type": "ENet"}}}
     save_checkpoint(checkpoint, tmp_path / "best.pth")
     with pytest.raises(CheckpointError, match="not of this UNet, but of the model ENet"):
@@ -324,7 +320,7 @@ def test_exception_names_the_other_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "module._orig_mod."])
-def test_feature_wrapped_weights(prefix: str, tmp_path: Path) -> None:
+def test_feature_wrapped_weights(prefix, tmp_path):
     """Lightning, torch.compile and DataParallel each put a word in front of every name."""
     source, model = build("UNet"), build("UNet")
     weights = {f"{prefix}{key}": value for key, value in source.state_dict().items()}
@@ -333,16 +329,14 @@ def test_feature_wrapped_weights(prefix: str, tmp_path: Path) -> None:
     assert torch.equal(model.final_conv.weight, source.final_conv.weight)
 
 
-def test_feature_nothing_is_said_of_a_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_nothing_is_said_of_a_fit(tmp_path, caplog):
     save_checkpoint({"state_dict": build("UNet").state_dict()}, tmp_path / "best.pth")
     with caplog.at_level(logging.WARNING):
         init_from(build("UNet"), load_start(tmp_path / "best.pth"))
     assert not caplog.records
 
 
-def test_feature_a_run_starts_from_another(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_feature_a_run_starts_from_another(tmp_path, capsys):
     """A rate of 0 shows whose weights a run began with."""
     tree = small_config(tmp_path, epochs=1)
     code, first = run(tmp_path, tree)
@@ -369,7 +363,7 @@ def test_feature_a_run_starts_from_another(
     assert not (tmp_path / "saved" / "third").exists()
 
 
-def test_feature_weights_are_not_fetched_twice(tmp_path: Path) -> None:
+def test_feature_weights_are_not_fetched_twice(tmp_path):
     """To go on with a run, or to start from one, takes nothing but its checkpoint."""
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
     tree = small_config(tmp_path, epochs=1)

@@ -1,15 +1,13 @@
 """What is DeepLab's own: its backbones, the pyramid pooling, DUC and HDC."""
 
 import logging
-from pathlib import Path
-from typing import Any
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 import models
 from models.aspp import ASPP, USUAL_DILATIONS
@@ -25,16 +23,16 @@ BACKBONES = (*RESNETS, "xception", "mobilenet_v2", "drn", "timm/convnext_atto")
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(**args: Any) -> models.DeepLab:
+def build(**args):
     return models.DeepLab(K, **{"backbone": "resnet18", "pretrained": False, **args})
 
 
-def stir(module: nn.Module) -> None:
+def stir(module):
     """Give every BatchNorm statistics that a mistake cannot hide behind."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -44,7 +42,7 @@ def stir(module: nn.Module) -> None:
             nn.init.normal_(norm.bias, 0, 0.1)
 
 
-def saved(weights: dict[str, Tensor], folder: Path) -> str:
+def saved(weights, folder):
     torch.save(weights, folder / "weights.pth")
     return str(folder / "weights.pth")
 
@@ -52,12 +50,12 @@ def saved(weights: dict[str, Tensor], folder: Path) -> str:
 # DeepLab
 
 
-def test_exception_deeplab_backbone() -> None:
+def test_exception_deeplab_backbone():
     with pytest.raises(ValueError, match="did you mean 'xception'"):
         build(backbone="xcepton")
 
 
-def test_exception_deeplab_output_stride() -> None:
+def test_exception_deeplab_output_stride():
     with pytest.raises(ValueError, match="output_stride must be 8 or 16, got 32"):
         build(output_stride=32)
     with pytest.raises(ValueError, match="drn has .* 8 and no other: set output_stride to 8"):
@@ -68,13 +66,13 @@ def test_exception_deeplab_output_stride() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_smoke_deeplab_backbones(backbone: str) -> None:
+def test_smoke_deeplab_backbones(backbone):
     model = build(backbone=backbone, in_channels=4, output_stride=8).train()
     assert model(torch.randn(2, 4, 33, 40)).shape == (2, K, 33, 40)
 
 
 @pytest.mark.parametrize("backbone", ["xception", "drn"])
-def test_gradient_deeplab_backbones(backbone: str) -> None:
+def test_gradient_deeplab_backbones(backbone):
     model = build(backbone=backbone, output_stride=8).train()
     logits = model(torch.randn(2, 3, 32, 32))
     (logits * torch.randn_like(logits)).sum().backward()
@@ -83,13 +81,13 @@ def test_gradient_deeplab_backbones(backbone: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["xception", "drn"])
-def test_feature_deeplab_backbones_channels_last(backbone: str) -> None:
+def test_feature_deeplab_backbones_channels_last(backbone):
     """No convolution gets its input in another layout than the images came in."""
     model = build(backbone=backbone, output_stride=8).eval()
     model = model.to(memory_format=torch.channels_last)
     flipped = []
 
-    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def look(module, inputs):
         features = inputs[0]
         if min(features.shape[1:]) > 1:
             flipped.append(not features.is_contiguous(memory_format=torch.channels_last))
@@ -104,8 +102,8 @@ def test_feature_deeplab_backbones_channels_last(backbone: str) -> None:
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("backbone", ["resnet18", "xception", "mobilenet_v2", "timm/convnext_atto"])
-def test_cardinality_deeplab_features(backbone: str, output_stride: int) -> None:
-    model: Any = build(backbone=backbone, output_stride=output_stride).eval()
+def test_cardinality_deeplab_features(backbone, output_stride):
+    model = build(backbone=backbone, output_stride=output_stride).eval()
     with torch.no_grad():
         maps = model.backbone(torch.randn(1, 3, 65, 80))
     assert maps[0].shape == (1, model.backbone.channels[0], 17, 20)
@@ -115,17 +113,15 @@ def test_cardinality_deeplab_features(backbone: str, output_stride: int) -> None
 
 @pytest.mark.parametrize(("output_stride", "third", "fourth"), [(16, {1}, {2}), (8, {2}, {4})])
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
-def test_feature_deeplab_resnet_dilations(
-    backbone: str, output_stride: int, third: set[int], fourth: set[int]
-) -> None:
+def test_feature_deeplab_resnet_dilations(backbone, output_stride, third, fourth):
     """Source: by hand; the first block of a stage has the full dilation as well."""
-    trunk: Any = build(backbone=backbone, output_stride=output_stride).backbone
+    trunk = build(backbone=backbone, output_stride=output_stride).backbone
     for stage, expected in ((trunk.layer2, {1}), (trunk.layer3, third), (trunk.layer4, fourth)):
         convs = [m for m in stage.modules() if getattr(m, "kernel_size", None) == (3, 3)]
         assert {conv.dilation[0] for conv in convs} == expected
 
 
-def test_feature_deeplab_parameter_order() -> None:
+def test_feature_deeplab_parameter_order():
     """Source: the order in which older optimizer states hold the two groups."""
     model = build()
     name_of = {id(parameter): key.split(".")[0] for key, parameter in model.named_parameters()}
@@ -140,7 +136,7 @@ def test_feature_deeplab_parameter_order() -> None:
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_feature_aspp(output_stride: int) -> None:
+def test_feature_aspp(output_stride):
     """Source: torchvision's pyramid pooling. Its rates for 8 are its DeepLab V3's own."""
     from torchvision.models.segmentation import deeplabv3
 
@@ -158,7 +154,7 @@ def test_feature_aspp(output_stride: int) -> None:
         torch.testing.assert_close(ours(features), theirs(features), rtol=1e-4, atol=1e-5)
 
 
-def test_exception_deeplab_batch_of_one() -> None:
+def test_exception_deeplab_batch_of_one():
     with pytest.raises(ValueError, match="one value per channel"):
         build().train()(torch.randn(1, 3, 64, 64))
 
@@ -166,7 +162,7 @@ def test_exception_deeplab_batch_of_one() -> None:
 # Backbones
 
 
-def test_feature_mobilenetv2() -> None:
+def test_feature_mobilenetv2():
     """Source: torchvision's, up to its last block."""
     theirs = torchvision.models.mobilenet_v2().eval()
     stir(theirs)
@@ -185,7 +181,7 @@ def test_feature_mobilenetv2() -> None:
     ("backbone", "dense", "sparse"),
     [(MobileNetV2, 16, 32), (MobileNetV2, 8, 32), (Xception, 8, 16)],
 )
-def test_feature_dilation(backbone: Any, dense: int, sparse: int) -> None:
+def test_feature_dilation(backbone, dense, sparse):
     """Source: the algorithme a trous. Between its new positions are the old ones, unchanged."""
     coarse = backbone(output_stride=sparse).eval()
     stir(coarse)
@@ -198,9 +194,9 @@ def test_feature_dilation(backbone: Any, dense: int, sparse: int) -> None:
     torch.testing.assert_close(features[:, :, ::step, ::step], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_feature_drn() -> None:
+def test_feature_drn():
     """Source: the published network has 35,809,176 parameters, 513,000 in its classifier."""
-    trunk: Any = DRN()
+    trunk = DRN()
     assert sum(parameter.numel() for parameter in trunk.parameters()) == 35_809_176 - 513_000
     dilations = {
         name: {m.dilation[0] for m in getattr(trunk, name).modules() if hasattr(m, "dilation")}
@@ -217,7 +213,7 @@ def test_feature_drn() -> None:
     }
 
 
-def test_feature_xception_leaves_its_tensors_alone() -> None:
+def test_feature_xception_leaves_its_tensors_alone():
     trunk = Xception().eval()
     stir(trunk)
     images = torch.randn(1, 3, 32, 32)
@@ -235,9 +231,7 @@ def test_feature_xception_leaves_its_tensors_alone() -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_feature_deeplab_pretrained_resnet(
-    channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_deeplab_pretrained_resnet(channels, tmp_path, caplog):
     theirs = torchvision.models.resnet18().state_dict()
     model = build(pretrained=saved(theirs, tmp_path), in_channels=channels)
     state = model.state_dict()
@@ -248,7 +242,7 @@ def test_feature_deeplab_pretrained_resnet(
     assert not caplog.records
 
 
-def test_exception_deeplab_pretrained(tmp_path: Path) -> None:
+def test_exception_deeplab_pretrained(tmp_path):
     file = saved(torchvision.models.mobilenet_v2().state_dict(), tmp_path)
     message = r"no weights of resnet18: expected names such as conv1.weight, found features.0.0"
     with pytest.raises(ValueError, match=message):
@@ -256,9 +250,7 @@ def test_exception_deeplab_pretrained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_feature_deeplab_pretrained_mobilenetv2(
-    channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_deeplab_pretrained_mobilenetv2(channels, tmp_path, caplog):
     theirs = torchvision.models.mobilenet_v2().state_dict()
     file = saved(theirs, tmp_path)
     model = build(backbone="mobilenet_v2", pretrained=file, in_channels=channels)
@@ -270,7 +262,7 @@ def test_feature_deeplab_pretrained_mobilenetv2(
     assert not caplog.records
 
 
-def test_feature_deeplab_pretrained_drn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_deeplab_pretrained_drn(tmp_path, caplog):
     """Source of the names: the published file, which has a convolution as classifier."""
     theirs = DRN().state_dict()
     theirs = {k: v for k, v in theirs.items() if not k.endswith("num_batches_tracked")}
@@ -284,9 +276,7 @@ def test_feature_deeplab_pretrained_drn(tmp_path: Path, caplog: pytest.LogCaptur
     assert not caplog.records
 
 
-def test_feature_deeplab_pretrained_xception(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_deeplab_pretrained_xception(tmp_path, caplog):
     """Source of the names and shapes: timm's port of the plain Xception."""
     theirs = timm.create_model("legacy_xception").state_dict()
     published = {
@@ -327,12 +317,12 @@ def test_feature_deeplab_pretrained_xception(
     assert len(inside) == 4 * sum(k.endswith("pointwise.weight") for k in state)
 
 
-def test_feature_xception_aligned_file() -> None:
+def test_feature_xception_aligned_file():
     weights = Xception().state_dict()
     assert list(from_plain(weights)) == list(weights)
 
 
-def test_feature_deeplab_urls() -> None:
+def test_feature_deeplab_urls():
     for name in (MobileNetV2.weights_name, Xception.weights_name, DRN.weights_name):
         assert weights_url(name).endswith(".pth")
 
@@ -340,13 +330,13 @@ def test_feature_deeplab_urls() -> None:
 # DUC and HDC
 
 
-def test_feature_hybrid_dilations() -> None:
+def test_feature_hybrid_dilations():
     """Source: section 4.3 of the paper. Groups of 1, 2, 3 and a rest of 2; then 3, 4, 5."""
     third, fourth = hybrid_dilations("resnet101", 8)
     assert third == [1, 2, 3] * 7 + [2, 2] and fourth == [3, 4, 5]
     for name in RESNETS:
         with torch.device("meta"):
-            model: Any = models.DeepLab_DUC_HDC(K, backbone=name, pretrained=False)
+            model = models.DeepLab_DUC_HDC(K, backbone=name, pretrained=False)
         conv = "conv1" if name in ("resnet18", "resnet34") else "conv2"
         third, fourth = hybrid_dilations(name, 8)
         used = [getattr(block, conv).dilation[0] for block in model.backbone.layer3]
@@ -355,7 +345,7 @@ def test_feature_hybrid_dilations() -> None:
         assert used == fourth
 
 
-def test_feature_duc() -> None:
+def test_feature_duc():
     """Source: by hand. Channel c of the position (y, x) in its square is c * 4 + 2 * y + x."""
     duc = DUC(1, 2, 2).eval()
     nn.init.ones_(duc.conv.weight)
@@ -368,7 +358,7 @@ def test_feature_duc() -> None:
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_cardinality_duc_hdc(output_stride: int) -> None:
+def test_cardinality_duc_hdc(output_stride):
     """Source: by hand. An older version gave 100x132 here."""
     model = models.DeepLab_DUC_HDC(
         K, backbone="resnet18", pretrained=False, output_stride=output_stride
@@ -380,14 +370,14 @@ def test_cardinality_duc_hdc(output_stride: int) -> None:
     assert whole.shape == (1, K, 96, 128)
 
 
-def test_exception_duc_hdc() -> None:
+def test_exception_duc_hdc():
     with pytest.raises(ValueError, match="output_stride must be 8 or 16, got 4"):
         models.DeepLab_DUC_HDC(K, pretrained=False, output_stride=4)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='backbone: "xception" is not a choice'):
         models.DeepLab_DUC_HDC(K, backbone="xception")
 
 
-def test_feature_duc_hdc_pretrained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_duc_hdc_pretrained(tmp_path, caplog):
     theirs = torchvision.models.resnet18().state_dict()
     model = models.DeepLab_DUC_HDC(
         K, backbone="resnet18", pretrained=saved(theirs, tmp_path), in_channels=4

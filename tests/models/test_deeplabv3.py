@@ -1,8 +1,5 @@
 """FCN and DeepLabV3, which torchvision has too."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 import torchvision
@@ -22,16 +19,16 @@ PAIRS = [
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(name: str, **args: Any) -> Any:
+def build(name, **args):
     return getattr(models, name)(K, **{"backbone": "resnet18", "pretrained": False, **args})
 
 
-def theirs_of(function: str, aux: bool) -> Any:
+def theirs_of(function, aux):
     model = getattr(segmentation, function)(
         weights=None, weights_backbone=None, num_classes=K, aux_loss=aux
     )
@@ -49,7 +46,7 @@ def theirs_of(function: str, aux: bool) -> Any:
         if aux or "50" in pair[1]
     ],
 )
-def test_feature_from_torchvision(name: str, function: str, backbone: str, aux: bool) -> None:
+def test_feature_from_torchvision(name, function, backbone, aux):
     """Source: torchvision's networks, with their weights under our names."""
     theirs, ours = theirs_of(function, aux), build(name, backbone=backbone)
     names = ours.foreign_names["torchvision"]
@@ -76,7 +73,7 @@ def test_feature_from_torchvision(name: str, function: str, backbone: str, aux: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "function", "backbone"), PAIRS[::2])
-def test_feature_to_torchvision(name: str, function: str, backbone: str) -> None:
+def test_feature_to_torchvision(name, function, backbone):
     """Source: torchvision's networks take our weights under their names, in their order."""
     ours = build(name, backbone=backbone).eval()
     stir(ours)
@@ -93,7 +90,7 @@ def test_feature_to_torchvision(name: str, function: str, backbone: str) -> None
 
 
 @pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
-def test_feature_torchvision_names(name: str) -> None:
+def test_feature_torchvision_names(name):
     """Other weights are not taken for torchvision's."""
     names = getattr(models, name).foreign_names["torchvision"]
     assert names.ours(torchvision.models.resnet18().state_dict()) is None
@@ -102,7 +99,7 @@ def test_feature_torchvision_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
-def test_feature_auxiliary_head(name: str) -> None:
+def test_feature_auxiliary_head(name):
     assert getattr(models, name).aux_weight == 0.5  # torchvision's references/segmentation
     model = build(name, use_aux=False).train()
     assert isinstance(model(torch.randn(2, 3, 32, 32)), Tensor)
@@ -112,25 +109,25 @@ def test_feature_auxiliary_head(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
 @pytest.mark.parametrize("backbone", ["resnet34", "timm/convnext_atto"])
-def test_smoke_backbones(name: str, backbone: str) -> None:
+def test_smoke_backbones(name, backbone):
     model = build(name, backbone=backbone, in_channels=4).train()
     logits, auxiliary_logits = model(torch.randn(2, 4, 33, 40))
     assert logits.shape == auxiliary_logits.shape == (2, K, 33, 40)
 
 
 @pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
-def test_exception_backbone(name: str) -> None:
+def test_exception_backbone(name):
     with pytest.raises(ValueError, match="did you mean 'resnet50'"):
         build(name, backbone="resnet5")
 
 
-def test_exception_deeplabv3_output_stride() -> None:
+def test_exception_deeplabv3_output_stride():
     with pytest.raises(ValueError, match="output_stride must be 8 or 16, got 32"):
         build("DeepLabV3", output_stride=32)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_feature_deeplabv3_dilations(output_stride: int) -> None:
+def test_feature_deeplabv3_dilations(output_stride):
     """Source: section 4.1 of the paper: 6, 12 and 18 at a stride of 16, twice that at 8."""
     model = build("DeepLabV3", output_stride=output_stride)
     branches = [model.aspp.aspp2, model.aspp.aspp3, model.aspp.aspp4]
@@ -139,7 +136,7 @@ def test_feature_deeplabv3_dilations(output_stride: int) -> None:
     assert model.backbone(torch.randn(1, 3, 64, 64))[-1].shape[2] == 64 // output_stride
 
 
-def test_exception_batch_of_one() -> None:
+def test_exception_batch_of_one():
     with pytest.raises(ValueError, match="one value per channel"):
         build("DeepLabV3").train()(torch.randn(1, 3, 64, 64))
     with pytest.raises(ValueError, match="one value per channel"):
@@ -149,9 +146,7 @@ def test_exception_batch_of_one() -> None:
 
 @pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_feature_pretrained(
-    name: str, channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_pretrained(name, channels, tmp_path, caplog):
     theirs = torchvision.models.resnet18().state_dict()
     model = build(name, pretrained=saved(theirs, tmp_path), in_channels=channels)
     state = model.state_dict()

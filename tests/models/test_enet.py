@@ -1,10 +1,8 @@
 """What is ENet's own."""
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import models
 from models.enet import Bottleneck, DownBottleneck, InitialBlock, UpBottleneck
@@ -13,7 +11,7 @@ K = 3
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
@@ -34,13 +32,13 @@ TABLE = {
 }
 
 
-def test_cardinality_enet_stages() -> None:
+def test_cardinality_enet_stages():
     """Source: the paper's table 1."""
     model = models.ENet(K).eval()
     shapes = {}
 
-    def look(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+    def look(name):
+        def hook(_, __, output):
             features = output[0] if isinstance(output, tuple) else output
             shapes[name] = (features.shape[1], features.shape[2])
 
@@ -53,9 +51,9 @@ def test_cardinality_enet_stages() -> None:
     assert shapes == TABLE
 
 
-def test_feature_enet_kinds() -> None:
+def test_feature_enet_kinds():
     """Source: the paper's table 1. Dilations, None for the asymmetric ones; and its dropout."""
-    model: Any = models.ENet(K)
+    model = models.ENet(K)
     for part in (2, 3):
         dilations = []
         for index in range(1, 9):
@@ -71,7 +69,7 @@ def test_feature_enet_kinds() -> None:
 
 
 @pytest.mark.parametrize(("channels", "filters"), [(1, 15), (3, 13), (15, 1), (16, 13), (20, 13)])
-def test_cardinality_initial_block(channels: int, filters: int) -> None:
+def test_cardinality_initial_block(channels, filters):
     block = InitialBlock(channels)
     assert block.conv.out_channels == filters
     features = block(torch.randn(2, channels, 7, 4))
@@ -80,7 +78,7 @@ def test_cardinality_initial_block(channels: int, filters: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 6), (5, 9), (1, 1)])
-def test_feature_down_and_up(size: tuple[int, int]) -> None:
+def test_feature_down_and_up(size):
     """An odd size is what the same image, filled up by a row or column, makes of it."""
     down, up = DownBottleneck(8, 16, dropout=0).eval(), UpBottleneck(16, 8, dropout=0).eval()
     even = [side + side % 2 for side in size]
@@ -98,7 +96,7 @@ def test_feature_down_and_up(size: tuple[int, int]) -> None:
     torch.testing.assert_close(high, expected)
 
 
-def test_exception_single_value() -> None:
+def test_exception_single_value():
     model = models.ENet(K).train()
     with pytest.raises(ValueError, match="one value per channel"):
         model(torch.randn(1, 3, 8, 8))

@@ -1,8 +1,5 @@
 """What is FCN8's own."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,16 +13,16 @@ SMALL = {"base_channels": 4, "hidden_channels": 8, "pretrained": False}
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(**args: Any) -> Any:
+def build(**args):
     return models.FCN8(K, **{**SMALL, **args})
 
 
-def published() -> nn.ModuleDict:
+def published():
     """A narrow VGG-16 under the names that are published."""
     widths = [4, 4, "M", 8, 8, "M", 16, 16, 16, "M", 32, 32, 32, "M", 32, 32, 32, "M"]
     features = torchvision.models.vgg.make_layers(widths)
@@ -34,16 +31,16 @@ def published() -> nn.ModuleDict:
     return nn.ModuleDict({"features": features, "classifier": classifier}).eval()
 
 
-def test_feature_published_names() -> None:
+def test_feature_published_names():
     """Source: torchvision's VGG-16."""
     with torch.device("meta"):
         theirs = torchvision.models.vgg16().state_dict()
     assert list(published().state_dict()) == list(theirs)
 
 
-def test_feature_fcn8_pretrained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_fcn8_pretrained(tmp_path, caplog):
     """Source: torchvision's features with the padding put in by hand, and its classifier."""
-    theirs: Any = published()
+    theirs = published()
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     model = build(pretrained=str(tmp_path / "weights.pth")).eval()
     assert not caplog.records
@@ -59,9 +56,7 @@ def test_feature_fcn8_pretrained(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     torch.testing.assert_close(hidden, expected[:, :, None, None])
 
 
-def test_smoke_fcn8_pretrained_in_channels(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_smoke_fcn8_pretrained_in_channels(tmp_path, caplog):
     weights = published().state_dict()
     torch.save(weights, tmp_path / "weights.pth")
     model = build(in_channels=4, pretrained=str(tmp_path / "weights.pth"))
@@ -70,7 +65,7 @@ def test_smoke_fcn8_pretrained_in_channels(
     assert not caplog.records
 
 
-def test_exception_fcn8_arguments() -> None:
+def test_exception_fcn8_arguments():
     with pytest.raises(ValueError, match="base_channels must be at least 1, got 0"):
         build(base_channels=0)
     with pytest.raises(ValueError, match="hidden_channels must be at least 1, got -1"):
@@ -80,7 +75,7 @@ def test_exception_fcn8_arguments() -> None:
 
 
 @pytest.mark.parametrize(("name", "factor"), [("up_output", 2), ("up_final", 8)])
-def test_feature_fcn8_upsampling(name: str, factor: int) -> None:
+def test_feature_fcn8_upsampling(name, factor):
     """Source: torch's bilinear interpolation, away from the border, where it repeats the edge."""
     scores = torch.randn(2, K, 5, 6)
     with torch.no_grad():
@@ -92,7 +87,7 @@ def test_feature_fcn8_upsampling(name: str, factor: int) -> None:
     )
 
 
-def test_feature_fcn8_strides() -> None:
+def test_feature_fcn8_strides():
     """Source: the paper's table 1. Every prediction of stride 32 sees 404x404 pixels."""
     model = build().eval()
     for module in model.modules():
@@ -113,7 +108,7 @@ def test_feature_fcn8_strides() -> None:
     assert rows.max() - rows.min() + 1 == 404
 
 
-def test_feature_fcn8_freeze_backbone() -> None:
+def test_feature_fcn8_freeze_backbone():
     model = build(freeze_backbone=True)
     names = {key.rpartition(".")[0] for key, p in model.named_parameters() if p.requires_grad}
     scores = {"adj_pool3", "adj_pool4", "output.6"}

@@ -1,8 +1,6 @@
 """What is GCN's own."""
 
 import logging
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,16 +16,16 @@ K = 3
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(**args: Any) -> models.GCN:
+def build(**args):
     return models.GCN(K, **{"backbone": "resnet18", "pretrained": False, **args})
 
 
-def published(name: str) -> Any:
+def published(name):
     """A ResNet of torchvision with statistics unlike those of a new network."""
     network = torchvision.models.get_model(name, weights=None)
     for module in network.modules():
@@ -37,7 +35,7 @@ def published(name: str) -> Any:
     return network.eval()
 
 
-def numel(module: nn.Module) -> int:
+def numel(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -50,19 +48,19 @@ def numel(module: nn.Module) -> int:
         ({"use_resnet_gcn": True}, "resnet18 does not have: choose resnet50, resnet101, resnet152"),
     ],
 )
-def test_exception_gcn(args: dict[str, Any], message: str) -> None:
+def test_exception_gcn(args, message):
     with pytest.raises(ValueError, match=message):
         build(**args)
 
 
-def test_exception_gcn_single_value() -> None:
+def test_exception_gcn_single_value():
     with pytest.raises(ValueError, match="one value per channel"):
         build().train()(torch.randn(1, 3, 32, 32))
     build().train()(torch.randn(1, 3, 32, 33))  # two values are enough
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
-def test_feature_global_convolution(size: int) -> None:
+def test_feature_global_convolution(size):
     """Source: the paper's figure. Without biases the sum is one convolution, size x size."""
     module = GlobalConvolution(2, 3, size)
     for conv in module.children():
@@ -84,7 +82,7 @@ def test_feature_global_convolution(size: int) -> None:
     )
 
 
-def test_feature_boundary_refinement() -> None:
+def test_feature_boundary_refinement():
     """Source: the paper's figure: S + R(S), R being convolution, ReLU, convolution."""
     module = BoundaryRefinement(K)
     scores = torch.randn(2, K, 6, 5)
@@ -93,7 +91,7 @@ def test_feature_boundary_refinement() -> None:
     torch.testing.assert_close(module(scores), scores + refined)
 
 
-def test_feature_doubling_begins_bilinear() -> None:
+def test_feature_doubling_begins_bilinear():
     """Source: torch's own interpolation, away from the border."""
     module = Doubling(2)
     module.start_bilinear()
@@ -106,15 +104,13 @@ def test_feature_doubling_begins_bilinear() -> None:
 
 @pytest.mark.parametrize("size", [(33, 47), (65, 64), (1, 100)])
 @torch.no_grad()
-def test_cardinality_gcn_deconv(size: tuple[int, int]) -> None:
+def test_cardinality_gcn_deconv(size):
     """Odd sizes are rounded up on the way down, and cut back on the way up."""
     assert build(use_deconv=True).eval()(torch.randn(1, 3, *size)).shape == (1, K, *size)
 
 
 @pytest.mark.parametrize("in_channels", [3, 4])
-def test_feature_gcn_pretrained_file(
-    in_channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_gcn_pretrained_file(in_channels, tmp_path, caplog):
     """Source: torchvision's ResNet, all of it."""
     theirs = published("resnet18")
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
@@ -132,12 +128,12 @@ def test_feature_gcn_pretrained_file(
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_cardinality_global_block(stride: int) -> None:
+def test_cardinality_global_block(stride):
     block = GlobalBlock(64, 256, stride=stride)
     assert block(torch.randn(2, 64, 7, 10)).shape == (2, 256, -(-7 // stride), 10 // stride)
 
 
-def test_feature_resnet_gcn() -> None:
+def test_feature_resnet_gcn():
     """Source: the paper's figure of a block, 1024 channels outside and 85 inside, kernels of 5.
 
     It says that the two kinds of blocks were made to have about as many parameters.
@@ -155,7 +151,7 @@ def test_feature_resnet_gcn() -> None:
         assert numel(stage[1]) == pytest.approx(numel(Bottleneck(channels, channels // 4)), rel=0.1)
 
 
-def test_gradient_resnet_gcn() -> None:
+def test_gradient_resnet_gcn():
     model = build(backbone="resnet50", use_resnet_gcn=True).train()
     logits = model(torch.randn(2, 3, 33, 40))
     assert logits.shape == (2, K, 33, 40)
@@ -168,7 +164,7 @@ def test_gradient_resnet_gcn() -> None:
     assert sizes == [(9, 10), (5, 5), (3, 3), (2, 2)]
 
 
-def test_feature_resnet_gcn_pretrained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_resnet_gcn_pretrained(tmp_path, caplog):
     """The weights of a plain ResNet fit up to layer2; what does not fit is said."""
     theirs = published("resnet50").state_dict()
     torch.save(theirs, tmp_path / "weights.pth")
@@ -184,7 +180,7 @@ def test_feature_resnet_gcn_pretrained(tmp_path: Path, caplog: pytest.LogCapture
     assert "layer3.1.conv2.weight" in left_over
 
 
-def test_feature_gcn_batchnorms_of_older_checkpoints() -> None:
+def test_feature_gcn_batchnorms_of_older_checkpoints():
     """The boundary refinement carries two BatchNorms that nothing depends on."""
     model = build().eval()
     images = torch.randn(1, 3, 64, 64)

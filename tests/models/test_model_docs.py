@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,13 +21,13 @@ ROWS = {
 SMP_ROW = ROWS.pop("SMP")
 
 
-def row_of(name: str) -> list[str]:
+def row_of(name):
     """The row of an entry of the benchmark; a backbone that a row names may be its default."""
     backbone = OURS[name].get("backbone")
     return ROWS[f"{name.partition(',')[0]}, {backbone}" if backbone else name]
 
 
-def test_cardinality_every_model_has_a_row() -> None:
+def test_cardinality_every_model_has_a_row():
     assert {name.partition(",")[0] for name in ROWS} == set(models.__all__) - {"SMP"}
     assert len(ROWS) == len(OURS)
     assert SMP_ROW
@@ -38,7 +37,7 @@ def test_cardinality_every_model_has_a_row() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
-def test_feature_figures(name: str) -> None:
+def test_feature_figures(name):
     """Source: torch's own counter, on the meta device."""
     _, parameters, gflop, smallest, published = row_of(name)
     counted = count(build_ours, name, 512)
@@ -49,7 +48,7 @@ def test_feature_figures(name: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
-def test_feature_parameters_agree_with_the_reference(path: Path) -> None:
+def test_feature_parameters_agree_with_the_reference(path):
     golden = json.loads(path.read_text())
     assert golden["num_classes"] == NUM_CLASSES
     backbone = golden["args"].get("backbone")
@@ -60,5 +59,5 @@ def test_feature_parameters_agree_with_the_reference(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", THEIRS)
-def test_smoke_peers(name: str) -> None:
+def test_smoke_peers(name):
     assert count(build_theirs, name, 64)[0] > 0

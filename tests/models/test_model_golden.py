@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import models
-from base.base_model import BaseModel
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -24,7 +23,7 @@ NAMES = sorted(
 EXTRA: dict[str, dict[str, Any]] = {"UperNet": {"legacy_fpn": True}}
 
 
-def make_weight(key: str, shape: list[int]) -> np.ndarray:
+def make_weight(key, shape):
     """The recipe that the reference logits were made with."""
     rng = np.random.default_rng(zlib.crc32(key.encode()))
     if key.endswith("num_batches_tracked"):
@@ -42,7 +41,7 @@ def make_weight(key: str, shape: list[int]) -> np.ndarray:
     return weight.astype(np.float32)
 
 
-def build(golden: dict[str, Any]) -> BaseModel:
+def build(golden):
     model_class = getattr(models, golden["class"])
     extra = dict(EXTRA.get(golden["class"], {}))
     if "pretrained" in inspect.signature(model_class).parameters:
@@ -50,19 +49,19 @@ def build(golden: dict[str, Any]) -> BaseModel:
     return model_class(golden["num_classes"], **extra, **golden["args"])
 
 
-def test_cardinality_every_model_has_a_reference() -> None:
+def test_cardinality_every_model_has_a_reference():
     classes = {json.loads((GOLDEN / f"{name}.json").read_text())["class"] for name in NAMES}
     assert classes <= set(models.__all__)
     assert {"PSPNet", "UNet"} <= classes
 
 
-def golden_of(name: str) -> dict[str, Any]:
-    golden: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
+def golden_of(name):
+    golden = json.loads((GOLDEN / f"{name}.json").read_text())
     return golden
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_feature_names_and_shapes_of_weights(name: str) -> None:
+def test_feature_names_and_shapes_of_weights(name):
     """The order matters as well: optimizer states refer to parameters by their position."""
     golden = golden_of(name)
     with torch.device("meta"):
@@ -79,7 +78,7 @@ def test_feature_names_and_shapes_of_weights(name: str) -> None:
         for name in NAMES
     ],
 )
-def test_feature_reference(name: str) -> None:
+def test_feature_reference(name):
     """Source of the numbers: the reference implementation, run once on weights made by recipe."""
     golden = golden_of(name)
     with torch.device("meta"):

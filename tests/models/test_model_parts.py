@@ -1,8 +1,5 @@
 """The parts that several models are made of: pooling, ResNet trunks, timm's backbones."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import timm
 import torch
@@ -17,7 +14,7 @@ from models.timm_backbone import TimmBackbone, timm_weights
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
@@ -27,7 +24,7 @@ def one_thread_and_seed() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (6, 6), (12, 9), (13, 60)])
 @pytest.mark.parametrize("bins", [1, 2, 3, 6])
-def test_feature_pooling(size: tuple[int, int], bins: int) -> None:
+def test_feature_pooling(size, bins):
     """Source: torch's adaptive average pooling, values and gradient."""
     features = torch.randn(2, 4, *size, requires_grad=True)
     pooled, expected = adaptive_average_pool(features, bins), F.adaptive_avg_pool2d(features, bins)
@@ -39,7 +36,7 @@ def test_feature_pooling(size: tuple[int, int], bins: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_feature_pooling_precision(dtype: torch.dtype) -> None:
+def test_feature_pooling_precision(dtype):
     """Source: torch's own in double precision; half precision is to round once, at the end."""
     features = torch.rand(1, 2, 11, 23).to(dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -53,16 +50,16 @@ def test_feature_pooling_precision(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
-def test_feature_basic_block_dilation(backbone: str) -> None:
+def test_feature_basic_block_dilation(backbone):
     """Source: by hand. A stage's first block has half the dilation, but not in its second conv."""
-    trunk: Any = ResNet(backbone, output_stride=8)
+    trunk = ResNet(backbone, output_stride=8)
     for stage, first, others in ((trunk.layer2, 1, 1), (trunk.layer3, 1, 2), (trunk.layer4, 2, 4)):
         for index, block in enumerate(stage):
             assert block.conv1.dilation[0] == (others if index else first)
             assert block.conv2.dilation[0] == others
 
 
-def test_feature_bottleneck_stages() -> None:
+def test_feature_bottleneck_stages():
     """Source: torchvision's dilated resnet50, layer2 to layer4, which differ in nothing."""
     trunk = ResNet("resnet50", output_stride=8).eval()
     theirs = torchvision.models.resnet50(replace_stride_with_dilation=[False, True, True]).eval()
@@ -83,7 +80,7 @@ def test_feature_bottleneck_stages() -> None:
     "name", ["convnext_atto", "resnet18", "mobilenetv3_small_050", "pvt_v2_b0", "darknet17"]
 )
 @pytest.mark.parametrize("size", [(64, 96), (33, 47), (5, 1)])
-def test_cardinality_timm_pyramid(name: str, size: tuple[int, int]) -> None:
+def test_cardinality_timm_pyramid(name, size):
     backbone = TimmBackbone(name, in_channels=4).eval()
     with torch.no_grad():
         maps = backbone(torch.randn(2, 4, *size))
@@ -91,7 +88,7 @@ def test_cardinality_timm_pyramid(name: str, size: tuple[int, int]) -> None:
         assert features.shape == (2, channels, -(-size[0] // stride), -(-size[1] // stride))
 
 
-def test_feature_timm_same_features() -> None:
+def test_feature_timm_same_features():
     """Source: timm, of an image that needs no filling up."""
     theirs = timm.create_model("convnext_atto", features_only=True).eval()
     backbone = TimmBackbone("convnext_atto").eval()
@@ -102,7 +99,7 @@ def test_feature_timm_same_features() -> None:
             assert torch.equal(features, expected)
 
 
-def test_feature_timm_channels_last_networks() -> None:
+def test_feature_timm_channels_last_networks():
     """Source: timm; Swin gives (B, H, W, C)."""
     backbone = TimmBackbone("swin_tiny_patch4_window7_224").eval()
     assert not backbone.channels_first
@@ -113,7 +110,7 @@ def test_feature_timm_channels_last_networks() -> None:
 
 
 @pytest.mark.parametrize(("stride", "strides"), [(8, (4, 8, 8, 8)), (16, (4, 8, 16, 16))])
-def test_cardinality_timm_output_stride(stride: int, strides: tuple[int, ...]) -> None:
+def test_cardinality_timm_output_stride(stride, strides):
     backbone = TimmBackbone("convnext_atto", output_stride=stride).eval()
     assert backbone.strides == strides
     with torch.no_grad():
@@ -122,7 +119,7 @@ def test_cardinality_timm_output_stride(stride: int, strides: tuple[int, ...]) -
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "resnet18", "hrnet_w18_small"])
-def test_gradient_timm_every_trainable_parameter(name: str) -> None:
+def test_gradient_timm_every_trainable_parameter(name):
     backbone = TimmBackbone(name)
     sum(f.square().sum() for f in backbone(torch.randn(2, 3, 64, 64))).backward()
     for key, parameter in backbone.named_parameters():
@@ -144,14 +141,14 @@ def test_gradient_timm_every_trainable_parameter(name: str) -> None:
         ("convnext_atto", {"pretrained": "nowhere.pth"}, "cannot open nowhere.pth"),
     ],
 )
-def test_exception_timm(name: str, settings: dict[str, Any], message: str) -> None:
+def test_exception_timm(name, settings, message):
     with pytest.raises(ValueError) as caught:
         TimmBackbone(name, **settings)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_feature_timm_weights_from_a_file(channels: int, tmp_path: Path) -> None:
+def test_feature_timm_weights_from_a_file(channels, tmp_path):
     """Source: timm's network whose weights they are."""
     theirs = timm.create_model("convnext_atto")
     for value in theirs.parameters():
@@ -166,9 +163,7 @@ def test_feature_timm_weights_from_a_file(channels: int, tmp_path: Path) -> None
         assert torch.equal(own[f"network.{key.replace('.', '_', 1)}"], weights[key])
 
 
-def test_feature_timm_reports_what_is_missing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_timm_reports_what_is_missing(tmp_path, caplog):
     weights = timm.create_model("convnext_atto").state_dict()
     del weights["stages.1.blocks.0.norm.weight"]
     torch.save(weights, tmp_path / "weights.pth")
@@ -181,9 +176,7 @@ def test_feature_timm_reports_what_is_missing(
         TimmBackbone("convnext_atto", pretrained=str(tmp_path / "weights.pth"))
 
 
-def test_feature_timm_reports_what_is_left_over(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_timm_reports_what_is_left_over(tmp_path, caplog):
     """A pyramid has no classifier, which is no news; a block too many is."""
     weights = timm.create_model("resnet18").state_dict()
     torch.save(weights, tmp_path / "weights.pth")
@@ -198,7 +191,7 @@ def test_feature_timm_reports_what_is_left_over(
     assert record.getMessage().endswith("layer1.2.conv1.weight")
 
 
-def test_feature_timm_earlier_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feature_timm_earlier_download(tmp_path, monkeypatch):
     """A file in the hub's folder is taken without a word to the network."""
     repository = tmp_path / "models--timm--convnext_atto.d2_in1k"
     snapshot = repository / "snapshots" / ("0" * 40)
@@ -212,7 +205,7 @@ def test_feature_timm_earlier_download(tmp_path: Path, monkeypatch: pytest.Monke
     TimmBackbone("convnext_atto", pretrained=True)
 
 
-def test_exception_timm_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_timm_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("models.timm_backbone.no_answer", lambda url: "no answer within 3 s")
     with pytest.raises(ValueError) as caught:

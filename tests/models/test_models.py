@@ -4,14 +4,12 @@ import copy
 import functools
 import inspect
 import typing
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim
 
 import models
@@ -79,7 +77,7 @@ LARGE = {
 }
 
 
-def as_params(cases: Iterable[str]) -> list[Any]:
+def as_params(cases):
     """Return the cases for `parametrize`, the large ones marked slow."""
     return mark_slow(cases, LARGE)
 
@@ -89,62 +87,62 @@ every_model = pytest.mark.parametrize("case", as_params(CASES), scope="module")
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def class_of(case: str) -> Any:
+def class_of(case):
     return getattr(models, case.partition("/")[0])
 
 
-def parameters_of(case: str) -> dict[str, inspect.Parameter]:
+def parameters_of(case):
     return dict(inspect.signature(class_of(case)).parameters)
 
 
-def build(case: str, **args: Any) -> Any:
+def build(case, **args):
     return class_of(case)(**{"num_classes": K, **CASES[case], **args})
 
 
 @functools.lru_cache(maxsize=2)
-def shared(case: str) -> Any:
+def shared(case):
     """Return the model in eval mode, for tests that leave it as it is."""
     torch.manual_seed(0)
     return build(case).eval()
 
 
-def copied(case: str) -> Any:
+def copied(case):
     """Return a model in training mode; a copy is quicker than drawing the weights again."""
     return copy.deepcopy(shared(case)).train()
 
 
-def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def as_tuple(outputs):
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def total_of(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+def total_of(outputs):
     """A scalar that every logit enters with a weight of its own."""
     flat = torch.cat([logits.flatten() for logits in as_tuple(outputs)])
     return flat @ torch.randn_like(flat)
 
 
-def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+def norms(module):
     return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-def has_backbone(case: str) -> bool:
+def has_backbone(case):
     return "freeze_backbone" in parameters_of(case)
 
 
 # The contract
 
 
-def test_cardinality_cases() -> None:
+def test_cardinality_cases():
     assert {case.partition("/")[0] for case in CASES} == set(models.__all__)
 
 
 @every_model
-def test_smoke_signature(case: str) -> None:
+def test_smoke_signature(case):
     parameters = parameters_of(case)
     assert issubclass(class_of(case), BaseModel)
     assert {"num_classes", "in_channels", "freeze_bn"} <= set(parameters)
@@ -152,7 +150,7 @@ def test_smoke_signature(case: str) -> None:
     assert not set(class_of(case).legacy_args) & set(parameters)
 
 
-def another_value(case: str, argument: str) -> Any:
+def another_value(case, argument):
     """A value unlike the one that `build` uses, found from the type of the argument."""
     if (case, argument) in OTHER_VALUES:
         return OTHER_VALUES[case, argument]
@@ -160,7 +158,7 @@ def another_value(case: str, argument: str) -> Any:
     if argument == "num_classes":
         return K + 1
     kind = typing.get_type_hints(class_of(case).__init__, include_extras=True)[argument]
-    choices: tuple[Any, ...] = ()
+    choices = ()
     if typing.get_origin(kind) is Annotated:
         kind, extra = typing.get_args(kind)
         choices = extra.names if isinstance(extra, Choices) else ()
@@ -175,7 +173,7 @@ def another_value(case: str, argument: str) -> Any:
     raise AssertionError(f"{case}, {argument}: add a value of type {kind} to OTHER_VALUES")
 
 
-def structure(model: BaseModel) -> list[Any]:
+def structure(model):
     return [
         [(key, tuple(value.shape)) for key, value in model.state_dict().items()],
         [parameter.requires_grad for parameter in model.parameters()],
@@ -183,7 +181,7 @@ def structure(model: BaseModel) -> list[Any]:
     ]
 
 
-def behaviour(model: BaseModel) -> list[Any]:
+def behaviour(model):
     images = torch.linspace(-1, 1, 2 * model.in_channels * 64 * 64)
     images = images.view(2, model.in_channels, 64, 64)
     with torch.no_grad():
@@ -193,7 +191,7 @@ def behaviour(model: BaseModel) -> list[Any]:
 
 
 @pytest.mark.parametrize("case", as_params(c for c in CASES if "/" not in c), scope="module")
-def test_smoke_every_argument_has_an_effect(case: str) -> None:
+def test_smoke_every_argument_has_an_effect(case):
     usual = structure(copied(case)), behaviour(copied(case))
     for argument in set(parameters_of(case)) - set(WEIGHTS):
         if argument == "freeze_bn" and not norms(shared(case)):
@@ -204,14 +202,14 @@ def test_smoke_every_argument_has_an_effect(case: str) -> None:
 
 
 @every_model
-def test_exception_pretrained(case: str) -> None:
+def test_exception_pretrained(case):
     if "pretrained" in parameters_of(case):
         with pytest.raises(ValueError, match=r"pretrained: cannot open nowhere\.pth"):
             build(case, pretrained="nowhere.pth")
 
 
 @every_model
-def test_cardinality_logits(case: str) -> None:
+def test_cardinality_logits(case):
     model = shared(case)
     sizes = {(64, 48), (33, 47), (8, 40), (7, 5), (model.min_size, model.min_size)}
     for batch, size in enumerate(sorted(sizes)):
@@ -223,7 +221,7 @@ def test_cardinality_logits(case: str) -> None:
 
 
 @every_model
-def test_cardinality_training(case: str) -> None:
+def test_cardinality_training(case):
     model = copied(case)
     for size in ((32, 40), (33, 47)):
         for logits in as_tuple(model(torch.randn(2, 3, *size))):
@@ -231,7 +229,7 @@ def test_cardinality_training(case: str) -> None:
 
 
 @every_model
-def test_exception_images(case: str) -> None:
+def test_exception_images(case):
     model = shared(case)
     below = model.min_size - 1
     with pytest.raises(ValueError, match=f"at least {model.min_size}x{model.min_size} pixels"):
@@ -243,7 +241,7 @@ def test_exception_images(case: str) -> None:
 
 
 @every_model
-def test_exception_counts(case: str) -> None:
+def test_exception_counts(case):
     with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
         build(case, num_classes=0)
     with pytest.raises(ValueError, match="in_channels must be at least 1, got 0"):
@@ -251,7 +249,7 @@ def test_exception_counts(case: str) -> None:
 
 
 @every_model
-def test_exception_batch_of_one(case: str) -> None:
+def test_exception_batch_of_one(case):
     """A single image either trains or is refused with the way out, and trains when frozen."""
     size = shared(case).min_size
     images = torch.randn(1, 3, size, size)
@@ -264,13 +262,13 @@ def test_exception_batch_of_one(case: str) -> None:
 
 @every_model
 @pytest.mark.parametrize("channels", [1, 13])
-def test_smoke_in_channels(case: str, channels: int) -> None:
+def test_smoke_in_channels(case, channels):
     model = build(case, in_channels=channels).eval()
     assert model(torch.randn(1, channels, 32, 32)).shape == (1, K, 32, 32)
 
 
 @every_model
-def test_gradient_every_trainable_parameter(case: str) -> None:
+def test_gradient_every_trainable_parameter(case):
     model = copied(case)
     total_of(model(torch.randn(2, 3, 64, 64))).backward()
     for key, parameter in model.named_parameters():
@@ -282,7 +280,7 @@ def test_gradient_every_trainable_parameter(case: str) -> None:
 
 
 @every_model
-def test_feature_evaluation_repeats(case: str) -> None:
+def test_feature_evaluation_repeats(case):
     model = shared(case)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -290,7 +288,7 @@ def test_feature_evaluation_repeats(case: str) -> None:
 
 
 @every_model
-def test_feature_batch_does_not_matter(case: str) -> None:
+def test_feature_batch_does_not_matter(case):
     model = shared(case)
     images = torch.randn(3, 3, 32, 40)
     with torch.no_grad():
@@ -301,7 +299,7 @@ def test_feature_batch_does_not_matter(case: str) -> None:
 
 
 @every_model
-def test_feature_channels_last(case: str) -> None:
+def test_feature_channels_last(case):
     model = copied(case).eval()
     images = torch.randn(2, 3, 33, 40)
     with torch.no_grad():
@@ -313,7 +311,7 @@ def test_feature_channels_last(case: str) -> None:
 
 
 @every_model
-def test_feature_state_dict_round_trip(case: str, tmp_path: Path) -> None:
+def test_feature_state_dict_round_trip(case, tmp_path):
     model, other = copied(case), copied(case)
     model(torch.randn(2, 3, 32, 32))
     for value in other.state_dict().values():
@@ -326,7 +324,7 @@ def test_feature_state_dict_round_trip(case: str, tmp_path: Path) -> None:
 
 
 @every_model
-def test_feature_seed_decides(case: str) -> None:
+def test_feature_seed_decides(case):
     expected = torch.cat([p.flatten() for p in shared(case).parameters()])
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -335,7 +333,7 @@ def test_feature_seed_decides(case: str) -> None:
 
 
 @every_model
-def test_feature_first_loss(case: str) -> None:
+def test_feature_first_loss(case):
     """Source: a model that knows nothing gives every class 1 / K, so the loss is log(K)."""
     labels = torch.randint(K, (2, 64, 64))
     logits = as_tuple(copied(case)(torch.randn(2, 3, 64, 64)))[0]
@@ -343,7 +341,7 @@ def test_feature_first_loss(case: str) -> None:
 
 
 @every_model
-def test_cardinality_parameter_groups(case: str) -> None:
+def test_cardinality_parameter_groups(case):
     model = shared(case)
     backbone, decoder = model.get_backbone_params(), model.get_decoder_params()
     both = [id(parameter) for parameter in backbone + decoder]
@@ -358,7 +356,7 @@ def test_cardinality_parameter_groups(case: str) -> None:
 
 
 @every_model
-def test_feature_freeze_bn(case: str) -> None:
+def test_feature_freeze_bn(case):
     model = build(case, freeze_bn=True)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     for _ in range(2):  # as built, and after the loop's own switch
@@ -372,7 +370,7 @@ def test_feature_freeze_bn(case: str) -> None:
 
 
 @every_model
-def test_gradient_freeze_backbone(case: str) -> None:
+def test_gradient_freeze_backbone(case):
     if not has_backbone(case):
         return
     model = build(case, freeze_backbone=True)
@@ -391,7 +389,7 @@ def test_gradient_freeze_backbone(case: str) -> None:
 
 
 @every_model
-def test_feature_classifier_modules(case: str) -> None:
+def test_feature_classifier_modules(case):
     """Source: the same model with one class more. What differs is the classifier."""
     model, other = shared(case), build(case, num_classes=K + 1)
     differing = {
@@ -408,7 +406,7 @@ def test_feature_classifier_modules(case: str) -> None:
 
 @pytest.mark.slow
 @every_model
-def test_feature_compile_whole(case: str) -> None:
+def test_feature_compile_whole(case):
     """The graph is one piece; the compiler's own code generation is not what is tested here."""
     model = copied(case).eval()
     images = torch.randn(1, 3, 64, 96)
@@ -419,14 +417,14 @@ def test_feature_compile_whole(case: str) -> None:
 
 
 @every_model
-def test_feature_channels_last_throughout(case: str) -> None:
+def test_feature_channels_last_throughout(case):
     """No convolution gets its input in another layout than the images came in."""
     if case in RESHAPES:
         pytest.skip("not a convolutional trunk")
     model = copied(case).eval().to(memory_format=torch.channels_last)
     flipped = []
 
-    def look(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
+    def look(module, inputs, name):
         features = inputs[0]
         both = features.dim() == 4 and min(features.shape[1:]) > 1  # else the two are the same
         if both and not features.is_contiguous(memory_format=torch.channels_last):
@@ -446,7 +444,7 @@ def test_feature_channels_last_throughout(case: str) -> None:
 )
 @pytest.mark.slow
 @every_model
-def test_feature_export_takes_every_size(case: str) -> None:
+def test_feature_export_takes_every_size(case):
     """Source: the model itself, at sizes unlike the traced one."""
     model = copied(case).eval()
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
@@ -463,7 +461,7 @@ def test_feature_export_takes_every_size(case: str) -> None:
 
 @pytest.mark.gpu
 @every_model
-def test_feature_gpu_deterministic(case: str) -> None:
+def test_feature_gpu_deterministic(case):
     """No kernel that torch refuses in deterministic mode, and twice the same gradients."""
     seed_everything(0, deterministic=True)
     try:
@@ -482,15 +480,15 @@ def test_feature_gpu_deterministic(case: str) -> None:
         torch.use_deterministic_algorithms(False)
 
 
-def test_feature_freeze_bn_after_conversion() -> None:
+def test_feature_freeze_bn_after_conversion():
     model = nn.SyncBatchNorm.convert_sync_batchnorm(build("UNet", freeze_bn=True)).train()
     converted = [m for m in model.modules() if isinstance(m, nn.SyncBatchNorm)]
     assert converted and not any(module.training for module in converted)
 
 
-def test_exception_no_backbone() -> None:
+def test_exception_no_backbone():
     class Plain(BaseModel):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__(K, freeze_backbone=True)
             self.apply_freezing()
 

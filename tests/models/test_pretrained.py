@@ -4,13 +4,10 @@ import hashlib
 import logging
 import socket
 import threading
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torchvision
-from torch import Tensor
 
 import models
 from models import pretrained
@@ -18,16 +15,16 @@ from models.resnet import RESNETS, ResNet
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(**args: Any) -> Any:
+def build(**args):
     return models.PSPNet(3, **{"backbone": "resnet18", **args})
 
 
-def published(backbone: str) -> dict[str, Tensor]:
+def published(backbone):
     """Weights under the names that are published, classifier included."""
     if backbone in ("resnet18", "resnet34"):
         weights = torchvision.models.get_model(backbone).state_dict()
@@ -42,7 +39,7 @@ def published(backbone: str) -> dict[str, Tensor]:
     return weights
 
 
-def test_feature_urls() -> None:
+def test_feature_urls():
     """Source: torchvision's table of weights."""
     for name in RESNETS:
         url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
@@ -52,9 +49,7 @@ def test_feature_urls() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
-def test_feature_pretrained_file(
-    backbone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_pretrained_file(backbone, tmp_path, caplog):
     """Source: torchvision's ResNet up to layer2; from there on ours is dilated."""
     theirs = torchvision.models.get_model(backbone)
     theirs.load_state_dict(published(backbone))
@@ -71,7 +66,7 @@ def test_feature_pretrained_file(
     assert not caplog.records
 
 
-def test_feature_pretrained_deep_stem(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_pretrained_deep_stem(tmp_path, caplog):
     """Source of the names: the published file of resnet50 with three convolutions as stem."""
     weights = published("resnet50s")
     stem = ["conv1.0.weight", "conv1.1.weight", "conv1.3.weight", "conv1.4.weight"]
@@ -87,7 +82,7 @@ def test_feature_pretrained_deep_stem(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 13])
-def test_feature_first_layer(channels: int) -> None:
+def test_feature_first_layer(channels):
     """Source: timm's own adaptation, which SMP's equals."""
     from timm.models import adapt_input_conv
 
@@ -97,7 +92,7 @@ def test_feature_first_layer(channels: int) -> None:
     assert torch.equal(pretrained.adapt_first_layer(weight, 3), weight)
 
 
-def test_smoke_pretrained_in_channels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_smoke_pretrained_in_channels(tmp_path, caplog):
     weights = published("resnet18")
     torch.save(weights, tmp_path / "weights.pth")
     model = build(in_channels=4, pretrained=str(tmp_path / "weights.pth"))
@@ -106,7 +101,7 @@ def test_smoke_pretrained_in_channels(tmp_path: Path, caplog: pytest.LogCaptureF
     assert not caplog.records
 
 
-def test_feature_pretrained_reports(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_pretrained_reports(tmp_path, caplog):
     weights = published("resnet18")
     del weights["layer1.0.bn1.weight"]
     weights["layer2.0.conv1.weight"] = torch.zeros(1, 2, 3, 3)
@@ -121,7 +116,7 @@ def test_feature_pretrained_reports(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert left_over.endswith("layer2.0.conv1.weight, surplus")
 
 
-def test_exception_pretrained_file(tmp_path: Path) -> None:
+def test_exception_pretrained_file(tmp_path):
     path = tmp_path / "weights.pth"
     with pytest.raises(ValueError, match=r"cannot open .*weights.pth: No such file"):
         build(pretrained=str(path))
@@ -136,7 +131,7 @@ def test_exception_pretrained_file(tmp_path: Path) -> None:
         build(pretrained=str(path))
 
 
-def test_feature_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feature_download(tmp_path, monkeypatch):
     weights = published("resnet18")
     torch.save(weights, tmp_path / "weights.pth")
     digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
@@ -150,7 +145,7 @@ def test_feature_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (tmp_path / "hub" / "checkpoints" / source.name).exists()
 
 
-def test_exception_download_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_download_hash(tmp_path, monkeypatch):
     source = tmp_path / "resnet18-00000000.pth"
     torch.save(published("resnet18"), source)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
@@ -161,9 +156,7 @@ def test_exception_download_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("trouble", ["closed", "silent", "no name server"])
-def test_exception_no_network(
-    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exception_no_network(trouble, tmp_path, monkeypatch):
     assert pretrained.ANSWER_WITHIN <= 4
     monkeypatch.setattr(pretrained, "ANSWER_WITHIN", 0.5)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
@@ -173,11 +166,11 @@ def test_exception_no_network(
     # Both give up by themselves, long after we should have: a failure must not hang.
     gone = threading.Event()
 
-    def look_up_in_vain(*_: Any, **__: Any) -> None:
+    def look_up_in_vain(*_, **__):
         gone.wait()
         raise socket.gaierror("no name server")
 
-    def give_up() -> None:
+    def give_up():
         gone.set()
         server.close()
 

@@ -1,8 +1,6 @@
 """What is PSPDenseNet's own."""
 
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,16 +13,16 @@ K = 3
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(**args: Any) -> models.PSPDenseNet:
+def build(**args):
     return models.PSPDenseNet(K, **{"backbone": "densenet121", "pretrained": False, **args})
 
 
-def published(path: Path) -> Any:
+def published(path):
     """torchvision's densenet121, and its weights in a file with the names that are published."""
     network = torchvision.models.densenet121(weights=None).eval()
     for module in network.modules():
@@ -50,12 +48,12 @@ def published(path: Path) -> Any:
         ({"stem": "shallow"}, 'stem must be "auto", "plain" or "deep", got \'shallow\''),
     ],
 )
-def test_exception_pspdensenet(args: dict[str, Any], message: str) -> None:
+def test_exception_pspdensenet(args, message):
     with pytest.raises(ValueError, match=message):
         build(**args)
 
 
-def test_exception_pspdensenet_batch_of_one() -> None:
+def test_exception_pspdensenet_batch_of_one():
     with pytest.raises(ValueError, match="one value per channel"):
         build().train()(torch.randn(1, 3, 64, 64))
 
@@ -63,7 +61,7 @@ def test_exception_pspdensenet_batch_of_one() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["densenet161", "densenet169", "densenet201"])
 @pytest.mark.parametrize("stem", ["plain", "deep"])
-def test_smoke_pspdensenet_backbones(backbone: str, stem: str) -> None:
+def test_smoke_pspdensenet_backbones(backbone, stem):
     model = build(backbone=backbone, stem=stem)
     with torch.no_grad():
         logits, auxiliary_logits = model.train()(torch.randn(2, 3, 33, 40))
@@ -71,9 +69,7 @@ def test_smoke_pspdensenet_backbones(backbone: str, stem: str) -> None:
 
 
 @pytest.mark.parametrize("in_channels", [3, 4])
-def test_feature_pspdensenet_pretrained_file(
-    in_channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_pspdensenet_pretrained_file(in_channels, tmp_path, caplog):
     """Source: torchvision's DenseNet up to its second block; from there on ours is dilated."""
     path = tmp_path / "weights.pth"
     theirs = published(path).features
@@ -92,7 +88,7 @@ def test_feature_pspdensenet_pretrained_file(
     assert not caplog.records
 
 
-def test_feature_pspdensenet_dilation() -> None:
+def test_feature_pspdensenet_dilation():
     """Source: a response spreads over 2 * dilation + 1 positions, with holes between."""
     model = build().eval()
     assert model.block4.denselayer1.conv2.kernel_size == (3, 3)
@@ -107,16 +103,16 @@ def test_feature_pspdensenet_dilation() -> None:
         assert rows == [8 - dilation, 8, 8 + dilation]
 
 
-def test_cardinality_pspdensenet_stride() -> None:
+def test_cardinality_pspdensenet_stride():
     model = build(stem="plain").eval()
-    shapes: list[tuple[int, ...]] = []
+    shapes = []
     model.block4.register_forward_hook(lambda *call: shapes.append(tuple(call[2].shape)))
     with torch.no_grad():
         model(torch.randn(1, 3, 64, 96))
     assert shapes == [(1, 1024, 8, 12)]
 
 
-def test_feature_pspdensenet_backbone_parameters() -> None:
+def test_feature_pspdensenet_backbone_parameters():
     """The rate of the backbone is for every block, the last one too."""
     model = build()
     inside = {id(parameter) for parameter in model.get_backbone_params()}
@@ -124,14 +120,14 @@ def test_feature_pspdensenet_backbone_parameters() -> None:
     assert names == {"transition1", "transition2", "transition3", *(f"block{i}" for i in range(5))}
 
 
-def test_feature_pspdensenet_without_auxiliary_head() -> None:
+def test_feature_pspdensenet_without_auxiliary_head():
     model = build(use_aux=False).train()
     assert isinstance(model(torch.randn(2, 3, 32, 32)), Tensor)
     assert not any(p.requires_grad for p in model.auxiliary_branch.parameters())
     build().load_state_dict(model.state_dict())
 
 
-def test_feature_pspdensenet_deep_stem() -> None:
+def test_feature_pspdensenet_deep_stem():
     model = build(stem="deep").eval()
     assert model.block0[3] is model.block0[6] and model.block0[4] is model.block0[7]
     assert model.min_size == 15 and build(stem="plain").min_size == 5
@@ -142,7 +138,7 @@ def test_feature_pspdensenet_deep_stem() -> None:
 
 
 @pytest.mark.parametrize("stem", ["plain", "deep"])
-def test_feature_pspdensenet_stem_of_a_checkpoint(stem: str) -> None:
+def test_feature_pspdensenet_stem_of_a_checkpoint(stem):
     """A checkpoint is opened without ImageNet weights, which must not change the stem."""
     weights = build(stem=stem).state_dict()
     args = models.PSPDenseNet.args_for({"backbone": "densenet121"}, weights)

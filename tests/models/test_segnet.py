@@ -1,8 +1,5 @@
 """What is SegNet's own."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,16 +12,16 @@ K = 3
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(**args: Any) -> Any:
+def build(**args):
     return models.SegNet(K, **{"base_channels": 4, "pretrained": False, **args})
 
 
-def published() -> nn.ModuleDict:
+def published():
     """A narrow VGG-16 with BatchNorm under the names that are published."""
     widths = [4, 4, "M", 8, 8, "M", 16, 16, 16, "M", 32, 32, 32, "M", 32, 32, 32, "M"]
     features = torchvision.models.vgg.make_layers(widths, batch_norm=True)
@@ -37,16 +34,16 @@ def published() -> nn.ModuleDict:
     return nn.ModuleDict({"features": features, "classifier": classifier}).eval()
 
 
-def test_feature_published_names() -> None:
+def test_feature_published_names():
     """Source: torchvision's VGG-16 with BatchNorm."""
     with torch.device("meta"):
         theirs = torchvision.models.vgg16_bn().state_dict()
     assert list(published().state_dict()) == list(theirs)
 
 
-def test_feature_segnet_pretrained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_segnet_pretrained(tmp_path, caplog):
     """Source: torchvision's network."""
-    theirs: Any = published()
+    theirs = published()
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     model = build(pretrained=str(tmp_path / "weights.pth")).eval()
     assert not caplog.records
@@ -57,9 +54,7 @@ def test_feature_segnet_pretrained(tmp_path: Path, caplog: pytest.LogCaptureFixt
         torch.testing.assert_close(features, theirs.features(images))
 
 
-def test_smoke_segnet_pretrained_in_channels(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_smoke_segnet_pretrained_in_channels(tmp_path, caplog):
     weights = published().state_dict()
     torch.save(weights, tmp_path / "weights.pth")
     model = build(in_channels=4, pretrained=str(tmp_path / "weights.pth"))
@@ -68,14 +63,14 @@ def test_smoke_segnet_pretrained_in_channels(
     assert not caplog.records
 
 
-def test_exception_segnet_arguments() -> None:
+def test_exception_segnet_arguments():
     with pytest.raises(ValueError, match="base_channels must be at least 1, got 0"):
         build(base_channels=0)
     with pytest.raises(ValueError, match="fit base_channels=64 only, got 4: set pretrained to"):
         build(pretrained=True)
 
 
-def test_feature_segnet_decoder_mirrors_encoder() -> None:
+def test_feature_segnet_decoder_mirrors_encoder():
     """Source: the paper, section 3. Each encoder layer has a decoder layer: 13 and 13."""
     model = build()
     encoder, decoder = (
@@ -88,7 +83,7 @@ def test_feature_segnet_decoder_mirrors_encoder() -> None:
     assert decoder == [*mirrored[:-1], (4, 4), (K, 4)]
 
 
-def test_feature_segnet_uses_positions() -> None:
+def test_feature_segnet_uses_positions():
     """Source: the paper, figure 3. A maximum comes back where it was, not where its cell begins."""
     model = build().eval()
     for stage in (*model.backbone_modules(), *model.decoder_modules()):
@@ -103,7 +98,7 @@ def test_feature_segnet_uses_positions() -> None:
     assert logits[0, 0].nonzero().tolist() == [[13, 45], [66, 69]]
 
 
-def test_exception_single_value() -> None:
+def test_exception_single_value():
     model = build().train()
     with pytest.raises(ValueError, match="one value per channel"):
         model(torch.randn(1, 3, 16, 16))

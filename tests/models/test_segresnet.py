@@ -1,13 +1,10 @@
 """What is SegResNet's own."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 import models
 from models.resnet import RESNETS
@@ -18,16 +15,16 @@ K = 3
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(**args: Any) -> Any:
+def build(**args):
     return models.SegResNet(K, **{"backbone": "resnet18", "pretrained": False, **args})
 
 
-def published(backbone: str) -> Any:
+def published(backbone):
     """torchvision's network, with statistics that are not the same everywhere."""
     network = torchvision.models.get_model(backbone)
     for norm in network.modules():
@@ -37,13 +34,13 @@ def published(backbone: str) -> Any:
     return network.eval()
 
 
-def test_exception_segresnet_backbone() -> None:
+def test_exception_segresnet_backbone():
     with pytest.raises(ValueError, match="did you mean 'resnet50'"):
         build(backbone="resnet5")
 
 
 @pytest.mark.parametrize("backbone", mark_slow(RESNETS))
-def test_smoke_segresnet_backbones(backbone: str) -> None:
+def test_smoke_segresnet_backbones(backbone):
     """The decoder has the encoder's blocks, stage by stage from the end."""
     model = build(backbone=backbone).train()
     assert model(torch.randn(2, 3, 33, 40)).shape == (2, K, 33, 40)
@@ -52,9 +49,7 @@ def test_smoke_segresnet_backbones(backbone: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
-def test_feature_segresnet_pretrained(
-    backbone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_segresnet_pretrained(backbone, tmp_path, caplog):
     """Source: torchvision's ResNet."""
     theirs = published(backbone)
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
@@ -69,9 +64,7 @@ def test_feature_segresnet_pretrained(
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_smoke_segresnet_pretrained_in_channels(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_smoke_segresnet_pretrained_in_channels(tmp_path, caplog):
     weights = published("resnet18").state_dict()
     torch.save(weights, tmp_path / "weights.pth")
     model = build(in_channels=4, pretrained=str(tmp_path / "weights.pth"))
@@ -81,16 +74,16 @@ def test_smoke_segresnet_pretrained_in_channels(
 
 
 @pytest.mark.parametrize("double", [False, True])
-def test_cardinality_up_bottleneck(double: bool) -> None:
+def test_cardinality_up_bottleneck(double):
     features = UpBottleneck(16, 8, double=double)(torch.randn(2, 16, 3, 5))
     assert features.shape == ((2, 8, 6, 10) if double else (2, 8, 3, 5))
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 71), (97, 131), (50, 33)])
-def test_feature_segresnet_uses_positions(size: tuple[int, int]) -> None:
+def test_feature_segresnet_uses_positions(size):
     """Source: torch's max unpooling. What the decoder gives comes back where the maxima were."""
     model = build().eval()
-    seen: list[Tensor] = []
+    seen = []
     model.decoder.register_forward_hook(lambda _, __, output: seen.append(output))
     model.last_conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     images = torch.randn(1, 3, *size)
@@ -110,7 +103,7 @@ def test_feature_segresnet_uses_positions(size: tuple[int, int]) -> None:
     assert not unpooled[(counts == 0).view(unpooled.shape)].any()
 
 
-def test_exception_single_value() -> None:
+def test_exception_single_value():
     model = build().train()
     with pytest.raises(ValueError, match="one value per channel"):
         model(torch.randn(1, 3, 32, 32))

@@ -1,7 +1,6 @@
 """What is SMP's own: the library as the source of every number."""
 
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +8,11 @@ import segmentation_models_pytorch as library
 import timm
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 import models
 from models.pooling import AveragePool
 from models.pretrained import adapt_first_layer
-from models.smp import ARCHITECTURES, SMP
+from models.smp import ARCHITECTURES
 from tests.slow import mark_slow
 
 ENCODERS = {"DPT": "tu-vit_tiny_patch16_224", "Segformer": "mit_b0"}
@@ -24,12 +22,12 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(architecture: str = "Unet", **args: Any) -> SMP:
+def build(architecture="Unet", **args):
     defaults = {
         "encoder_name": ENCODERS.get(architecture, "resnet18"),
         "encoder_weights": None,
@@ -38,7 +36,7 @@ def build(architecture: str = "Unet", **args: Any) -> SMP:
     return models.SMP(3, architecture=architecture, **{**defaults, **args})
 
 
-def theirs(architecture: str) -> Any:
+def theirs(architecture):
     extra = {"dynamic_img_size": True} if architecture == "DPT" else {}
     network = getattr(library, architecture)(
         encoder_name=ENCODERS.get(architecture, "resnet18"),
@@ -51,7 +49,7 @@ def theirs(architecture: str) -> Any:
     return network.eval()
 
 
-def disturb(network: nn.Module) -> None:
+def disturb(network):
     """Random statistics and affine parameters, so that no zero hides a difference."""
     for key, value in network.state_dict().items():
         if key.endswith("running_var") or (key.endswith("weight") and value.dim() == 1):
@@ -61,7 +59,7 @@ def disturb(network: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("architecture", mark_slow(ARCHITECTURES.names))
-def test_feature_same_logits_as_the_library(architecture: str, tmp_path: Path) -> None:
+def test_feature_same_logits_as_the_library(architecture, tmp_path):
     """Source: the library, in both directions of the name map."""
     original = theirs(architecture)
     model = build(architecture).eval()
@@ -82,7 +80,7 @@ def test_feature_same_logits_as_the_library(architecture: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("architecture", mark_slow(ARCHITECTURES.names))
-def test_cardinality_any_size(architecture: str) -> None:
+def test_cardinality_any_size(architecture):
     model = build(architecture, in_channels=4).eval()
     with torch.no_grad():
         for size in ((1, 1), (33, 47), (190, 38)):
@@ -90,7 +88,7 @@ def test_cardinality_any_size(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", mark_slow(ARCHITECTURES.names))
-def test_gradient_parameter_groups(architecture: str) -> None:
+def test_gradient_parameter_groups(architecture):
     model = build(architecture, freeze_backbone=True).train()
     size = max(model.smallest_side, 64)
     model(torch.randn(2, 3, size, size)).mean().backward()
@@ -101,7 +99,7 @@ def test_gradient_parameter_groups(architecture: str) -> None:
     assert count == len(list(model.parameters()))
 
 
-def test_feature_padding_is_zeros_right_and_below() -> None:
+def test_feature_padding_is_zeros_right_and_below():
     model = build("FPN").eval()
     images = torch.randn(1, 3, 40, 70)
     padded = torch.zeros(1, 3, 64, 96)
@@ -110,7 +108,7 @@ def test_feature_padding_is_zeros_right_and_below() -> None:
         assert torch.equal(model(images), model(padded)[:, :, :40, :70])
 
 
-def test_feature_380_crop() -> None:
+def test_feature_380_crop():
     """A usual crop that the library refuses."""
     original = theirs("MAnet")
     with pytest.raises(RuntimeError, match="divisible by 32"):
@@ -124,7 +122,7 @@ def test_feature_380_crop() -> None:
     "name",
     ["resnext50_32x4d", "efficientnet-b0", "mobilenet_v2", "tu-darknet17", "tu-convnext_atto"],
 )
-def test_smoke_encoders(name: str) -> None:
+def test_smoke_encoders(name):
     model = build(encoder_name=name, in_channels=2).train()
     model(torch.randn(2, 2, 33, 47)).mean().backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
@@ -141,7 +139,7 @@ def test_smoke_encoders(name: str) -> None:
         ("DeepLabV3Plus", "mit_b0"),
     ],
 )
-def test_cardinality_any_size_over_encoders(architecture: str, name: str) -> None:
+def test_cardinality_any_size_over_encoders(architecture, name):
     """Encoders that need more than the architecture asks for."""
     model = build(architecture, encoder_name=name).eval()
     with torch.no_grad():
@@ -149,7 +147,7 @@ def test_cardinality_any_size_over_encoders(architecture: str, name: str) -> Non
             assert model(torch.randn(1, 3, *size)).shape == (1, 3, *size)
 
 
-def test_feature_dpt_over_swin() -> None:
+def test_feature_dpt_over_swin():
     """Source: the library, at a size that is a multiple of 32 and not of 64."""
     name = "tu-swin_tiny_patch4_window7_224"
     options = {**SMALL["DPT"], "depths": [1, 1, 1, 1]}
@@ -159,9 +157,7 @@ def test_feature_dpt_over_swin() -> None:
         assert torch.equal(model(images), model.network(images))
 
 
-def test_feature_weights_file_with_other_parts(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_weights_file_with_other_parts(tmp_path, caplog):
     encoder = library.encoders.get_encoder("resnet18", weights=None)
     weights = {**encoder.state_dict(), "extra.weight": torch.zeros(1)}
     del weights["layer1.0.bn1.weight"]
@@ -172,7 +168,7 @@ def test_feature_weights_file_with_other_parts(
     assert torch.equal(model.network.encoder.conv1.weight, encoder.conv1.weight)
 
 
-def test_feature_checkpoint_with_a_classification_head() -> None:
+def test_feature_checkpoint_with_a_classification_head():
     aux = {"classes": 4}
     original = library.Unet("resnet18", encoder_weights=None, classes=3, aux_params=aux)
     assert any(key.startswith("classification_head.") for key in original.state_dict())
@@ -182,7 +178,7 @@ def test_feature_checkpoint_with_a_classification_head() -> None:
     build().load_state_dict(weights)
 
 
-def test_feature_swin_takes_any_size() -> None:
+def test_feature_swin_takes_any_size():
     """The library's Swin takes images of one size unless it is told otherwise."""
     options = {"depths": [1, 1, 1, 1], "decoder_channels": 16}
     name = "tu-swin_tiny_patch4_window7_224"
@@ -191,7 +187,7 @@ def test_feature_swin_takes_any_size() -> None:
         assert model(torch.randn(1, 3, 70, 50)).shape == (1, 3, 70, 50)
 
 
-def test_feature_unused_parts_do_not_train() -> None:
+def test_feature_unused_parts_do_not_train():
     """The library's PSPNet carries two stages of the encoder that it never calls."""
     model = build("PSPNet")
     frozen = [key for key, p in model.named_parameters() if not p.requires_grad]
@@ -199,13 +195,13 @@ def test_feature_unused_parts_do_not_train() -> None:
     assert {key.split(".")[2] for key in frozen} == {"layer3", "layer4"}
 
 
-def test_feature_deterministic_pooling() -> None:
+def test_feature_deterministic_pooling():
     model = build("PSPNet")
     bins = [m.bins for m in model.modules() if isinstance(m, AveragePool)]
     assert bins == [2, 3, 6]
 
 
-def test_exception_batch_of_one() -> None:
+def test_exception_batch_of_one():
     with pytest.raises(ValueError, match="one value per channel"):
         build("DeepLabV3").train()(torch.randn(1, 3, 64, 64))
     with pytest.raises(ValueError, match="one value per channel"):
@@ -242,7 +238,7 @@ def test_exception_batch_of_one() -> None:
         ),
     ],
 )
-def test_exception_arguments(args: dict[str, Any], message: str) -> None:
+def test_exception_arguments(args, message):
     with pytest.raises(ValueError) as caught:
         build(**args)
     assert message in str(caught.value)
@@ -250,7 +246,7 @@ def test_exception_arguments(args: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("channels", mark_slow([4, 1, 3]))
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_feature_encoder_weights_from_a_file(channels: int, suffix: str, tmp_path: Path) -> None:
+def test_feature_encoder_weights_from_a_file(channels, suffix, tmp_path):
     """Source: the library's own adaptation of the first layer."""
     encoder = library.encoders.get_encoder("resnet18", weights=None)
     disturb(encoder)
@@ -263,7 +259,7 @@ def test_feature_encoder_weights_from_a_file(channels: int, suffix: str, tmp_pat
         torch.testing.assert_close(model.network.encoder.state_dict()[key], value)
 
 
-def test_feature_timm_weights_from_a_file(tmp_path: Path) -> None:
+def test_feature_timm_weights_from_a_file(tmp_path):
     """Source: timm's network whose weights they are."""
     network = timm.create_model("convnext_atto")
     disturb(network)
@@ -278,23 +274,21 @@ def test_feature_timm_weights_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-convnext_atto"])
-def test_exception_weights_of_another_network(encoder: str, tmp_path: Path) -> None:
+def test_exception_weights_of_another_network(encoder, tmp_path):
     torch.save({"a.weight": torch.zeros(3)}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=f"no weights of {encoder}"):
         build(encoder_name=encoder, encoder_weights=str(tmp_path / "weights.pth"))
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-convnext_atto"])
-def test_exception_no_network(
-    encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exception_no_network(encoder, tmp_path, monkeypatch):
     """It is asked for once; timm itself would ask fifteen times, in most of a minute.
 
     Source of the file's name: the libraries' own tables.
     """
     asked = []
 
-    def look_up_in_vain(host: str, *_: Any, **__: Any) -> None:
+    def look_up_in_vain(host, *_, **__):
         asked.append(host)
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 

@@ -1,12 +1,9 @@
 """What is UNetResnet's own."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 import models
 from models.resnet import RESNETS, ResNet
@@ -16,27 +13,27 @@ K = 3
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(**args: Any) -> Any:
+def build(**args):
     return models.UNetResnet(K, **{"backbone": "resnet18", "pretrained": False, **args})
 
 
-def test_exception_unet_resnet_backbone() -> None:
+def test_exception_unet_resnet_backbone():
     with pytest.raises(ValueError, match="did you mean 'resnet50'"):
         build(backbone="resnet5")
 
 
 @pytest.mark.parametrize("backbone", mark_slow(RESNETS))
-def test_smoke_unet_resnet_backbones(backbone: str) -> None:
+def test_smoke_unet_resnet_backbones(backbone):
     model = build(backbone=backbone).train()
     assert model(torch.randn(2, 3, 33, 40)).shape == (2, K, 33, 40)
 
 
-def test_feature_unet_resnet_pretrained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_feature_unet_resnet_pretrained(tmp_path, caplog):
     """Source: torchvision's ResNet up to layer2; from there on ours is dilated."""
     theirs = torchvision.models.resnet18()
     for norm in theirs.modules():
@@ -56,9 +53,7 @@ def test_feature_unet_resnet_pretrained(tmp_path: Path, caplog: pytest.LogCaptur
     assert not caplog.records
 
 
-def test_smoke_unet_resnet_pretrained_deep_stem(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_smoke_unet_resnet_pretrained_deep_stem(tmp_path, caplog):
     """The published weights have the names of `ResNet`; with a fourth channel besides."""
     weights = ResNet("resnet50", deep_stem=True).state_dict()
     weights |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
@@ -70,10 +65,10 @@ def test_smoke_unet_resnet_pretrained_deep_stem(
     assert not caplog.records
 
 
-def test_cardinality_unet_resnet_decoder() -> None:
+def test_cardinality_unet_resnet_decoder():
     """Source: by hand, for 75x50, which is rounded up to 10x7 at stride 8 and 19x13 at stride 4."""
     model = build().eval()
-    shapes: list[tuple[int, ...]] = []
+    shapes = []
     for index in range(1, 8):
         conv = getattr(model, f"conv{index}")
         conv.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape[1:])))
@@ -90,7 +85,7 @@ def test_cardinality_unet_resnet_decoder() -> None:
     ]
 
 
-def test_feature_unet_resnet_linear_decoder() -> None:
+def test_feature_unet_resnet_linear_decoder():
     """The logits are linear in the features: twice the features, twice the logits."""
     model = build().eval()
     for index in range(1, 7):
@@ -99,7 +94,7 @@ def test_feature_unet_resnet_linear_decoder() -> None:
     with torch.no_grad():
         logits = model(images)
 
-        def twice(_: nn.Module, __: Any, features: Tensor) -> Tensor:
+        def twice(_, __, features):
             return 2 * features
 
         # Doubled where the decoder takes them; what the next stage takes is halved again.
@@ -110,7 +105,7 @@ def test_feature_unet_resnet_linear_decoder() -> None:
         torch.testing.assert_close(model(images), 2 * logits)
 
 
-def test_exception_single_value() -> None:
+def test_exception_single_value():
     model = build().train()
     with pytest.raises(ValueError, match="one value per channel"):
         model(torch.randn(1, 3, 8, 8))

@@ -9,7 +9,7 @@ from models.unpooling import unpool
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 3), (4, 6), (7, 5), (6, 9)])
-def test_feature_unpool(size: tuple[int, int], channels_last: bool) -> None:
+def test_feature_unpool(size, channels_last):
     """Source: torch's own, values and gradient."""
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -28,7 +28,7 @@ def test_feature_unpool(size: tuple[int, int], channels_last: bool) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 3), (4, 6), (7, 5), (6, 9), (12, 12)])
-def test_feature_unpool_overlapping(size: tuple[int, int]) -> None:
+def test_feature_unpool_overlapping(size):
     """Source: a naive loop, in which a later value overwrites an earlier one."""
     torch.manual_seed(0)
     full = torch.randn(2, 3, *size)
@@ -40,7 +40,7 @@ def test_feature_unpool_overlapping(size: tuple[int, int]) -> None:
     assert torch.equal(unpool(features, indices, size, kernel_size=3), expected)
 
 
-def test_gradient_unpool_overlapping() -> None:
+def test_gradient_unpool_overlapping():
     """Source: finite differences."""
     torch.manual_seed(0)
     full = torch.randn(1, 2, 5, 6)
@@ -52,7 +52,7 @@ def test_gradient_unpool_overlapping() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kernel_size", [2, 3])
-def test_feature_unpool_deterministic(kernel_size: int) -> None:
+def test_feature_unpool_deterministic(kernel_size):
     """Source: the same on the CPU."""
     torch.manual_seed(0)
     full, weight = torch.randn(2, 2, 3, 10, 8)

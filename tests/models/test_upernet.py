@@ -1,12 +1,9 @@
 """What is UperNet's own."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 import models
 from models.upernet import FeaturePyramid
@@ -15,17 +12,17 @@ K = 3
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed() -> None:
+def one_thread_and_seed():
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
 
-def build(**args: Any) -> models.UperNet:
+def build(**args):
     settings = {"backbone": "resnet18", "fpn_out": 8, "pretrained": False, **args}
     return models.UperNet(K, **settings)
 
 
-def published() -> Any:
+def published():
     """torchvision's resnet18 with statistics unlike those of a new network."""
     network = torchvision.models.resnet18(weights=None)
     for module in network.modules():
@@ -42,12 +39,12 @@ def published() -> Any:
         ({"fpn_out": 0}, "fpn_out must be at least 1, got 0"),
     ],
 )
-def test_exception_upernet(args: dict[str, Any], message: str) -> None:
+def test_exception_upernet(args, message):
     with pytest.raises(ValueError, match=message):
         build(**args)
 
 
-def test_exception_upernet_batch_of_one() -> None:
+def test_exception_upernet_batch_of_one():
     with pytest.raises(ValueError, match="one value per channel"):
         build().train()(torch.randn(1, 3, 64, 64))
 
@@ -55,11 +52,11 @@ def test_exception_upernet_batch_of_one() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["resnet34", "resnet50", "timm/swin_tiny_patch4_window7_224"])
 @torch.no_grad()
-def test_smoke_upernet_backbones(backbone: str) -> None:
+def test_smoke_upernet_backbones(backbone):
     assert build(backbone=backbone).train()(torch.randn(2, 3, 33, 40)).shape == (2, K, 33, 40)
 
 
-def test_cardinality_upernet_maps() -> None:
+def test_cardinality_upernet_maps():
     maps = build().eval().backbone(torch.randn(1, 3, 64, 96))
     assert [tuple(features.shape[1:]) for features in maps] == [
         (64, 16, 24),
@@ -70,9 +67,7 @@ def test_cardinality_upernet_maps() -> None:
 
 
 @pytest.mark.parametrize("in_channels", [3, 4])
-def test_feature_upernet_pretrained_file(
-    in_channels: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_feature_upernet_pretrained_file(in_channels, tmp_path, caplog):
     """Source: torchvision's ResNet up to layer3; from there on ours is dilated."""
     theirs = published()
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
@@ -92,13 +87,13 @@ def test_feature_upernet_pretrained_file(
 @pytest.mark.parametrize(
     ("legacy", "expected"), [(False, [1111, 1110, 1100, 1000]), (True, [11, 110, 1100, 1000])]
 )
-def test_feature_pyramid_top_down(legacy: bool, expected: list[float]) -> None:
+def test_feature_pyramid_top_down(legacy, expected):
     """Source: hand. Every convolution leaves its input alone, so a level is a sum of maps."""
     pyramid = FeaturePyramid([1, 2, 2, 2], 1, legacy=legacy)
     for conv in [*pyramid.conv1x1, *pyramid.smooth_conv]:
         nn.init.dirac_(conv.weight)
         nn.init.zeros_(conv.bias)
-    joined: list[Tensor] = []
+    joined = []
     pyramid.conv_fusion.register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
     sizes = [(8, 12), (4, 6), (3, 3), (2, 2)]
     maps = [
@@ -112,7 +107,7 @@ def test_feature_pyramid_top_down(legacy: bool, expected: list[float]) -> None:
 
 
 @pytest.mark.parametrize("channels", [4, 6])
-def test_cardinality_pyramid_projections(channels: int) -> None:
+def test_cardinality_pyramid_projections(channels):
     """The largest map needs no projection if its width is right."""
     pyramid = FeaturePyramid([4, 8, 8, 16], channels)
     assert len(pyramid.conv1x1) == (3 if channels == 4 else 4)
@@ -120,7 +115,7 @@ def test_cardinality_pyramid_projections(channels: int) -> None:
     assert pyramid(maps).shape == (2, channels, 8, 8)
 
 
-def test_feature_upernet_older_checkpoint() -> None:
+def test_feature_upernet_older_checkpoint():
     """One convolution under three names: refused by the paper's pyramid, which is another."""
     older, newer = build(legacy_fpn=True), build()
     convs = set(older.FPN.smooth_conv)
@@ -134,5 +129,5 @@ def test_feature_upernet_older_checkpoint() -> None:
     build().load_state_dict(newer.state_dict())
 
 
-def test_feature_upernet_legacy_arguments() -> None:
+def test_feature_upernet_legacy_arguments():
     assert set(models.UperNet.legacy_args) == {"use_aux"}
