@@ -1,6 +1,6 @@
 """What is DeepLab's own: its backbones, the pyramid pooling, DUC and HDC."""
 
-import logging
+import functools
 
 import pytest
 import timm
@@ -17,58 +17,14 @@ from models.mobilenetv2 import MobileNetV2
 from models.pretrained import weights_url
 from models.resnet import RESNETS
 from models.xception import Xception, from_plain
+from tests.models.test_models import K
+from tests.models.test_models import build as build_case
+from tests.models.weights import saved, stir
 
-K = 3
-BACKBONES = (*RESNETS, "xception", "mobilenet_v2", "drn", "timm/convnext_atto")
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-def build(**args):
-    return models.DeepLab(K, **{"backbone": "resnet18", "pretrained": False, **args})
-
-
-def stir(module):
-    """Give every BatchNorm statistics that a mistake cannot hide behind."""
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.running_mean.normal_(0, 0.1)
-            norm.running_var.uniform_(0.5, 1.5)
-            nn.init.uniform_(norm.weight, 0.8, 1.2)
-            nn.init.normal_(norm.bias, 0, 0.1)
-
-
-def saved(weights, folder):
-    torch.save(weights, folder / "weights.pth")
-    return str(folder / "weights.pth")
+build = functools.partial(build_case, "DeepLab")
 
 
 # DeepLab
-
-
-def test_exception_deeplab_backbone():
-    with pytest.raises(ValueError, match="did you mean 'xception'"):
-        build(backbone="xcepton")
-
-
-def test_exception_deeplab_output_stride():
-    with pytest.raises(ValueError, match="output_stride must be 8 or 16, got 32"):
-        build(output_stride=32)
-    with pytest.raises(ValueError, match="drn has .* 8 and no other: set output_stride to 8"):
-        build(backbone="drn", output_stride=16)
-    with pytest.raises(ValueError, match="cannot leave out strides.*not 16"):
-        build(backbone="timm/swin_tiny_patch4_window7_224")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_smoke_deeplab_backbones(backbone):
-    model = build(backbone=backbone, in_channels=4, output_stride=8).train()
-    assert model(torch.randn(2, 4, 33, 40)).shape == (2, K, 33, 40)
 
 
 @pytest.mark.parametrize("backbone", ["xception", "drn"])
@@ -121,17 +77,6 @@ def test_feature_deeplab_resnet_dilations(backbone, output_stride, third, fourth
         assert {conv.dilation[0] for conv in convs} == expected
 
 
-def test_feature_deeplab_parameter_order():
-    """Source: the order in which older optimizer states hold the two groups."""
-    model = build()
-    name_of = {id(parameter): key.split(".")[0] for key, parameter in model.named_parameters()}
-    assert list(dict.fromkeys(name_of[id(p)] for p in model.get_decoder_params())) == [
-        "ASSP",
-        "decoder",
-    ]
-    assert {name_of[id(p)] for p in model.get_backbone_params()} == {"backbone"}
-
-
 # Pyramid pooling
 
 
@@ -152,11 +97,6 @@ def test_feature_aspp(output_stride):
     features = torch.randn(2, 12, 30, 41)
     with torch.no_grad():
         torch.testing.assert_close(ours(features), theirs(features), rtol=1e-4, atol=1e-5)
-
-
-def test_exception_deeplab_batch_of_one():
-    with pytest.raises(ValueError, match="one value per channel"):
-        build().train()(torch.randn(1, 3, 64, 64))
 
 
 # Backbones
@@ -230,36 +170,11 @@ def test_feature_xception_leaves_its_tensors_alone():
 # Pretrained weights
 
 
-@pytest.mark.parametrize("channels", [3, 4])
-def test_feature_deeplab_pretrained_resnet(channels, tmp_path, caplog):
-    theirs = torchvision.models.resnet18().state_dict()
-    model = build(pretrained=saved(theirs, tmp_path), in_channels=channels)
-    state = model.state_dict()
-    expected = theirs["conv1.weight"][:, [0, 1, 2, 0][:channels]] * 3 / channels
-    torch.testing.assert_close(state["backbone.layer0.0.weight"], expected)
-    assert torch.equal(state["backbone.layer0.1.bias"], theirs["bn1.bias"])
-    assert torch.equal(state["backbone.layer4.1.conv2.weight"], theirs["layer4.1.conv2.weight"])
-    assert not caplog.records
-
-
 def test_exception_deeplab_pretrained(tmp_path):
     file = saved(torchvision.models.mobilenet_v2().state_dict(), tmp_path)
     message = r"no weights of resnet18: expected names such as conv1.weight, found features.0.0"
     with pytest.raises(ValueError, match=message):
         build(pretrained=file)
-
-
-@pytest.mark.parametrize("channels", [3, 4])
-def test_feature_deeplab_pretrained_mobilenetv2(channels, tmp_path, caplog):
-    theirs = torchvision.models.mobilenet_v2().state_dict()
-    file = saved(theirs, tmp_path)
-    model = build(backbone="mobilenet_v2", pretrained=file, in_channels=channels)
-    state = model.state_dict()
-    expected = theirs["features.0.0.weight"][:, [0, 1, 2, 0][:channels]] * 3 / channels
-    torch.testing.assert_close(state["backbone.features.0.0.weight"], expected)
-    last = "features.17.conv.2.weight"
-    assert torch.equal(state[f"backbone.{last}"], theirs[last])
-    assert not caplog.records
 
 
 def test_feature_deeplab_pretrained_drn(tmp_path, caplog):
@@ -284,8 +199,7 @@ def test_feature_deeplab_pretrained_xception(tmp_path, caplog):
         for key, value in theirs.items()
         if not key.endswith("num_batches_tracked")  # the file is older than they are
     }
-    with caplog.at_level(logging.WARNING):
-        model = build(backbone="xception", pretrained=saved(published, tmp_path), in_channels=4)
+    model = build(backbone="xception", pretrained=saved(published, tmp_path), in_channels=4)
     state = {k.removeprefix("backbone."): v for k, v in model.state_dict().items()}
     expected = theirs["conv1.weight"][:, [0, 1, 2, 0]] * 3 / 4
     torch.testing.assert_close(state["conv1.weight"], expected)
@@ -368,22 +282,3 @@ def test_cardinality_duc_hdc(output_stride):
         whole = model(torch.randn(1, 3, 96, 128))
     assert logits.shape == (1, K, 97, 131) and logits.min() >= 0
     assert whole.shape == (1, K, 96, 128)
-
-
-def test_exception_duc_hdc():
-    with pytest.raises(ValueError, match="output_stride must be 8 or 16, got 4"):
-        models.DeepLab_DUC_HDC(K, pretrained=False, output_stride=4)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match='backbone: "xception" is not a choice'):
-        models.DeepLab_DUC_HDC(K, backbone="xception")
-
-
-def test_feature_duc_hdc_pretrained(tmp_path, caplog):
-    theirs = torchvision.models.resnet18().state_dict()
-    model = models.DeepLab_DUC_HDC(
-        K, backbone="resnet18", pretrained=saved(theirs, tmp_path), in_channels=4
-    )
-    state = model.state_dict()
-    expected = theirs["conv1.weight"][:, [0, 1, 2, 0]] * 3 / 4
-    torch.testing.assert_close(state["backbone.layer0.0.weight"], expected)
-    assert torch.equal(state["backbone.layer4.1.conv2.weight"], theirs["layer4.1.conv2.weight"])
-    assert not caplog.records

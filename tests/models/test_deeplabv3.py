@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import segmentation
 
 import models
-from tests.models.test_deeplab import saved, stir
+from tests.models.weights import stir
 
 K = 5
 PAIRS = [
@@ -18,12 +18,6 @@ PAIRS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 def build(name, **args):
     return getattr(models, name)(K, **{"backbone": "resnet18", "pretrained": False, **args})
 
@@ -32,8 +26,7 @@ def theirs_of(function, aux):
     model = getattr(segmentation, function)(
         weights=None, weights_backbone=None, num_classes=K, aux_loss=aux
     )
-    stir(model)
-    return model.eval()
+    return stir(model)
 
 
 @pytest.mark.slow
@@ -92,38 +85,11 @@ def test_feature_to_torchvision(name, function, backbone):
 @pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
 def test_feature_torchvision_names(name):
     """Other weights are not taken for torchvision's."""
+    assert getattr(models, name).aux_weight == 0.5  # torchvision's references/segmentation
     names = getattr(models, name).foreign_names["torchvision"]
     assert names.ours(torchvision.models.resnet18().state_dict()) is None
     assert names.ours(build(name).state_dict()) is None
     assert names.theirs(build(name, backbone="timm/convnext_atto").state_dict()) is None
-
-
-@pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
-def test_feature_auxiliary_head(name):
-    assert getattr(models, name).aux_weight == 0.5  # torchvision's references/segmentation
-    model = build(name, use_aux=False).train()
-    assert isinstance(model(torch.randn(2, 3, 32, 32)), Tensor)
-    assert not any(p.requires_grad for p in model.auxiliary_head.parameters())
-    build(name).load_state_dict(model.state_dict())
-
-
-@pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
-@pytest.mark.parametrize("backbone", ["resnet34", "timm/convnext_atto"])
-def test_smoke_backbones(name, backbone):
-    model = build(name, backbone=backbone, in_channels=4).train()
-    logits, auxiliary_logits = model(torch.randn(2, 4, 33, 40))
-    assert logits.shape == auxiliary_logits.shape == (2, K, 33, 40)
-
-
-@pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
-def test_exception_backbone(name):
-    with pytest.raises(ValueError, match="did you mean 'resnet50'"):
-        build(name, backbone="resnet5")
-
-
-def test_exception_deeplabv3_output_stride():
-    with pytest.raises(ValueError, match="output_stride must be 8 or 16, got 32"):
-        build("DeepLabV3", output_stride=32)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
@@ -134,23 +100,3 @@ def test_feature_deeplabv3_dilations(output_stride):
     factor = 16 // output_stride
     assert [branch[0].dilation[0] for branch in branches] == [6 * factor, 12 * factor, 18 * factor]
     assert model.backbone(torch.randn(1, 3, 64, 64))[-1].shape[2] == 64 // output_stride
-
-
-def test_exception_batch_of_one():
-    with pytest.raises(ValueError, match="one value per channel"):
-        build("DeepLabV3").train()(torch.randn(1, 3, 64, 64))
-    with pytest.raises(ValueError, match="one value per channel"):
-        build("FCN").train()(torch.randn(1, 3, 8, 8))
-    build("FCN").train()(torch.randn(1, 3, 8, 9))  # two values are enough
-
-
-@pytest.mark.parametrize("name", ["FCN", "DeepLabV3"])
-@pytest.mark.parametrize("channels", [3, 4])
-def test_feature_pretrained(name, channels, tmp_path, caplog):
-    theirs = torchvision.models.resnet18().state_dict()
-    model = build(name, pretrained=saved(theirs, tmp_path), in_channels=channels)
-    state = model.state_dict()
-    expected = theirs["conv1.weight"][:, [0, 1, 2, 0][:channels]] * 3 / channels
-    torch.testing.assert_close(state["backbone.layer0.0.weight"], expected)
-    assert torch.equal(state["backbone.layer4.1.conv2.weight"], theirs["layer4.1.conv2.weight"])
-    assert not caplog.records

@@ -1,48 +1,23 @@
 """What is FCN8's own."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
-import models
+from tests.models.test_models import K
+from tests.models.test_models import build as build_case
+from tests.models.weights import narrow_vgg, saved
 
-K = 3
-SMALL = {"base_channels": 4, "hidden_channels": 8, "pretrained": False}
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-def build(**args):
-    return models.FCN8(K, **{**SMALL, **args})
-
-
-def published():
-    """A narrow VGG-16 under the names that are published."""
-    widths = [4, 4, "M", 8, 8, "M", 16, 16, 16, "M", 32, 32, 32, "M", 32, 32, 32, "M"]
-    features = torchvision.models.vgg.make_layers(widths)
-    layers = [nn.Linear(32 * 7 * 7, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8), nn.ReLU()]
-    classifier = nn.Sequential(*layers, nn.Dropout(), nn.Linear(8, 1000))
-    return nn.ModuleDict({"features": features, "classifier": classifier}).eval()
-
-
-def test_feature_published_names():
-    """Source: torchvision's VGG-16."""
-    with torch.device("meta"):
-        theirs = torchvision.models.vgg16().state_dict()
-    assert list(published().state_dict()) == list(theirs)
+build = functools.partial(build_case, "FCN8")
 
 
 def test_feature_fcn8_pretrained(tmp_path, caplog):
     """Source: torchvision's features with the padding put in by hand, and its classifier."""
-    theirs = published()
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-    model = build(pretrained=str(tmp_path / "weights.pth")).eval()
+    theirs = narrow_vgg()
+    model = build(pretrained=saved(theirs.state_dict(), tmp_path)).eval()
     assert not caplog.records
     images = torch.randn(1, 3, 26, 26)  # 26 + 198 is a multiple of 32, so nothing is rounded
     theirs.features[0].padding = (100, 100)
@@ -54,24 +29,6 @@ def test_feature_fcn8_pretrained(tmp_path, caplog):
         expected = theirs.classifier[:6](expected.flatten(1))
         hidden = model.output[:6](features)
     torch.testing.assert_close(hidden, expected[:, :, None, None])
-
-
-def test_smoke_fcn8_pretrained_in_channels(tmp_path, caplog):
-    weights = published().state_dict()
-    torch.save(weights, tmp_path / "weights.pth")
-    model = build(in_channels=4, pretrained=str(tmp_path / "weights.pth"))
-    expected = weights["features.0.weight"][:, [0, 1, 2, 0]] * 3 / 4
-    torch.testing.assert_close(model.pool3[0].weight, expected)
-    assert not caplog.records
-
-
-def test_exception_fcn8_arguments():
-    with pytest.raises(ValueError, match="base_channels must be at least 1, got 0"):
-        build(base_channels=0)
-    with pytest.raises(ValueError, match="hidden_channels must be at least 1, got -1"):
-        build(hidden_channels=-1)
-    with pytest.raises(ValueError, match="fit base_channels=64 .* only, got 64 and 8: set pretr"):
-        build(base_channels=64, pretrained=True)
 
 
 @pytest.mark.parametrize(("name", "factor"), [("up_output", 2), ("up_final", 8)])

@@ -1,62 +1,23 @@
 """What is GCN's own."""
 
-import logging
-
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
-import models
 from models.gcn import BoundaryRefinement, Doubling, GlobalBlock, GlobalConvolution
 from models.resnet import Bottleneck
-
-K = 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+from tests.models.test_models import K
+from tests.models.test_models import build as build_case
+from tests.models.weights import saved, stirred
 
 
 def build(**args):
-    return models.GCN(K, **{"backbone": "resnet18", "pretrained": False, **args})
-
-
-def published(name):
-    """A ResNet of torchvision with statistics unlike those of a new network."""
-    network = torchvision.models.get_model(name, weights=None)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-    return network.eval()
+    return build_case("GCN", **{"backbone": "resnet18", **args})
 
 
 def numel(module):
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ({"backbone": "resnet5"}, "did you mean 'resnet50'"),
-        ({"num_filters": 10}, "num_filters must be odd and at least 1, got 10"),
-        ({"num_filters": -1}, "num_filters must be odd and at least 1, got -1"),
-        ({"use_resnet_gcn": True}, "resnet18 does not have: choose resnet50, resnet101, resnet152"),
-    ],
-)
-def test_exception_gcn(args, message):
-    with pytest.raises(ValueError, match=message):
-        build(**args)
-
-
-def test_exception_gcn_single_value():
-    with pytest.raises(ValueError, match="one value per channel"):
-        build().train()(torch.randn(1, 3, 32, 32))
-    build().train()(torch.randn(1, 3, 32, 33))  # two values are enough
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
@@ -109,24 +70,6 @@ def test_cardinality_gcn_deconv(size):
     assert build(use_deconv=True).eval()(torch.randn(1, 3, *size)).shape == (1, K, *size)
 
 
-@pytest.mark.parametrize("in_channels", [3, 4])
-def test_feature_gcn_pretrained_file(in_channels, tmp_path, caplog):
-    """Source: torchvision's ResNet, all of it."""
-    theirs = published("resnet18")
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-    model = build(pretrained=str(tmp_path / "weights.pth"), in_channels=in_channels).eval()
-    images = torch.randn(1, 3, 40, 32)
-    # Of four channels the fourth is another red, and all weigh 3/4.
-    shared = torch.cat([images[:, :1] / 2, images[:, 1:], images[:, :1] / 2], dim=1) * 4 / 3
-    with torch.no_grad():
-        features = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
-        maps = model.backbone(images if in_channels == 3 else shared)
-        for layer, ours in zip(("layer1", "layer2", "layer3", "layer4"), maps, strict=True):
-            features = getattr(theirs, layer)(features)
-            torch.testing.assert_close(ours, features, rtol=1e-4, atol=1e-4)
-    assert not caplog.records
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 def test_cardinality_global_block(stride):
     block = GlobalBlock(64, 256, stride=stride)
@@ -166,11 +109,9 @@ def test_gradient_resnet_gcn():
 
 def test_feature_resnet_gcn_pretrained(tmp_path, caplog):
     """The weights of a plain ResNet fit up to layer2; what does not fit is said."""
-    theirs = published("resnet50").state_dict()
-    torch.save(theirs, tmp_path / "weights.pth")
-    path = str(tmp_path / "weights.pth")
-    with caplog.at_level(logging.WARNING):
-        model = build(backbone="resnet50", use_resnet_gcn=True, pretrained=path)
+    theirs = stirred("resnet50").state_dict()
+    path = saved(theirs, tmp_path)
+    model = build(backbone="resnet50", use_resnet_gcn=True, pretrained=path)
     ours = model.backbone.state_dict()
     for key in ("layer1.0.conv1.weight", "layer2.3.conv3.weight", "layer3.0.downsample.0.weight"):
         assert torch.equal(ours[key], theirs[key])

@@ -12,13 +12,6 @@ from models.pretrained import adapt_first_layer
 from models.resnet import ResNet
 from models.timm_backbone import TimmBackbone, timm_weights
 
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 # Pooling
 
 

@@ -86,12 +86,6 @@ def as_params(cases):
 every_model = pytest.mark.parametrize("case", as_params(CASES), scope="module")
 
 
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 def class_of(case):
     return getattr(models, case.partition("/")[0])
 

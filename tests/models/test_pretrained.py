@@ -1,7 +1,6 @@
 """ImageNet weights: finding, downloading, adapting, loading, and every way this can fail."""
 
 import hashlib
-import logging
 import socket
 import threading
 
@@ -9,34 +8,14 @@ import pytest
 import torch
 import torchvision
 
-import models
 from models import pretrained
 from models.resnet import RESNETS, ResNet
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+from tests.models.test_models import build as build_case
+from tests.models.weights import narrow_vgg, saved, stir, stirred
 
 
 def build(**args):
-    return models.PSPNet(3, **{"backbone": "resnet18", **args})
-
-
-def published(backbone):
-    """Weights under the names that are published, classifier included."""
-    if backbone in ("resnet18", "resnet34"):
-        weights = torchvision.models.get_model(backbone).state_dict()
-    else:
-        weights = ResNet(backbone.removesuffix("s"), deep_stem=True).state_dict()
-        weights |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
-    for key, value in weights.items():
-        if key.endswith("running_mean"):
-            value.normal_(0, 0.1)
-        elif key.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
-    return weights
+    return build_case("PSPNet", **args)
 
 
 def test_feature_urls():
@@ -48,33 +27,113 @@ def test_feature_urls():
         assert "_v1s-" in pretrained.weights_url(f"{name}s")  # s: three convolutions first
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet34"])
-def test_feature_pretrained_file(backbone, tmp_path, caplog):
-    """Source: torchvision's ResNet up to layer2; from there on ours is dilated."""
-    theirs = torchvision.models.get_model(backbone)
-    theirs.load_state_dict(published(backbone))
-    theirs.eval()
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-    model = build(backbone=backbone, pretrained=str(tmp_path / "weights.pth")).eval()
-    images = torch.randn(1, 3, 40, 32)
+def till_layer2(model, images):
+    return [model.layer2(model.layer1(model.initial(images)))]
+
+
+def whole_encoder(model, images):
+    return [model.encoder(model.first_conv(images)[0])]
+
+
+@pytest.mark.parametrize(
+    ("case", "backbone", "features", "stages"),
+    [
+        ("PSPNet", "resnet18", till_layer2, 2),
+        pytest.param("PSPNet", "resnet34", till_layer2, 2, marks=pytest.mark.slow),
+        ("UNetResnet", "resnet18", till_layer2, 2),
+        ("UperNet", "resnet18", lambda model, images: model.backbone(images)[:3], 3),
+        ("GCN", "resnet18", lambda model, images: model.backbone(images), 4),
+        (
+            "SegResNet",
+            "resnet18",
+            lambda model, images: [model.encoder(model.first_conv(images)[0])],
+            4,
+        ),
+        (
+            "SegResNet",
+            "resnet50",
+            lambda model, images: [model.encoder(model.first_conv(images)[0])],
+            4,
+        ),
+    ],
+)
+def test_feature_same_features(case, backbone, features, stages, tmp_path, caplog):
+    """Source: torchvision's ResNet, up to the last stage that ours does not dilate."""
+    theirs = stirred(backbone)
+    path = saved(theirs.state_dict(), tmp_path)
+    model = build_case(case, backbone=backbone, pretrained=path).eval()
+    assert not caplog.records
+    images = torch.randn(1, 3, 70, 64)
     with torch.no_grad():
-        stem = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
-        expected = theirs.layer2(theirs.layer1(stem))
-        features = model.layer2(model.layer1(model.initial(images)))
-    torch.testing.assert_close(features, expected)
-    assert torch.equal(model.layer4[1].conv2.weight, theirs.layer4[1].conv2.weight)
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
+        layers = (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)[:stages]
+        expected = [x := layer(x) for layer in layers]
+        maps = features(model, images)
+    for ours, features in zip(maps, expected[-len(maps) :], strict=True):
+        torch.testing.assert_close(ours, features, rtol=1e-4, atol=1e-4)
+
+
+CONV1, LAST = "conv1.weight", "layer4.1.conv2.weight"
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(
+    ("case", "published", "pairs"),
+    [
+        ("PSPNet", "resnet18", {"initial.0.weight": CONV1, LAST: LAST}),
+        ("UNetResnet", "resnet18", {"initial.0.weight": CONV1, LAST: LAST}),
+        ("SegResNet", "resnet18", {"first_conv.0.weight": CONV1, "encoder.3.1.conv2.weight": LAST}),
+        ("GCN/deconv", "resnet18", {"backbone.initial.0.weight": CONV1, f"backbone.{LAST}": LAST}),
+        ("UperNet", "resnet18", {"backbone.initial.0.weight": CONV1, f"backbone.{LAST}": LAST}),
+        *(
+            (
+                case,
+                "resnet18",
+                {
+                    "backbone.layer0.0.weight": CONV1,
+                    "backbone.layer0.1.bias": "bn1.bias",
+                    f"backbone.{LAST}": LAST,
+                },
+            )
+            for case in ("DeepLab", "DeepLab_DUC_HDC", "DeepLabV3", "FCN")
+        ),
+        (
+            "DeepLab/mobilenet_v2",
+            "mobilenet_v2",
+            {
+                f"backbone.{key}": key
+                for key in ("features.0.0.weight", "features.17.conv.2.weight")
+            },
+        ),
+        ("SegNet", "narrow vgg16_bn", {"stage1_encoder.0.weight": "features.0.weight"}),
+        ("FCN8", "narrow vgg16", {"pool3.0.weight": "features.0.weight"}),
+    ],
+)
+def test_feature_pretrained_file(case, published, pairs, channels, tmp_path, caplog):
+    """The first pair is the first layer; a fourth channel is another red, and all weigh 3/4."""
+    narrow = published.startswith("narrow")
+    theirs = narrow_vgg(published.endswith("_bn")) if narrow else stirred(published)
+    weights = theirs.state_dict()
+    model = build_case(case, in_channels=channels, pretrained=saved(weights, tmp_path))
+    first, *others = pairs
+    expected = weights[pairs[first]][:, [0, 1, 2, 0][:channels]] * 3 / channels
+    torch.testing.assert_close(model.state_dict()[first], expected)
+    for ours in others:
+        assert torch.equal(model.state_dict()[ours], weights[pairs[ours]])
     assert not caplog.records
 
 
-def test_feature_pretrained_deep_stem(tmp_path, caplog):
+@pytest.mark.parametrize("case", ["PSPNet", "UNetResnet"])
+def test_feature_pretrained_deep_stem(case, tmp_path, caplog):
     """Source of the names: the published file of resnet50 with three convolutions as stem."""
-    weights = published("resnet50s")
+    weights = stir(ResNet("resnet50", deep_stem=True)).state_dict()
+    weights |= {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}
     stem = ["conv1.0.weight", "conv1.1.weight", "conv1.3.weight", "conv1.4.weight"]
     assert {*stem, "conv1.6.weight", "bn1.weight", "layer1.0.downsample.0.weight"} <= set(weights)
-    checkpoint = {"state_dict": {f"module.{key}": value for key, value in weights.items()}}
-    torch.save(checkpoint, tmp_path / "weights.pth")
-    model = build(backbone="resnet50", pretrained=str(tmp_path / "weights.pth"))
-    state = model.state_dict()
+    path = saved({"state_dict": {f"module.{key}": w for key, w in weights.items()}}, tmp_path)
+    state = build_case(case, backbone="resnet50", in_channels=4, pretrained=path).state_dict()
+    first = weights["conv1.0.weight"][:, [0, 1, 2, 0]] * 3 / 4
+    torch.testing.assert_close(state["initial.0.0.weight"], first)
     assert torch.equal(state["initial.0.6.weight"], weights["conv1.6.weight"])
     assert torch.equal(state["initial.1.running_var"], weights["bn1.running_var"])
     assert torch.equal(state["layer4.2.conv3.weight"], weights["layer4.2.conv3.weight"])
@@ -92,23 +151,12 @@ def test_feature_first_layer(channels):
     assert torch.equal(pretrained.adapt_first_layer(weight, 3), weight)
 
 
-def test_smoke_pretrained_in_channels(tmp_path, caplog):
-    weights = published("resnet18")
-    torch.save(weights, tmp_path / "weights.pth")
-    model = build(in_channels=4, pretrained=str(tmp_path / "weights.pth"))
-    first = model.initial[0].weight
-    torch.testing.assert_close(first, weights["conv1.weight"][:, [0, 1, 2, 0]] * 3 / 4)
-    assert not caplog.records
-
-
 def test_feature_pretrained_reports(tmp_path, caplog):
-    weights = published("resnet18")
+    weights = stirred("resnet18").state_dict()
     del weights["layer1.0.bn1.weight"]
     weights["layer2.0.conv1.weight"] = torch.zeros(1, 2, 3, 3)
     weights["surplus"] = torch.zeros(1)
-    torch.save(weights, tmp_path / "weights.pth")
-    with caplog.at_level(logging.WARNING):
-        build(pretrained=str(tmp_path / "weights.pth"))
+    build(pretrained=saved(weights, tmp_path))
     kept, left_over = (record.getMessage() for record in caplog.records)
     assert kept.startswith("2 weights of resnet18 are not in")
     assert kept.endswith("layer1.0.bn1.weight, layer2.0.conv1.weight")
@@ -132,8 +180,8 @@ def test_exception_pretrained_file(tmp_path):
 
 
 def test_feature_download(tmp_path, monkeypatch):
-    weights = published("resnet18")
-    torch.save(weights, tmp_path / "weights.pth")
+    weights = stirred("resnet18").state_dict()
+    saved(weights, tmp_path)
     digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
     source = (tmp_path / "weights.pth").rename(tmp_path / f"resnet18-{digest[:8]}.pth")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
@@ -147,7 +195,7 @@ def test_feature_download(tmp_path, monkeypatch):
 
 def test_exception_download_hash(tmp_path, monkeypatch):
     source = tmp_path / "resnet18-00000000.pth"
-    torch.save(published("resnet18"), source)
+    torch.save(stirred("resnet18").state_dict(), source)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setitem(pretrained.URLS, "resnet18", source.as_uri())
     with pytest.raises(ValueError, match="invalid hash value"):

@@ -1,34 +1,22 @@
 """What is PSPDenseNet's own."""
 
+import functools
 import re
 
 import pytest
 import torch
-import torchvision
-from torch import Tensor, nn
 
 import models
+from tests.models.test_models import K
+from tests.models.test_models import build as build_case
+from tests.models.weights import stirred
 
-K = 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-def build(**args):
-    return models.PSPDenseNet(K, **{"backbone": "densenet121", "pretrained": False, **args})
+build = functools.partial(build_case, "PSPDenseNet", stem="auto")
 
 
 def published(path):
     """torchvision's densenet121, and its weights in a file with the names that are published."""
-    network = torchvision.models.densenet121(weights=None).eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
+    network = stirred("densenet121")
     weights = {
         re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): value
         for key, value in network.state_dict().items()
@@ -37,35 +25,6 @@ def published(path):
     assert "features.denseblock1.denselayer1.norm.1.weight" in weights
     torch.save(weights, path)
     return network
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ({"backbone": "densenet12"}, "did you mean 'densenet121'"),
-        ({"stem": "deep", "pretrained": True}, "no ImageNet weights for a deep stem"),
-        ({"stem": "deep", "pretrained": "a.pth"}, "set pretrained to false"),
-        ({"stem": "shallow"}, 'stem must be "auto", "plain" or "deep", got \'shallow\''),
-    ],
-)
-def test_exception_pspdensenet(args, message):
-    with pytest.raises(ValueError, match=message):
-        build(**args)
-
-
-def test_exception_pspdensenet_batch_of_one():
-    with pytest.raises(ValueError, match="one value per channel"):
-        build().train()(torch.randn(1, 3, 64, 64))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["densenet161", "densenet169", "densenet201"])
-@pytest.mark.parametrize("stem", ["plain", "deep"])
-def test_smoke_pspdensenet_backbones(backbone, stem):
-    model = build(backbone=backbone, stem=stem)
-    with torch.no_grad():
-        logits, auxiliary_logits = model.train()(torch.randn(2, 3, 33, 40))
-    assert logits.shape == auxiliary_logits.shape == (2, K, 33, 40)
 
 
 @pytest.mark.parametrize("in_channels", [3, 4])
@@ -118,13 +77,6 @@ def test_feature_pspdensenet_backbone_parameters():
     inside = {id(parameter) for parameter in model.get_backbone_params()}
     names = {key.partition(".")[0] for key, p in model.named_parameters() if id(p) in inside}
     assert names == {"transition1", "transition2", "transition3", *(f"block{i}" for i in range(5))}
-
-
-def test_feature_pspdensenet_without_auxiliary_head():
-    model = build(use_aux=False).train()
-    assert isinstance(model(torch.randn(2, 3, 32, 32)), Tensor)
-    assert not any(p.requires_grad for p in model.auxiliary_branch.parameters())
-    build().load_state_dict(model.state_dict())
 
 
 def test_feature_pspdensenet_deep_stem():

@@ -1,59 +1,16 @@
 """What is UperNet's own."""
 
+import functools
+
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 import models
 from models.upernet import FeaturePyramid
+from tests.models.test_models import build as build_case
 
-K = 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-def build(**args):
-    settings = {"backbone": "resnet18", "fpn_out": 8, "pretrained": False, **args}
-    return models.UperNet(K, **settings)
-
-
-def published():
-    """torchvision's resnet18 with statistics unlike those of a new network."""
-    network = torchvision.models.resnet18(weights=None)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-    return network.eval()
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ({"backbone": "resnet5"}, "did you mean 'resnet50'"),
-        ({"fpn_out": 0}, "fpn_out must be at least 1, got 0"),
-    ],
-)
-def test_exception_upernet(args, message):
-    with pytest.raises(ValueError, match=message):
-        build(**args)
-
-
-def test_exception_upernet_batch_of_one():
-    with pytest.raises(ValueError, match="one value per channel"):
-        build().train()(torch.randn(1, 3, 64, 64))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["resnet34", "resnet50", "timm/swin_tiny_patch4_window7_224"])
-@torch.no_grad()
-def test_smoke_upernet_backbones(backbone):
-    assert build(backbone=backbone).train()(torch.randn(2, 3, 33, 40)).shape == (2, K, 33, 40)
+build = functools.partial(build_case, "UperNet")
 
 
 def test_cardinality_upernet_maps():
@@ -64,24 +21,6 @@ def test_cardinality_upernet_maps():
         (256, 4, 6),
         (512, 4, 6),
     ]
-
-
-@pytest.mark.parametrize("in_channels", [3, 4])
-def test_feature_upernet_pretrained_file(in_channels, tmp_path, caplog):
-    """Source: torchvision's ResNet up to layer3; from there on ours is dilated."""
-    theirs = published()
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-    model = build(pretrained=str(tmp_path / "weights.pth"), in_channels=in_channels).eval()
-    images = torch.randn(1, 3, 40, 32)
-    # Of four channels the fourth is another red, and all weigh 3/4.
-    shared = torch.cat([images[:, :1] / 2, images[:, 1:], images[:, :1] / 2], dim=1) * 4 / 3
-    with torch.no_grad():
-        features = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
-        expected = theirs.layer3(theirs.layer2(theirs.layer1(features)))
-        maps = model.backbone(images if in_channels == 3 else shared)
-    torch.testing.assert_close(maps[2], expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(model.backbone.layer4[1].conv2.weight, theirs.layer4[1].conv2.weight)
-    assert not caplog.records
 
 
 @pytest.mark.parametrize(
