@@ -1,5 +1,6 @@
 """base/base_dataloader.py: order, purity, sizes, errors."""
 
+import dataclasses
 import itertools
 import os
 import re
@@ -8,7 +9,6 @@ import signal
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from base.base_dataloader import BaseDataLoader, LoaderOptions, split_indices
 from base.base_dataset import BaseDataset
@@ -16,24 +16,25 @@ from base.batches import EpochBatches
 from base.loader_stream import WorkerError
 from dataloaders.folder import Folder
 from dataloaders.shapes import Shapes
+from dataloaders.voc import VOC
+from tests.dataset_trees import ids, image, save
 from utils.files.data_file import DataError
 from utils.samples.pairing import Sample
 from utils.transforms.augmentation import Augmentation
 
+LOADER_OPTIONS = {field.name for field in dataclasses.fields(LoaderOptions)}
+USUAL = {"augment": True, "flip": True, "rotate": True, "blur": True, "crop_size": 48}
 
-def loader(
-    dataset=None, *, augment=True, training=True, held_out=False, seed=0, num_epochs=0, **options
-):
-    augmentation = Augmentation(augment=augment, flip=True, rotate=True, blur=True, crop_size=48)
+
+def loader(dataset=None, augmentation=None, **args):
+    """A loader for training; what is not an option of it is an argument of `BaseDataLoader`."""
+    options = {"batch_size": 4, "num_workers": 0}
+    options |= {name: args.pop(name) for name in LOADER_OPTIONS & set(args)}
     return BaseDataLoader(
         Shapes(num_images=10, image_size=64) if dataset is None else dataset,
-        augmentation,
-        LoaderOptions(**{"batch_size": 4, "num_workers": 0, **options}),
-        seed=seed,
-        ignore_index=255,
-        training=training,
-        held_out=held_out,
-        num_epochs=num_epochs,
+        augmentation or Augmentation(**USUAL),
+        LoaderOptions(**options),
+        **{"seed": 0, "ignore_index": 255, "training": True, **args},
     )
 
 
@@ -70,8 +71,7 @@ def test_feature_samples_are_a_function_of_seed_epoch_and_index():
     assert contents(one.epoch(2)) != first
     assert contents(other.epoch(1)) == first
     assert contents(loader(shuffle=True, seed=1).epoch(1)) != first
-    sample = one.samples.sample(3, 7)
-    again = other.samples.sample(3, 7)
+    sample, again = (each.samples.sample(3, 7) for each in (one, other))
     assert np.array_equal(sample.image, again.image)
     assert not np.array_equal(sample.image, one.samples.sample(4, 7).image)
 
@@ -159,9 +159,8 @@ class Broken(Shapes):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_feature_bad_samples_are_replaced_in_training(workers, caplog):
-    batches = loader(
-        Broken({3, 17}), shuffle=True, on_bad_sample="skip", num_workers=workers, num_epochs=2
-    )
+    args = {"shuffle": True, "on_bad_sample": "skip", "num_epochs": 2}
+    batches = loader(Broken({3, 17}), num_workers=workers, **args)
     first, second = (list(batches.epoch(epoch)) for epoch in (1, 2))
     for epoch in (first, second):
         assert [len(batch.indices) for batch in epoch] == [4] * 10
@@ -170,16 +169,15 @@ def test_feature_bad_samples_are_replaced_in_training(workers, caplog):
         assert set(range(40)) - {3, 17} == set(seen)
     assert set(batches.bad) == {3, 17}
     assert caplog.text.count("skipped: picture 3: is cut off") == 1
-    again = loader(Broken({3, 17}), shuffle=True, on_bad_sample="skip", num_epochs=2)
+    again = loader(Broken({3, 17}), **args)
     assert contents(again.epoch(1)) == contents(first)
     assert contents(again.epoch(2)) == contents(second)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_feature_bad_samples_are_left_out_of_validation(workers):
-    batches = loader(
-        Broken({0, 1}), batch_size=2, training=False, on_bad_sample="skip", num_workers=workers
-    )
+    args = {"training": False, "on_bad_sample": "skip", "num_workers": workers}
+    batches = loader(Broken({0, 1}), batch_size=2, **args)
     groups = list(batches.epoch(0))
     assert groups[0] == []
     assert [i for group in groups for b in group for i in b.indices.tolist()] == [*range(2, 40)]
@@ -237,17 +235,7 @@ def test_feature_a_sample_is_counted_once_whatever_is_said_of_it(caplog):
             image[:] = index
             return image, mask
 
-    def make(bad):
-        return BaseDataLoader(
-            Numbered(bad),
-            Picky(),
-            LoaderOptions(batch_size=4, num_workers=0, on_bad_sample="skip"),
-            seed=0,
-            ignore_index=255,
-            training=True,
-        )
-
-    batches = make(())
+    batches = loader(Numbered(()), Picky(), on_bad_sample="skip")
     list(batches.epoch(1))
     list(batches.epoch(2))
     assert set(batches.bad) == {1, 2}
@@ -255,7 +243,7 @@ def test_feature_a_sample_is_counted_once_whatever_is_said_of_it(caplog):
     # The file at fault is the partner's, and it is one however many samples ask for it.
     caplog.clear()
     with pytest.raises(DataError, match="drawn to replace .* picture 0: is cut off"):
-        list(make({0}).epoch(1))
+        list(loader(Numbered({0}), Picky(), on_bad_sample="skip").epoch(1))
 
 
 def test_feature_val_split_stays_when_pictures_are_added():
@@ -287,8 +275,7 @@ def test_exception_a_process_that_is_killed():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_feature_ram_cache_reads_each_picture_once_and_changes_nothing(workers):
-    args = {"num_images": 10, "image_size": 64}
-    dataset = Counted(**args)
+    dataset = Counted(num_images=10, image_size=64)
     cached = loader(dataset, shuffle=True, cache="ram", num_workers=workers)
     plain = loader(shuffle=True)
     for epoch in (1, 2, 3):
@@ -298,17 +285,13 @@ def test_feature_ram_cache_reads_each_picture_once_and_changes_nothing(workers):
 
 
 def test_feature_disk_cache_outlives_the_loader(tmp_path):
-    from tests.dataloaders.test_datasets import image, mask, save
-
     for i in range(4):
         save(tmp_path / f"images/{i}.png", image(i, (64, 64)))
-        save(tmp_path / f"masks/{i}.png", mask(i, (64, 64)))
+        save(tmp_path / f"masks/{i}.png", ids(i, 3, (64, 64)))
 
     def make(cache):
         dataset = Folder(classes=3, data_dir=str(tmp_path))
-        return loader(
-            dataset, batch_size=2, cache=cache, cache_dir=str(tmp_path / "c"), num_workers=0
-        )
+        return loader(dataset, batch_size=2, cache=cache, cache_dir=str(tmp_path / "c"))
 
     plain = [contents(make(None).epoch(epoch)) for epoch in (1, 2)]
     assert [contents(make("disk").epoch(epoch)) for epoch in (1, 2)] == plain
@@ -322,17 +305,14 @@ def test_feature_disk_cache_outlives_the_loader(tmp_path):
 def test_cardinality_uint8_pictures_and_integer_labels():
     batch = next(iter(loader().epoch(1)))
     assert batch.images.shape == (4, 48, 48, 3)
-    assert batch.images.dtype == torch.uint8
     assert batch.labels.shape == (4, 48, 48)
-    assert batch.labels.dtype == torch.uint8
+    assert batch.images.dtype == batch.labels.dtype == torch.uint8
 
 
 def test_feature_whole_step_is_divided_over_processes():
-    def ranks(world_size, **kwargs):
+    def ranks(world_size):
         samplers = [
-            EpochBatches(
-                range(11), 4, shuffle=True, seed=3, rank=r, world_size=world_size, **kwargs
-            )
+            EpochBatches(range(11), 4, shuffle=True, seed=3, rank=r, world_size=world_size)
             for r in range(world_size)
         ]
         return [sorted(itertools.chain(*parts)) for parts in zip(*samplers, strict=True)]
@@ -349,16 +329,8 @@ def test_feature_processes_share_whole_batches_where_nothing_is_trained(world_si
     """Each batch is one that a single process has, and every one stands somewhere once."""
 
     def batches(rank, world_size):
-        made = BaseDataLoader(
-            Shapes(num_images=10, image_size=48),
-            Augmentation(),
-            LoaderOptions(batch_size=3, num_workers=0),
-            seed=0,
-            ignore_index=255,
-            rank=rank,
-            world_size=world_size,
-        )
-        groups = list(made.epoch(0))
+        processes = {"rank": rank, "world_size": world_size}
+        groups = list(loader(batch_size=3, training=False, **processes).epoch(0))
         return len(groups), [tuple(batch.indices.tolist()) for group in groups for batch in group]
 
     _, alone = batches(0, 1)
@@ -370,24 +342,19 @@ def test_feature_processes_share_whole_batches_where_nothing_is_trained(world_si
 
 def test_exception_batch_that_cannot_be_divided():
     with pytest.raises(ValueError, match=r"batch_size: 5 .* over 2 processes; use 4 or 6"):
-        BaseDataLoader(
-            Shapes(num_images=10),
-            Augmentation(),
-            LoaderOptions(batch_size=5),
-            seed=0,
-            ignore_index=255,
-            training=True,
-            world_size=2,
-        )
+        loader(batch_size=5, world_size=2)
     with pytest.raises(ValueError, match="give no batch of 16"):
         loader(batch_size=16, drop_last=True)
 
 
 def test_feature_last_batches():
-    assert [len(b.indices) for b in loader(batch_size=3).epoch(1)] == [3, 3, 3]  # 1 left out
-    assert [len(b.indices) for b in loader(batch_size=4).epoch(1)] == [4, 4, 2]
-    assert [len(b.indices) for b in loader(batch_size=4, drop_last=True).epoch(1)] == [4, 4]
-    assert [len(b.indices) for b in loader(batch_size=1).epoch(1)] == [1] * 10
+    def sizes(**options):
+        return [len(batch.indices) for batch in loader(**options).epoch(1)]
+
+    assert sizes(batch_size=3) == [3, 3, 3]  # 1 left out
+    assert sizes(batch_size=4) == [4, 4, 2]
+    assert sizes(batch_size=4, drop_last=True) == [4, 4]
+    assert sizes(batch_size=1) == [1] * 10
     validation = loader(batch_size=3, training=False)
     assert [len(b.indices) for group in validation.epoch(0) for b in group] == [3, 3, 3, 1]
     assert validation.num_samples == 10
@@ -396,12 +363,10 @@ def test_feature_last_batches():
 
 def test_feature_val_split_holds_back_the_same_pictures():
     train, held = loader(val_split=0.3), loader(val_split=0.3, held_out=True, training=False)
-    kept, apart = set(train.batches.indices.tolist()), set(held.batches.indices.tolist())
-    assert len(apart) == 3
-    assert kept | apart == set(range(10))
-    assert not kept & apart
+    kept, apart = train.batches.indices.tolist(), held.batches.indices.tolist()
+    assert len(apart) == 3 and sorted([*kept, *apart]) == list(range(10))
     other = loader(val_split=0.3, held_out=True, training=False, seed=9)
-    assert set(other.batches.indices.tolist()) == apart
+    assert set(other.batches.indices.tolist()) == set(apart)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -426,42 +391,17 @@ def test_exception_a_share_that_leaves_nothing(count):
 def test_feature_validation_groups_sizes_without_padding():
     dataset = Mixed()
     dataset.samples.pop()
-    groups = BaseDataLoader(
-        dataset,
-        Augmentation(val=True),
-        LoaderOptions(batch_size=5, num_workers=0),
-        seed=0,
-        ignore_index=255,
-    )
-    (group,) = groups.epoch(0)
+    (group,) = loader(dataset, Augmentation(val=True), batch_size=5, training=False).epoch(0)
     assert [tuple(batch.images.shape) for batch in group] == [(3, 8, 8, 3), (2, 8, 10, 3)]
     assert [batch.indices.tolist() for batch in group] == [[0, 2, 4], [1, 3]]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_exception_errors_come_through_workers_as_one_line(workers):
-    dataset = Mixed()
-    batches = BaseDataLoader(
-        dataset,
-        Augmentation(),
-        LoaderOptions(batch_size=1, num_workers=workers),
-        seed=0,
-        ignore_index=255,
-        training=True,
-    )
-    with pytest.raises(DataError) as caught:
-        list(batches.epoch(1))
-    assert str(caught.value) == "s5: is broken"
-    batches = BaseDataLoader(
-        dataset,
-        Augmentation(),
-        LoaderOptions(batch_size=2, num_workers=workers),
-        seed=0,
-        ignore_index=255,
-        training=True,
-    )
-    with pytest.raises(DataError, match=r"10x8 and 8x8|8x8 and 10x8"):
-        list(batches.epoch(1))
+    for batch_size, message in ((1, "^s5: is broken$"), (2, "10x8 and 8x8|8x8 and 10x8")):
+        batches = loader(Mixed(), Augmentation(), batch_size=batch_size, num_workers=workers)
+        with pytest.raises(DataError, match=message):
+            list(batches.epoch(1))
 
 
 def test_feature_more_workers_than_cores(caplog):
@@ -480,33 +420,15 @@ def test_feature_padding_is_never_a_class(tmp_path):
             return np.full((20, 30, 3), 9, np.uint8), np.full((20, 30), 5, np.uint8)
 
     for ignore_index in (255, -1):
-        batches = BaseDataLoader(
-            Constant([Sample("x", "x", "x")] * 50),
-            Augmentation(
-                augment=True, base_size=64, crop_size=64, rotate=True, flip=True, blur=True
-            ),
-            LoaderOptions(batch_size=50, num_workers=0),
-            seed=0,
-            ignore_index=ignore_index,
-            training=True,
-        )
-        (batch,) = batches.epoch(1)
+        dataset = Constant([Sample("x", "x", "x")] * 50)
+        augmentation = Augmentation(**{**USUAL, "base_size": 64, "crop_size": 64})
+        (batch,) = loader(dataset, augmentation, batch_size=50, ignore_index=ignore_index).epoch(1)
         assert set(batch.labels.unique().tolist()) == {5, ignore_index}
 
 
-def test_feature_real_files_through_workers(real_data, tmp_path):
-    from dataloaders.voc import VOC
-
-    batches = BaseDataLoader(
-        VOC(str(real_data / "voc2012_layout"), "trainval"),
-        Augmentation(augment=True, base_size=400, crop_size=380, flip=True, rotate=True, blur=True),
-        LoaderOptions(batch_size=3, num_workers=1, shuffle=True),
-        seed=0,
-        ignore_index=255,
-        training=True,
-    )
-    for batch in batches.epoch(1):
+def test_feature_real_files_through_workers(real_data):
+    dataset = VOC(str(real_data / "voc2012_layout"), "trainval")
+    augmentation = Augmentation(**{**USUAL, "base_size": 400, "crop_size": 380})
+    for batch in loader(dataset, augmentation, batch_size=3, num_workers=1).epoch(1):
         assert batch.images.shape == (3, 380, 380, 3)
-        labels = batch.labels
-        assert ((labels < 21) | (labels == 255)).all()
-    Image.fromarray(batch.images[0].numpy()).save(tmp_path / "seen.png")
+        assert ((batch.labels < 21) | (batch.labels == 255)).all()
