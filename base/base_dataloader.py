@@ -235,7 +235,12 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 names = {index: self.source.samples[index].image for index in batch.sizes.values()}
                 raise DataError(batch.describe(names))
             if isinstance(batch, DataError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    # The error leads to this frame: with a way back, the processes would live until
+                    # the garbage collector cuts their queues and waits ten seconds for them.
+                    del batch
             batches = [batch] if isinstance(batch, Batch) else batch
             self.count_bad([pair for each in batches for pair in each.skipped])
             self.notes.update((note, None) for each in batches for note in each.notes)
