@@ -1,7 +1,6 @@
 """Starting from the weights of another training."""
 
 import copy
-import logging
 import re
 
 import pytest
@@ -21,8 +20,7 @@ OWN_CASES = [case for case in CASES if not case.startswith("SMP/")]
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_seed():
-    torch.set_num_threads(1)
+def _seed():
     torch.manual_seed(0)
 
 
@@ -167,11 +165,8 @@ def test_feature_namesakes(ours, theirs, expected):
 def test_feature_table(tmp_path):
     """Every tensor but the counters of BatchNorm is in one row."""
     source, model = build("PSPNet", num_classes=5), build("PSPNet")
-    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
-    rows = [
-        line.split()
-        for line in init_from(model, load_start(tmp_path / "best.pth")).splitlines()[2:]
-    ]
+    table = init_from(model, start_of(source, tmp_path))
+    rows = [line.split() for line in table.splitlines()[2:]]
     names = [row[0] for row in rows]
     assert {"initial", "layer4", "master_branch", "master_branch.1", "auxiliary_branch.4"} == (
         set(names) - {"layer1", "layer2", "layer3", "auxiliary_branch"}
@@ -183,44 +178,46 @@ def test_feature_table(tmp_path):
     assert row[1:3] == ["20", "20"]
 
 
-def test_feature_ancestors_checkpoint(tmp_path):
-    """pytorch-segmentation's files: `module.` in front of every key, 21 classes, no meta."""
-    source, model = build("UNet", num_classes=21), build("UNet")
-    weights = {f"module.{key}": value for key, value in source.state_dict().items()}
-    torch.save({"arch": "DataParallel", "epoch": 3, "state_dict": weights}, tmp_path / "b.pth")
-    init_from(model, load_start(tmp_path / "b.pth"))
-    key = "down2.down_conv.0.weight"
-    assert torch.equal(model.state_dict()[key], source.state_dict()[key])
+@pytest.mark.parametrize(
+    ("key", "prefix", "num_classes"),
+    [
+        ("state_dict", "module.", 21),  # pytorch-segmentation: DataParallel, and no meta
+        ("state_dict", "model.", K),  # Lightning
+        ("state_dict", "_orig_mod.", K),  # torch.compile
+        ("state_dict", "module._orig_mod.", K),
+        ("model", "", K),  # torchvision's training script
+    ],
+)
+def test_feature_checkpoints_of_other_programs(key, prefix, num_classes, tmp_path):
+    source, model = build("UNet", num_classes=num_classes), build("UNet")
+    weights = {f"{prefix}{name}": value for name, value in source.state_dict().items()}
+    torch.save({"arch": "DataParallel", "epoch": 3, key: weights}, tmp_path / "a.pth")
+    init_from(model, load_start(tmp_path / "a.pth"))
+    name = "final_conv.weight" if num_classes == K else "down2.down_conv.0.weight"
+    assert torch.equal(model.state_dict()[name], source.state_dict()[name])
 
 
 @pytest.mark.parametrize("channels", [1, 5])
 def test_feature_other_channels(channels, tmp_path):
-    source = build("UNet")
-    model = build("UNet", in_channels=channels)
-    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
-    table = init_from(model, load_start(tmp_path / "best.pth"))
+    source, model = build("UNet"), build("UNet", in_channels=channels)
+    table = init_from(model, start_of(source, tmp_path))
     assert f"first layer adapted to {channels} channels" in table
-    grey = torch.randn(1, 1, 20, 20)
-    torch.testing.assert_close(
-        model.start_conv[0](grey.repeat(1, channels, 1, 1)) if channels == 1 else torch.zeros(1),
-        source.start_conv[0](grey.repeat(1, 3, 1, 1)) if channels == 1 else torch.zeros(1),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    if channels == 1:
+        grey = torch.randn(1, 1, 20, 20)
+        adapted, expected = model.start_conv[0](grey), source.start_conv[0](grey.repeat(1, 3, 1, 1))
+        torch.testing.assert_close(adapted, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(model.state_dict()["final_conv.weight"], source.final_conv.weight)
 
 
 def test_exception_another_model(tmp_path):
-    save_checkpoint({"state_dict": build("PSPNet").state_dict()}, tmp_path / "best.pth")
     model = build("UNet")
     before = model.state_dict()["final_conv.weight"].clone()
-    message = "init_from: the weights are not of this UNet: .* missing .*unexpected"
-    with pytest.raises(CheckpointError, match=message):
-        init_from(model, load_start(tmp_path / "best.pth"))
-    wide = build("UNet", base_channels=8)
-    save_checkpoint({"state_dict": wide.state_dict()}, tmp_path / "wide.pth")
-    with pytest.raises(CheckpointError, match=r"of another shape \(start_conv.0.weight is 4x3x3x3"):
-        init_from(model, load_start(tmp_path / "wide.pth"))
+    for other, message in (
+        (build("PSPNet"), "init_from: the weights are not of this UNet: .* missing .*unexpected"),
+        (build("UNet", base_channels=8), "of another shape .start_conv.0.weight is 4x3x3x3"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            init_from(model, start_of(other, tmp_path))
     assert torch.equal(model.state_dict()["final_conv.weight"], before)
     with pytest.raises(CheckpointError, match="init_from: .*none.pth: no such file"):
         load_start(tmp_path / "none.pth")
@@ -264,26 +261,16 @@ def test_feature_safetensors_of_smp(tmp_path):
         load_start(tmp_path / "broken.safetensors")
 
 
-def test_feature_torchvisions_training_checkpoint(tmp_path):
-    """torchvision's training script keeps the weights under "model"."""
-    source, model = build("UNet"), build("UNet")
-    torch.save({"model": source.state_dict(), "epoch": 3}, tmp_path / "model_3.pth")
-    init_from(model, load_start(tmp_path / "model_3.pth"))
-    assert torch.equal(model.final_conv.weight, source.final_conv.weight)
-
-
 @pytest.mark.slow
 def test_exception_another_kernel_is_not_another_number_of_classes(tmp_path):
     """GCN's decoder is all classifier, and still has to be the same."""
-    source = build("GCN", num_filters=7)
-    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+    start = start_of(build("GCN", num_filters=7), tmp_path)
     for classes in (K, K + 1):
         with pytest.raises(CheckpointError, match="of another shape"):
-            init_from(build("GCN", num_classes=classes), load_start(tmp_path / "best.pth"))
-    source = build("GCN/deconv", backbone="resnet50", num_classes=K + 1)
-    save_checkpoint({"state_dict": source.state_dict()}, tmp_path / "best.pth")
+            init_from(build("GCN", num_classes=classes), start)
+    start = start_of(build("GCN/deconv", backbone="resnet50", num_classes=K + 1), tmp_path)
     with pytest.raises(CheckpointError, match="unexpected"):
-        init_from(build("GCN"), load_start(tmp_path / "best.pth"))
+        init_from(build("GCN"), start)
 
 
 def test_exception_strange_weights(tmp_path):
@@ -298,18 +285,16 @@ def test_exception_strange_weights(tmp_path):
 
 def test_exception_two_weights_for_one_place(tmp_path):
     """The legacy UperNet has one convolution where the new one has three."""
-    args = {"backbone": "resnet18", "fpn_out": 8, "pretrained": False}
-    new, legacy = (models.UperNet(K, **args, legacy_fpn=flag) for flag in (False, True))
-    save_checkpoint({"state_dict": new.state_dict()}, tmp_path / "new.pth")
-    start = load_start(tmp_path / "new.pth")
+    args = CASES["UperNet"]
+    new, legacy = (build("UperNet", legacy_fpn=flag) for flag in (False, True))
+    start = start_of(new, tmp_path)
     with pytest.raises(CheckpointError, match="leave out the legacy argument"):
         init_from(legacy, start)
     assert models.UperNet.args_for(args, start.weights)["legacy_fpn"] is False
     old = legacy.state_dict()
     assert models.UperNet.args_for(args, old)["legacy_fpn"] is True
     assert models.UperNet.args_for({**args, "legacy_fpn": True}, start.weights)["legacy_fpn"]
-    save_checkpoint({"state_dict": old}, tmp_path / "old.pth")
-    init_from(models.UperNet(K, **args, legacy_fpn=True), load_start(tmp_path / "old.pth"))
+    init_from(build("UperNet", legacy_fpn=True), start_of(legacy, tmp_path))
 
 
 def test_exception_names_the_other_model(tmp_path):
@@ -317,23 +302,6 @@ def test_exception_names_the_other_model(tmp_path):
     save_checkpoint(checkpoint, tmp_path / "best.pth")
     with pytest.raises(CheckpointError, match="not of this UNet, but of the model ENet"):
         init_from(build("UNet"), load_start(tmp_path / "best.pth"))
-
-
-@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "module._orig_mod."])
-def test_feature_wrapped_weights(prefix, tmp_path):
-    """Lightning, torch.compile and DataParallel each put a word in front of every name."""
-    source, model = build("UNet"), build("UNet")
-    weights = {f"{prefix}{key}": value for key, value in source.state_dict().items()}
-    torch.save({"state_dict": weights}, tmp_path / "a.pth")
-    init_from(model, load_start(tmp_path / "a.pth"))
-    assert torch.equal(model.final_conv.weight, source.final_conv.weight)
-
-
-def test_feature_nothing_is_said_of_a_fit(tmp_path, caplog):
-    save_checkpoint({"state_dict": build("UNet").state_dict()}, tmp_path / "best.pth")
-    with caplog.at_level(logging.WARNING):
-        init_from(build("UNet"), load_start(tmp_path / "best.pth"))
-    assert not caplog.records
 
 
 def test_feature_a_run_starts_from_another(tmp_path, capsys):
