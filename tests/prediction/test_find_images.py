@@ -8,31 +8,36 @@ import torch
 
 from tests.prediction.test_inference import run, write_image, written
 
+# Files, what --images names, and the masks.
+TREES = {
+    "stems": ("im.0.jpg U.JPG b.c.Png übung.jpeg", ".", "U.png b.c.png im.0.png übung.png"),
+    "folders": ("x.jpg l/x.jpg l/deep.er/x.jpg", ".", "l/deep.er/x.png l/x.png x.png"),
+    "no images": ("a.jpg .hidden.jpg .cache/b.jpg notes.txt folder.jpg/b.txt", ".", "a.png"),
+    "extension": ("a.jpg a.png B.PNG", ". -e png", "B.png a.png"),
+    "with a dot": ("a.jpg a.png B.PNG", ". -e .png", "B.png a.png"),
+    "in capitals": ("a.jpg a.png B.PNG", ". -e PNG", "B.png a.png"),
+    "with a star": ("a.jpg a.png B.PNG", ". -e *.png", "B.png a.png"),
+    "one file of any extension": ("a.photo", "a.photo", "a.png"),
+    "pattern": ("one/a1.jpg one/b1.jpg two/a2.jpg two/a.txt", "*/a*", "one/a1.png two/a2.png"),
+    "deep pattern": ("one/a1.jpg one/b1.jpg two/a2.jpg", "**/b*.jpg", "one/b1.png"),
+    "expanded by the shell": ("a.jpg b.jpg", "a.jpg b.jpg", "a.png b.png"),
+    "brackets": ("set[1]/a.jpg", "set[1]", "a.png"),
+}
+
 
 class TestNames:
-    def test_feature_whole_stem(self, model_file, folder):
-        names = [f"im.{i}.jpg" for i in range(3)] + ["UPPER.JPG", "b.c.Png", "übung 1.jpeg"]
+    @pytest.mark.parametrize("tree", TREES)
+    def test_feature_images_and_masks(self, model_file, folder, monkeypatch, tree):
+        names, words, masks = (text.split() for text in TREES[tree])
         for name in names:
-            write_image(folder / name)
-        assert run(model_file, "-i", folder) == 0
-        expected = ["UPPER.png", "b.c.png", "im.0.png", "im.1.png", "im.2.png", "übung 1.png"]
-        assert written(Path("outputs")) == expected
-
-    def test_feature_structure_is_kept(self, model_file, folder):
-        write_image(folder / "x.jpg")
-        write_image(folder / "left" / "x.jpg")
-        write_image(folder / "left" / "deep.er" / "x.jpg")
-        assert run(model_file, "-i", folder) == 0
-        assert written(Path("outputs")) == ["left/deep.er/x.png", "left/x.png", "x.png"]
-
-    def test_feature_what_is_no_image_is_left_out(self, model_file, folder):
-        write_image(folder / "a.jpg")
-        write_image(folder / ".hidden.jpg")
-        write_image(folder / ".cache" / "b.jpg")
-        (folder / "notes.txt").write_text("x")
-        (folder / "folder.jpg").mkdir()
-        assert run(model_file, "-i", folder) == 0
-        assert written(Path("outputs")) == ["a.png"]
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith(".txt"):
+                (folder / name).touch()
+            else:
+                write_image(folder / f"{name}.png").rename(folder / name)
+        monkeypatch.chdir(folder)
+        assert run(model_file, "-i", *words, "-o", folder.parent / "out") == 0
+        assert written(folder.parent / "out") == masks
 
     def test_feature_links(self, model_file, folder, tmp_path):
         write_image(tmp_path / "elsewhere" / "a.jpg")
@@ -40,38 +45,6 @@ class TestNames:
         (folder / "link" / "loop").symlink_to(folder)
         assert run(model_file, "-i", folder) == 0
         assert written(Path("outputs")) == ["link/a.png"]
-
-    @pytest.mark.parametrize("extension", ["png", ".png", "PNG", "*.png"])
-    def test_feature_extension(self, model_file, folder, extension):
-        write_image(folder / "a.jpg")
-        write_image(folder / "a.png")
-        write_image(folder / "B.PNG")
-        assert run(model_file, "-i", folder, "-e", extension) == 0
-        assert written(Path("outputs")) == ["B.png", "a.png"]
-
-    def test_feature_one_file(self, model_file, folder):
-        """Its extension does not matter, as it was named."""
-        source = write_image(folder / "a.jpg").rename(folder / "a.photo")
-        assert run(model_file, "-i", source) == 0
-        assert written(Path("outputs")) == ["a.png"]
-
-    def test_feature_pattern(self, model_file, folder):
-        for name in ("one/a1.jpg", "one/b1.jpg", "two/a2.jpg", "two/a.txt"):
-            write_image(folder / name) if name.endswith("jpg") else (folder / name).touch()
-        assert run(model_file, "-i", folder / "*" / "a*") == 0
-        assert written(Path("outputs")) == ["one/a1.png", "two/a2.png"]
-        assert run(model_file, "-i", folder / "**" / "b*.jpg", "-o", "deep") == 0
-        assert written(Path("deep")) == ["one/b1.png"]
-
-    def test_feature_pattern_that_the_shell_expanded(self, model_file, folder):
-        images = [write_image(folder / name) for name in ("a.jpg", "b.jpg")]
-        assert run(model_file, "-i", *images) == 0
-        assert written(Path("outputs")) == ["a.png", "b.png"]
-
-    def test_feature_brackets_in_a_folder_name(self, model_file, folder):
-        write_image(folder / "set[1]" / "a.jpg")
-        assert run(model_file, "-i", folder / "set[1]") == 0
-        assert written(Path("outputs")) == ["a.png"]
 
     @pytest.mark.parametrize("source", [".", "*", "**/*"])
     def test_feature_own_masks_are_no_images(self, model_file, folder, monkeypatch, source):
@@ -142,10 +115,8 @@ class TestLeftOut:
         assert "--exclude *_mask.* leaves out 1 image" in err
         assert "--exclude masks/ leaves out 2 images" in err
         assert "--exclude *.gif leaves out 0 images" in err
-        assert (
-            run(model_file, "-i", folder, "-o", "out", "--exclude", "deep/m*", "--exclude", "a*")
-            == 0
-        )
+        words = ["--exclude", "deep/m*", "--exclude", "a*"]
+        assert run(model_file, "-i", folder, "-o", "out", *words) == 0
         assert written(Path("out")) == ["deep/d.png", "masks/b.png"]
         # What is left out is no other image's namesake.
         write_image(folder / "a.png")
