@@ -170,6 +170,7 @@ PNGS = [
          "sum of IDAT", "sum of IDAT"),
     Kind("wrong_sum_text.png", patch(png(PHOTO, 2, extra=chunk(b"tEXt", b"a\0b")), 44, b"!!!!"),
          PHOTO, PHOTO),
+    Kind("no_header.png", GOOD_PNG[:8] + bytes(50), "damaged at byte 8", "damaged at byte 8"),
     Kind("no_pixels.png", GOOD_PNG[:33] + GOOD_PNG[-12:], "without an image",
          "without an image"),
     Kind("too_few_rows.png", png(PHOTO, 2, pixels=zlib.compress(_rows(PHOTO[:9], 8))),

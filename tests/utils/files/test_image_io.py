@@ -1,11 +1,10 @@
-"""utils/files/image_io.py and utils/samples/labels.py against Pillow and naive loops."""
-
-import io
+"""utils/files/image_io.py and utils/samples/labels.py; more files are in test_bad_input.py."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.bad_files import PHOTO, encode
 from utils.cli.extensions import IMAGE_EXTENSIONS, MASK_EXTENSIONS
 from utils.files import image_io
 from utils.files.data_file import DataError
@@ -13,57 +12,11 @@ from utils.files.image_io import list_images, read_image, read_mask
 from utils.samples.labels import LabelMap
 
 
-def photo(height=40, width=60, channels=3, seed=0):
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, channels), dtype=np.uint8)
-    image = np.asarray(Image.fromarray(small.squeeze()).resize((width, height), Image.BICUBIC))
-    return image
-
-
-def encode(image, kind, **options):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
-def test_feature_lossless_images_equal_the_array(tmp_path, kind):
-    path = tmp_path / f"x.{kind.lower()}"
-    path.write_bytes(encode(photo(), kind))
-    assert np.array_equal(read_image(path), photo())
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
-def test_feature_lossy_images_equal_pillow(tmp_path, kind):
-    path = tmp_path / "x.bin"
-    path.write_bytes(encode(photo(), kind))
-    expected = np.asarray(Image.open(path).convert("RGB")).astype(int)
-    assert np.abs(read_image(path) - expected).max() <= 3
-
-
-def test_feature_grey_palette_and_alpha_become_rgb(tmp_path):
-    path = tmp_path / "x.png"
-    grey = photo(channels=1)
-    path.write_bytes(encode(grey, "PNG"))
-    assert np.array_equal(read_image(path), np.repeat(grey[..., None], 3, 2))
-    alpha = np.dstack([photo(), np.full((40, 60), 128, np.uint8)])
-    path.write_bytes(encode(alpha, "PNG"))
-    assert np.array_equal(read_image(path), photo())
-
-
-def test_feature_exif_rotation_is_not_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    path = tmp_path / "x.jpg"
-    path.write_bytes(encode(photo(), "JPEG", exif=exif))
-    assert read_image(path).shape == (40, 60, 3)
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.99])
 @pytest.mark.filterwarnings("ignore")
 def test_exception_cut_off_files(tmp_path, kind, share):
-    data = encode(photo(200, 300), kind)
+    data = encode(PHOTO.repeat(8, 0).repeat(8, 1), kind)
     path = tmp_path / "cut.bin"
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(DataError, match=r"cut\.bin"):
@@ -71,60 +24,6 @@ def test_exception_cut_off_files(tmp_path, kind, share):
     if kind != "JPEG":
         with pytest.raises(DataError, match=r"cut\.bin"):
             read_mask(path)
-
-
-def test_feature_padding_behind_the_end_is_no_damage(tmp_path):
-    path = tmp_path / "x.jpg"
-    path.write_bytes(encode(photo(), "JPEG") + b"\0" * 100)
-    assert read_image(path).shape == (40, 60, 3)
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"", "is empty"),
-        (b"hello", "is not an image"),
-        (b"\xff\xd8\xff\xd9", "without an image"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "is damaged at byte 8"),
-    ],
-)
-def test_exception_no_image(tmp_path, data, words):
-    path = tmp_path / "x.jpg"
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=words):
-        read_image(path)
-
-
-def test_exception_missing_and_deep(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
-        read_image(tmp_path / "none.png")
-    with pytest.raises(DataError, match="is a folder"):
-        read_image(tmp_path)
-    deep = Image.fromarray(np.full((4, 4), 300, np.uint16))
-    deep.save(tmp_path / "deep.png")
-    deep.save(tmp_path / "deep.tif")
-    for name in ("deep.png", "deep.tif"):
-        with pytest.raises(DataError, match="8 bits"):
-            read_image(tmp_path / name)
-    assert read_mask(tmp_path / "deep.png")[0, 0] == 300
-
-
-def test_feature_masks_keep_their_ids(tmp_path):
-    ids = np.arange(24, dtype=np.uint8).reshape(4, 6)
-    palette = Image.fromarray(ids, "P")
-    palette.putpalette(bytes(range(255, -1, -1)) * 3)
-    palette.save(tmp_path / "p.png")
-    Image.fromarray(ids).save(tmp_path / "l.png")
-    Image.fromarray(ids > 3).save(tmp_path / "one.png")
-    assert np.array_equal(read_mask(tmp_path / "p.png"), ids)
-    assert np.array_equal(read_mask(tmp_path / "l.png"), ids)
-    assert np.array_equal(read_mask(tmp_path / "one.png"), ids > 3)
-    colours = photo(4, 6)
-    Image.fromarray(colours).save(tmp_path / "c.png")
-    assert np.array_equal(read_mask(tmp_path / "c.png"), colours)
-    Image.fromarray(ids).save(tmp_path / "x.jpg")
-    with pytest.raises(DataError, match="JPEG, which changes label values"):
-        read_mask(tmp_path / "x.jpg")
 
 
 def test_feature_masks_and_images_of_every_ending(tmp_path):

@@ -46,19 +46,15 @@ def test_feature_two_channels_are_softmax_cross_entropy(weights):
 
 
 # SMP's Dice is the Tversky loss: the fraction is halved, its `smooth` is not.
-def test_feature_bce_dice_of_one_channel_equals_smp():
-    logits, labels = case(classes=1)
-    dice = smp.losses.DiceLoss("binary", smooth=0.5, ignore_index=255)(logits, labels)
-    loss = losses.BCE_DiceLoss(smooth=1.0)
-    expected = torch_bce(logits, labels) + dice
-    assert loss(logits, labels).item() == pytest.approx(expected.item(), abs=1e-12)
-
-
-def test_feature_bce_dice_of_many_channels_equals_smp():
-    logits, labels = case()
-    labels = labels.where(labels != 255, 2)
-    truth = F.one_hot(labels, 4).movedim(-1, 1)
-    dice = smp.losses.DiceLoss("multilabel", smooth=0.5)(logits, truth)
+@pytest.mark.parametrize("channels", [1, 4])
+def test_feature_bce_dice_equals_smp(channels):
+    logits, labels = case(classes=channels)
+    if channels == 1:
+        dice = smp.losses.DiceLoss("binary", smooth=0.5, ignore_index=255)(logits, labels)
+    else:
+        labels = labels.where(labels != 255, 2)
+        truth = F.one_hot(labels, channels).movedim(-1, 1)
+        dice = smp.losses.DiceLoss("multilabel", smooth=0.5)(logits, truth)
     expected = torch_bce(logits, labels) + dice
     value = losses.BCE_DiceLoss(smooth=1.0)(logits, labels).item()
     assert value == pytest.approx(expected.item(), abs=1e-12)

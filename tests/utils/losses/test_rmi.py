@@ -141,10 +141,8 @@ def test_feature_windows_see_what_single_pixels_do_not():
 
 @pytest.mark.parametrize(
     ("args", "advice"),
-    [
-        ({}, "7x6 .* 3x3 .* 4x4 .* use downsampling 2, or images of 9 pixels"),
-        ({"radius": 9, "downsampling": 1}, "use downsampling 1 and radius 6"),
-    ],
+    [({}, "7x6 .* 3x3 .* 4x4 .* use downsampling 2, or images of 9 pixels"),
+     ({"radius": 9, "downsampling": 1}, "use downsampling 1 and radius 6")],
 )  # fmt: skip
 def test_exception_small_pictures(args, advice):
     with pytest.raises(ValueError, match=advice):

@@ -43,14 +43,10 @@ FIGURES = {
 def scipy_interval(counts, figure, level, resamples, seed):
     """scipy draws the same images from the same seed."""
     result = stats.bootstrap(
-        (np.arange(len(counts)),),
-        lambda places: figure(counts[places]),
-        vectorized=False,
-        method="BCa",
-        confidence_level=level,
-        n_resamples=resamples,
+        (np.arange(len(counts)),), lambda places: figure(counts[places]), vectorized=False,
+        method="BCa", confidence_level=level, n_resamples=resamples,
         rng=np.random.default_rng(seed),
-    )
+    )  # fmt: skip
     return tuple(result.confidence_interval)
 
 
