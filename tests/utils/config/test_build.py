@@ -7,9 +7,7 @@ import torch
 
 import models
 from base.base_model import BaseModel
-from builders.optimization import build_optimizer
 from builders.sections import SECTIONS
-from tests.utils.config.test_check_config import check, minimal
 from utils.config.build import build, split_args
 from utils.config.errors import ConfigError
 from utils.config.sections import Component
@@ -46,29 +44,6 @@ def test_feature_loader_arguments_have_one_owner():
         assert len(names) == len(set(names)), name
     args = {"split": "val", "augment": True, "flip": True, "batch_size": 2}
     assert split_args(args, *owners) == [{key: value} for key, value in args.items()]
-
-
-def test_feature_differential_rates():
-    tree = minimal()
-    tree["arch"] = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": False}}
-    tree["optimizer"] = {"type": "SGD", "args": {"lr": 0.5}, "differential_lr": True}
-    config = check(tree)
-    model = build(models, config.arch, BaseModel, "arch", num_classes=3)
-    groups = build_optimizer(config, model).param_groups
-    assert [group["lr"] for group in groups] == [0.5, 0.05]
-    sets = [{id(p) for p in group["params"]} for group in groups]
-    assert sets[0] == {id(p) for p in model.get_decoder_params()}
-    assert sets[1] == {id(p) for p in model.get_backbone_params()}
-
-
-def test_feature_every_optimizer_of_torch():
-    names = SECTIONS["optimizer"].names()
-    assert {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam"} <= set(names)
-    assert not {"LBFGS", "SparseAdam", "Optimizer"} & set(names)
-    for name in names:
-        tree = minimal()
-        tree["optimizer"] = {"type": name}
-        assert check(tree).optimizer.type == name
 
 
 def test_feature_plain_hints():
