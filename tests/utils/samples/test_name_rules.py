@@ -1,14 +1,13 @@
 """Names of other people's images and masks, and what is said of them."""
 
-import io
 import os
 import re
 import unicodedata
 
 import pytest
-from PIL import Image
 
 from dataloaders.folder import Folder
+from tests.utils.samples.test_list_files import touch
 from utils.files.data_file import DataError
 from utils.files.same_files import SameFiles
 from utils.samples.affix_search import find_affixes, find_affixes_within
@@ -17,14 +16,6 @@ from utils.samples.folder_search import find_folders, find_kinds
 from utils.samples.source_pairs import pair_sources
 
 RANGE = range(1, 13)
-BUFFER = io.BytesIO()
-Image.new("L", (4, 4)).save(BUFFER, "PNG")
-
-
-def touch(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(BUFFER.getvalue())
 
 
 def tree(root, image="{}.jpg", mask="{}.png", numbers=RANGE, folders=("images", "masks")):

@@ -182,6 +182,7 @@ class TestSeeding:
         copy = pickle.loads(pickle.dumps(made))
         assert [digest(run(copy, seed)) for seed in range(6)] == first
 
+    @pytest.mark.slow
     def test_feature_another_process(self):
         code = (
             "import hashlib, json, sys, numpy as np\n"

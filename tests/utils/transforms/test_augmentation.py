@@ -21,15 +21,8 @@ from utils.transforms.geometry import Geometry
 from utils.transforms.warp import warp
 
 TRAINING = {
-    "augment": True,
-    "base_size": 64,
-    "crop_size": 64,
-    "flip": True,
-    "rotate": True,
-    "blur": True,
-}
-
-
+    "augment": True, "base_size": 64, "crop_size": 64, "flip": True, "rotate": True, "blur": True,
+}  # fmt: skip
 NAMES = ["sky", "road", "car", "person", "pole", "dog"]
 CROPPED = {"augment": True, "base_size": 90, "crop_size": 64}
 # Each new operation alone, as it would stand in a config.
@@ -46,6 +39,7 @@ NEW = {
     "copy_paste": {"copy_paste": 0.7, "paste_classes": ["car"]},
     "mosaic": {"mosaic": 0.7},
 }
+EVERYTHING = {key: value for args in NEW.values() for key, value in args.items()}
 # A pipeline of Albumentations.
 NOTHING = {"transform": {"__class_fullname__": "NoOp", "p": 1.0}}
 COLOURS = {"brightness", "contrast", "saturation", "hue"}
@@ -92,12 +86,9 @@ class TestHardRule:
         args = {**TRAINING, "base_size": 400, "crop_size": 380}
         for seed, (geometry, sigma) in enumerate(recorded):
             rng = np.random.default_rng(seed)
-            new_image, new_label = Augmentation(**args)(
-                image, label, rng, ignore_index=255, fill=FILL
-            )
-            expected_image, expected_label = warp(
-                image, label, geometry, ignore_index=255, fill=FILL
-            )
+            settings = {"ignore_index": 255, "fill": FILL}
+            new_image, new_label = Augmentation(**args)(image, label, rng, **settings)
+            expected_image, expected_label = warp(image, label, geometry, **settings)
             assert np.array_equal(new_image, blur(expected_image, sigma))
             assert np.array_equal(new_label, expected_label)
             after = np.random.default_rng(seed)
@@ -117,9 +108,8 @@ class TestHardRule:
                 )
                 for array in pair:
                     digest.update(array.tobytes())
-        assert digest.hexdigest() == (
-            "29e690cf05c458e6a3df6e3331b2331ba50835adf608d6689f029849d6c3b8c3"
-        )
+        expected = "29e690cf05c458e6a3df6e3331b2331ba50835adf608d6689f029849d6c3b8c3"
+        assert digest.hexdigest() == expected
 
     @pytest.mark.parametrize("other", NEW)
     @pytest.mark.parametrize("name", sorted({*transforms.__all__} - {"Albumentations"}))
@@ -148,28 +138,6 @@ class TestHardRule:
 
 
 class TestAugmentation:
-    @pytest.mark.parametrize(
-        "args",
-        [
-            {},
-            {"val": True},
-            {"val": True, "crop_size": 24},
-            {"augment": True},
-            {"augment": True, "base_size": 40},
-            {"augment": True, "base_size": 40, "scale": False},
-            {"augment": True, "crop_size": 24},
-            {"augment": True, "flip": True},
-            {"augment": True, "rotate": True},
-            {"augment": True, "blur": True},
-            TRAINING,
-            *({**CROPPED, **args} for args in NEW.values()),
-        ],
-    )
-    def test_smoke(self, args):
-        image, label = run(args, image=make_image(33, 47))
-        assert image.shape[:2] == label.shape
-        assert image.dtype == np.uint8 and label.dtype == np.uint8
-
     def test_smoke_signature_is_the_schema_of_the_loader_arguments(self):
         parameters = signature_of(Augmentation, transforms)
         assert {name: parameter.default for name, parameter in parameters.items()} == {
@@ -183,40 +151,6 @@ class TestAugmentation:
         }  # fmt: skip
         with pytest.raises(TypeError, match="flop"):
             Augmentation(flop=True)
-
-    def test_feature_precedence(self):
-        image, label = make_image(40, 60), make_label(40, 60)
-        rng = np.random.default_rng(0)
-        raw = Augmentation(crop_size=16, flip=True)(image, label, rng, ignore_index=255, fill=0)
-        assert raw[0] is image and raw[1] is label
-        both = Augmentation(val=True, augment=True, crop_size=16, base_size=99, flip=True)
-        only = Augmentation(val=True, crop_size=16)
-        for ours, theirs in zip(
-            both(image, label, rng, ignore_index=255, fill=0),
-            only(image, label, rng, ignore_index=255, fill=0),
-            strict=True,
-        ):
-            assert np.array_equal(ours, theirs)
-
-    def test_feature_same_generator_same_sample(self):
-        image, label = make_image(60, 80), make_label(60, 80)
-        augmentation = Augmentation(**TRAINING)
-
-        def sample(seed):
-            rng = np.random.default_rng(seed)
-            return augmentation(image, label, rng, ignore_index=255, fill=FILL)
-
-        assert all(np.array_equal(a, b) for a, b in zip(sample(3), sample(3), strict=True))
-        assert len({sample(seed)[0].tobytes() for seed in range(20)}) == 20
-
-    def test_feature_arguments_stay_as_they_were(self):
-        image, label = make_image(60, 80), make_label(60, 80)
-        image_before, label_before = image.copy(), label.copy()
-        image.flags.writeable = label.flags.writeable = False
-        for seed in range(20):
-            rng = np.random.default_rng(seed)
-            Augmentation(**TRAINING)(image, label, rng, ignore_index=255, fill=FILL)
-        assert np.array_equal(image, image_before) and np.array_equal(label, label_before)
 
     @pytest.mark.parametrize(("dtype", "ignore_index"), [(np.uint8, 255), (np.int16, -1)])
     def test_feature_no_class_outside_the_image(self, dtype, ignore_index):
@@ -238,24 +172,6 @@ class TestAugmentation:
             assert (new_image[inside] >= 199).all()
             assert (new_image[outside] == 0).all()
         assert seen == {5, ignore_index}
-
-    def test_feature_label_and_image_stay_aligned(self):
-        """A label drawn as an image and the label itself move alike."""
-        colours = np.random.default_rng(1).permutation(256)[: 6 * 3].reshape(6, 3).astype(np.uint8)
-        label = make_label(90, 120, block=15)
-        augmentation = Augmentation(
-            augment=True, base_size=120, crop_size=80, flip=True, rotate=True
-        )
-        compared = 0
-        for seed in range(60):
-            rng = np.random.default_rng(seed)
-            image, new_label = augmentation(colours[label], label, rng, ignore_index=255, fill=FILL)
-            for value in range(6):
-                inside = away_from_edges(new_label == value)
-                # One level: bilinear weights are rounded.
-                assert (difference(image[inside], colours[value]) <= 1).all()
-                compared += int(inside.sum())
-        assert compared > 20_000
 
 
 class TestNewOperations:
@@ -299,13 +215,13 @@ class TestNewOperations:
         pairs = [(run(CROPPED, s), run({**CROPPED, **NEW[name]}, s)) for s in range(8)]
         assert any(not np.array_equal(a[0], b[0]) for a, b in pairs)
 
-    @pytest.mark.parametrize("name", NEW)
-    def test_feature_a_function_of_the_generator(self, name):
-        args = {**CROPPED, **NEW[name]}
-        for seed in range(3):
-            assert all(
-                np.array_equal(a, b) for a, b in zip(run(args, seed), run(args, seed), strict=True)
-            )
+    @pytest.mark.parametrize("args", [TRAINING, *NEW.values()])
+    def test_feature_a_function_of_the_generator(self, args):
+        args = {**CROPPED, **args}
+        first, again = ([run(args, seed) for seed in range(20)] for _ in range(2))
+        for one, other in zip(first, again, strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+        assert len({image.tobytes() for image, _ in first}) == 20
 
     @pytest.mark.parametrize("name", sorted(NEW.keys() - COLOURS))
     @pytest.mark.parametrize("channels", [1, 2, 4, 13])
@@ -330,17 +246,16 @@ class TestNewOperations:
 
         image, label = make_image(60, 80), make_label(60, 80)
         image.flags.writeable = label.flags.writeable = False
-        everything = {key: value for args in NEW.values() for key, value in args.items()}
         for seed in range(10):
-            run({**CROPPED, **everything}, seed, image, label, ReadOnly())
+            run({**TRAINING, **EVERYTHING}, seed, image, label, ReadOnly())
             run({"augment": True, "cutout": 3, "hue": 0.2}, seed, image, label)
 
     def test_feature_nothing_without_augment(self):
         image, label = make_image(60, 80), make_label(60, 80)
-        everything = {key: value for args in NEW.values() for key, value in args.items()}
-        pair = run({**everything, "crop_size": 20}, 0, image, label)
+        everything = {**TRAINING, **EVERYTHING, "crop_size": 20}
+        pair = run({**everything, "augment": False}, 0, image, label)
         assert pair[0] is image and pair[1] is label
-        ours = run({**everything, "val": True, "augment": True, "crop_size": 20}, 0, image, label)
+        ours = run({**everything, "val": True}, 0, image, label)
         theirs = run({"val": True, "crop_size": 20}, 0, image, label)
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
@@ -365,11 +280,7 @@ class TestNewOperations:
             # Two of three partners may be the same image.
             assert 200 in values and 2 <= len(values) <= 4
             assert np.array_equal(new_label == 0, new_image[..., 0] == 200)
-
-    def test_feature_mosaic_leaves_gaps_ignored(self):
-        args = {"augment": True, "crop_size": 300, "mosaic": 1.0}
-        _, label = run(args, 0)
-        assert 255 in label
+        assert 255 in run({"augment": True, "crop_size": 300, "mosaic": 1.0})[1]  # in the gaps
 
     def test_feature_paste_looks_at_few_partners(self):
         partners = Partners(count=40)
@@ -411,7 +322,7 @@ class TestNewOperations:
             ({"contrast": 0.1, "hue": 0.1, "channels": 1}, "contrast, hue: .* 1 channel;"),
             (
                 {"albumentations": {}, "crop_size": 9, "hue": 0.1},
-                "albumentations: .*crop_size, hue are",
+                "albumentations: .*crop_size, hue",
             ),
         ],
     )
@@ -423,28 +334,20 @@ class TestNewOperations:
     @pytest.mark.parametrize(
         ("args", "message"),
         [
-            (
-                {"mosaic": 0.5, "brightness": 0.1, "base_size": 20, "crop_size": 9, "flip": True},
-                'base_size, crop_size, flip, mosaic, brightness: have no effect without "augment"',
-            ),
+            ({"mosaic": 0.5, "brightness": 0.1, "base_size": 20, "crop_size": 9, "flip": True},
+             'base_size, crop_size, flip, mosaic, brightness: have no effect without "augment"'),
             ({"cutout_size": 0.1}, 'cutout_size: has no effect without "augment": true'),
             ({"albumentations": NOTHING}, 'albumentations: has no effect without "augment": true'),
-            (
-                {"val": True, "augment": True, "crop_size": 9, "flip": True, "rare_share": 0.1},
-                'augment, flip, rare_share: have no effect beside "val": true',
-            ),
+            ({"val": True, "augment": True, "crop_size": 9, "flip": True, "rare_share": 0.1},
+             'augment, flip, rare_share: have no effect beside "val": true'),
             ({"augment": True, "cutout_size": 0.1}, "cutout_size: has no effect without cutout"),
-            (
-                {"augment": True, "cutout_size": 0.1, "rare_share": 0, "hue": 0.1},
-                "rare_share, cutout_size: have no effect without rare_classes and cutout",
-            ),
-            (
-                {"augment": True, "rare_share": 0.1, "max_class_ratio": 0.5, "crop_size": 9},
-                "rare_share: has no effect without rare_classes",
-            ),
+            ({"augment": True, "cutout_size": 0.1, "rare_share": 0, "hue": 0.1},
+             "rare_share, cutout_size: have no effect without rare_classes and cutout"),
+            ({"augment": True, "rare_share": 0.1, "max_class_ratio": 0.5, "crop_size": 9},
+             "rare_share: has no effect without rare_classes"),
             ({"augment": True, "albumentations": NOTHING, "cutout_size": 0.1}, "cutout_size: has"),
         ],
-    )
+    )  # fmt: skip
     def test_feature_warns_of_what_has_no_effect(self, args, message, caplog):
         if "albumentations" in args:
             pytest.importorskip("albumentations")
@@ -455,19 +358,20 @@ class TestNewOperations:
     @pytest.mark.parametrize(
         "args",
         [
-            {},
-            {"scale": False},
-            {"augment": True},
-            TRAINING,
-            {"val": True},
-            {"val": True, "base_size": 20, "crop_size": 9},
+            {}, {"scale": False}, {"val": True}, {"val": True, "crop_size": 24},
+            {"val": True, "base_size": 20, "crop_size": 9}, {"augment": True},
+            {"augment": True, "base_size": 40}, {"augment": True, "base_size": 40, "scale": False},
+            {"augment": True, "crop_size": 24}, {"augment": True, "flip": True},
+            {"augment": True, "rotate": True}, {"augment": True, "blur": True}, TRAINING,
             {**CROPPED, "cutout": 2, "cutout_size": 0.1},
             {**CROPPED, "rare_classes": ["dog"], "rare_share": 0.1},
             *({**CROPPED, **args} for args in NEW.values()),
         ],
-    )
-    def test_feature_no_warning_without_reason(self, args, caplog):
-        Augmentation(class_names=NAMES, **args)
+    )  # fmt: skip
+    def test_smoke_without_a_warning(self, args, caplog):
+        image, label = run(args, image=make_image(33, 47))
+        assert image.shape[:2] == label.shape
+        assert image.dtype == np.uint8 and label.dtype == np.uint8
         assert not caplog.records
 
     @pytest.mark.parametrize(

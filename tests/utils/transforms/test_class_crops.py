@@ -8,9 +8,8 @@ from utils.transforms.warp import warp
 
 
 def crop_of(label, geometry, ignore_index=255):
-    return warp(
-        make_image(*label.shape), label, geometry, ignore_index=ignore_index, fill=0
-    )[1]  # fmt: skip
+    image = make_image(*label.shape)
+    return warp(image, label, geometry, ignore_index=ignore_index, fill=0)[1]
 
 
 def show(*classes, rare_share=1.0, **settings):
@@ -58,15 +57,13 @@ class TestRareClasses:
         ]
         assert 0.25 < np.mean(moved) < 0.35
 
-    def test_feature_where_there_is_none(self):
-        label, geometry = half_and_half(), Geometry(100, 200, 20, 20, 1, 2)
+    @pytest.mark.parametrize(
+        ("rare", "geometry"),
+        [(5, Geometry(100, 200, 20, 20, 1, 2)), (7, Geometry(100, 200, 100, 240))],
+    )
+    def test_feature_an_image_without_the_class_or_that_fits_whole(self, rare, geometry):
         rng = np.random.default_rng(0)
-        assert show(5).choose(geometry, rng, label, 255) is geometry
-
-    def test_feature_a_image_that_fits_whole(self):
-        label, geometry = half_and_half(), Geometry(100, 200, 100, 240)
-        rng = np.random.default_rng(0)
-        assert show(7).choose(geometry, rng, label, 255) is geometry
+        assert show(rare).choose(geometry, rng, half_and_half(), 255) is geometry
 
     def test_feature_classes_are_as_likely(self):
         """Whatever their area: class 1 has half of the image, class 7 four pixels."""
@@ -86,10 +83,8 @@ class TestMaxRatio:
         label = make_label(300, 400, block=31).astype(np.int16)
         label[:40] = ignore_index
         for seed in range(25):
-            geometry = draw_geometry(
-                np.random.default_rng(seed), 300, 400,
-                base_size=300, crop_size=150, flip=True, rotate=True,
-            )  # fmt: skip
+            settings = {"base_size": 300, "crop_size": 150, "flip": True, "rotate": True}
+            geometry = draw_geometry(np.random.default_rng(seed), 300, 400, **settings)
             crop = crop_of(label, geometry, ignore_index)
             counts = np.bincount(crop[crop != ignore_index])
             expected = counts.max() / counts.sum()

@@ -20,22 +20,19 @@ from utils.transforms.warp import thin_label
 
 
 class TestWarp:
-    @pytest.mark.parametrize("ignore_index", [-1, 256, 70_000])
-    def test_exception_ignore_index_does_not_fit(self, ignore_index):
-        with pytest.raises(ValueError, match=f"cannot hold ignore_index {ignore_index}"):
-            apply(make_image(8, 8), make_label(8, 8), identity(8, 8), ignore_index)
-
-    def test_exception_sizes_differ(self):
-        with pytest.raises(ValueError, match="of one size"):
-            apply(make_image(8, 8), make_label(8, 9), identity(8, 8))
-
-    def test_exception_label_type(self):
-        with pytest.raises(ValueError, match="uint8 or int16, got int64"):
-            apply(make_image(8, 8), make_label(8, 8, dtype=np.int64), identity(8, 8))
-
-    def test_exception_fill(self):
-        with pytest.raises(ValueError, match="one fill value or 3, one a channel, got 2"):
-            apply(make_image(8, 8), make_label(8, 8), identity(8, 8), fill=(1, 2))
+    @pytest.mark.parametrize(
+        ("label", "settings", "message"),
+        [
+            *((make_label(8, 8), {"ignore_index": n}, f"cannot hold ignore_index {n}")
+              for n in (-1, 256, 70_000)),
+            (make_label(8, 9), {}, "of one size"),
+            (make_label(8, 8, dtype=np.int64), {}, "uint8 or int16, got int64"),
+            (make_label(8, 8), {"fill": (1, 2)}, "one fill value or 3, one a channel, got 2"),
+        ],
+    )  # fmt: skip
+    def test_exception(self, label, settings, message):
+        with pytest.raises(ValueError, match=message):
+            apply(make_image(8, 8), label, identity(8, 8), **settings)
 
     @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 13])
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
