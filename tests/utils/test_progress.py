@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,11 +219,8 @@ def test_feature_lines_within_an_epoch_and_a_validation(tmp_path, always, lines)
     found = lines()
     assert len(found) == steps
     for step, line in enumerate(found, 1):
-        pattern = (
-            rf"epoch 1/3: step {step}/{steps}, loss \d\.\d{{3}}, [\d.]+ images/s, "
-            r"\d+ (s|min) left"
-        )
-        assert re.fullmatch(pattern, line), line
+        rest = r"loss \d\.\d{3}, [\d.]+ images/s, \d+ (s|min) left"
+        assert re.fullmatch(rf"epoch 1/3: step {step}/{steps}, {rest}", line), line
     trainer.validate(1)
     assert re.match(r"validation of epoch 1: batch 1/\d+, [\d.]+ images/s, ", lines()[steps])
     log = (trainer.folder.path / "log.txt").read_text()
@@ -232,40 +230,28 @@ def test_feature_lines_within_an_epoch_and_a_validation(tmp_path, always, lines)
 def test_feature_lines_of_a_rate_search(tmp_path, always, lines):
     trainer = make_trainer(tmp_path, Constant(6))
     components = TrainingComponents(
-        model=trainer.model,
-        losses=trainer.losses.losses,
-        optimizer=torch.optim.SGD(trainer.model.parameters(), lr=0.1),
-        lr_scheduler=None,
-        train_loader=trainer.train_loader,
-        val_loader=None,
-        meta={},
-        find_unused_parameters=False,
-        device=trainer.device,
-    )
+        model=trainer.model, losses=trainer.losses.losses, optimizer=trainer.optimizer,
+        lr_scheduler=None, train_loader=trainer.train_loader, val_loader=None, meta={},
+        find_unused_parameters=False, device=trainer.device,
+    )  # fmt: skip
     run = {"config": trainer.config, "folder": trainer.folder, "log": trainer.log}
     RateSweep(components, steps=5, **run).sweep()
-    assert [line.partition(", ")[0] for line in lines()][:2] == [
-        "rate search: step 1/5", "rate search: step 2/5",
-    ]  # fmt: skip
+    found = [line.partition(", ")[0] for line in lines()]
+    assert found[:2] == ["rate search: step 1/5", "rate search: step 2/5"]
 
 
-def test_feature_lines_while_labels_are_counted(tmp_path, always, lines):
-    loader = make_trainer(tmp_path, Constant(6)).train_loader
-    count_labels(loader)
-    assert lines()[0].startswith(f"class weights: mask 1/{loader.num_samples}, ")
-
-
-def test_feature_lines_while_files_are_examined(tmp_path, always, lines):
-    loader = make_trainer(tmp_path, Constant(6)).train_loader
-    scan([loader.source], 255, 1, tmp_path / "cache")
-    assert lines()[0].startswith(f"reading: pair 1/{loader.num_samples}, ")
-
-
-def test_feature_lines_while_masks_are_looked_at(tmp_path, always, lines, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    loader = make_trainer(tmp_path, Constant(6)).train_loader
-    look("train", "train_loader", loader)
-    assert lines()[0].startswith(f"looking at the masks of train: mask 1/{loader.num_samples}, ")
+@pytest.mark.parametrize(
+    ("work", "begins"),
+    [
+        (count_labels, "class weights: mask"),
+        (lambda loader: scan([loader.source], 255, 1, Path("cache")), "reading: pair"),
+        (lambda loader: look("train", "x", loader), "looking at the masks of train: mask"),
+    ],
+)
+def test_feature_lines_while_files_are_read(folder, always, lines, work, begins):
+    loader = make_trainer(folder, Constant(6)).train_loader
+    work(loader)
+    assert lines()[0].startswith(f"{begins} 1/{loader.num_samples}, ")
 
 
 def test_feature_lines_while_files_are_converted(always, lines):

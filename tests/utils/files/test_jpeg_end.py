@@ -140,20 +140,16 @@ def make_set(folder: Path, whole: int, cut: int) -> list[Sample]:
 def test_feature_a_loader_counts_once(
     tmp_path: Path, num_workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    options = LoaderOptions(batch_size=2, num_workers=num_workers)
     loader = BaseDataLoader(
-        Few(make_set(tmp_path, 1, 3)),
-        Augmentation(),
-        LoaderOptions(batch_size=2, num_workers=num_workers),
-        seed=0,
-        ignore_index=255,
+        Few(make_set(tmp_path, 1, 3)), Augmentation(), options, seed=0, ignore_index=255,
         training=True,
-    )
+    )  # fmt: skip
     for epoch in (1, 2):
         assert sum(len(batch.indices) for batch in loader.epoch(epoch)) == 4
         loader.say_notes()
     first = tmp_path / "images/1.jpg"
-    assert [record.getMessage() for record in caplog.records] == [
-        f"3 JPEGs have no end marker, first: {first}; read anyway"
-    ]
+    (record,) = caplog.records
+    assert record.getMessage() == f"3 JPEGs have no end marker, first: {first}; read anyway"
     loader.say_notes(FileNote("other.jpg", "JPEG", "no end marker"))  # of another process
     assert caplog.records[-1].getMessage().startswith("4 JPEGs have no end marker")

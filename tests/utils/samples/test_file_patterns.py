@@ -135,9 +135,8 @@ def test_exception_links_lead_out_of_data_dir(data, pattern, monkeypatch):
     with pytest.raises(DataError, match=rf"is a link, or lies behind one.*set {STORES}="):
         folder_of(pattern, "photos/*_mask.png", "data")
     monkeypatch.setenv(STORES, str(data.parent / "store"))
-    assert "9" not in {
-        s.name for s in folder_of("photos/*.jpg", "photos/*_mask.png", "data").samples
-    }
+    dataset = folder_of("photos/*.jpg", "photos/*_mask.png", "data")
+    assert "9" not in {sample.name for sample in dataset.samples}
     # Without data_dir, what a pattern finds is the user's own, as in folders.
     monkeypatch.delenv(STORES)
     folder_of("data/photos/*.jpg", "data/photos/*_mask.png")
@@ -155,9 +154,8 @@ def test_feature_split_of_patterns(data, capsys):
         assert expected is None or expected in lines[0]
         found = [Folder(classes=2, **json.loads(f"{{{line}}}")) for line in lines]
         assert not any(dataset.notes for dataset in found)
-        assert set.union(*(pairs(dataset, data) for dataset in found)) == pairs(
-            folder_of(images, masks, "data"), data
-        )
+        whole = pairs(folder_of(images, masks, "data"), data)
+        assert set.union(*(pairs(dataset, data) for dataset in found)) == whole
 
 
 def test_feature_split_takes_the_arguments_of_folder(data, capsys):
@@ -165,8 +163,7 @@ def test_feature_split_takes_the_arguments_of_folder(data, capsys):
     options = ["--images", "sat", "--masks", "sat", "--image-suffix", "_sat", "--mask-prefix", "m_"]
     assert convert.main(["split", "data", "-o", "lists", "--val", "0.25", *options]) == 0
     (line,) = re.findall(r"^    train: (.*)$", capsys.readouterr().out, re.M)
-    dataset = Folder(classes=2, **json.loads(f"{{{line}}}"))
+    args = json.loads(f"{{{line}}}")
+    dataset = Folder(classes=2, **args)
     assert len(dataset) == 3 and not dataset.notes
-    assert (tmp := json.loads(f"{{{line}}}"))["image_suffix"] == "_sat" and tmp[
-        "mask_prefix"
-    ] == "m_"
+    assert (args["image_suffix"], args["mask_prefix"]) == ("_sat", "m_")

@@ -26,8 +26,12 @@ def tree(tmp_path):
     return tmp_path
 
 
-def arrays(root):
-    return [tifffile.imread(root / f"images/{i}.tif") for i in (0, 2)]
+@pytest.fixture
+def one_mask(tmp_path):
+    """A mask of zeros, and room for its image."""
+    save(tmp_path / "masks/1.png", np.zeros((9, 11), np.uint8))
+    (tmp_path / "images").mkdir()
+    return tmp_path
 
 
 def missing_statistics(**arguments):
@@ -80,12 +84,10 @@ def test_exception_no_image_can_be_read(tree):
         Folder(classes=3, data_dir=str(tree))
 
 
-def test_feature_8_bits_count_from_0_to_1(tmp_path):
+def test_feature_8_bits_count_from_0_to_1(one_mask):
     array = values((9, 11, 2), "uint8")
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images/1.tif").write_bytes(raw_tiff(array))
-    save(tmp_path / "masks/1.png", np.zeros((9, 11), np.uint8))
-    error = missing_statistics(classes=2, data_dir=str(tmp_path))
+    (one_mask / "images/1.tif").write_bytes(raw_tiff(array))
+    error = missing_statistics(classes=2, data_dir=str(one_mask))
     assert error.mean == pytest.approx(array.mean(axis=(0, 1)) / 255, rel=1e-5)
     assert error.std == pytest.approx(array.std(axis=(0, 1)) / 255, rel=1e-5)
 
@@ -121,52 +123,43 @@ def test_feature_measure_is_exact_far_from_zero():
 # --- which images, which bands
 
 
-def test_feature_an_alpha_that_is_no_transparency_is_a_band(tmp_path):
+def test_feature_an_alpha_that_is_no_transparency_is_a_band(one_mask):
     """tifffile calls the fourth band of uint8 alpha, whatever is in it."""
     array = values((9, 11, 4), "uint8")
-    save(tmp_path / "masks/1.png", np.zeros((9, 11), np.uint8))
-    (tmp_path / "images").mkdir()
     infrared = array[..., 3].copy()
     for alpha, is_band in ((77, False), (infrared // 128 * 255, False), (infrared, True)):
         array[..., 3] = alpha
-        tifffile.imwrite(
-            tmp_path / "images/1.tif", array, photometric="rgb", extrasamples=["unassalpha"]
-        )
+        options = {"photometric": "rgb", "extrasamples": ["unassalpha"]}
+        tifffile.imwrite(one_mask / "images/1.tif", array, **options)
         statistics = {"mean": [0.5] * 4, "std": [1.0] * 4} if is_band else {}
-        dataset = Folder(classes=2, data_dir=str(tmp_path), **statistics)
+        dataset = Folder(classes=2, data_dir=str(one_mask), **statistics)
         assert np.array_equal(dataset.load(0).image, array if is_band else array[..., :3])
-    assert "4 bands" in str(missing_statistics(classes=2, data_dir=str(tmp_path)))
+    assert "4 bands" in str(missing_statistics(classes=2, data_dir=str(one_mask)))
 
 
-def test_feature_nodata_of_8_bits_counts(tmp_path):
+def test_feature_nodata_of_8_bits_counts(one_mask):
     array = values((9, 11, 3), "uint8") | 1
     array[2, 3] = 0
-    save(tmp_path / "masks/1.png", np.zeros((9, 11), np.uint8))
-    (tmp_path / "images").mkdir()
-    tifffile.imwrite(
-        tmp_path / "images/1.tif", array, photometric="rgb",
-        extratags=[(42113, "s", 0, "0", True)],
-    )  # fmt: skip
-    dataset = Folder(classes=2, data_dir=str(tmp_path))
+    options = {"photometric": "rgb", "extratags": [(42113, "s", 0, "0", True)]}
+    tifffile.imwrite(one_mask / "images/1.tif", array, **options)
+    dataset = Folder(classes=2, data_dir=str(one_mask))
     assert dataset.mean == BaseDataset.mean
     missing = dataset.load(0).missing
     assert missing.sum() == 1 and missing[2, 3]
-    assert is_plain_image(tmp_path / "images/1.tif") is False
+    assert is_plain_image(one_mask / "images/1.tif") is False
     picture = Image.fromarray(array).quantize(4)
-    picture.save(tmp_path / "images/1.tif", tiffinfo={42113: "0"})
-    assert Folder(classes=2, data_dir=str(tmp_path)).band_rule is None  # indices are no bands
+    picture.save(one_mask / "images/1.tif", tiffinfo={42113: "0"})
+    assert Folder(classes=2, data_dir=str(one_mask)).band_rule is None  # indices are no bands
 
 
-def test_feature_plain_images_stay_as_they_are(tmp_path):
+def test_feature_plain_images_stay_as_they_are(one_mask):
     rgb = values((9, 11, 3), "uint8")
-    save(tmp_path / "masks/1.png", np.zeros((9, 11), np.uint8))
     for mode in ("RGB", "L", "RGBA", "P"):
-        (tmp_path / "images").mkdir(exist_ok=True)
-        Image.fromarray(rgb).convert(mode).save(tmp_path / "images/1.tif")
-        dataset = Folder(classes=2, data_dir=str(tmp_path))
+        Image.fromarray(rgb).convert(mode).save(one_mask / "images/1.tif")
+        dataset = Folder(classes=2, data_dir=str(one_mask))
         assert dataset.band_rule is None
         assert dataset.channels == 3
-        expected = np.asarray(Image.open(tmp_path / "images/1.tif").convert("RGB"))
+        expected = np.asarray(Image.open(one_mask / "images/1.tif").convert("RGB"))
         assert np.array_equal(dataset.load(0).image, expected)
 
 
@@ -182,9 +175,8 @@ def test_feature_other_images_are_read_with_all_bands(tmp_path, kind):
         Image.fromarray(array[..., 0]).save(path.with_suffix(".png"))
     else:
         path.write_bytes(raw_tiff(array))
-    np.save(tmp_path / "mask.npy", np.zeros((9, 11), np.int64))
     (tmp_path / "masks").mkdir()
-    (tmp_path / "mask.npy").rename(tmp_path / "masks/1.npy")
+    np.save(tmp_path / "masks/1.npy", np.zeros((9, 11), np.int64))
     count = array.shape[2]
     with pytest.raises(StatisticsMissing):
         Folder(classes=2, data_dir=str(tmp_path))
@@ -195,15 +187,14 @@ def test_feature_other_images_are_read_with_all_bands(tmp_path, kind):
     assert dataset.preview_bands == (0,)
 
 
-def test_feature_rgb_with_chosen_bands_keeps_the_defaults(tmp_path):
+def test_feature_rgb_with_chosen_bands_keeps_the_defaults(one_mask):
     rgb = values((9, 11, 3), "uint8")
-    save(tmp_path / "images/1.png", rgb)
-    save(tmp_path / "masks/1.png", np.zeros((9, 11), np.uint8))
-    dataset = Folder(classes=2, data_dir=str(tmp_path), bands=[3, 2, 1], rgb=[1, 2, 3])
+    save(one_mask / "images/1.png", rgb)
+    dataset = Folder(classes=2, data_dir=str(one_mask), bands=[3, 2, 1], rgb=[1, 2, 3])
     assert tuple(dataset.mean) == (0.485, 0.456, 0.406)
     assert np.array_equal(dataset.load(0).image, rgb[..., ::-1])
     assert dataset.preview_bands == (2, 1, 0)
-    dataset = Folder(classes=2, data_dir=str(tmp_path), rgb=[2])
+    dataset = Folder(classes=2, data_dir=str(one_mask), rgb=[2])
     assert dataset.preview_bands == (1,)
     assert np.array_equal(dataset.load(0).image, rgb)
 
@@ -217,14 +208,8 @@ def test_feature_bands_clip_and_preview(tree):
     assert np.array_equal([dataset.load(i).image for i in range(3)], expected)
     assert error.mean == pytest.approx(expected.reshape(-1, 4).mean(axis=0), rel=1e-5)
     assert dataset.preview_bands == (2, 1, 3)
-    pairs = Folder(
-        classes=3,
-        data_dir=str(tree),
-        bands=[1, 2],
-        clip=[(0, 10), (20, 30)],
-        mean=[1, 1],
-        std=[1, 1],
-    )
+    rule = {"bands": [1, 2], "clip": [(0, 10), (20, 30)]}
+    pairs = Folder(classes=3, data_dir=str(tree), mean=[1, 1], std=[1, 1], **rule)
     assert np.array_equal(pairs.load(0).image[..., 1], stack[0, ..., 1].clip(20, 30))
 
 
@@ -329,9 +314,8 @@ def test_feature_missing_pixels_are_ignored_and_left_out(tmp_path, nodata):
     for y, x in ((0, 0), (3, 4), (5, 6)):
         expected[y, x] = False
     assert error.mean == pytest.approx(array[expected].mean(axis=0), rel=1e-4)
-    dataset = Folder(
-        classes=2, data_dir=str(tmp_path), nodata=nodata, mean=error.mean, std=error.std
-    )
+    statistics = {"mean": error.mean, "std": error.std}
+    dataset = Folder(classes=2, data_dir=str(tmp_path), nodata=nodata, **statistics)
     sample = samples_of(dataset).sample(0, 0)
     assert np.array_equal(sample.label == 255, ~expected)
     assert np.array_equal(sample.label == 1, expected)

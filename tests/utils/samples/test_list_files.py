@@ -43,9 +43,8 @@ def write(folder, name, *lines, newline="\n"):
 
 
 def pairs(dataset, folder):
-    return {
-        tuple(os.path.relpath(path, folder) for path in (s.image, s.label)) for s in dataset.samples
-    }
+    files = ((sample.image, sample.label) for sample in dataset.samples)
+    return {tuple(os.path.relpath(path, folder) for path in pair) for pair in files}
 
 
 def folder_of(images, masks=None, data_dir="data"):
@@ -64,9 +63,8 @@ def test_feature_image_and_mask_in_a_line(data, separator, newline):
         assert not dataset.problems and not dataset.notes
     # A column can be used with another source.
     touch(data, *(f"other/p{i}.png" for i in range(5)))
-    assert {label for _, label in pairs(folder_of(name, "other"), data)} == {
-        f"other/p{i}.png" for i in range(5)
-    }
+    other = {label for _, label in pairs(folder_of(name, "other"), data)}
+    assert other == {f"other/p{i}.png" for i in range(5)}
 
 
 @pytest.mark.parametrize(
@@ -79,11 +77,9 @@ def test_feature_image_and_mask_in_a_line(data, separator, newline):
 )  # fmt: skip
 def test_feature_tables_with_a_header(data, header, order):
     separator = ";" if ";" in header else ","
-    cells = [
-        {"i": f"images/p{i}.jpg", "m": f'"masks/q{i}.png"', "n": str(i), "s": "train"}
-        for i in range(5)
-    ]
-    rows = [separator.join(row[letter] for letter in order) for row in cells]
+    cells = {"i": "images/p{}.jpg", "m": '"masks/q{}.png"', "n": "{}", "s": "train"}
+    row = separator.join(cells[letter] for letter in order)
+    rows = [row.format(*[i] * len(order)) for i in range(5)]
     name = write(data, "list.csv", header, *rows)
     assert pairs(folder_of(name), data) == EXPECTED
 
@@ -94,8 +90,7 @@ def test_feature_tables_without_a_header(data):
     # One column of files is a list of images.
     name = write(data, "images.csv", "file,width", *(f"images/p{i}.jpg,4" for i in range(5)))
     masks = write(data, "masks.csv", "mask", *(f"masks/q{i}.png" for i in range(5)))
-    dataset = folder_of(name, masks)
-    assert pairs(dataset, data) == EXPECTED
+    assert pairs(folder_of(name, masks), data) == EXPECTED
 
 
 @pytest.mark.parametrize("header", [None, "before,after,mask3d", "a,b,c"])
@@ -125,10 +120,7 @@ def test_exception_tables_with_holes(data):
 @pytest.mark.parametrize("separator", [" ", ",", "\t"])
 @pytest.mark.parametrize("place", [0, 2, 3])
 def test_exception_one_line_of_pairs_without_a_mask(tmp_path, separator, place):
-    for n in range(4):
-        for folder in ("images", "masks"):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            (tmp_path / folder / f"{n}.png").touch()
+    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in range(4)))
     lines = [f"images/{n}.png{separator}masks/{n}.png" for n in range(4)]
     lines[place] = f"images/{place}.png"
     (tmp_path / "pairs.txt").write_text("\n".join(lines))
@@ -169,9 +161,8 @@ def test_feature_paths_with_spaces(data):
         assert pairs(folder_of(write(data, "both.txt", *lines)), data) == expected
     touch(data, "x y.jpg", "x", "y.jpg")  # one path that exists stays one
     write(data, "i.txt", "x y.jpg")
-    assert pairs(folder_of(images, write(data, "m.txt", "masks/q0.png")), data) == {
-        ("x y.jpg", "masks/q0.png")
-    }
+    found = pairs(folder_of(images, write(data, "m.txt", "masks/q0.png")), data)
+    assert found == {("x y.jpg", "masks/q0.png")}
 
 
 def test_feature_unicode_forms_in_lists(data):
@@ -232,9 +223,8 @@ def test_feature_lists_whose_names_say_the_same_as_their_lines(data):
     touch(data, *(f"images/a_{i}.jpg" for i in range(3)), *(f"masks/b_{i}.png" for i in range(3)))
     listed = write(data, "i.txt", *(f"images/a_{i}.jpg" for i in range(3)))
     other = write(data, "m.txt", *(f"masks/b_{i}.png" for i in range(3)))
-    assert pairs(folder_of(listed, other), data) == {
-        (f"images/a_{i}.jpg", f"masks/b_{i}.png") for i in range(3)
-    }
+    expected = {(f"images/a_{i}.jpg", f"masks/b_{i}.png") for i in range(3)}
+    assert pairs(folder_of(listed, other), data) == expected
 
 
 # --- what is missing

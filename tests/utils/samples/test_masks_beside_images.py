@@ -12,7 +12,7 @@ from PIL import Image
 
 import inference
 from prediction.load_model import restore
-from tests.training_runs import run, small_config
+from tests.training_runs import small_config, trained
 from training.messages import next_commands
 from utils.samples.pairing import Sample, masks_within
 
@@ -36,8 +36,7 @@ def test_feature_a_training_on_a_pattern_and_its_next_command(tmp_path, capsys, 
     }  # fmt: skip
     tree["train_loader"] = {"type": "Folder", "args": args}
     tree["val_loader"] = {"type": "Folder", "args": {**args, "val": True}}
-    code, folder = run(tmp_path, tree)
-    assert code == 0
+    folder = trained(tmp_path, tree)
     assert (
         torch.load(folder / "best_model.pth", weights_only=True)["meta"]["mask_suffix"] == "_mask"
     )
