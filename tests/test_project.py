@@ -12,7 +12,7 @@ import pytest
 
 from builders.sections import SECTIONS
 from docs.draw_architecture import LAYERS, WITHIN_A_LAYER, read_imports
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_code
 
 # Import name -> what pip calls it, where they differ.
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.yaml",
@@ -195,7 +195,7 @@ def test_feature_help_is_quick_and_light(script):
         "except SystemExit as end: assert not end.code\n"
         "sys.exit(bool({'torch', 'numpy', 'cv2'} & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    result = run_code(code)
     assert result.returncode == 0, result.stderr
     assert "usage:" in result.stdout
 

@@ -53,7 +53,3 @@ def test_feature_no_private_dialect(words):
     for path in TEXTS:
         found = re.search(words, path.read_text())
         assert not found, f"{path}: {found[0]!r}; say {DEAD[words]}"
-
-
-def test_feature_readme_lines_are_short():
-    assert max(map(len, (ROOT / "README.md").read_text().splitlines())) < 120

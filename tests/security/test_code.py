@@ -14,7 +14,6 @@ READER = "utils/checkpoint/weights_file.py"
 # What makes payloads, to see them refused.
 HOSTILE = {
     "tests/hostile_files.py",
-    "tests/utils/checkpoint/test_save_load.py",
     "tests/security/test_checkpoints.py",
     "tests/security/test_outputs.py",
 }
@@ -49,9 +48,8 @@ def aliases(tree: ast.AST) -> dict[str, str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name.split(".")[0]] = (
-                    alias.name if alias.asname else alias.name.split(".")[0]
-                )
+                top = alias.name.split(".")[0]
+                names[alias.asname or top] = alias.name if alias.asname else top
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
@@ -90,15 +88,11 @@ def findings(source: str, path: str = "x.py") -> list[str]:
             short = name.removeprefix("builtins.").replace("torch.distributed.", "dist.")
             if (path, name) == RUNNER:
                 continue
-            if (short in CALLS or name.rpartition(".")[2] in METHODS) and not name.startswith(
-                "re.compile"
-            ):
+            is_call = short in CALLS or name.rpartition(".")[2] in METHODS
+            if is_call and not name.startswith("re.compile"):
                 add(node, name)
-            if name.partition(".")[0] in MODULES and name.rpartition(".")[2] not in (
-                "UnpicklingError",
-                "PickleError",
-                *MODULES,
-            ):
+            harmless = {"UnpicklingError", "PickleError", *MODULES}
+            if name.partition(".")[0] in MODULES and name.rpartition(".")[2] not in harmless:
                 add(node, name)
         if isinstance(node, ast.ImportFrom) and node.module in MODULES:
             add(node, f"from {node.module}")
@@ -109,10 +103,8 @@ def findings(source: str, path: str = "x.py") -> list[str]:
         for flag in FLAGS & keywords.keys():
             if is_true(keywords[flag]):
                 add(node, f"{flag}=True")
-        if "weights_only" in keywords and not (
-            isinstance(keywords["weights_only"], ast.Constant)
-            and keywords["weights_only"].value is True
-        ):
+        weights_only = keywords.get("weights_only")
+        if weights_only and getattr(weights_only, "value", None) is not True:
             add(node, "weights_only is not True")
         ours = not path.startswith("tests/")
         if name in ("torch.load", "torch.serialization.load"):
@@ -130,9 +122,8 @@ def findings(source: str, path: str = "x.py") -> list[str]:
 
 
 def tracked() -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command = ["git", "ls-files", "*.py"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:  # an unpacked archive
         return sorted(ROOT.rglob("*.py"))
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
@@ -162,57 +153,38 @@ ALLOWED = re.compile(
 @pytest.mark.parametrize(
     "code",
     [
-        "eval('1')",
-        "exec(text)",
-        "list(map(eval, texts))",
-        "import builtins\nbuiltins.eval(text)",
-        "compile(text, 'x', 'exec')",
-        "__import__(name)",
-        "import importlib\nimportlib.import_module(name)",
-        "import pickle\npickle.load(file)",
-        "import pickle\npickle.loads(data)",
-        "import pickle as p\np.loads(data)",
-        "from pickle import loads\nloads(data)",
-        "from pickle import load as read\nread(file)",
-        "import pickle\npickle.Unpickler(file).load()",
-        "import pickle\nread = pickle.load",
-        "import marshal\nmarshal.loads(data)",
-        "import shelve\nshelve.open(path)",
-        "import dill\ndill.load(file)",
-        "import joblib\njoblib.load(path)",
-        "import yaml\nyaml.load(text)",
-        "import yaml\nyaml.load(text, Loader=yaml.Loader)",
-        "import yaml\nyaml.unsafe_load(text)",
-        "import ruamel.yaml\nruamel.yaml.YAML()",
-        "import ruamel.yaml\nruamel.yaml.YAML(typ='unsafe')",
-        "import os\nos.system(command)",
-        "from os import system\nsystem(command)",
-        "import os\nos.popen(command)",
+        "eval('1')", "exec(text)", "list(map(eval, texts))", "import builtins\nbuiltins.eval(text)",
+        "compile(text, 'x', 'exec')", "__import__(name)",
+        "import importlib\nimportlib.import_module(name)", "import pickle\npickle.load(file)",
+        "import pickle\npickle.loads(data)", "import pickle as p\np.loads(data)",
+        "from pickle import loads\nloads(data)", "from pickle import load as read\nread(file)",
+        "import pickle\npickle.Unpickler(file).load()", "import pickle\nread = pickle.load",
+        "import marshal\nmarshal.loads(data)", "import shelve\nshelve.open(path)",
+        "import dill\ndill.load(file)", "import joblib\njoblib.load(path)",
+        "import yaml\nyaml.load(text)", "import yaml\nyaml.load(text, Loader=yaml.Loader)",
+        "import yaml\nyaml.unsafe_load(text)", "import ruamel.yaml\nruamel.yaml.YAML()",
+        "import ruamel.yaml\nruamel.yaml.YAML(typ='unsafe')", "import os\nos.system(command)",
+        "from os import system\nsystem(command)", "import os\nos.popen(command)",
         "import subprocess\nsubprocess.run(command, shell=True)",
         "import subprocess\nsubprocess.Popen(command, shell=flag)",
-        "import torch\ntorch.load(path)",
-        "import torch\ntorch.load(path, weights_only=False)",
+        "import torch\ntorch.load(path)", "import torch\ntorch.load(path, weights_only=False)",
         "import torch\ntorch.load(path, weights_only=flag)",
         "import torch\ntorch.load(path, weights_only=True)",  # in another file than the reader
-        "from torch import load\nload(path)",
-        "import torch as t\nt.load(path, map_location='cpu')",
-        "import torch\ntorch.jit.load(path)",
-        "import torch\ntorch.hub.load('a/b', 'c')",
+        "from torch import load\nload(path)", "import torch as t\nt.load(path, map_location='cpu')",
+        "import torch\ntorch.jit.load(path)", "import torch\ntorch.hub.load('a/b', 'c')",
         "from torch.hub import load_state_dict_from_url\nload_state_dict_from_url(url)",
         "import torch\ntorch.serialization.add_safe_globals([x])",
         "import numpy as np\nnp.load(path, allow_pickle=True)",
-        "import numpy as np\nnp.load(path, allow_pickle=flag)",
-        "import numpy as np\nnp.load(path)",
+        "import numpy as np\nnp.load(path, allow_pickle=flag)", "import numpy as np\nnp.load(path)",
         "import torch.distributed as dist\ndist.broadcast_object_list(objects)",
         "import torch.distributed as dist\ndist.all_gather_object(objects, x)",
         "import torch\ntorch.distributed.gather_object(x)",
         "from torch.distributed import scatter_object_list\nscatter_object_list(a, b)",
         "import torch.distributed as d\nd.send_object_list(a, 0)",
         "import torch.distributed as d\nd.recv_object_list(a, 0)",
-        "import tempfile\ntempfile.mktemp()",
-        "import tarfile\ntarfile.open(path).extractall()",
+        "import tempfile\ntempfile.mktemp()", "import tarfile\ntarfile.open(path).extractall()",
     ],
-)
+)  # fmt: skip
 def test_feature_the_search_finds(code):
     assert findings(code)
 

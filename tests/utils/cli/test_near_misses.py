@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -13,7 +11,7 @@ import evaluate
 import inference
 import train
 from builders.sections import SECTIONS
-from tests.conftest import ROOT
+from tests.conftest import run_code
 from tests.utils.config.test_check_config import minimal
 from utils.cli.command_line import Parser, add_overrides
 from utils.config.keys import OTHER_NAMES, USUAL_PATHS, WORDS, names_in, paths_of
@@ -131,12 +129,8 @@ def test_exception_the_words_to_type(said, line, expected):
 
 def test_exception_everything_at_once(said):
     message = said("train.py --epochs 5 config.json --gpu 0")
-    lines = message.splitlines()[1:]
-    assert [line.split(":")[0].strip() for line in lines] == [
-        "--epochs 5",
-        "config.json",
-        "--gpu 0",
-    ]
+    lines = [line.split(":")[0].strip() for line in message.splitlines()[1:]]
+    assert lines == ["--epochs 5", "config.json", "--gpu 0"]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +205,7 @@ def test_feature_a_mistyped_option_does_not_load_torch(tmp_path):
         "try: train.parse_arguments(['--epochs', '5'])\n"
         "except SystemExit: sys.exit('torch' in sys.modules)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    ran = run_code(code)
     assert ran.returncode == 0
     assert "-o trainer.epochs=5" in ran.stderr
 

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -36,6 +35,16 @@ def minimal() -> dict[str, Any]:
         "loss": "CrossEntropyLoss2d",
         "trainer": {"epochs": 1},
     }
+
+
+def with_value(path, value) -> dict[str, Any]:
+    """The minimal config with another value."""
+    tree = node = minimal()
+    *parents, last = path.split(".")
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    return tree
 
 
 def check(tree):
@@ -144,12 +153,7 @@ def test_exception_a_loss_of_another_base(monkeypatch):
     ],
 )
 def test_exception_one_wrong_value(path, value, words):
-    tree = minimal()
-    *parents, last = path.split(".")
-    node = tree
-    for key in parents:
-        node = node[key]
-    node[last] = value
+    tree = with_value(path, value)
     if words is None:  # the right key is there, too
         assert check(tree).warnings
         return
@@ -181,22 +185,15 @@ def test_feature_arguments_have_the_type_that_the_hint_says():
 
 
 def test_feature_optional_parts():
-    tree = minimal()
-    tree["val_loader"] = None
+    tree = {**minimal(), "val_loader": None, "lr_scheduler": None}
     tree["trainer"]["val"] = False
-    tree["lr_scheduler"] = None
+    tree["loss"] = ["CrossEntropyLoss2d", {"type": "CrossEntropyLoss2d", "weight": 0.5}]
     config = check(tree)
-    assert config.val_loader is None
-    assert config.lr_scheduler is None
+    assert config.val_loader is config.lr_scheduler is None
+    assert [term.weight for term in config.loss] == [1.0, 0.5]
     tree["trainer"].pop("val")
     tree["train_loader"]["args"]["val_split"] = 0.25
     assert check(tree).trainer.val
-
-
-def test_feature_sum_of_losses():
-    tree = minimal()
-    tree["loss"] = ["CrossEntropyLoss2d", {"type": "CrossEntropyLoss2d", "weight": 0.5}]
-    assert [term.weight for term in check(tree).loss] == [1.0, 0.5]
 
 
 def test_feature_ancestor_keys_without_meaning_warn():
@@ -207,11 +204,9 @@ def test_feature_ancestor_keys_without_meaning_warn():
     config = check(tree)
     assert config.arch.args == {"base_channels": 4}
     assert {w.split(":")[0] for w in config.warnings} == {
-        "arch.args.backbone",
-        "arch.args.freeze_backbone",
-        "train_loader.args.return_id",
+        "arch.args.backbone", "arch.args.freeze_backbone", "train_loader.args.return_id",
         "trainer.verbosity",
-    }
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -240,17 +235,10 @@ def test_feature_ancestor_keys_without_meaning_warn():
     ],
 )
 def test_feature_text_that_spells_a_value(path, value, read):
-    tree = minimal()
-    *parents, last = path.split(".")
-    node = tree
-    for key in parents:
-        node = node[key]
-    node[last] = value
-    config = check(tree)
-    found = config
-    for key in parents:
+    tree = with_value(path, value)
+    found = config = check(tree)
+    for key in path.split("."):
         found = found[key] if isinstance(found, dict) else getattr(found, key)
-    found = found[last] if isinstance(found, dict) else getattr(found, last)
     assert found == read and type(found) is type(read)
     shown = [w for w in config.warnings if w.startswith(f"{path}: ")]
     assert len(shown) == (value != read)
@@ -284,14 +272,10 @@ def test_feature_keys_of_ones_own():
     tree |= {"data": {}, "lr_step": 3}  # not far from `nodata` and `log_step`
     tree |= {"description": "mine", "wandb": {"project": "x"}, "_comment": "x", "epochs": 3}
     tree["trainer"]["my_hook"] = True
+    own = ("data", "lr_step", "description", "wandb", "_comment", "trainer.my_hook")
     assert set(check(tree).warnings) == {
-        "data: has no meaning here",
-        "lr_step: has no meaning here",
-        "description: has no meaning here",
-        "wandb: has no meaning here",
-        "_comment: has no meaning here",
         "epochs: has no meaning here; what counts is trainer.epochs",
-        "trainer.my_hook: has no meaning here",
+        *(f"{key}: has no meaning here" for key in own),
     }
     # In the args of a class nothing is one's own.
     tree["train_loader"]["args"]["my_hook"] = True
@@ -450,30 +434,21 @@ def test_feature_former_names_of_arguments_still_count():
     assert check(tree).loss[0].args == {"class_weights": "auto"}
 
 
-def run_train(*arguments, cwd):
-    started = time.monotonic()
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return result, time.monotonic() - started
-
-
 def test_exception_program_ends_with_one_message(tmp_path):
     (tmp_path / "bad.json").write_text('{"name": "x", "name": "y"}')
-    result, _ = run_train("--config", "bad.json", cwd=tmp_path)
+    command = [sys.executable, ROOT / "train.py", "--config", "bad.json"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 2
     assert result.stderr.startswith("error: bad.json: name: ")
     assert result.stderr.count("\n") == 1
-    tree = minimal()
-    tree["trainer"] = {"epochs": 0}
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.json"]
+
+
+def test_exception_the_message_counts_the_problems(tmp_path, capsys):
+    tree = {**minimal(), "trainer": {"epochs": 0}}
     tree["train_loader"]["args"]["batch_size"] = 0
     (tmp_path / "wrong.json").write_text(json.dumps(tree))
-    result, _ = run_train("-c", "wrong.json", cwd=tmp_path)
-    assert result.returncode == 2
-    assert "wrong.json has 2 problems" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.json", "wrong.json"]
+    assert train.main(["-c", str(tmp_path / "wrong.json")]) == 2
+    error = capsys.readouterr().err
+    assert "wrong.json has 2 problems" in error and "Traceback" not in error
+    assert [p.name for p in tmp_path.iterdir()] == ["wrong.json"]

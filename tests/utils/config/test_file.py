@@ -47,6 +47,9 @@ def test_feature_byte_order_mark_is_passed_over(tmp_path):
         (b"\x00" * 70000, "c.json", "at most"),
         ("a: 1\na: 2\n", "c.yaml", "found duplicate key"),
         ("a: &x [1]\nb: *x\n", "c.yaml", "aliases"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]\n", "c.yaml", "aliases"),
+        ("a: &a [*a]\n", "c.yaml", "aliases"),
+        ("a: &a {b: 1}\nc:\n  <<: *a\n", "c.yaml", "aliases"),
         ("a: [1\nb: 2", "c.yaml", "line 2"),
         ("a: .nan", "c.yaml", "a: nan is not a usable number"),
         ("a: 2020-01-01", "c.yaml", "expected plain data, not date"),
@@ -73,11 +76,8 @@ def test_exception_missing_file_suggests_a_neighbour(tmp_path):
 def test_feature_overrides():
     tree = {"a": {"b": 1}, "list": [{"w": 1}, {"w": 2}]}
     result = apply_overrides(tree, ["a.b=2e-3", "a.c=word", "list.1.w=null", "new.x=[1, 2]"])
-    assert result == {
-        "a": {"b": 2e-3, "c": "word"},
-        "list": [{"w": 1}, {"w": None}],
-        "new": {"x": [1, 2]},
-    }
+    expected = {"a": {"b": 2e-3, "c": "word"}, "list": [{"w": 1}, {"w": None}]}
+    assert result == {**expected, "new": {"x": [1, 2]}}
     assert tree == {"a": {"b": 1}, "list": [{"w": 1}, {"w": 2}]}
 
 

@@ -1,8 +1,6 @@
 """Every file gives the right pixels or an error that names it: see tests/bad_files.py."""
 
 import functools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from base.base_dataloader import BaseDataLoader, LoaderOptions
 from dataloaders.folder import Folder
 from dataloaders.voc import VOC
 from tests.bad_files import FEW_IDS, HEIGHT, IDS, KINDS, PHOTO, WIDTH, Kind, encode, png
-from tests.conftest import ROOT
 from utils.files.data_file import DataError
 from utils.files.image_io import read_image, read_mask
 from utils.transforms.augmentation import Augmentation
@@ -64,36 +61,6 @@ def test_feature_image_or_error(tmp_path, kind, capfd):
 def test_feature_mask_or_error(tmp_path, kind, capfd):
     check(read_mask, kind.put(tmp_path), kind.mask, kind.close)
     assert kind.name in LOUD or not capfd.readouterr().err
-
-
-MEASURE = """
-import contextlib, gc, pathlib, sys
-from benchmarks.peak_memory import peak_memory
-from tests.bad_files import KINDS
-from utils.files.data_file import DataError
-from utils.files.file_facts import file_facts
-from utils.files.image_io import read_image, read_mask
-
-gc.freeze()  # what is there need not be looked through before each
-for kind in KINDS:
-    path = kind.put(pathlib.Path(sys.argv[1]))
-    for read in (read_image, read_mask, file_facts):
-        def attempt():
-            with contextlib.suppress(DataError):
-                read(path)
-        print(read.__name__, kind.name, peak_memory(attempt))
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="measures with /proc")
-def test_feature_memory_and_time(tmp_path):
-    ran = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
-    lines = [line.split() for line in ran.stdout.splitlines()]
-    assert len(lines) == 3 * len(KINDS)
-    assert not [line for line in lines if float(line[2]) > 50]
 
 
 # --- whole datasets

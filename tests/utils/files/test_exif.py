@@ -1,19 +1,19 @@
 """EXIF orientation: one rule for images and masks, in training, checkpoints and inference."""
 
 import io
-import json
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-import train
 from builders.data import describe_dataset
 from dataloaders.folder import Folder
-from prediction.load_model import Meta
+from prediction.load_model import Meta, restore
 from tests.prediction.conftest import folder, model_file  # noqa: F401  # fixtures
 from tests.prediction.test_inference import run
+from tests.training_runs import run as train_run
+from tests.training_runs import small_config
 from utils.files.data_file import DataError
 from utils.files.image_head import read_head, turn_upright
 
@@ -128,9 +128,8 @@ def test_exception_sizes_name_the_other_rule(tmp_path, labelled, rule, advice):
     dataset = folder_of(make(tmp_path, 6, labelled=labelled), exif=rule)
     with pytest.raises(DataError, match="orientation 6") as caught:
         dataset.load(0)
-    assert advice in str(caught.value)
-    assert "24x32" in str(caught.value)
-    assert "32x24" in str(caught.value)
+    for fact in (advice, "24x32", "32x24"):
+        assert fact in str(caught.value)
 
 
 def test_exception_sizes_that_no_rule_explains(tmp_path):
@@ -142,39 +141,21 @@ def test_exception_sizes_that_no_rule_explains(tmp_path):
 
 
 def config(root, **args):
-    return {
-        "name": "turned",
-        "n_gpu": 0,
-        "arch": {"type": "UNet", "args": {"base_channels": 2}},
-        "train_loader": {
-            "type": "Folder",
-            "args": {
-                "data_dir": str(root), "images": "images", "masks": "masks", "classes": 2,
-                "batch_size": 2, "num_workers": 0, "val_split": 0.34, **args,
-            },
-        },
-        "optimizer": {"type": "SGD", "args": {"lr": 0.01}},
-        "loss": "CrossEntropyLoss2d",
-        "trainer": {
-            "epochs": 1, "save_dir": str(root / "saved"), "log_dir": str(root / "saved/runs"),
-            "tensorboard": False,
-        },
-    }  # fmt: skip
+    """A training on the folder's images, a third of them for validation."""
+    args = {"classes": 2, "batch_size": 2, "num_workers": 0, "val_split": 0.34, **args}
+    loader = {"type": "Folder", "args": {"data_dir": str(root), **args}}
+    return {**small_config(root, epochs=1), "train_loader": loader, "val_loader": None}
 
 
 def start(root, capsys, **args):
     """Run train.py; returns its exit code and what it wrote to the error stream."""
-    (root / "config.json").write_text(json.dumps(config(root, **args)))
-    code = train.main(["-c", str(root / "config.json")])
-    return code, capsys.readouterr().err
+    return train_run(root, config(root, **args))[0], capsys.readouterr().err
 
 
 def test_exception_training_offers_the_rule_before_a_folder_is_made(tmp_path, capsys):
     make(tmp_path, 6)
     code, error = start(tmp_path, capsys)
-    assert code == 2
-    assert '"exif": "apply"' in error
-    assert "2 of 2 masks" in error
+    assert code == 2 and '"exif": "apply"' in error and "2 of 2 masks" in error
     assert not (tmp_path / "saved").exists()
 
 
@@ -205,17 +186,13 @@ def test_feature_a_doubt_is_said_once_with_the_first_file(tmp_path, capsys, orie
     code, error = start(tmp_path, capsys, exif="apply")
     assert (code, error) == (0, "")
     path = max((tmp_path / "saved").rglob("best_model.pth"), key=lambda p: p.stat().st_mtime_ns)
-    from prediction.load_model import restore
-
     assert restore(path, "cpu")[1].exif == "apply"
 
 
 def test_feature_sizes_that_tell_raise_no_doubt(tmp_path, capsys):
-    make(tmp_path, 6, labelled="stored")
+    """Also where bad samples are skipped."""
+    make(tmp_path, 6, labelled="stored", count=6)
     assert start(tmp_path, capsys) == (0, "")
-
-
-def test_feature_sizes_that_tell_raise_no_doubt_where_bad_samples_are_skipped(tmp_path, capsys):
     make(tmp_path, 6, count=6)
     code, error = start(tmp_path, capsys, on_bad_sample="skip")
     assert code == 2  # none fits

@@ -12,34 +12,22 @@ BY_NAME = {kind.name: kind for kind in KINDS}
 
 # name -> format, mode, channels, bits
 EXPECTED = {
-    "good.jpg": ("JPEG", "RGB", 3, 8),
-    "progressive.jpg": ("JPEG", "RGB", 3, 8),
-    "grey.jpg": ("JPEG", "grey", 1, 8),
-    "cmyk.jpg": ("JPEG", "CMYK", 4, 8),
-    "twelve_bits.jpg": ("JPEG", "12-bit RGB", 3, 12),
-    "png_called.jpg": ("PNG", "RGB", 3, 8),
-    "grey.png": ("PNG", "grey", 1, 8),
-    "grey_alpha.png": ("PNG", "grey+alpha", 2, 8),
-    "rgba.png": ("PNG", "RGBA", 4, 8),
-    "palette.png": ("PNG", "palette", 1, 8),
+    "good.jpg": ("JPEG", "RGB", 3, 8), "progressive.jpg": ("JPEG", "RGB", 3, 8),
+    "grey.jpg": ("JPEG", "grey", 1, 8), "cmyk.jpg": ("JPEG", "CMYK", 4, 8),
+    "twelve_bits.jpg": ("JPEG", "12-bit RGB", 3, 12), "png_called.jpg": ("PNG", "RGB", 3, 8),
+    "grey.png": ("PNG", "grey", 1, 8), "grey_alpha.png": ("PNG", "grey+alpha", 2, 8),
+    "rgba.png": ("PNG", "RGBA", 4, 8), "palette.png": ("PNG", "palette", 1, 8),
     "palette_two_bits.png": ("PNG", "2-bit palette", 1, 2),
-    "one_bit.png": ("PNG", "1-bit grey", 1, 1),
-    "sixteen.png": ("PNG", "16-bit grey", 1, 16),
-    "sixteen_rgb.png": ("PNG", "16-bit RGB", 3, 16),
-    "good.bmp": ("BMP", "RGB", 3, 8),
-    "good.webp": ("WEBP", "RGB", 3, 8),
-    "alpha.webp": ("WEBP", "RGBA", 4, 8),
-    "good.gif": ("GIF", "palette", 1, 8),
-    "good.tif": ("TIFF", "RGB", 3, 8),
-    "palette.tif": ("TIFF", "palette", 1, 8),
-    "float.tif": ("TIFF", "float grey", 1, 32),
-    "deep.tif": ("TIFF", "16-bit grey", 1, 16),
-    "deep_rgb.tif": ("TIFF", "16-bit RGB", 3, 16),
+    "one_bit.png": ("PNG", "1-bit grey", 1, 1), "sixteen.png": ("PNG", "16-bit grey", 1, 16),
+    "sixteen_rgb.png": ("PNG", "16-bit RGB", 3, 16), "good.bmp": ("BMP", "RGB", 3, 8),
+    "good.webp": ("WEBP", "RGB", 3, 8), "alpha.webp": ("WEBP", "RGBA", 4, 8),
+    "good.gif": ("GIF", "palette", 1, 8), "good.tif": ("TIFF", "RGB", 3, 8),
+    "palette.tif": ("TIFF", "palette", 1, 8), "float.tif": ("TIFF", "float grey", 1, 32),
+    "deep.tif": ("TIFF", "16-bit grey", 1, 16), "deep_rgb.tif": ("TIFF", "16-bit RGB", 3, 16),
     "five_bands.tif": ("TIFF", "5 bands", 5, 8),
     # Damage behind the header is not seen.
-    "cut_in_scan.jpg": ("JPEG", "RGB", 3, 8),
-    "wrong_sum_pixels.png": ("PNG", "RGB", 3, 8),
-}
+    "cut_in_scan.jpg": ("JPEG", "RGB", 3, 8), "wrong_sum_pixels.png": ("PNG", "RGB", 3, 8),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -54,15 +42,9 @@ def test_feature_headers(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "frames"),
-    [
-        ("animated.png", 2),
-        ("animated.gif", 2),
-        ("animated.webp", 2),
-        ("two_pages.tif", 2),
-        ("circular.tif", 2),
-        ("thumbnail.tif", 1),
-    ],
-)
+    [("animated.png", 2), ("animated.gif", 2), ("animated.webp", 2), ("two_pages.tif", 2),
+     ("circular.tif", 2), ("thumbnail.tif", 1)],
+)  # fmt: skip
 def test_feature_frames(tmp_path, name, frames):
     assert file_facts(BY_NAME[name].put(tmp_path)).frames == frames
 
@@ -102,15 +84,10 @@ def test_feature_arrays(tmp_path, array, size, mode, bits):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [
-        ("page.png", "is not an image"),
-        ("cut_header.png", "cut off"),
-        ("cut_header.jpg", "cut off"),
-        ("strange_bits.png", "damaged header"),
-        ("empty.png", "is empty"),
-        ("pipe.png", "not a regular file"),
-    ],
-)
+    [("page.png", "is not an image"), ("cut_header.png", "cut off"), ("cut_header.jpg", "cut off"),
+     ("strange_bits.png", "damaged header"), ("empty.png", "is empty"),
+     ("pipe.png", "not a regular file")],
+)  # fmt: skip
 def test_exception_no_header(tmp_path, name, words):
     with pytest.raises(DataError, match=rf"{name}: .*{words}"):
         file_facts(BY_NAME[name].put(tmp_path))

@@ -1,8 +1,6 @@
 """TIFF files by utils/files/raster_io.py, against hand-made bytes, GDAL and Pillow."""
 
 import os
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import run_code
 from tests.raster_files import TYPES, geo_tag, nodata_tag, raw_tiff, set_fields, values
 from utils.files import tiff_io
 from utils.files.data_file import DataError
@@ -147,13 +145,9 @@ def test_feature_both_ways_agree_with_gdal(tmp_path, monkeypatch, dtype, planar)
 @pytest.mark.parametrize("nodata", [None, 7])
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        {"blockysize": 8},
-        {"compress": "deflate"},
-        {"tiled": True, "blockxsize": 16, "blockysize": 16},
-    ],
-)
+    [{}, {"blockysize": 8}, {"compress": "deflate"},
+     {"tiled": True, "blockxsize": 16, "blockysize": 16}],
+)  # fmt: skip
 @pytest.mark.parametrize("full", [False, True])
 def test_feature_what_gdal_leaves_out_is_nodata(tmp_path, monkeypatch, nodata, options, full):
     """A sparse file has no bytes for empty blocks; one that is all empty is its header alone."""
@@ -161,16 +155,13 @@ def test_feature_what_gdal_leaves_out_is_nodata(tmp_path, monkeypatch, nodata, o
     monkeypatch.setattr(tiff_io, "_has_rasterio", lambda: False)
     path = tmp_path / "x.tif"
     shape = {"width": 32, "height": 4 if options == {} else 32, "count": 1, "dtype": "uint16"}
-    with (
-        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
-        rasterio.open(
-            path, "w", driver="GTiff", sparse_ok=True, nodata=nodata, **shape, **options
-        ) as target,
-    ):
-        if full:
-            target.write(values((1, 4, 32), "uint16"), window=((0, 4), (0, 32)))
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(path) as source:
-        expected = np.moveaxis(source.read(), 0, 2)
+    options = {"driver": "GTiff", "sparse_ok": True, "nodata": nodata, **shape, **options}
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
+        with rasterio.open(path, "w", **options) as target:
+            if full:
+                target.write(values((1, 4, 32), "uint16"), window=((0, 4), (0, 32)))
+        with rasterio.open(path) as source:
+            expected = np.moveaxis(source.read(), 0, 2)
     assert np.array_equal(read_raster(path).pixels, expected)
 
 
@@ -204,21 +195,17 @@ def test_exception_compression_that_needs_a_package(tmp_path):
     Image.fromarray(rgb).save(tmp_path / "rgb.tif", compression="tiff_lzw")
     Image.fromarray(deep).save(tmp_path / "deep.tif", compression="tiff_lzw")
     deflated = values((20, 30, 5), "int16")
-    tifffile.imwrite(
-        tmp_path / "flat.tif", deflated, compression="zlib", predictor=2, planarconfig="contig"
-    )
+    options = {"compression": "zlib", "predictor": 2, "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "flat.tif", deflated, **options)
     Image.fromarray(rgb).save(tmp_path / "bits.tif", compression="packbits")
     # Alpha is not left to Pillow, which takes it out of the colours where it is in them.
-    Image.fromarray(np.dstack([rgb, rgb[..., 0]])).save(
-        tmp_path / "alpha.tif", compression="tiff_lzw"
-    )
+    rgba = Image.fromarray(np.dstack([rgb, rgb[..., 0]]))
+    rgba.save(tmp_path / "alpha.tif", compression="tiff_lzw")
     # Nor is an orientation, by which it would turn the image.
     Image.fromarray(rgb).save(tmp_path / "turned.tif", compression="tiff_lzw", tiffinfo={274: 6})
     names = ("rgb", "flat", "bits", "deep", "alpha", "turned")
     paths = [str(tmp_path / f"{name}.tif") for name in names]
-    command = [sys.executable, "-c", WITHOUT, *paths]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    lines = result.stdout.splitlines()
+    lines = run_code(WITHOUT, *paths).stdout.splitlines()
     sums = [int(a.astype(np.int64).sum()) for a in (rgb, deflated, rgb)]
     assert lines[:3] == [str(s) for s in sums]
     for name, line in zip(names[3:], lines[3:], strict=True):
@@ -228,13 +215,8 @@ def test_exception_compression_that_needs_a_package(tmp_path):
 
 def test_feature_pillow_reads_planar_colours_too(tmp_path, monkeypatch):
     rgb = values((20, 30, 3), "uint8")
-    tifffile.imwrite(
-        tmp_path / "x.tif",
-        np.moveaxis(rgb, 2, 0),
-        compression="zlib",
-        planarconfig="separate",
-        photometric="rgb",
-    )
+    options = {"compression": "zlib", "planarconfig": "separate", "photometric": "rgb"}
+    tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(rgb, 2, 0), **options)
     monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {})
     monkeypatch.setattr(tiff_io, "_has_rasterio", lambda: False)
     assert np.array_equal(read_raster(tmp_path / "x.tif").pixels, rgb)
@@ -351,13 +333,9 @@ def test_exception_what_is_no_raster(tmp_path):
     write(tmp_path / "text.tif", b"hello")
     write(tmp_path / "start.tif", b"II*\0")
     for name, words in {
-        "folder": "is a folder",
-        "pipe": "not a regular file",
-        "empty": "is empty",
-        "text": "is not an image",
-        "start": "cut off or damaged",
-        "none": "no such file",
-    }.items():
+        "folder": "is a folder", "pipe": "not a regular file", "empty": "is empty",
+        "text": "is not an image", "start": "cut off or damaged", "none": "no such file",
+    }.items():  # fmt: skip
         with pytest.raises(DataError, match=words):
             read_raster(tmp_path / f"{name}.tif")
 

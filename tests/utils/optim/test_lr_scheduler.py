@@ -3,8 +3,6 @@
 import copy
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,7 +10,7 @@ from torch.optim import lr_scheduler as library
 
 from builders.sections import SECTIONS
 from docs import draw_schedules
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_code
 from tests.utils.config.test_check_config import check, minimal, problems_of
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 from utils.config.build import with_defaults
@@ -528,7 +526,7 @@ def test_feature_the_check_leaves_the_compiler_alone():
         "check({**minimal(), 'lr_scheduler': {'type': 'OneCycleLR', 'warmup_epochs': 0.5}})\n"
         "sys.exit('torch._dynamo' in sys.modules)"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    result = run_code(code)
     assert result.returncode == 0, result.stderr
 
 

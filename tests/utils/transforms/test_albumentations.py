@@ -5,14 +5,13 @@ import os
 import pickle
 import re
 import signal
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 import train
-from tests.conftest import ROOT
+from tests.conftest import run_code
 from tests.training_runs import assert_same, small_config
 from tests.training_runs import run as train_run
 from tests.utils.transforms.cases import away_from_edges, make_image, make_label
@@ -154,9 +153,8 @@ class TestLabels:
     @pytest.mark.parametrize("ignore_index", [255, -1])
     def test_exception_an_invented_label(self, monkeypatch, ignore_index):
         """The net: what averages labels has passed the constructor."""
-        monkeypatch.setattr(
-            "utils.transforms.albumentations_pipeline._Builder._check", lambda *_: None
-        )
+        module = "utils.transforms.albumentations_pipeline"
+        monkeypatch.setattr(f"{module}._Builder._check", lambda *_: None)
         label = np.where(make_label(60, 80, classes=2, block=7) == 0, 3, 9)
         label[:2] = ignore_index
         label = label.astype(np.uint8 if ignore_index == 255 else np.int16)
@@ -193,10 +191,7 @@ class TestSeeding:
             "print(hashlib.sha256(pair[0].tobytes() + pair[1].tobytes()).hexdigest())"
         )
         source = plain(*MIXED)
-        result = subprocess.run(
-            [sys.executable, "-c", code, json.dumps(source)],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        result = run_code(code, json.dumps(source))
         image = np.arange(60 * 80 * 3, dtype=np.uint8).reshape(60, 80, 3)
         assert result.stdout.strip() == digest(run(source, 3, image, image[..., 0] % 7))
 
@@ -268,25 +263,19 @@ class TestMistakes:
             (pipeline(node("Blur"), additional_targets={"mask": "image"}), "additional_targets"),
             (pipeline(node("Blur"), bbox_params={"format": "coco"}), "bbox_params cannot be used"),
             (pipeline(node("Resize", height=9, width=9, mask_interpolation=1)), "would invent lab"),
-            *(
-                (
-                    pipeline(node(name, area_for_downscale="image_mask", **args)),
-                    rf"\({name}\): area_for_downscale \"image_mask\" would average labels; use",
-                )
-                for name, args in DOWNSCALING.items()
-            ),
+            *((pipeline(node(name, area_for_downscale="image_mask", **args)),
+               rf"\({name}\): area_for_downscale \"image_mask\" would average labels; use")
+              for name, args in DOWNSCALING.items()),
             (pipeline(node("Morphological")), "Morphological cannot be used"),
             (pipeline(node("PixelDropout", mask_drop_value=0)), "mask_drop_value"),
             (pipeline(node("Mosaic")), "needs mosaic_metadata"),
             (pipeline(node("Pad3D", padding=1)), "needs volumes"),
-            (
-                pipeline(node("SelectiveChannelTransform", transforms=[node("HorizontalFlip")])),
-                "SelectiveChannelTransform",
-            ),
+            (pipeline(node("SelectiveChannelTransform", transforms=[node("HorizontalFlip")])),
+             "SelectiveChannelTransform"),
             (pipeline(node("OneOf", transforms=[node("Blur", p=0)])), r"\(OneOf\): float division"),
             ("nothing.json", "nothing.json: no such file"),
         ],
-    )
+    )  # fmt: skip
     def test_exception_with_the_name(self, source, message):
         with pytest.raises(ValueError, match=message):
             AlbumentationsPipeline(source)
@@ -356,9 +345,8 @@ def test_feature_a_resumed_run_keeps_its_pipeline(tmp_path, monkeypatch):
         code, folder = train_run(tmp_path / "cut", tree("cut"))
     assert code == 130
     # The same file, so the same config.
-    assert (
-        "albumentations" in load_checkpoint(folder / "last.pth")["config"]["train_loader"]["args"]
-    )
+    loader = load_checkpoint(folder / "last.pth")["config"]["train_loader"]
+    assert "albumentations" in loader["args"]
     path.write_text(json.dumps(plain(A.VerticalFlip(p=1.0))))
     code, _ = train_run(tmp_path / "cut", tree("cut"), "--resume", "auto")
     assert code == 2  # --config names another pipeline now
@@ -397,7 +385,7 @@ def test_feature_files_become_part_of_the_tree(tmp_path):
 
 def test_feature_the_library_is_imported_only_where_it_is_needed():
     code = "import sys, utils.transforms.augmentation; print('albumentations' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    result = run_code(code)
     assert result.stdout.strip() == "False", result.stderr
 
 
