@@ -137,16 +137,10 @@ def signed(content: object) -> bytes:
 
 
 FORMATS: dict[str, Callable[[object], bytes]] = {
-    "zipped": zipped,
-    "legacy": legacy,
-    "raw": raw,
-    "raw_text": functools.partial(raw, protocol=0),
-    "raw_new": functools.partial(raw, protocol=5),
-    "tarred": tarred,
-    "replaced": replaced,
-    "packed": packed,
-    "signed": signed,
-}
+    "zipped": zipped, "legacy": legacy, "raw": raw,
+    "raw_text": functools.partial(raw, protocol=0), "raw_new": functools.partial(raw, protocol=5),
+    "tarred": tarred, "replaced": replaced, "packed": packed, "signed": signed,
+}  # fmt: skip
 
 
 def torchscript() -> bytes:

@@ -18,7 +18,6 @@ from tests.hostile_files import (
     PLACES,
     SAFETENSORS,
     behind,
-    torchscript,
     with_extra_parts,
 )
 from utils.checkpoint import weights_file
@@ -71,15 +70,6 @@ def test_feature_what_lies_beside_the_content_is_not_read(folder, marker, place)
                 except ValueError as error:
                     assert "\n" not in str(error)
                 assert not marker.exists()
-
-
-def test_exception_torchscript_archives(folder):
-    path = folder / "script.pth"
-    path.write_bytes(torchscript())
-    for read in (load_checkpoint, read_weights):
-        with pytest.raises(ValueError) as caught:
-            read(path)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", SAFETENSORS)

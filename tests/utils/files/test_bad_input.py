@@ -9,6 +9,7 @@ from base.base_dataloader import BaseDataLoader, LoaderOptions
 from dataloaders.folder import Folder
 from dataloaders.voc import VOC
 from tests.bad_files import FEW_IDS, HEIGHT, IDS, KINDS, PHOTO, WIDTH, Kind, encode, png
+from tests.slow import mark_slow
 from utils.files.data_file import DataError
 from utils.files.image_io import read_image, read_mask
 from utils.transforms.augmentation import Augmentation
@@ -177,7 +178,12 @@ def labels_of(loader, epoch=1):
     return found
 
 
-@by_name([kind for kind in BROKEN if kind.name != "missing.png"])  # that is found in the list
+SKIPPED = [kind for kind in BROKEN if kind.name != "missing.png"]  # that is found in the list
+QUICK = ("cut_pixels.png", "cut_in_scan.jpg", "cut.tif", "empty.png", "folder.png", "huge.png")
+SLOW = [kind for kind in SKIPPED if kind.name not in QUICK]
+
+
+@pytest.mark.parametrize("kind", mark_slow(SKIPPED, SLOW), ids=[kind.name for kind in SKIPPED])
 def test_feature_skipped_in_training(tmp_path, kind):
     dataset = make_dataset(tmp_path, kind, num_good=GOOD)
     loaders = [

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from tests.bad_files import GREY, HEIGHT, KINDS, PHOTO, WIDTH, Kind, chunk, encode, png
+from tests.bad_files import GREY, HEIGHT, KINDS, PHOTO, WIDTH, Kind, chunk, png
 from utils.files.data_file import DataError
 from utils.files.file_facts import file_facts
 
@@ -47,16 +46,6 @@ def test_feature_headers(tmp_path, name):
 )  # fmt: skip
 def test_feature_frames(tmp_path, name, frames):
     assert file_facts(BY_NAME[name].put(tmp_path)).frames == frames
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_feature_orientation(tmp_path, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    for kind in ("JPEG", "WEBP", "TIFF", "PNG"):
-        path = tmp_path / kind
-        path.write_bytes(encode(PHOTO, kind, exif=exif))
-        assert file_facts(path).exif_orientation == orientation
 
 
 @pytest.mark.parametrize("exif", [b"nonsense", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\0\1"])

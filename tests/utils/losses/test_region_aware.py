@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from tests.conftest import ROOT
 from tests.loss_cases import case
@@ -119,15 +118,3 @@ def test_exception_state_of_another_number_of_classes():
     logits, labels = case(classes=3)
     with pytest.raises(ValueError, match="is of 4 classes, the logits are of 3"):
         moved()(logits, labels)
-
-
-def test_feature_after_many_batches_the_matrix_is_that_of_the_last():
-    """With equal batches M tends to B, as 1 - 1.01^-n."""
-    logits, labels = case()
-    loss = RegionAwareLoss()
-    for _ in range(100):
-        loss(logits, labels)
-    prediction = logits.argmax(1)[labels != 255]
-    truth = F.one_hot(labels[labels != 255], 4).double()
-    shares = torch.stack([truth[prediction == k].mean(0) for k in range(4)], 1)
-    assert torch.allclose(loss.confusion.double(), shares * (1 - 1.01**-100), rtol=0, atol=1e-6)

@@ -140,19 +140,6 @@ def test_feature_equal_pictures_say_nothing_of_others(size):
     assert found == {**dict.fromkeys(FIGURES), "Class_IoU": [None] * 4}
 
 
-def test_feature_covers_the_truth():
-    """About 95 % of the intervals of sets of 60 images hold the expected accuracy."""
-    rng = np.random.default_rng(0)
-    hits = 0
-    for seed in range(100):
-        right = rng.integers(0, 101, (60, 1))
-        zeros = np.zeros_like(right)
-        counts = np.stack([right, zeros, 100 - right], 1)
-        low, high = bootstrap_intervals(counts, resamples=200, seed=seed)["Pixel_Accuracy"]
-        hits += low <= 0.5 <= high
-    assert 89 <= hits <= 99
-
-
 def test_feature_pictures_without_labels():
     counts = np.zeros((3, 3, 2), np.int64)
     assert bootstrap_mean_iou(counts, resamples=10) is None

@@ -219,8 +219,6 @@ class TestSources:
 
     def test_feature_what_to_dict_writes_is_taken(self):
         """Some constructors do not take all that their own `to_dict` writes."""
-        for transform in [*GEOMETRY, *COLOURS]:
-            AlbumentationsPipeline(plain(transform))
         selective = node("SelectiveChannelTransform", channels=[0, 2], transforms=[node("Blur")])
         some = node("SomeOf", n=1, replace=False, transforms=[node("HorizontalFlip", 0.5)])
         AlbumentationsPipeline(pipeline(selective, some))
