@@ -1,7 +1,5 @@
 """Make masks and lists that `Folder` reads: `python convert.py coco instances.json -o masks`."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import logging

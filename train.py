@@ -1,7 +1,5 @@
 """Train a model from a config: read it, check it, build the components, train."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import logging

@@ -1,7 +1,5 @@
 """One training step, one training epoch, one validation epoch."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

@@ -1,7 +1,5 @@
 """Lines for the config, derived from the files."""
 
-from __future__ import annotations
-
 import collections
 from collections.abc import Mapping
 from typing import Any

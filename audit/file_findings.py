@@ -1,7 +1,5 @@
 """Findings about files: partners, damage, sizes, encodings."""
 
-from __future__ import annotations
-
 import collections
 from collections.abc import Callable, Iterable, Iterator
 

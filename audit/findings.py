@@ -1,7 +1,5 @@
 """All findings of an audit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from audit import file_findings, set_findings

@@ -1,7 +1,5 @@
 """Output files of an audit: checked before the work, written after it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

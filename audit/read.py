@@ -1,7 +1,5 @@
 """The splits that a config names, and the facts of their samples."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path

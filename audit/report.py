@@ -1,7 +1,5 @@
 """The report of an audit, for people and for programs."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Read every sample on all cores, each file only once as long as it stays the same."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Findings about a set as a whole: duplicates, sizes and crops, statistics, batches."""
 
-from __future__ import annotations
-
 import collections
 import statistics
 from collections.abc import Iterator, Sequence

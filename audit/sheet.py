@@ -1,7 +1,5 @@
 """The contact sheet: which samples to look at, and the files that show them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

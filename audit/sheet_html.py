@@ -1,7 +1,5 @@
 """The contact sheet as one HTML file that contains its images."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,7 +1,5 @@
 """The contact sheet as one PNG."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One sample for a person to look at: the image, and its labels drawn over it with names."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What happens after a step whose loss is not finite."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

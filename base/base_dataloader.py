@@ -1,7 +1,5 @@
 """Seeded, resumable, rank-aware batches."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import logging

@@ -1,7 +1,5 @@
 """Datasets: files, names of classes, colours."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import json

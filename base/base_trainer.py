@@ -1,7 +1,5 @@
 """Epochs, best model, early stop, checkpoints, resume."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import math

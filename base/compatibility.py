@@ -1,7 +1,5 @@
 """What two datasets, or a model and a dataset, must have in common."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """What a training epoch adds up, and how fast it runs."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

@@ -1,7 +1,5 @@
 """The number of pixels of each class."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any

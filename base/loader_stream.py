@@ -1,7 +1,5 @@
 """Items from worker processes, and the error when one of them dies."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import threading

@@ -1,7 +1,5 @@
 """How a batch is split over ranks and micro-batches."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 from typing import Any

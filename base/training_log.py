@@ -1,7 +1,5 @@
 """What a training writes down: each step's loss, curves, a row of metrics per epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Validation: the loss and the metrics of a model on the validation images."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The losses of a config, weighted, over every output of a model."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -9,8 +9,6 @@ take turns in each round; medians over the rounds are printed.
     python -m benchmarks.data [--pictures N] [--rounds N] [--part samples|workers|epochs]
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import statistics

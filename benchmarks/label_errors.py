@@ -12,8 +12,6 @@ which includes those below the threshold of their class.
     python -m benchmarks.label_errors --model last.pth --data $SEGMENTATION_DATA --set carparts
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from pathlib import Path

@@ -7,8 +7,6 @@ are not repeated and interrupted ones are resumed: the command can be stopped an
     python -m benchmarks.losses --data $SEGMENTATION_DATA --set camvid [--only DiceLoss ...]
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -6,8 +6,6 @@ logits, each way in a separate process; then the time, both ways in turns.
     python -m benchmarks.losses_memory [--rounds 5] [--threads 2] [--device cuda] [--classes 150]
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import multiprocessing

@@ -10,8 +10,6 @@ ratio of the times per GFLOP is printed too.
     python -m benchmarks.models --count     parameters and GFLOP at 512x512 only
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import inspect

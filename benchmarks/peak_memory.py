@@ -1,7 +1,5 @@
 """Peak memory of some work, on a GPU or on the CPU."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable
 from pathlib import Path

@@ -8,8 +8,6 @@ loader; epochs alternate, so that a slow moment of the machine affects both.
     python -m benchmarks.trainer [--rounds 7] [--device cuda] [--model PSPNet]
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import statistics

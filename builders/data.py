@@ -1,7 +1,5 @@
 """From the loader sections of a config to datasets and loaders."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Start a training from the weights of another."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence

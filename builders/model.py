@@ -1,7 +1,5 @@
 """From the `arch` section of a config to the model of a training."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 

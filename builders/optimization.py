@@ -1,7 +1,5 @@
 """From the `loss` and `optimizer` sections of a config to losses and optimizer."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

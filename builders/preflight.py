@@ -1,7 +1,5 @@
 """Refuse what does not fit together, before training begins."""
 
-from __future__ import annotations
-
 import logging
 
 import torch

@@ -1,7 +1,5 @@
 """Refuse to resume a checkpoint with other classes, another model, or another schedule."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The registry: what each config section may name."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

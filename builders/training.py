@@ -1,7 +1,5 @@
 """From a config to all that a `Trainer` needs, held against each other."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple

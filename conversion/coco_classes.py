@@ -1,7 +1,5 @@
 """COCO instance annotations as input: the file, and which category becomes which class."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Masks from COCO instance annotations."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Masks of ids from masks of colours."""
 
-from __future__ import annotations
-
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

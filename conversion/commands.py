@@ -1,7 +1,5 @@
 """The sub-commands of convert.py: each does its work, prints the results, returns the exit code."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import sys

@@ -1,7 +1,5 @@
 """Annotation files of other programs: recognised by their keys, and the command for each."""
 
-from __future__ import annotations
-
 import codecs
 import re
 import shlex

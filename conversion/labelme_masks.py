@@ -1,7 +1,5 @@
 """Masks from labelme's JSON files, https://github.com/wkentaro/labelme."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import io

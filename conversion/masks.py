@@ -1,7 +1,5 @@
 """Masks to write: their classes, and checks before anything is written."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

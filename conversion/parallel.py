@@ -1,7 +1,5 @@
 """The same work on many files, on all cores; a file that fails is named and skipped."""
 
-from __future__ import annotations
-
 import functools
 import multiprocessing
 import signal

@@ -1,7 +1,5 @@
 """The images and masks to split, and the list files of the splits."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re

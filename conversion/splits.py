@@ -1,7 +1,5 @@
 """Divide images into training, validation and test."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Deal out groups of images so that every split gets its fraction of each class."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """ADE20K, the 150 classes of its scene parsing challenge."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal, get_args
 

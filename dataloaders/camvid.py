@@ -1,7 +1,5 @@
 """CamVid in the 11 classes of SegNet."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal, get_args
 

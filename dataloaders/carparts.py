@@ -1,7 +1,5 @@
 """Car Parts: photographs of cars with the parts that repair shops name."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Cityscapes: street scenes of 50 cities."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args

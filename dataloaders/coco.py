@@ -1,7 +1,5 @@
 """COCO-Stuff: things and stuff on the images of COCO."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

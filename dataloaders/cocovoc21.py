@@ -1,7 +1,5 @@
 """The 20 object classes of Pascal VOC on the images of COCO."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Freiburg Forest, the dataset of DeepScene."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal

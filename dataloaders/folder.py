@@ -1,7 +1,5 @@
 """A person's own images and masks, without code."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Gaofen-3: the polarimetric radar images of the 2020 contest."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args

@@ -1,7 +1,5 @@
 """Pascal VOC 2012, with the additional SBD annotations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args

@@ -1,7 +1,5 @@
 """Download Pascal VOC 2012 and SBD."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import logging

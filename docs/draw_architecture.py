@@ -4,8 +4,6 @@ The arrows come from the imports themselves. `LAYERS` is the one place that says
 what; `tests/test_project.py` holds the imports against it.
 """
 
-from __future__ import annotations
-
 import ast
 import graphlib
 import itertools

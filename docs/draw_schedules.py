@@ -1,7 +1,5 @@
 """Draws every schedule as a small chart: `python -m docs.draw_schedules docs/schedules.png`."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from pathlib import Path

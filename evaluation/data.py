@@ -1,7 +1,5 @@
 """The images to score: from a config to a loader of whole images."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence

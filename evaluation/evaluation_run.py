@@ -1,7 +1,5 @@
 """A model, and the images that it is scored on."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The notes that accompany the metrics wherever they are shown."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from base.compatibility import ignored_class

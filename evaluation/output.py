@@ -1,7 +1,5 @@
 """Where evaluate.py writes its results."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

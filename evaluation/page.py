@@ -1,7 +1,5 @@
 """The report of an evaluation: one page that needs no other file."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The images that the page shows, and what it says of each."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple

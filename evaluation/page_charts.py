@@ -1,7 +1,5 @@
 """The geometry and colours of the page's charts."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Images and masks as parts of a page."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

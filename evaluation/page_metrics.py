@@ -1,7 +1,5 @@
 """Metrics as the page shows them."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """One pass over a split: from images to metrics."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import functools

@@ -1,7 +1,5 @@
 """Every metric of a split, counted image by image."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The metrics as text for the terminal."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """The threshold of two classes: searched on a split, stored in the checkpoint."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os

@@ -1,7 +1,5 @@
 """Exact sums over an image and counts over a mask."""
 
-from __future__ import annotations
-
 import cv2
 import msgspec
 import numpy as np

@@ -1,7 +1,5 @@
 """Facts about the files of one sample: everything that the audit knows, without the pixels."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """A problem that a training would have, and how to solve it."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Literal

@@ -1,7 +1,5 @@
 """Findings about labels: values without a meaning, classes that do not occur."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """A `label_map` for masks whose values have no meaning yet: only if there is little doubt."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 from collections.abc import Hashable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A quick look at a split: the headers of its files, the labels of some of its masks."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Sizes of images: whether masks fit them, and whether a batch can hold them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The samples of one split, and sums over their facts."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import functools

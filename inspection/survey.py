@@ -1,7 +1,5 @@
 """A survey of the data before a training: refuse what cannot work, warn of what is odd."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable

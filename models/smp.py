@@ -1,7 +1,5 @@
 """The architectures of Segmentation Models PyTorch, over any of its encoders or timm's."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 from pathlib import Path

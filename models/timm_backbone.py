@@ -1,7 +1,5 @@
 """Networks of timm with a pyramid of features, as backbones."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import re

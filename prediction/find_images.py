@@ -1,7 +1,5 @@
 """The images to predict, from the words of the command line; imports no torch."""
 
-from __future__ import annotations
-
 import fnmatch
 import glob
 import os

@@ -1,7 +1,5 @@
 """Which files to write for which images; imports torch only where several processes share them."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Callable, Sequence

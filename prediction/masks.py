@@ -1,7 +1,5 @@
 """Masks of images: load the model, predict, write, draw over."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Draw the curve of a search for a learning rate."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

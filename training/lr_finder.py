@@ -1,7 +1,5 @@
 """Find a learning rate: take a few steps while it rises, and look at their losses."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

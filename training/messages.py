@@ -1,7 +1,5 @@
 """What `train.py` tells: what runs, why it ended, what to type next."""
 
-from __future__ import annotations
-
 import logging
 import shlex
 import signal

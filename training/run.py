@@ -1,7 +1,5 @@
 """The steps of a training run: check, join the other ranks, build, open the run folder."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

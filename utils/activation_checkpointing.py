@@ -1,7 +1,5 @@
 """Less memory for more time: activations are computed again in the backward pass."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any

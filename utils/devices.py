@@ -1,7 +1,5 @@
 """The device that `--device` names, for every program."""
 
-from __future__ import annotations
-
 import logging
 import os
 

@@ -1,7 +1,5 @@
 """Recognise errors of too little memory, and work around them."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Seed, read and set every random generator."""
 
-from __future__ import annotations
-
 import enum
 import os
 import random

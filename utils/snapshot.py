@@ -1,7 +1,5 @@
 """A snapshot of what a forward pass changes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Match the rows of two classifiers by the names of their classes."""
 
-from __future__ import annotations
-
 import collections
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """A checkpoint as an object: read once, checked, and never changed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 Imports nothing heavy: a mistyped path is reported before torch is loaded.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import shlex

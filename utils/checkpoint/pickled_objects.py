@@ -1,7 +1,5 @@
 """Find out what a pickle would build from its instructions: nothing is built, imported or run."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import encodings.raw_unicode_escape  # noqa: F401  for old texts, lest a file cause an import

@@ -1,7 +1,5 @@
 """Atomic save and verified load of checkpoints."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Read files of weights: tensors and plain data; nothing in them is ever run."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import warnings

@@ -1,7 +1,5 @@
 """Options that several programs share; light, for `--help` answers before anything is imported."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """Start a program as several processes, or find that it is one. Imports torch only to start."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

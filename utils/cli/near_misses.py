@@ -1,7 +1,5 @@
 """The words to type instead of those that a program does not know."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Names from anywhere, made safe to print."""
 
-from __future__ import annotations
-
 import re
 
 # Characters that cannot be shown, that move a terminal's cursor, or that turn the text around them.

@@ -3,8 +3,6 @@
 argparse itself names a missing argument first, and these not at all.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import difflib

@@ -1,7 +1,5 @@
 """Build objects from a checked config, and fill in its defaults."""
 
-from __future__ import annotations
-
 import dataclasses
 import types
 import typing

@@ -5,8 +5,6 @@ from there and are declared nowhere else. Nothing in `utils/config` knows a clas
 caller says with `SectionSpec` where each section finds its own.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The error of a config, and how its messages show values and suggestions."""
 
-from __future__ import annotations
-
 import difflib
 import json
 from collections.abc import Iterable, Sequence

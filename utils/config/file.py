@@ -1,7 +1,5 @@
 """Read a config file as plain data; imports nothing heavy, as a mistake needs no torch."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Write a `Folder` section from the arguments of an unknown data loader."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Configs of other programs: which program it is, and the same as a config of this one."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

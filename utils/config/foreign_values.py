@@ -1,7 +1,5 @@
 """Values in configs of other programs, and the keys of ours that they belong to."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 

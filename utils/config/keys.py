@@ -1,7 +1,5 @@
 """Find the path of a key that is named without it, or by the name of another program."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every key that a config can have, and what to say about one that is none of them."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

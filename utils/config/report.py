@@ -1,7 +1,5 @@
 """All that is wrong or odd with the sections of a config, each against its signature."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The sections of a config as plain classes, and the specs of those that name a class."""
 
-from __future__ import annotations
-
 import dataclasses
 import types
 import typing

@@ -1,7 +1,5 @@
 """Constructor signatures as schemas: the arguments, their types and their defaults."""
 
-from __future__ import annotations
-
 import collections.abc
 import dataclasses
 import functools

@@ -1,7 +1,5 @@
 """Read values that a config contains as text: `"True"`, `"0.01"`, `"None"`."""
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any

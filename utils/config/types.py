@@ -1,7 +1,5 @@
 """Types that a config can hold, with their ranges; every constructor is annotated with them."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """One value against the type hint of its argument."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

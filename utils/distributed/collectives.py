@@ -4,8 +4,6 @@ One process is the usual case: then nothing here needs torch.distributed, and ev
 once. Ranks exchange tensors only, never pickled objects.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import json

@@ -1,7 +1,5 @@
 """A model that several GPUs or processes train together."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

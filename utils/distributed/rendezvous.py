@@ -1,7 +1,5 @@
 """The rendezvous of processes that have been started again."""
 
-from __future__ import annotations
-
 import datetime
 import time
 import uuid

@@ -1,7 +1,5 @@
 """Batch normalisation over the batch of all processes, on GPUs and on the CPU."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

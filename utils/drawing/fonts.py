@@ -1,7 +1,5 @@
 """Fonts for the names of classes and files in any script."""
 
-from __future__ import annotations
-
 import functools
 
 from PIL import ImageFont

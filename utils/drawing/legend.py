@@ -1,7 +1,5 @@
 """A legend of classes: swatches, names and fractions in columns."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

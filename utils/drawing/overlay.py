@@ -1,7 +1,5 @@
 """Classes drawn over an image: tints, outlines and a legend below."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

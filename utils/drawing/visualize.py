@@ -1,7 +1,5 @@
 """Pictures of images, labels and predictions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Write files completely or not at all, and replace nothing unasked."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Files of COCO instance annotations: https://cocodataset.org/#format-data."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files of a dataset: their bytes, their limits, and the error that names the file."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat

@@ -1,7 +1,5 @@
 """The header of an image file, read without decoding the pixels."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io

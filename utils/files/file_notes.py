@@ -1,7 +1,5 @@
 """Oddities of files that are read nevertheless: noted, counted, reported once."""
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import os

@@ -1,7 +1,5 @@
 """Size and EXIF orientation of an image file, from its first bytes."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Literal, NamedTuple
 

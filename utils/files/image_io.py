@@ -1,7 +1,5 @@
 """Read images and label masks, the same way everywhere."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io

@@ -1,7 +1,5 @@
 """JPEGs with all their blocks but a wrong end."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The header of a JPEG file."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from utils.files.data_file import DataError, StrPath, damaged

@@ -1,7 +1,5 @@
 """JSON files that other programs write, read as a type."""
 
-from __future__ import annotations
-
 import codecs
 from pathlib import Path
 from typing import Any

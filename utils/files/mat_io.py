@@ -1,7 +1,5 @@
 """Arrays in MATLAB files."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

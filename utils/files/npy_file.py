@@ -1,7 +1,5 @@
 """NumPy's array files as images."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from utils.files.data_file import DataError, StrPath, check_pixels

@@ -1,7 +1,5 @@
 """Reports that programs write: found out before the work that nothing foreign is replaced."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json

@@ -1,7 +1,5 @@
 """File names from lists and annotations, kept below the folder that they belong in."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

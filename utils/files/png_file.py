@@ -1,7 +1,5 @@
 """The structure of a PNG file: its header, and whether a part is missing or changed."""
 
-from __future__ import annotations
-
 import dataclasses
 import struct
 import zlib

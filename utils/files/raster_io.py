@@ -1,7 +1,5 @@
 """Rasters of any number of bands: from files to the array that a network takes."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names of one file: the same path, a link, or a hard link."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Checks of a TIFF's compressed strips and tiles, before anything decodes them."""
 
-from __future__ import annotations
-
 import importlib.util
 import lzma
 import math

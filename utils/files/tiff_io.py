@@ -1,7 +1,5 @@
 """TIFF files of any number of bands and any sample type, exactly as stored."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import logging

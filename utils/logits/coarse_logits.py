@@ -1,7 +1,5 @@
 """Logits that are not upsampled yet, and sums over their pixels a tile at a time."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Iterator

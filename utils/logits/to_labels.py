@@ -1,7 +1,5 @@
 """From logits to classes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

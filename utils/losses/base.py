@@ -1,7 +1,5 @@
 """The base of the losses: logits, ignored pixels, class weights."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec

@@ -1,7 +1,5 @@
 """Binary cross-entropy, alone and with the Dice loss."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

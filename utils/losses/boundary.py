@@ -1,7 +1,5 @@
 """Boundary loss: probability costs by its distance from where it belongs."""
 
-from __future__ import annotations
-
 import math
 
 import cv2

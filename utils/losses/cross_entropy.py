@@ -1,7 +1,5 @@
 """Cross-entropy over pixels."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar
 
 import msgspec

@@ -1,7 +1,5 @@
 """Dice loss, alone and with cross-entropy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Cross-entropy that leaves easy pixels aside."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

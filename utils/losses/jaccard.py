@@ -1,7 +1,5 @@
 """Jaccard loss: the soft intersection over union."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from utils.losses.base import safe_ratio

@@ -1,7 +1,5 @@
 """Lovász-Softmax: the Jaccard index, made continuous."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

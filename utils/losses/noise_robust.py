@@ -1,7 +1,5 @@
 """Losses for noisy labels: a single wrong pixel has a bounded effect."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Cross-entropy over the hardest pixels."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The base of Dice, Jaccard and Tversky: soft counts of a class's pixels."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Cross-entropy that penalizes common confusions of two classes less."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

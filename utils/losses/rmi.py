@@ -1,7 +1,5 @@
 """Region mutual information: neighbourhoods of pixels instead of single ones."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Tversky loss: an overlap in which the two kinds of error weigh differently."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from utils.config.types import NonNegativeFloat, PositiveFloat

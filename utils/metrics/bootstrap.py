@@ -1,7 +1,5 @@
 """How much a metric would change with other images: bootstrap intervals."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator

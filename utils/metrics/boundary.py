@@ -1,7 +1,5 @@
 """Boundary IoU and boundary F-score."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Expected calibration error: how far confidence and accuracy are apart."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """Counts of each image by itself, and its own mean IoU."""
 
-from __future__ import annotations
-
 import numpy as np
 from torch import Tensor
 

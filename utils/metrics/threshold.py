@@ -1,7 +1,5 @@
 """Exact search for the probability threshold of class 1, over many thresholds at once."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Learning-rate schedules by optimizer step: what `lr_scheduler.type` may name."""
 
-from __future__ import annotations
-
 import bisect
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Parameter groups: the learning rate and weight decay of each parameter."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Mixed precision: which type, the scaler that fp16 needs."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Steps a learning rate schedule, with the warm-up in front of it."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import logging

@@ -1,7 +1,5 @@
 """Builds and checks the schedule of the config's section `lr_scheduler`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, Literal

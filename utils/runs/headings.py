@@ -1,7 +1,5 @@
 """The names of a run, its model and its data in headings."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

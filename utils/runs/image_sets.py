@@ -1,7 +1,5 @@
 """The images that a run has seen, to notice on resume that they have changed."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Sequence

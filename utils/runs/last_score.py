@@ -1,7 +1,5 @@
 """The mode in which a model was scored last, from its checkpoint and its run folder."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The metrics of every epoch, one row each, for spreadsheets and data frames."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re

@@ -1,7 +1,5 @@
 """The scores that evaluate.py has measured of the checkpoints of a run, in its folder."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

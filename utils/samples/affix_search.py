@@ -1,7 +1,5 @@
 """Prefixes and suffixes that would pair images and masks: only proposed, never applied."""
 
-from __future__ import annotations
-
 import collections
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

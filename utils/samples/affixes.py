@@ -1,7 +1,5 @@
 """Prefixes and suffixes around the name that an image and its mask share."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import unicodedata

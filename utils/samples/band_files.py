@@ -1,7 +1,5 @@
 """Images whose bands are a file each."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path

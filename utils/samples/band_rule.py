@@ -1,7 +1,5 @@
 """The rule by which a config's bands are read, and their mean and std."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Class weights from pixel counts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Regions of COCO annotations: their outlines, checked and turned into run lengths."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Files that match a pattern, such as `photos/*_mask.png`."""
 
-from __future__ import annotations
-
 import fnmatch
 import glob
 import os

@@ -1,7 +1,5 @@
 """Folders below which images and masks have equal names."""
 
-from __future__ import annotations
-
 import collections
 from collections.abc import Collection, Iterable
 

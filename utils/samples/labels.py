@@ -1,7 +1,5 @@
 """One rule from the values of a mask to class labels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

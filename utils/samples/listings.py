@@ -1,7 +1,5 @@
 """Which files exist, asked of folders instead of each file."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

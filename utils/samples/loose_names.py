@@ -1,7 +1,5 @@
 """Pairs by names that are not equal, but do not differ in anything that matters."""
 
-from __future__ import annotations
-
 import collections
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Masks whose colours say which class a pixel is."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Decoded pairs, kept in memory that all loader processes share, or on disk."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

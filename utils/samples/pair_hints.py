@@ -1,7 +1,5 @@
 """Hints in messages: what to set in a config so that images and masks pair."""
 
-from __future__ import annotations
-
 import collections
 from collections.abc import Mapping
 from pathlib import Path

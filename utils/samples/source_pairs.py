@@ -1,7 +1,5 @@
 """Pairs of images and masks from folders, lists or patterns that a person names."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The files of a folder, a list or a pattern."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ https://albumentations.ai/docs/2-core-concepts/serialization/ describes the data
 optional and imported only where a config names a pipeline.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 import os

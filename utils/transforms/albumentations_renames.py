@@ -3,8 +3,6 @@
 https://github.com/albumentations-team/albumentations/releases/tag/2.0.0
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Collection, Mapping

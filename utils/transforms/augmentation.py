@@ -1,7 +1,5 @@
 """The augmentation of a loader: operations on an image and its label."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any, TypeVar

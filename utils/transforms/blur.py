@@ -1,7 +1,5 @@
 """Gaussian blur, as in pytorch-segmentation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -3,8 +3,6 @@
 Candidates are judged on the label alone, so the image is still warped once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

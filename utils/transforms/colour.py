@@ -5,8 +5,6 @@ https://docs.pytorch.org/vision/stable/generated/torchvision.transforms.v2.Color
 are rounded where torchvision cuts them, so a channel can differ by a grey value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 

@@ -6,8 +6,6 @@ object is a connected region of the label. Edges are left hard, as the paper fou
 no difference.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

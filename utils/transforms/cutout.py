@@ -5,8 +5,6 @@ https://arxiv.org/abs/1708.04552. Differs from the paper: the number of rectangl
 have the image's proportions. The labels stay, so the network has to infer what is hidden.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

@@ -4,8 +4,6 @@ The mosaic of YOLOv4, Bochkovskiy et al. 2020, https://arxiv.org/abs/2004.10934.
 paper: each image is warped straight to the size of its part.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import ClassVar
 

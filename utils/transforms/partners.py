@@ -1,7 +1,5 @@
 """The other training samples that an operation may bring in."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Rotation, mirror images and quarter turns."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from utils.transforms.base import GeometryOperation, TrainingSample, uniform_int

@@ -1,7 +1,5 @@
 """Scale and crop of an image, as in pytorch-segmentation, whose configs mean the same here."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from utils.config.types import PositiveInt
