@@ -8,11 +8,22 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import check
+from audit import file_findings
+from audit.set_findings import _without_rest
+from audit.sheet import choose
+from base.base_dataloader import LoaderOptions
+from dataloaders.shapes import Shapes
+from inspection import label_findings
+from inspection.facts import ImageFacts, MaskFacts, SampleFacts
+from inspection.label_maps import propose
+from inspection.split import Split
 from tests import audit_sets
 from tests.conftest import ROOT
+from utils.transforms.augmentation import Augmentation
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +53,27 @@ def run(folder, tree=None, *flags, step=False):
     return code, json.loads(out.read_text())
 
 
+def run_with(folder, *makers, step=False):
+    """What the program says of a dataset with these faults."""
+    tree = audit_sets.config_of(folder)
+    for maker in makers:
+        maker(folder, tree)
+    return run(folder, tree, step=step)
+
+
+def set_both(tree, **args):
+    for section in ("train_loader", "val_loader"):
+        audit_sets.set_args(tree, section, **args)
+
+
 def kinds(report, severity=None):
     return [f["kind"] for f in report["findings"] if severity in (None, f["severity"])]
+
+
+def split_of(facts, count):
+    shapes = Shapes("train", num_images=count)
+    options = LoaderOptions(batch_size=1)
+    return Split("train", "train_loader", shapes, Augmentation(), options, range(count), facts)
 
 
 def test_feature_a_clean_set_is_clean(dataset, capsys):
@@ -55,23 +85,19 @@ def test_feature_a_clean_set_is_clean(dataset, capsys):
     assert not (dataset / "saved").exists()
 
 
+def unknown_section(folder, tree):
+    tree["wandb"] = {"project": "x"}
+
+
 @pytest.mark.parametrize(
-    ("maker", "code"), [(audit_sets.exif_orientation, 0), (audit_sets.empty_file, 2)]
-)
-def test_feature_warnings_alone_do_not_stop(dataset, maker, code):
+    ("maker", "codes"),
+    [(lambda *_: None, (0, 0)), (audit_sets.exif_orientation, (0, 2)), (unknown_section, (0, 2)),
+     (audit_sets.empty_file, (2, 2))],
+)  # fmt: skip
+def test_feature_warnings_alone_do_not_stop(dataset, maker, codes):
     tree = audit_sets.config_of(dataset)
     maker(dataset, tree)
-    assert (run(dataset, tree)[0], run(dataset, tree, "--strict")[0]) == (code, 2)
-
-
-def test_feature_strict_finds_nothing_in_a_clean_set(dataset):
-    assert run(dataset, None, "--strict")[0] == 0
-
-
-def test_feature_strict_counts_the_warnings_of_the_config(dataset):
-    tree = audit_sets.config_of(dataset)
-    tree["wandb"] = {"project": "x"}
-    assert (run(dataset, tree)[0], run(dataset, tree, "--strict")[0]) == (0, 2)
+    assert (run(dataset, tree)[0], run(dataset, tree, "--strict")[0]) == codes
 
 
 # What else a fault brings with it, beside its own finding.
@@ -89,9 +115,7 @@ COMPANIONS = {
 
 @pytest.mark.parametrize("maker", audit_sets.MAKERS, ids=lambda maker: maker.__name__)
 def test_feature_each_fault_is_found_and_nothing_else(dataset, maker, capsys):
-    tree = audit_sets.config_of(dataset)
-    maker(dataset, tree)
-    code, report = run(dataset, tree, step=maker in audit_sets.NEED_STEP)
+    code, report = run_with(dataset, maker, step=maker in audit_sets.NEED_STEP)
     kind = audit_sets.kind_of(maker)
     assert code == (2 if kinds(report, "error") else 0)
     assert {kind} <= set(kinds(report)) <= {kind, *COMPANIONS.get(maker.__name__, set())}
@@ -129,9 +153,7 @@ def test_feature_pasted_lines_cure(dataset, maker, capsys):
 
 
 def test_feature_binary_masks_are_given_their_label_map(dataset):
-    tree = audit_sets.config_of(dataset)
-    audit_sets.binary_mask(dataset, tree)
-    _, report = run(dataset, tree)
+    _, report = run_with(dataset, audit_sets.binary_mask)
     assert report["paste"]["train_loader.args"]["label_map"] == {"0": 0, "255": 1}
 
 
@@ -182,27 +204,23 @@ def test_feature_json_has_its_keys(dataset):
 def test_feature_findings_name_every_file(dataset):
     for path in (dataset / "masks/train").iterdir():
         path.write_bytes(b"")
-    tree = audit_sets.config_of(dataset)
-    _, report = run(dataset, tree)
+    _, report = run(dataset)
     finding = next(f for f in report["findings"] if f["kind"] == "empty-file")
     assert len(finding["files"]) == audit_sets.TRAIN
     assert finding["severity"] == "error" and finding["split"] == "train"
 
 
 def test_feature_exif_says_which_way_the_mask_fits(dataset):
-    tree = audit_sets.config_of(dataset)
-    audit_sets.exif_orientation(dataset, tree)
-    _, report = run(dataset, tree)
+    _, report = run_with(dataset, audit_sets.exif_orientation)
     (what,) = report["findings"][0]["files"].values()
     assert what.endswith("size of the stored image")
 
 
 def test_feature_a_size_that_tells_is_no_doubt_and_names_the_rule(dataset):
-    tree = audit_sets.config_of(dataset)
     audit_sets.turned_image(dataset, 6)
-    assert run(dataset, tree)[1]["findings"] == []  # the mask was drawn on the stored pixels
+    assert run(dataset)[1]["findings"] == []  # the mask was drawn on the stored pixels
     audit_sets.change_mask(dataset, np.rot90)
-    findings = {f["kind"]: f for f in run(dataset, tree)[1]["findings"]}
+    findings = {f["kind"]: f for f in run(dataset)[1]["findings"]}
     (what,) = findings["exif-orientation"]["files"].values()
     assert what.endswith("fits the rotated image")
     assert '"exif": "apply"' in findings["size-mismatch"]["fix"]
@@ -210,8 +228,6 @@ def test_feature_a_size_that_tells_is_no_doubt_and_names_the_rule(dataset):
 
 
 def test_feature_the_batch_size_that_is_proposed_leaves_none_over():
-    from audit.set_findings import _without_rest
-
     for images in range(3, 200):
         for batch in (2, 3, 8, 16):
             size = _without_rest(images, batch)
@@ -230,8 +246,7 @@ def test_feature_the_held_back_share_is_the_validation(dataset):
 def test_feature_pretrained_weights_keep_imagenets_statistics(dataset):
     """ImageNet's mean and std are far from these images', and right for weights from there."""
     tree = audit_sets.config_of(dataset)
-    for section in ("train_loader", "val_loader"):
-        audit_sets.set_args(tree, section, mean=None, std=None)
+    set_both(tree, mean=None, std=None)
     assert kinds(run(dataset, tree)[1]) == ["mean-std"]
     tree["arch"] = {"type": "FCN", "args": {"pretrained": True}}
     code, report = run(dataset, tree)
@@ -240,18 +255,9 @@ def test_feature_pretrained_weights_keep_imagenets_statistics(dataset):
 
 def test_feature_an_image_of_another_number_of_bands_is_found():
     """Independent of any reader: facts as a dataset of rasters would give them."""
-    from audit.file_findings import find
-    from base.base_dataloader import LoaderOptions
-    from dataloaders.shapes import Shapes
-    from inspection.facts import ImageFacts, SampleFacts
-    from inspection.split import Split
-    from utils.transforms.augmentation import Augmentation
-
     facts = [SampleFacts(str(n), [str(n)], ImageFacts(channels=n, width=1, height=1))
              for n in (3, 3, 4)]  # fmt: skip
-    shapes = Shapes("train", num_images=3)
-    split = Split("train", "train_loader", shapes, Augmentation(), LoaderOptions(1), [0], facts)
-    (finding,) = find(split)
+    (finding,) = file_findings.find(split_of(facts, 3))
     assert finding.kind == "different-bands" and finding.files == {"4": "4 bands"}
 
 
@@ -327,22 +333,18 @@ def test_feature_the_default_config_is_clean_as_a_program(tmp_path):
     assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == ["cache", "check"]
 
 
+def program(*flags, **settings):
+    command = [sys.executable, str(ROOT / "check.py"), "-c", "config.json", *flags]
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **settings}
+    return subprocess.run(command, **settings)
+
+
 def test_feature_a_broken_set_exits_with_two_as_a_program(dataset):
     audit_sets.unreadable(dataset, {})
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "check.py"), "-c", "config.json", "--workers", "2"],
-        cwd=dataset, capture_output=True, text=True,
-    )  # fmt: skip
+    result = program("--workers", "2", cwd=dataset)
     assert result.returncode == 2
     assert "train00.png" in result.stdout and "Traceback" not in result.stderr
     assert "No step could be taken" in result.stdout
-
-
-def program(*flags, **settings):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "check.py"), "-c", "config.json", "--no-step", *flags],
-        capture_output=True, **settings,
-    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -350,10 +352,7 @@ def test_feature_whoever_has_seen_enough_may_stop_reading(dataset):
     """As `check.py | head -1` does: a pipe that nobody reads any more."""
     reading, writing = os.pipe()
     os.close(reading)
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "check.py"), "-c", "config.json", "--no-step"],
-        cwd=dataset, stdout=writing, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    result = program("--no-step", cwd=dataset, stdout=writing)
     os.close(writing)
     assert "Traceback" not in result.stderr and "Broken" not in result.stderr
     assert result.returncode == 141
@@ -366,12 +365,11 @@ def test_feature_names_that_cannot_be_shown_are_no_obstacle(dataset):
         folder = os.fsencode(dataset / kind / "train")
         os.rename(folder + b"/train00.png", folder + b"/stra\xdfe.png")
     tree = audit_sets.config_of(dataset)
-    for section in ("train_loader", "val_loader"):
-        audit_sets.set_args(tree, section, classes=["\u80cc\u666f", "\u9053\u8def", "car"])
+    set_both(tree, classes=["\u80cc\u666f", "\u9053\u8def", "car"])
     path = dataset / os.fsdecode(b"masks/train/stra\xdfe.png")
     path.write_bytes(b"")
     (dataset / "config.json").write_text(json.dumps(tree))
-    result = program("--json", "out.json", "--sheet", "sheet", cwd=dataset, text=True,
+    result = program("--no-step", "--json", "out.json", "--sheet", "sheet", cwd=dataset,
                      env={**os.environ, "PYTHONIOENCODING": "ascii"})  # fmt: skip
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert "stra?e.png" in result.stdout
@@ -383,14 +381,13 @@ def test_feature_names_that_cannot_be_shown_are_no_obstacle(dataset):
 
 
 def test_feature_json_goes_to_the_standard_output(dataset):
-    result = program("--json", "-", cwd=dataset, text=True)
+    result = program("--no-step", "--json", "-", cwd=dataset)
     assert json.loads(result.stdout)["clean"] and "No findings." in result.stderr
 
 
 def test_feature_lines_to_paste_keep_their_letters(dataset, capsys):
     tree = audit_sets.config_of(dataset)
-    for section in ("train_loader", "val_loader"):
-        audit_sets.set_args(tree, section, classes=["Stra\u00dfe", "\u9053\u8def", "car"])
+    set_both(tree, classes=["Stra\u00dfe", "\u9053\u8def", "car"])
     run(dataset, tree)
     assert '"classes": ["Stra\u00dfe", "\u9053\u8def", "car"]' in capsys.readouterr().out
 
@@ -420,8 +417,6 @@ def test_feature_a_step_that_fails_for_another_reason_is_told(dataset):
 
 def test_feature_bands_without_statistics_are_measured(dataset):
     """Independent: NumPy over all training images; what is pasted makes the config clean."""
-    import tifffile
-
     rng = np.random.default_rng(0)
     pixels = {}
     for split, shift in (("train", 500), ("val", 540)):
@@ -433,8 +428,7 @@ def test_feature_bands_without_statistics_are_measured(dataset):
                              planarconfig="contig")  # fmt: skip
         pixels[split] = np.stack(stack).reshape(-1, 4).astype(np.float64)
     tree = audit_sets.config_of(dataset)
-    for section in ("train_loader", "val_loader"):
-        audit_sets.set_args(tree, section, mean=None, std=None)
+    set_both(tree, mean=None, std=None)
     code, report = run(dataset, tree, step=True)
     assert (code, kinds(report)) == (2, ["mean-std", "mean-std"])
     assert [f["split"] for f in report["findings"]] == ["train", "val"]
@@ -449,25 +443,14 @@ def test_feature_bands_without_statistics_are_measured(dataset):
 
 def test_feature_masks_of_one_file_are_named_with_their_images():
     """As where one JSON file holds the outlines of all images."""
-    from audit.file_findings import find
-    from audit.sheet import choose
-    from base.base_dataloader import LoaderOptions
-    from dataloaders.shapes import Shapes
-    from inspection.facts import ImageFacts, MaskFacts, SampleFacts
-    from inspection.split import Split
-    from utils.transforms.augmentation import Augmentation
-
     image = ImageFacts(channels=3, width=9, height=9)
     good = MaskFacts(width=9, height=9, labels={0: 81})
     masks = [good, MaskFacts(error="all.json: annotation 7 is broken"), good,
              MaskFacts(error="all.json: annotation 9 is broken")]  # fmt: skip
     facts = [SampleFacts(f"p{n}", [f"p{n}.jpg", "all.json", "extra.png"], image, mask, "all.json")
              for n, mask in enumerate(masks)]  # fmt: skip
-    shapes = Shapes("train", num_images=4)
-    split = Split(
-        "train", "train_loader", shapes, Augmentation(), LoaderOptions(1), range(4), facts
-    )
-    (finding,) = find(split)
+    split = split_of(facts, 4)
+    (finding,) = file_findings.find(split)
     assert finding.files == {"all.json: p1.jpg": "annotation 7 is broken",
                              "all.json: p3.jpg": "annotation 9 is broken"}  # fmt: skip
     flagged = [place for _, place, messages in choose([split], [finding]) if messages]
@@ -476,18 +459,9 @@ def test_feature_masks_of_one_file_are_named_with_their_images():
 
 def test_feature_the_mask_is_named_where_more_files_are_read():
     """As where a second mask says what is in front: the last file is not the mask."""
-    from base.base_dataloader import LoaderOptions
-    from dataloaders.shapes import Shapes
-    from inspection.facts import ImageFacts, MaskFacts, SampleFacts
-    from inspection.label_findings import find
-    from inspection.label_maps import propose
-    from inspection.split import Split
-    from utils.transforms.augmentation import Augmentation
-
     mask = MaskFacts(width=9, height=9, values={"0": 80, "77": 1}, unknown=["77"], labels={0: 80})
     image = ImageFacts(channels=3, width=9, height=9)
     facts = [SampleFacts("p", ["p.jpg", "p_mask.png", "p_front.png"], image, mask, "p_mask.png")]
-    shapes = Shapes("train", num_images=1)
-    split = Split("train", "train_loader", shapes, Augmentation(), LoaderOptions(1), [0], facts)
-    (finding,) = find(split, propose([split])["train"])
+    split = split_of(facts, 1)
+    (finding,) = label_findings.find(split, propose([split])["train"])
     assert list(finding.files) == ["p_mask.png"]

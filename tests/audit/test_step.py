@@ -22,19 +22,20 @@ def tree(tmp_path):
     return parse_config(tmp_path / "config.json")
 
 
-def take_step(tmp_path, tree):
+def config_of(tmp_path, tree):
     (tmp_path / "config.json").write_text(json.dumps(tree))
-    config = check.read_config(check.parse_arguments(["-c", str(tmp_path / "config.json")]))
-    return try_step(config, torch.device("cpu"), 0)
+    return check.read_config(check.parse_arguments(["-c", str(tmp_path / "config.json")]))
+
+
+def take_step(tmp_path, tree):
+    return try_step(config_of(tmp_path, tree), torch.device("cpu"), 0)
 
 
 def test_feature_shapes_and_parameters_are_those_of_the_training(tmp_path, tree):
     tree["arch"]["args"]["base_channels"] = 4
     step, findings = take_step(tmp_path, tree)
     assert findings == []
-    (tmp_path / "config.json").write_text(json.dumps(tree))
-    arguments = check.parse_arguments(["-c", str(tmp_path / "config.json")])
-    config = check.read_config(arguments)
+    config = config_of(tmp_path, tree)
     parts = build_training(config, build_loaders(config), torch.device("cpu"))
     assert step.parameters == sum(p.numel() for p in parts.model.parameters())
     assert (step.images, step.labels) == ([4, 3, 32, 32], [4, 32, 32])
@@ -109,8 +110,6 @@ def test_feature_nothing_is_written(tmp_path, tree):
 @pytest.mark.gpu
 def test_feature_memory_of_a_gpu(tmp_path, tree):
     tree["n_gpu"] = 1
-    (tmp_path / "config.json").write_text(json.dumps(tree))
-    config = check.read_config(check.parse_arguments(["-c", str(tmp_path / "config.json")]))
-    step, findings = try_step(config, torch.device("cuda"), 1)
+    step, findings = try_step(config_of(tmp_path, tree), torch.device("cuda"), 1)
     assert findings == [] and step.memory_bytes > 4 * step.parameters
     assert "max_memory_allocated" in step.memory_kind
