@@ -31,6 +31,16 @@ def run_lengths(mask):
 
 
 @pytest.fixture
+def convert(tmp_path, instances):
+    """Convert the instances, which a test may change before, into `masks`."""
+
+    def run_it(*options):
+        return run("coco", dump(tmp_path / "i.json", instances), "-o", tmp_path / "masks", *options)
+
+    return run_it
+
+
+@pytest.fixture
 def instances():
     """Category ids with gaps and out of order; the small object comes before the large one."""
     crowd = np.zeros((8, 10), int)
@@ -59,9 +69,9 @@ def painted(crowd=255, dog=1, cat=2):
     return ids
 
 
-def test_feature_smaller_over_larger_over_crowds(tmp_path, instances, capsys):
-    source, output = dump(tmp_path / "i.json", instances), tmp_path / "masks"
-    assert run("coco", source, "--output", output) == 0
+def test_feature_smaller_over_larger_over_crowds(tmp_path, convert, capsys):
+    output = tmp_path / "masks"
+    assert convert() == 0
     assert files(output) == ["a.0.png", "sub/empty.png"]
     assert np.array_equal(pixels(output / "a.0.png"), painted())
     assert np.array_equal(pixels(output / "sub/empty.png"), np.zeros((5, 4)))
@@ -70,12 +80,10 @@ def test_feature_smaller_over_larger_over_crowds(tmp_path, instances, capsys):
     assert arguments["ignore_index"] == 255
 
 
-def test_feature_output_fits_folder(tmp_path, instances, capsys):
+def test_feature_output_fits_folder(tmp_path, convert, capsys):
     save(tmp_path / "images/a.0.jpg", np.zeros((8, 10, 3), np.uint8))
     save(tmp_path / "images/sub/empty.jpg", np.zeros((5, 4, 3), np.uint8))
-    source = dump(tmp_path / "i.json", instances)
-    images, output = tmp_path / "images", tmp_path / "masks"
-    assert run("coco", source, "--output", output, "--images", images) == 0
+    assert convert("--images", tmp_path / "images") == 0
     dataset = Folder(**printed_arguments(capsys.readouterr().out))
     assert [sample.name for sample in dataset.samples] == ["a.0", "sub/empty"]
     assert np.array_equal(dataset.load(0)[1], painted())
@@ -87,47 +95,41 @@ def test_feature_output_fits_folder(tmp_path, instances, capsys):
         (["--classes", "cat"], painted(crowd=0, dog=0, cat=1), ["background", "cat"]),
         (["--classes", "background", "cat", "dog"], painted(dog=2, cat=1),
          ["background", "cat", "dog"]),
+        (["--classes", "names.txt"], painted(dog=2, cat=1), ["background", "cat", "dog"]),
         ({"2": 3, "cat": -1}, painted(dog=3, cat=255),
          ["background", "class 1", "class 2", "dog"]),
         ({"2": 1, "44": 1}, painted(dog=1, cat=1), ["background", "dog/cat"]),
         ({"2": 0, "44": 1}, painted(crowd=0, dog=0, cat=1), ["background", "cat"]),
     ],
 )  # fmt: skip
-def test_feature_chosen_classes(tmp_path, instances, capsys, options, expected, names):
+def test_feature_chosen_classes(tmp_path, convert, capsys, monkeypatch, options, expected, names):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("cat\r\n\ndog\n")
     if isinstance(options, dict):
         options = ["--label-map", dump(tmp_path / "map.json", options)]
-    source, output = dump(tmp_path / "i.json", instances), tmp_path / "masks"
-    assert run("coco", source, "--output", output, *options) == 0
-    assert np.array_equal(pixels(output / "a.0.png"), expected)
+    assert convert(*options) == 0
+    assert np.array_equal(pixels(tmp_path / "masks/a.0.png"), expected)
     assert printed_arguments(capsys.readouterr().out)["classes"] == names
 
 
-def test_feature_classes_from_a_file(tmp_path, instances):
-    (tmp_path / "names.txt").write_text("cat\r\n\ndog\n")
-    source, output = dump(tmp_path / "i.json", instances), tmp_path / "masks"
-    assert run("coco", source, "--output", output, "--classes", tmp_path / "names.txt") == 0
-    assert np.array_equal(pixels(output / "a.0.png"), painted(dog=2, cat=1))
-
-
-def test_feature_of_more_than_255_classes(tmp_path, instances, capsys):
+def test_feature_of_more_than_255_classes(tmp_path, instances, convert, capsys):
     """255 is then a class, so that ignored pixels need another id."""
     instances["categories"] += [{"id": 100 + i, "name": f"c{i}"} for i in range(253)]
-    source, output = dump(tmp_path / "i.json", instances), tmp_path / "masks"
-    assert run("coco", source, "--output", output) == 0
-    assert np.array_equal(pixels(output / "a.0.png"), painted(crowd=65535))
+    assert convert() == 0
+    assert np.array_equal(pixels(tmp_path / "masks/a.0.png"), painted(crowd=65535))
     assert printed_arguments(capsys.readouterr().out)["ignore_index"] == 65535
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 10), (1, 9)])
-def test_feature_compressed_run_lengths(tmp_path, instances, size):
+def test_feature_compressed_run_lengths(tmp_path, instances, convert, size):
     """Written by pycocotools from random masks."""
     mask = some_ids(1, size, classes=2)
     encoded = coco.maskUtils.encode(np.asfortranarray(mask.astype(np.uint8)))
     outline = {"size": list(size), "counts": encoded["counts"].decode()}
     instances["images"][0].update(height=size[0], width=size[1])
     instances["annotations"] = [{"image_id": 7, "category_id": 44, "segmentation": outline}]
-    assert run("coco", dump(tmp_path / "i.json", instances), "-o", tmp_path / "out") == 0
-    assert np.array_equal(pixels(tmp_path / "out/a.0.png"), 2 * mask)
+    assert convert() == 0
+    assert np.array_equal(pixels(tmp_path / "masks/a.0.png"), 2 * mask)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -162,11 +164,12 @@ def test_feature_real_masks_equal_pycocotools(tmp_path, real_data, split):
         ({"size": [8, 10], "counts": "zzzzzzzzzz"}, "do not add up"),
     ],
 )
-def test_exception_broken_outline_is_skipped(tmp_path, instances, capsys, outline, message):
+def test_exception_broken_outline_is_skipped(
+    tmp_path, instances, convert, capsys, outline, message
+):
     instances["annotations"][0]["segmentation"] = outline
-    source, output = dump(tmp_path / "i.json", instances), tmp_path / "masks"
-    assert run("coco", source, "--output", output) == 2
-    assert files(output) == ["sub/empty.png"]
+    assert convert() == 2
+    assert files(tmp_path / "masks") == ["sub/empty.png"]
     captured = capsys.readouterr()
     assert re.search(rf"skipped a\.0\.jpg: .*{message}", captured.err)
     assert "1 of 2 masks written" in captured.out
@@ -185,20 +188,14 @@ def test_exception_broken_outline_is_skipped(tmp_path, instances, capsys, outlin
         (lambda d: d["images"][1].update(file_name="../b.jpg"), "'../b.jpg' leads out"),
         (lambda d: d["images"][1].update(file_name="/b.jpg"), "'/b.jpg' leads out"),
         (lambda d: d["annotations"][1].update(category_id=5), "annotation 2 is of category 5"),
-        (
-            lambda d: d["images"][0].update(width=10.5),
-            r"Expected `int`, got `float` - at `\$.images",
-        ),
-        (
-            lambda d: [a.update(segmentation=[]) for a in d["annotations"]],
-            "none of the 3 annotations has an outline",
-        ),
+        (lambda d: d["images"][0].update(width=10.5), r"Expected `int`, got `float` - at `\$.im"),
+        (lambda d: [a.update(segmentation=[]) for a in d["annotations"]],
+         "none of the 3 annotations has an outline"),
     ],
-)
-def test_exception_wrong_file(tmp_path, instances, capsys, change, message):
+)  # fmt: skip
+def test_exception_wrong_file(tmp_path, instances, convert, capsys, change, message):
     change(instances)
-    source = dump(tmp_path / "i.json", instances)
-    assert run("coco", source, "--output", tmp_path / "masks") == 2
+    assert convert() == 2
     error = capsys.readouterr().err
     assert re.match(f"error: .*{message}", error)
     assert error.count("\n") == 1
@@ -233,18 +230,14 @@ def test_feature_boxes_alone_are_left_out_and_counted(tmp_path, instances, capsy
     source.write_text(json.dumps(instances, indent=1))  # what json prints as [ ] with a space
     source.write_text(source.read_text().replace("[]", "[ ]"))
     assert run("coco", source, "-o", tmp_path / "out", "--classes", "cat") == 0
-    expected = painted(crowd=0, dog=0, cat=1)
-    assert np.array_equal(pixels(tmp_path / "out/a.0.png"), expected)
+    assert np.array_equal(pixels(tmp_path / "out/a.0.png"), painted(crowd=0, dog=0, cat=1))
     captured = capsys.readouterr()
-    assert re.fullmatch(
-        "warning: left out 3 annotations .*: annotation 4, annotation 5, annotation 6\n",
-        captured.err,
-    )
+    words = "warning: left out 3 annotations .*: annotation 4, annotation 5, annotation 6\n"
+    assert re.fullmatch(words, captured.err)
     assert "2 of 2 masks written" in captured.out
 
 
-def test_exception_classes_and_map(tmp_path, instances, capsys):
-    source = dump(tmp_path / "i.json", instances)
+def test_exception_classes_and_map(tmp_path, convert, capsys):
     for options, message in (
         (["--classes", "doge"], "doge is unknown; did you mean 'dog'"),
         (["--classes", "dog", "dog"], "--classes: duplicate 'dog'"),
@@ -253,26 +246,25 @@ def test_exception_classes_and_map(tmp_path, instances, capsys):
         (["--label-map", dump(tmp_path / "b.json", {"2": -2})], "expected classes from 0 on"),
         (["--label-map", dump(tmp_path / "c.json", [1])], "expected categories"),
     ):
-        assert run("coco", source, "--output", tmp_path / "masks", *options) == 2
+        assert convert(*options) == 2
         assert message in capsys.readouterr().err
 
 
-def test_exception_images_that_do_not_fit(tmp_path, instances, capsys):
+def test_exception_images_that_do_not_fit(tmp_path, instances, convert, capsys):
     turned = Image.fromarray(np.zeros((10, 8, 3), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "images").mkdir()
     turned.save(tmp_path / "images/a.0.jpg", exif=exif)
     instances["annotations"].append({"image_id": 99, "category_id": 2})
-    source = dump(tmp_path / "i.json", instances)
-    assert run("coco", source, "-o", tmp_path / "m", "--images", tmp_path / "images") == 2
+    assert convert("--images", tmp_path / "images") == 2
     error = capsys.readouterr().err
     assert re.search(r"skipped a\.0\.jpg: is 8x10, .* 10x8; its EXIF", error)
     assert re.search(r"skipped sub/empty\.jpg: \S*sub/empty\.jpg: no such file", error)
     assert "skipped 1 annotations" in error
 
 
-def test_exception_without_pycocotools(tmp_path, instances, capsys, monkeypatch):
+def test_exception_without_pycocotools(convert, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    assert run("coco", dump(tmp_path / "i.json", instances), "-o", tmp_path / "m") == 2
+    assert convert() == 2
     assert "pip install pycocotools" in capsys.readouterr().err

@@ -9,8 +9,6 @@ from PIL import Image
 from tests.conversion.calls import dump, files, pixels, printed_arguments, run, save, some_ids
 
 COLOURS = np.array([[0, 0, 255], [255, 0, 0], [1, 2, 3]], np.uint8)
-
-
 PALETTE = ["water=0,0,255", "fire=255,0,0", "__ignore__=1,2,3"]
 
 
@@ -35,10 +33,8 @@ def test_feature_palette_files(tmp_path):
     ids = some_ids(0, classes=2)
     save(tmp_path / "in/1_gt.png", COLOURS[ids])
     save(tmp_path / "in/1.png", COLOURS[some_ids(1)])
-    for name, palette in (
-        ("a", {"water": [0, 0, 255], "fire": [255, 0, 0]}),
-        ("b", COLOURS[:2].tolist()),
-    ):
+    named = {"water": [0, 0, 255], "fire": [255, 0, 0]}
+    for name, palette in (("a", named), ("b", COLOURS[:2].tolist())):
         path = dump(tmp_path / f"{name}.json", palette)
         options = ["--palette", path, "--mask-suffix", "_gt"]
         assert run("colours", tmp_path / "in", "-o", tmp_path / name, *options) == 0

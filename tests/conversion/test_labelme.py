@@ -197,11 +197,7 @@ def test_exception_broken_file_is_skipped(tmp_path, capsys, broken, message):
 
 
 COCO_FILE = {"images": [], "annotations": [], "categories": []}
-
-
 VIA_FILE = {"a.jpg12": {"filename": "a.jpg", "size": 12, "regions": [], "file_attributes": {}}}
-
-
 CVAT_FILE = "<?xml version='1.0'?>\n<annotations><version>1.1</version></annotations>"
 
 

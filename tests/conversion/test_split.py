@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from base.samples import Samples
 from conversion.splits import make_split
@@ -37,12 +36,8 @@ def tree(tmp_path):
 
 def members(lists, name):
     """What `Folder` finds in the two lists of a split."""
-    dataset = Folder(
-        classes=4,
-        data_dir=str(lists.parent),
-        images=f"{lists.name}/{name}.txt",
-        masks=f"{lists.name}/{name}_masks.txt",
-    )
+    pair = {"images": f"{lists.name}/{name}.txt", "masks": f"{lists.name}/{name}_masks.txt"}
+    dataset = Folder(classes=4, data_dir=str(lists.parent), **pair)
     for sample in dataset.samples:
         assert Path(sample.image).stem == Path(sample.label).stem
     dataset.load(0)
@@ -113,13 +108,12 @@ def test_feature_of_arrays_and_bands(tmp_path, capsys, suffixes):
 def test_feature_keeps_groups_together(tree, tmp_path, capsys):
     lines = "".join(f"v{i // 10}/p{i}{'.jpg' * (i % 2)},g{i % 5}\n" for i in range(40))
     (tmp_path / "groups.csv").write_text(lines)
-    for number, (groups, group_of) in enumerate(
-        (
-            (r"^v\d", lambda stem: int(stem[1:]) // 10),
-            (r"p\d?(\d)$", lambda stem: int(stem[1:]) % 10),
-            (tmp_path / "groups.csv", lambda stem: int(stem[1:]) % 5),
-        )
-    ):
+    ways = (
+        (r"^v\d", lambda stem: int(stem[1:]) // 10),
+        (r"p\d?(\d)$", lambda stem: int(stem[1:]) % 10),
+        (tmp_path / "groups.csv", lambda stem: int(stem[1:]) % 5),
+    )
+    for number, (groups, group_of) in enumerate(ways):
         lists = tmp_path / str(number)
         options = ["--groups", groups, "--stratify", "--val", 0.25]
         assert run("split", tree, "-o", lists, *options) == 0
@@ -355,23 +349,20 @@ def test_exception_broken_masks_are_left_out(tree, capsys):
 @pytest.mark.parametrize("other", [None, 1])
 def test_feature_of_black_and_white_masks_says_what_255_is(tmp_path, capsys, other):
     """Its lines train; beside another value 255 is ignored."""
-    for kind in ("images", "masks"):
-        (tmp_path / kind).mkdir()
     for n in range(10):
-        Image.fromarray(np.full((8, 8, 3), n, np.uint8)).save(tmp_path / f"images/{n}.png")
+        save(tmp_path / f"images/{n}.png", np.full((8, 8, 3), n, np.uint8))
         mask = np.zeros((8, 8), np.uint8)
         mask[:4] = 255
         if other is not None:
             mask[0] = other
-        Image.fromarray(mask).save(tmp_path / f"masks/{n}.png")
+        save(tmp_path / f"masks/{n}.png", mask)
     assert run("split", tmp_path, "-o", tmp_path / "lists", "--val", 0.2) == 0
     printed = capsys.readouterr()
     assert ("0 and 255" in printed.err) == (other is None)
     line = re.search(r"train: (.*)", printed.out)[1]
     dataset = Folder(classes=2, **json.loads("{" + line + "}"))
     labels = Samples(dataset, Augmentation(), seed=0, ignore_index=255).labels(0)
-    expected = {0, 1} if other is None else {0, 1, 255}
-    assert set(np.unique(labels).tolist()) == expected
-    again = run("split", tmp_path, "-o", tmp_path / "l", "--val", 0.2, "--ignore-index", 255)
-    assert again == 0
+    assert set(np.unique(labels).tolist()) == ({0, 1} if other is None else {0, 1, 255})
+    options = ["--val", 0.2, "--ignore-index", 255]
+    assert run("split", tmp_path, "-o", tmp_path / "l", *options) == 0
     assert "label_map" not in capsys.readouterr().out

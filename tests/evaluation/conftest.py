@@ -73,6 +73,12 @@ def binary(tmp_path_factory):
 
 
 @pytest.fixture
+def saved(binary, tmp_path):
+    """A copy of this model, saved where a test may change it."""
+    return shutil.copy(binary[1], tmp_path / "model.pth")
+
+
+@pytest.fixture
 def one_channel(binary, tmp_path):
     """The same model with one output channel: the difference of the two."""
     checkpoint = load_checkpoint(binary[1])

@@ -35,8 +35,7 @@ from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 from utils.cli.choices import DEFAULT_MODE, MODES
 from utils.metrics.calibration import CalibrationMetrics
 
-# --------------------------------------------------------------------------------------------------
-# Metrics
+# --- Metrics
 
 
 def test_feature_the_metric_is_that_of_the_training_to_the_last_bit(made, model):
@@ -72,11 +71,15 @@ def test_feature_lines_without_a_terminal(model, tmp_path, capsys, monkeypatch):
     assert any(line.startswith("report: image 4/4, ") for line in out)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_feature_counts_equal_scikit_learn(made, model, mode):
-    code, report = run(model, "--mode", mode, "--split", "test")
-    assert (code, report["mode"], report["split"]) == (0, mode, "test")
-    pairs = collected(made, "test", mode)
+@pytest.mark.parametrize(
+    ("mode", "split"), [*((mode, "test") for mode in MODES), ("whole", "train")]
+)
+def test_feature_counts_equal_scikit_learn(made, model, capsys, mode, split):
+    """Also of training images, which are scored whole."""
+    code, report = run(model, "--mode", mode, "--split", split)
+    assert (code, report["mode"], report["split"]) == (0, mode, split)
+    assert capsys.readouterr().err == ""
+    pairs = collected(made, split, mode)
     truth, said = counted(pairs)
     expected = confusion_matrix(truth, said, labels=range(len(CLASSES)))
     assert report["confusion"] == expected.tolist()
@@ -108,28 +111,21 @@ def test_feature_the_share_that_val_split_holds_back(made, tmp_path):
     assert len(names) == len(set(names)) == 12
 
 
-def test_feature_training_images_are_whole(made, model, capsys):
-    code, report = run(model, "--split", "train")
-    assert (code, capsys.readouterr().err) == (0, "")
-    truth, said = counted(collected(made, "train"))
-    assert report["confusion"] == confusion_matrix(truth, said, labels=range(6)).tolist()
-
-
 def test_feature_crops_are_left_out_with_a_warning(made, model, capsys):
     _, whole = run(model)
     flags = ("-oval_loader.args.val=true", "-oval_loader.args.crop_size=24")
     code, report = run(model, *flags, "-oval_loader.args.drop_last=true")
     assert (code, report["confusion"]) == (0, whole["confusion"])
-    assert "val_loader.args: crop_size is left out; images are scored whole" in (
-        capsys.readouterr().err
-    )
+    err = capsys.readouterr().err
+    assert "val_loader.args: crop_size is left out; images are scored whole" in err
 
 
-@pytest.mark.parametrize("batch_size", [1, 7])
-def test_feature_the_order_and_size_of_batches_change_no_metric(model, batch_size):
+@pytest.mark.parametrize(
+    "args", [["batch_size=1", "shuffle=true"], ["batch_size=7", "shuffle=true"], ["num_workers=2"]]
+)
+def test_feature_batches_and_processes_change_no_metric(model, args):
     _, expected = run(model)
-    flags = (f"-oval_loader.args.batch_size={batch_size}", "-oval_loader.args.shuffle=true")
-    _, report = run(model, *flags)
+    _, report = run(model, *(f"-oval_loader.args.{arg}" for arg in args))
     for name in ("confusion", "intervals", "images"):
         assert report[name] == expected[name], name
     for name, value in expected["figures"].items():
@@ -151,13 +147,6 @@ def test_feature_intervals_and_bins_belong_to_the_metrics(model):
         assert len(report["figures"][name]) == len(CLASSES)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_feature_several_processes_read_the_same(model, num_workers):
-    _, expected = run(model)
-    _, report = run(model, f"-oval_loader.args.num_workers={num_workers}")
-    assert report["confusion"] == expected["confusion"]
-
-
 def test_feature_images_without_a_labelled_pixel(model, data, tmp_path, capsys):
     first, *rest = sorted((data / "masks" / "test").iterdir())
     for path in rest:
@@ -167,12 +156,10 @@ def test_feature_images_without_a_labelled_pixel(model, data, tmp_path, capsys):
     assert code == 0
     assert [image["mean_iou"] is None for image in report["images"]] == [False, True, True, True]
     # One image says nothing of others.
-    intervals = report["intervals"]
+    intervals, note = report["intervals"], report["notes"][-1]
     assert intervals.pop("Class_IoU") == [None] * len(CLASSES)
     assert set(intervals.values()) == {None}
-    assert (
-        report["notes"][-1] == "Only one image has labelled pixels, so there are no 95 % intervals."
-    )
+    assert note == "Only one image has labelled pixels, so there are no 95 % intervals."
     Image.fromarray(np.full_like(np.array(Image.open(first)), 255)).save(first)
     assert refused(capsys, model, *words) == (
         "the 4 images have no valid pixel: all are labelled 255, which is ignore_index"
@@ -211,8 +198,7 @@ def test_feature_real_images_of_camvid(real_data, tmp_path):
     assert np.array_equal(matrix.sum(1), np.sum(report["confusion"], axis=1))
 
 
-# --------------------------------------------------------------------------------------------------
-# Images that fail
+# --- Images that fail
 
 
 def test_feature_a_damaged_image_is_named_and_left_out(made, model, data, capsys):
@@ -240,9 +226,8 @@ def test_feature_a_label_that_is_no_class_is_named_with_its_value(model, data, c
     Image.fromarray(mask).save(path)
     code, report = run(model, *overrides(data))
     assert (code, len(report["images"])) == (1, 6)
-    assert f"{path}: 3 pixels have label 77, which is neither a class (0..5)" in (
-        capsys.readouterr().err
-    )
+    err = capsys.readouterr().err
+    assert f"{path}: 3 pixels have label 77, which is neither a class (0..5)" in err
     shutil.copy(path, data / "masks" / "val" / "val0.png")
     message = refused(capsys, model, *overrides(data))
     assert message.startswith("2 of 7 ") and "more than one in 20" in message
@@ -358,8 +343,7 @@ def test_exception_weights_that_are_broken(model, capsys):
     assert "its weights are broken" in capsys.readouterr().err
 
 
-# --------------------------------------------------------------------------------------------------
-# Mistakes
+# --- Mistakes
 
 
 def test_exception_files_that_are_not_there(model, capsys):
@@ -410,30 +394,25 @@ def test_exception_overrides_that_nothing_reads(model, capsys):
     message = refused(capsys, model, "-o", "valloader.args.batch_size=1", "-o", "arch.type=UNet")
     assert "'arch.type=UNet': has no effect here" in message
     assert message.endswith("train_loader, val_loader, test_loader, ignore_index")
-    message = refused(capsys, model, "-o", "val_loader.args.batch_sise=1")
-    assert "Folder takes no such argument; did you mean 'batch_size'?" in message
-    message = refused(capsys, model, "-o", "val_loader.args.val_split=0.5")
-    assert "args.val_split: belongs in train_loader" in message
+    for override, words in (
+        ("batch_sise=1", "Folder takes no such argument; did you mean 'batch_size'?"),
+        ("val_split=0.5", "args.val_split: belongs in train_loader"),
+    ):
+        assert words in refused(capsys, model, "-o", f"val_loader.args.{override}")
 
 
-def test_exception_other_classes(model, capsys):
-    fewer = json.dumps(CLASSES[:5])
-    message = refused(capsys, model, f"-oval_loader.args.classes={fewer}")
-    assert message.startswith(
-        f"{model} has 6 classes and val_loader has 5: only one of them has 'cross'"
-    )
-    renamed = json.dumps([*CLASSES[:4], "rings", "cross"])
-    message = refused(capsys, model, f"-oval_loader.args.classes={renamed}")
-    assert message.startswith(
-        f"class 4 is 'ring' in {model} and 'rings' in val_loader; did you mean 'ring'?"
-    )
-
-
-def test_exception_other_bands(model, capsys):
-    flags = [f"-oval_loader.args.{word}" for word in
-             ("bands=[1,2,3]", "mean=[0.5,0.5,0.5]", "std=[0.2,0.2,0.2]")]  # fmt: skip
-    message = refused(capsys, model, *flags)
-    assert message.startswith(f"{model} has images of 8-bit RGB and val_loader has 3 bands of")
+def test_exception_other_classes_and_bands(model, capsys):
+    renamed = [*CLASSES[:4], "rings", "cross"]
+    for args, message in (
+        ({"classes": CLASSES[:5]}, "{} has 6 classes and val_loader has 5: only one of them has '"),
+        ({"classes": renamed}, "class 4 is 'ring' in {} and 'rings' in val_loader; did you mean"),
+        (
+            {"bands": [1, 2, 3], "mean": [0.5] * 3, "std": [0.2] * 3},
+            "{} has images of 8-bit RGB and val_loader has 3 bands of",
+        ),
+    ):
+        flags = [f"-oval_loader.args.{name}={json.dumps(value)}" for name, value in args.items()]
+        assert refused(capsys, model, *flags).startswith(message.format(model))
 
 
 def test_feature_another_normalisation_is_said_and_has_no_effect(model, capsys):

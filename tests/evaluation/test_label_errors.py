@@ -289,9 +289,7 @@ def test_feature_half_precision():
 
 def test_exception_shapes_and_labels():
     errors = LabelErrors(K, 255)
-    with pytest.raises(
-        ValueError, match=r"expected probabilities \(4, H, W\) and labels \(H, W\), got \(3, 5, 5\)"
-    ):
+    with pytest.raises(ValueError, match=r"probabilities \(4, H, W\) .*, got \(3, 5, 5\)"):
         errors.update(0, "", torch.zeros(3, 5, 5), torch.zeros(5, 5))
     with pytest.raises(ValueError, match=r"1 labels are neither in 0..3 nor 255"):
         errors.update(0, "", torch.zeros(K, 1, 2), torch.tensor([[0, 4]]))

@@ -23,21 +23,19 @@ from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
 from utils.metrics.threshold import SearchedMetric
 
 
-def test_feature_one_output_channel_is_the_difference_of_two(binary, one_channel, tmp_path):
-    model = shutil.copy(binary[1], tmp_path / "model.pth")
+def test_feature_one_output_channel_is_the_difference_of_two(saved, one_channel):
     for flags in ((), ("--find-threshold",), ("--mode", "sliding")):
-        (code, two), (other, one) = run(model, *flags), run(one_channel, *flags)
+        (code, both), (other, one) = run(saved, *flags), run(one_channel, *flags)
         assert (code, other) == (0, 0)
-        assert one["threshold"] == two["threshold"]
+        assert one["threshold"] == both["threshold"]
         # Subtracted before or after the sum, a pixel on the edge may fall to either side.
-        assert np.abs(np.array(one["confusion"]) - two["confusion"]).max() <= 3
-        assert one["figures"]["ECE"] == pytest.approx(two["figures"]["ECE"], abs=1e-3)
+        assert np.abs(np.array(one["confusion"]) - both["confusion"]).max() <= 3
+        assert one["figures"]["ECE"] == pytest.approx(both["figures"]["ECE"], abs=1e-3)
 
 
 @pytest.mark.parametrize("figure", evaluate.METRICS)
-def test_feature_the_threshold_is_found_and_kept(binary, tmp_path, capsys, figure):
-    model = shutil.copy(binary[1], tmp_path / "model.pth")
-    code, report = run(model, "--find-threshold", figure)
+def test_feature_the_threshold_is_found_and_kept(saved, binary, capsys, figure):
+    code, report = run(saved, "--find-threshold", figure)
     out = capsys.readouterr().out
     threshold = report["threshold"]
     assert code == 0
@@ -45,7 +43,7 @@ def test_feature_the_threshold_is_found_and_kept(binary, tmp_path, capsys, figur
     found = re.search(r"Best threshold for (\w+) on val: (\S+) \((\S+), (\S+) against 0.5\)", out)
     assert (found[1], found[2]) == (figure, f"{threshold:.4g}")
     assert float(found[4]) > 0
-    truth, said = counted(collected(binary, "val", model=model, threshold=threshold))
+    truth, said = counted(collected(binary, "val", model=saved, threshold=threshold))
     assert report["confusion"] == confusion_matrix(truth, said).tolist()
     keys = {"Mean_IoU": lambda f: f["Mean_IoU"], "IoU": lambda f: f["Class_IoU"][1],
             "Dice": lambda f: f["Class_Dice"][1]}  # fmt: skip
@@ -56,7 +54,7 @@ def test_feature_the_threshold_is_found_and_kept(binary, tmp_path, capsys, figur
         f"The threshold {threshold:.4g} was chosen on these images, so its metrics are "
         "optimistic; report those of another split."
     )
-    again = run(model)
+    again = run(saved)
     assert again[1]["confusion"] == report["confusion"]
     assert threshold_notes(again[1]) == [note]
 
@@ -65,28 +63,26 @@ def threshold_notes(report):
     return [note for note in report["notes"] if note.startswith("The threshold ")]
 
 
-def test_feature_images_of_the_threshold_are_known_again(binary, tmp_path):
+def test_feature_images_of_the_threshold_are_known_again(saved, binary, tmp_path):
     """Elsewhere, and under another split's name; a config may call others val."""
-    model = shutil.copy(binary[1], tmp_path / "model.pth")
-    run(model, "--find-threshold")
+    run(saved, "--find-threshold")
     for name in ("images", "masks"):
         shutil.copytree(binary[0] / name, tmp_path / "moved" / name)
-    _, moved = run(model, *overrides(tmp_path / "moved"))
-    _, renamed = run(model, "--split", "test", "-o", "test_loader.args.split=val")
+    _, moved = run(saved, *overrides(tmp_path / "moved"))
+    _, renamed = run(saved, "--split", "test", "-o", "test_loader.args.split=val")
     assert len(threshold_notes(moved)) == len(threshold_notes(renamed)) == 1
-    _, other = run(model, "--split", "test")
-    _, replaced = run(model, "-o", "val_loader.args.split=test")
+    _, other = run(saved, "--split", "test")
+    _, replaced = run(saved, "-o", "val_loader.args.split=test")
     assert threshold_notes(other) == threshold_notes(replaced) == []
     assert other["threshold"] == moved["threshold"]
 
 
-def test_feature_a_threshold_of_another_mode(binary, tmp_path, capsys):
-    model = shutil.copy(binary[1], tmp_path / "model.pth")
-    run(model, "--find-threshold", "--mode", "sliding")
-    _, report = run(model, "--split", "test")
+def test_feature_a_threshold_of_another_mode(saved, binary, tmp_path, capsys):
+    run(saved, "--find-threshold", "--mode", "sliding")
+    _, report = run(saved, "--split", "test")
     (note,) = threshold_notes(report)
     assert "was chosen in mode sliding; in mode whole another may be best" in note
-    words = ["-m", model, "-i", binary[0] / "images/val", "-d", "cpu", "-o"]
+    words = ["-m", saved, "-i", binary[0] / "images/val", "-d", "cpu", "-o"]
     for mode, noted in (("whole", 1), ("sliding", 0)):
         capsys.readouterr()
         assert inference.main([*map(str, words), str(tmp_path / mode), "-mo", mode]) == 0
@@ -103,14 +99,13 @@ def test_feature_a_threshold_that_was_not_searched(binary, tmp_path):
     assert (code, report["threshold"], threshold_notes(report)) == (0, 0.3, [])
 
 
-def test_feature_confidence_is_that_of_what_the_threshold_decides(binary, tmp_path):
-    model = shutil.copy(binary[1], tmp_path / "model.pth")
-    _, report = run(model, "--find-threshold")
+def test_feature_confidence_is_that_of_what_the_threshold_decides(saved, binary):
+    _, report = run(saved, "--find-threshold")
     bins = [row for row in report["calibration"] if row["count"]]
     right = sum(row["count"] * row["accuracy"] for row in bins)
     pixels = sum(row["count"] for row in bins)
     assert right / pixels == pytest.approx(report["figures"]["Pixel_Accuracy"], abs=1e-12)
-    pairs = collected(binary, "val", model=model, threshold=report["threshold"])
+    pairs = collected(binary, "val", model=saved, threshold=report["threshold"])
     assert report["issues"]
     for issue in report["issues"]:
         label, ids = pairs[issue["index"]]
@@ -120,21 +115,20 @@ def test_feature_confidence_is_that_of_what_the_threshold_decides(binary, tmp_pa
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_exception_a_threshold_between_one_class(binary, tmp_path, capsys, label):
-    model = shutil.copy(binary[1], tmp_path / "model.pth")
-    before = Path(model).read_bytes()
+def test_exception_a_threshold_between_one_class(saved, binary, tmp_path, capsys, label):
+    before = Path(saved).read_bytes()
     for name in ("images", "masks"):
         shutil.copytree(binary[0] / name, tmp_path / "data" / name)
     for path in (tmp_path / "data/masks/val").iterdir():
         mask = np.array(Image.open(path))
         Image.fromarray(np.where(mask == 255, mask, label).astype(np.uint8)).save(path)
-    message = refused(capsys, model, "--find-threshold", *overrides(tmp_path / "data"))
+    message = refused(capsys, saved, "--find-threshold", *overrides(tmp_path / "data"))
     counts = ("8,291 'ground' and 0 'shape'", "0 'ground' and 8,291 'shape'")
     assert message == (
         f"--find-threshold: the pixels of val are labelled {counts[label]}; a threshold needs "
         "both, so choose another --split"
     )
-    assert Path(model).read_bytes() == before
+    assert Path(saved).read_bytes() == before
 
 
 def test_exception_a_threshold_of_weights_that_are_broken(binary, tmp_path, capsys):
@@ -149,41 +143,38 @@ def test_exception_a_threshold_of_weights_that_are_broken(binary, tmp_path, caps
     )
 
 
-def test_exception_an_interruption_says_what_is_there(binary, tmp_path, monkeypatch, capsys):
+def test_exception_an_interruption_says_what_is_there(saved, tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    model = shutil.copy(binary[1], tmp_path / "model.pth")
     out = tmp_path / "out.json"
-    words = ["--model", model, "--device", "cpu", "--json", out, "--report", tmp_path / "page"]
+    words = ["--model", saved, "--device", "cpu", "--json", out, "--report", tmp_path / "page"]
     monkeypatch.setattr(evaluation.output, "write_report", interrupted)
     assert evaluate.main([*map(str, words), "--find-threshold"]) == 130
-    threshold = load_checkpoint(model)["meta"]["threshold"]
+    threshold = load_checkpoint(saved)["meta"]["threshold"]
     assert capsys.readouterr().err.endswith(
-        f"interrupted; written before: the threshold {threshold:.4g} in {model}, {out}\n"
+        f"interrupted; written before: the threshold {threshold:.4g} in {saved}, {out}\n"
     )
     monkeypatch.setattr(evaluation.score_split, "evaluate", interrupted)
     assert evaluate.main([*map(str, words)]) == 130
     assert capsys.readouterr().err.endswith("interrupted; nothing was written\n")
 
 
-def test_feature_inference_uses_the_threshold(binary, tmp_path):
-    model = shutil.copy(binary[1], tmp_path / "model.pth")
-    _, report = run(model, "--find-threshold")
-    words = ["-m", model, "-i", binary[0] / "images/val", "-o", tmp_path / "out", "-mo", "whole"]
+def test_feature_inference_uses_the_threshold(saved, binary, tmp_path):
+    _, report = run(saved, "--find-threshold")
+    words = ["-m", saved, "-i", binary[0] / "images/val", "-o", tmp_path / "out", "-mo", "whole"]
     assert inference.main([*map(str, words), "-d", "cpu"]) == 0
     truth = [(np.array(Image.open(path)), np.array(Image.open(tmp_path / "out" / path.name)))
              for path in sorted((binary[0] / "masks/val").iterdir())]  # fmt: skip
     assert report["confusion"] == confusion_matrix(*counted(truth)).tolist()
 
 
-def test_feature_nothing_else_in_the_checkpoint_changes(binary, tmp_path):
-    model = shutil.copy(binary[1], tmp_path / "model.pth")
+def test_feature_nothing_else_in_the_checkpoint_changes(saved, tmp_path):
     link = tmp_path / "link.pth"
-    link.symlink_to(model)
-    before = load_checkpoint(model)
+    link.symlink_to(saved)
+    before = load_checkpoint(saved)
     assert run(link, "--find-threshold", "--split", "test")[0] == 0
-    after = load_checkpoint(model)
+    after = load_checkpoint(saved)
     assert link.is_symlink()
     added = {name: after["meta"].pop(name) for name in ("threshold", "threshold_search")}
     assert added["threshold_search"]["split"] == "test"

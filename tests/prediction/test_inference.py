@@ -20,8 +20,6 @@ from utils.drawing.overlay import draw_overlay
 from utils.drawing.palette import colorize, voc_palette
 from utils.runs.last_score import last_score
 
-torch.set_num_threads(1)
-
 
 def write_image(path, size=(20, 14), mode="RGB", seed=0):
     """Write an image of `size` (width, height)."""

@@ -1,5 +1,4 @@
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ from tests.models.test_model_golden import GOLDEN, make_weight
 from tests.slow import mark_slow
 from utils.checkpoint.save_load import CheckpointError
 from utils.config.errors import ConfigError
-
-torch.set_num_threads(1)
 
 META = {
     "classes": ["sky", "road", "tree"],
@@ -60,6 +57,10 @@ def of_pytorch_segmentation(state_dict, arch, loader=VOC_LOADER):
     }
 
 
+def opened(tmp_path, checkpoint, config=None):
+    return restore(save(tmp_path / "a.pth", checkpoint), "cpu", config)
+
+
 class TestMeta:
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -72,12 +73,8 @@ class TestMeta:
         ],
     )
     def test_exception(self, change, message):
-        plain = {
-            "classes": ("a", "b"),
-            "palette": ((0, 0, 0), (1, 1, 1)),
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.2, 0.2, 0.2),
-        }
+        plain = {"classes": ("a", "b"), "palette": ((0, 0, 0), (1, 1, 1))}
+        plain |= {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
         Meta(**plain)
         with pytest.raises(ValueError, match=message):
             Meta(**{**plain, **change})
@@ -85,7 +82,7 @@ class TestMeta:
 
 class TestOurs:
     def test_smoke(self, ours, tmp_path):
-        model, meta = restore(save(tmp_path / "a.pth", ours), "cpu")
+        model, meta = opened(tmp_path, ours)
         assert isinstance(model, models.UNet)
         assert not model.training
         assert meta == Meta(
@@ -102,7 +99,7 @@ class TestOurs:
     def test_feature_other_channels(self, ours, tmp_path):
         ours["state_dict"] = small_unet(in_channels=4).state_dict()
         ours["meta"] = {**META, "channels": 4, "mean": [0.0] * 4, "std": [1.0] * 4}
-        model, _ = restore(save(tmp_path / "a.pth", ours), "cpu")
+        model, _ = opened(tmp_path, ours)
         assert model.in_channels == 4
 
     def test_feature_nothing_is_downloaded(self, tmp_path, monkeypatch):
@@ -115,14 +112,13 @@ class TestOurs:
         for pretrained in (True, str(tmp_path / "gone.pth")):
             arch = {"type": "PSPNet", "args": {"backbone": "resnet18", "pretrained": pretrained}}
             checkpoint = {"state_dict": weights, "config": {"arch": arch}, "meta": META}
-            restore(save(tmp_path / "a.pth", checkpoint), "cpu")
+            opened(tmp_path, checkpoint)
 
     def test_feature_config_beside_it(self, ours, tmp_path, caplog):
         path = save(tmp_path / "a.pth", ours)
         config = tmp_path / "config.json"
         config.write_text(json.dumps({"arch": SMALL}))
-        with caplog.at_level(logging.WARNING):
-            restore(path, "cpu", config)
+        restore(path, "cpu", config)
         assert caplog.text == ""
         config.write_text(json.dumps({"arch": {"type": "PSPNet"}}))
         model, _ = restore(path, "cpu", config)
@@ -134,37 +130,35 @@ class TestOurs:
     def test_exception_damaged_meta(self, ours, tmp_path, value):
         ours["meta"] = value
         with pytest.raises(CheckpointError, match=r"a\.pth.*(meta|classes)"):
-            restore(save(tmp_path / "a.pth", ours), "cpu")
+            opened(tmp_path, ours)
 
     @pytest.mark.parametrize(
-        "arch", [None, 5, "UNet", {"args": {}}, {"type": 3}, {"type": "UNet", "args": []}]
+        ("config", "message"),
+        [
+            *(
+                ({"arch": arch}, r"a\.pth: the section arch of its config")
+                for arch in (None, 5, "UNet", {"args": {}}, {"type": 3}, {**SMALL, "args": []})
+            ),
+            ([1], "its config is damaged"),
+            ({"arch": {**SMALL, "type": "Unet"}}, r"model 'Unet', .* did you mean 'UNet'\?"),
+            *(
+                ({"arch": {**SMALL, "args": {"base_channels": value}}}, "its model cannot be built")
+                for value in (3, "many")
+            ),
+        ],
     )
-    def test_exception_damaged_arch(self, ours, tmp_path, arch):
-        ours["config"] = {"arch": arch}
-        with pytest.raises(CheckpointError, match=r"a\.pth: the section arch of its config"):
-            restore(save(tmp_path / "a.pth", ours), "cpu")
-
-    def test_exception_damaged_config(self, ours, tmp_path):
-        ours["config"] = [1]
-        with pytest.raises(CheckpointError, match="its config is damaged"):
-            restore(save(tmp_path / "a.pth", ours), "cpu")
+    def test_exception_damaged_config(self, ours, tmp_path, config, message):
+        ours["config"] = config
+        with pytest.raises(CheckpointError, match=message):
+            opened(tmp_path, ours)
 
     def test_exception_unknown_model(self, ours, tmp_path):
-        ours["config"]["arch"] = {"type": "Unet", "args": {}}
-        with pytest.raises(CheckpointError, match=r"model 'Unet', .* did you mean 'UNet'\?"):
-            restore(save(tmp_path / "a.pth", ours), "cpu")
         # In the package, but not a model that a config can name.
         ours["config"]["arch"] = {"type": "resnet", "args": {}}
         with pytest.raises(CheckpointError) as caught:
-            restore(save(tmp_path / "a.pth", ours), "cpu")
+            opened(tmp_path, ours)
         for name in models.__all__:
             assert name in str(caught.value) or "did you mean" in str(caught.value)
-
-    def test_exception_arguments(self, ours, tmp_path):
-        for value in (3, "many"):
-            ours["config"]["arch"] = {"type": "UNet", "args": {"base_channels": value}}
-            with pytest.raises(CheckpointError, match="its model cannot be built"):
-                restore(save(tmp_path / "a.pth", ours), "cpu")
 
     def test_exception_weights_do_not_fit(self, ours, tmp_path):
         weights = ours["state_dict"]
@@ -173,7 +167,7 @@ class TestOurs:
         renamed[second] = torch.zeros(9, 9)
         ours["state_dict"] = renamed
         with pytest.raises(CheckpointError) as caught:
-            restore(save(tmp_path / "a.pth", ours), "cpu")
+            opened(tmp_path, ours)
         text = str(caught.value)
         assert "do not fit UNet with 3 classes" in text
         assert f"1 missing ({first})" in text
@@ -183,7 +177,7 @@ class TestOurs:
     def test_exception_names_few_keys(self, ours, tmp_path):
         ours["config"]["arch"] = {"type": "UNet", "args": {"base_channels": 8}}
         with pytest.raises(CheckpointError) as caught:
-            restore(save(tmp_path / "a.pth", ours), "cpu")
+            opened(tmp_path, ours)
         assert len(str(caught.value)) < 600
         assert ", ...)" in str(caught.value)
 
@@ -228,7 +222,7 @@ class TestPytorchSegmentation:
     def test_feature_strange_arguments(self, tmp_path, caplog):
         arch = {"type": "UNet", "args": {"base_channels": 4, "use_aux": True, "pretrained": True}}
         weights = small_unet(21).state_dict()
-        restore(save(tmp_path / "a.pth", of_pytorch_segmentation(weights, arch)), "cpu")
+        opened(tmp_path, of_pytorch_segmentation(weights, arch))
         assert "UNet takes no use_aux: ignored" in caplog.text
         assert "pretrained" not in caplog.text
 
@@ -236,15 +230,14 @@ class TestPytorchSegmentation:
     def test_feature_folder_tells_its_classes(self, tmp_path, classes):
         loader = {"type": "Folder", "args": {"classes": classes, "mean": [0.1, 0.2, 0.3]}}
         checkpoint = of_pytorch_segmentation(small_unet().state_dict(), SMALL, loader)
-        _, meta = restore(save(tmp_path / "a.pth", checkpoint), "cpu")
+        _, meta = opened(tmp_path, checkpoint)
         assert len(meta.classes) == len(meta.palette) == 3
         assert meta.mean == (0.1, 0.2, 0.3)
 
     def test_feature_config_names_the_dataset(self, tmp_path):
         """The way to open a checkpoint of a dataset that is not known."""
-        checkpoint = of_pytorch_segmentation(
-            small_unet().state_dict(), SMALL, {"type": "Moon", "args": {}}
-        )
+        moon = {"type": "Moon", "args": {}}
+        checkpoint = of_pytorch_segmentation(small_unet().state_dict(), SMALL, moon)
         path = save(tmp_path / "a.pth", checkpoint)
         with pytest.raises(CheckpointError, match="trained on 'Moon', which .*; choose"):
             restore(path, "cpu")
@@ -260,11 +253,9 @@ class TestPytorchSegmentation:
 
     def test_exception_dataset_without_classes(self, tmp_path):
         loader = {"type": "Folder", "args": {}}
-        path = save(
-            tmp_path / "a.pth", of_pytorch_segmentation(small_unet().state_dict(), SMALL, loader)
-        )
+        checkpoint = of_pytorch_segmentation(small_unet().state_dict(), SMALL, loader)
         with pytest.raises(CheckpointError, match="Folder, which has no classes of its own"):
-            restore(path, "cpu")
+            opened(tmp_path, checkpoint)
 
 
 class TestBareWeights:

@@ -127,8 +127,7 @@ def skipped(err):
     return [line for line in err.splitlines() if "skipped" in line]
 
 
-# --------------------------------------------------------------------------------------------------
-# inference.py
+# --- inference.py
 
 
 def predict(capsys, *words):
@@ -227,8 +226,7 @@ def test_exception_a_process_that_fails_ends_all(made, data, tmp_path):
     assert out == ""
 
 
-# --------------------------------------------------------------------------------------------------
-# evaluate.py
+# --- evaluate.py
 
 
 def report(path):
@@ -320,8 +318,7 @@ def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, ca
     assert not Path("out.json").exists()
 
 
-# --------------------------------------------------------------------------------------------------
-# Mistakes
+# --- Mistakes
 
 
 @pytest.mark.parametrize("program", ["evaluate", "inference"])
