@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def label_of(dataset: BaseDataset, index: int = 0, ignore_index: int = 255) -> n
 def read(path: str | Path) -> np.ndarray:
     """Pillow's reading of a mask, as whole numbers with a sign."""
     return np.asarray(Image.open(path)).astype(int)
+
+
+def assert_labels(dataset: BaseDataset, rule: Callable[[np.ndarray, int], np.ndarray]) -> None:
+    """Each mask as Pillow reads it, by a rule of its values and the ignored label."""
+    for index, sample in enumerate(dataset.samples):
+        mask = read(sample.label)
+        for ignored in (255, -1):
+            assert np.array_equal(label_of(dataset, index, ignored), rule(mask, ignored))
 
 
 def assert_image_equals_pillow(dataset: BaseDataset, index: int) -> None:

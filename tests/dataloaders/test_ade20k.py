@@ -6,11 +6,11 @@ import pytest
 from dataloaders.ade20k import ADE20K
 from tests.dataset_trees import (
     assert_image_equals_pillow,
+    assert_labels,
     ids,
     image,
     label_of,
     pytorch_segmentation_loaders,
-    read,
     save,
 )
 from utils.files.data_file import DataError
@@ -35,15 +35,13 @@ def expected(mask, ignore_index):
     return np.where(mask == 0, ignore_index, mask - 1)
 
 
-@pytest.mark.parametrize("ignore_index", [255, -1])
-def test_feature_ade20k_labels_equal_pillow(tree, ignore_index):
+def test_feature_ade20k_labels_equal_pillow(tree):
     # Every value that a mask may hold.
     save(tree / "annotations/training/ADE_train_00000001.png", np.arange(151, dtype="u1")[None])
     save(tree / "images/training/ADE_train_00000001.jpg", image(0, (1, 151)))
     dataset = ADE20K(str(tree), "training")
-    for index, sample in enumerate(dataset.samples):
-        mask = read(sample.label)
-        assert np.array_equal(label_of(dataset, index, ignore_index), expected(mask, ignore_index))
+    assert_labels(dataset, expected)
+    for index in range(2):
         assert_image_equals_pillow(dataset, index)
     assert [s.name for s in dataset.samples] == ["ADE_train_00000001", "ADE_train_00000002"]
 
@@ -65,10 +63,9 @@ def test_feature_ade20k_testing_has_no_labels(tree):
 def test_feature_ade20k_constants():
     assert len(ADE20K.classes) == len(set(ADE20K.classes)) == len(ADE20K.palette) == 150
     # objectInfo150.txt and color150.mat of github.com/CSAILVision/sceneparsing.
-    places = {"wall": (120, 120, 120), "building": (180, 120, 120), "sky": (6, 230, 230),
-              "flag": (92, 0, 255)}  # fmt: skip
-    for name, colour in places.items():
-        assert ADE20K.palette[ADE20K.classes.index(name)] == colour
+    colours = dict(zip(ADE20K.classes, ADE20K.palette, strict=True))
+    assert (colours["wall"], colours["sky"]) == ((120, 120, 120), (6, 230, 230))
+    assert (colours["building"], colours["flag"]) == ((180, 120, 120), (92, 0, 255))
     assert ADE20K.classes[:3] == ("wall", "building", "sky")
 
 
@@ -104,10 +101,8 @@ def test_feature_real_ade20k_equals_pillow(real_data):
     for split in ("training", "validation"):
         dataset = ADE20K(str(real_data / "ade20k_layout"), split)
         assert len(dataset) == 3
-        for index, sample in enumerate(dataset.samples):
-            for ignore_index in (255, -1):
-                label = label_of(dataset, index, ignore_index)
-                assert np.array_equal(label, expected(read(sample.label), ignore_index))
+        assert_labels(dataset, expected)
+        for index in range(3):
             assert_image_equals_pillow(dataset, index)
 
 

@@ -9,14 +9,8 @@ from tests.dataset_trees import ids, image, label_of, pytorch_segmentation_loade
 from utils.files.data_file import DataError
 
 # Class of a colour, in the table of the dataset's own readme, with Tree as a class of its own.
-COLOURS = {
-    (170, 170, 170): 1,
-    (0, 255, 0): 2,
-    (102, 102, 51): 3,
-    (0, 60, 0): 4,
-    (0, 120, 255): 5,
-    (0, 0, 0): 6,
-}
+COLOURS = {(170, 170, 170): 1, (0, 255, 0): 2, (102, 102, 51): 3, (0, 60, 0): 4,
+           (0, 120, 255): 5, (0, 0, 0): 6}  # fmt: skip
 
 
 def colours(seed: int) -> np.ndarray:

@@ -6,23 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from base.samples import Samples
 from dataloaders.gaofen2 import Gaofen2
 from dataloaders.gaofen3 import Gaofen3
+from tests import dataset_trees
+from tests.dataset_trees import label_of
 from tests.raster_files import raw_tiff, save, values
 from utils.files.data_file import DataError
 from utils.samples.band_rule import StatisticsMissing
-from utils.transforms.augmentation import Augmentation
 
 POLARISATIONS = ("HH", "HV", "VH", "VV")
 
 
-def label_of(dataset, index=0):
-    return Samples(dataset, Augmentation(), seed=0, ignore_index=255).sample(0, index).label
-
-
-def ids(size=(9, 11), count=9, seed=0):
-    return np.random.default_rng(seed).integers(0, count, size, dtype=np.uint8)
+def ids(seed, count=9):
+    return dataset_trees.ids(seed, count, (9, 11))
 
 
 def colours(labels, palette):
@@ -41,9 +37,9 @@ def sat(tmp_path):
         folder = tmp_path / "sat" / split
         save(folder / f"img/{name}.tif", values((9, 11, 3), "uint8", seed=name))
         (folder / f"img/{name}.xml").write_text("<a/>")
-        save(folder / f"img/{name}_gt.png", colours(ids(seed=name), Gaofen2.palette))
+        save(folder / f"img/{name}_gt.png", colours(ids(name), Gaofen2.palette))
         if name != 2:
-            save(folder / f"lbl/{name}_gt.png", ids(seed=name))
+            save(folder / f"lbl/{name}_gt.png", ids(name))
     return tmp_path
 
 
@@ -56,7 +52,7 @@ def test_feature_gaofen2_tree(sat):
     assert dataset.samples[1].label == str(sat / "sat/train/img/2_gt.png")
     for index, seed in enumerate((1, 2)):
         assert np.array_equal(dataset.load(index).image, values((9, 11, 3), "uint8", seed=seed))
-        assert np.array_equal(label_of(dataset, index), ids(seed=seed))
+        assert np.array_equal(label_of(dataset, index), ids(seed))
     assert [s.name for s in Gaofen2(str(sat), "valid").samples] == ["421"]
     assert len(Gaofen2(str(sat), "all")) == 3
     assert dataset.band_rule is None
@@ -109,7 +105,7 @@ def scenes(tmp_path):
         array = scene(name)
         for band, kind in enumerate(POLARISATIONS):
             (folder / f"{name}_{kind}.tiff").write_bytes(raw_tiff(array[..., band : band + 1]))
-        labels = ids(count=8, seed=int(name))
+        labels = ids(int(name), 8)
         save(folder / f"{name}_gt.png", colours(labels, [*Gaofen3.palette, (125, 125, 125)]))
     return tmp_path
 
@@ -123,13 +119,13 @@ def test_feature_gaofen3_scenes(scenes):
     assert [s.name for s in dataset.samples] == ["1", "10"]
     assert not dataset.problems and not dataset.notes
     assert np.array_equal(dataset.load(1).image, scene("10").clip(0, 1000))
-    labels = ids(count=8, seed=10)
+    labels = ids(10, 8)
     assert np.array_equal(label_of(dataset, 1), np.where(labels == 7, 255, labels))
     assert len(Gaofen3(str(scenes), "all")) == 3
     assert dataset.channels == len(dataset.mean) == 4
     assert dataset.mean[1] == 112.11773
     six = Gaofen3(str(scenes), "val", background=False)
-    labels = ids(count=8, seed=2)
+    labels = ids(2, 8)
     assert np.array_equal(label_of(six), np.where(labels >= 6, 255, labels))
     assert len(six.classes) == len(six.palette) == 6
     assert len(Gaofen3.classes) == len(Gaofen3.palette) == 7

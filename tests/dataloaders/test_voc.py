@@ -15,6 +15,7 @@ import torchvision.datasets
 from dataloaders.voc import VOC
 from tests.dataset_trees import (
     assert_image_equals_pillow,
+    assert_labels,
     ids,
     image,
     label_of,
@@ -75,6 +76,10 @@ def sbd(tmp_path):
     return tmp_path
 
 
+def ignored(mask, ignore_index):
+    return np.where(mask == 255, ignore_index, mask)
+
+
 # --- VOC
 
 
@@ -88,10 +93,9 @@ def test_feature_voc_labels_equal_pillow(voc, split, more):
         folder = "SegmentationClassAug" if more else "SegmentationClass"
         expected = read(voc / f"VOCdevkit/VOC2012/{folder}/{sample.name}.png")
         assert set(np.unique(expected)) > {255}
-        for ignore_index in (255, -1):
-            label = label_of(dataset, index, ignore_index)
-            assert np.array_equal(label, np.where(expected == 255, ignore_index, expected))
+        assert read(sample.label).tolist() == expected.tolist()
         assert_image_equals_pillow(dataset, index)
+    assert_labels(dataset, ignored)
 
 
 def test_feature_voc_list_formats_and_roots(voc):
@@ -197,7 +201,7 @@ def test_feature_aug_is_put_together_from_the_originals(voc, sbd):
     assert [s.name for s in dataset.samples] == [NAMES[0], "2008_000001", "2008_000002"]
     assert "composed of VOC" in dataset.notes[0]
     expected = read(root / f"SegmentationClass/{NAMES[0]}.png")
-    assert np.array_equal(label_of(dataset, 0, -1), np.where(expected == 255, -1, expected))
+    assert np.array_equal(label_of(dataset, 0, -1), ignored(expected, -1))
     expected = read_sbd(voc / "benchmark_RELEASE/dataset/cls/2008_000001.mat")
     assert np.array_equal(label_of(dataset, 1, -1), expected)
     both = VOC(str(voc), "trainval_aug")
@@ -213,15 +217,14 @@ def test_exception_sbd(sbd, monkeypatch):
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=r"2008_000002\.mat: is not a MATLAB file"):
         dataset.load(0)
-    scipy.io.savemat(path, {"GTinst": {"Segmentation": ids(0, 21)}})
-    with pytest.raises(DataError, match=r"no GTcls\.Segmentation"):
-        dataset.load(0)
-    scipy.io.savemat(path, {"GTcls": {"Segmentation": np.zeros((8, 10))}})
-    with pytest.raises(DataError, match="not an .* array"):
-        dataset.load(0)
-    scipy.io.savemat(path, {"GTcls": {"Segmentation": ids(0, 21, (9, 10))}})
-    with pytest.raises(DataError, match="is 10x9 and its image .* is 10x8"):
-        dataset.load(0)
+    for content, message in (
+        ({"GTinst": {"Segmentation": ids(0, 21)}}, r"no GTcls\.Segmentation"),
+        ({"GTcls": {"Segmentation": np.zeros((8, 10))}}, "not an .* array"),
+        ({"GTcls": {"Segmentation": ids(0, 21, (9, 10))}}, "is 10x9 and its image .* is 10x8"),
+    ):
+        scipy.io.savemat(path, content)
+        with pytest.raises(DataError, match=message):
+            dataset.load(0)
     path.unlink()
     assert "1 of the files" in VOC(str(sbd), "sbd_train").problems[0]
     (root / "train.txt").write_text("../../x")
@@ -350,8 +353,6 @@ def test_feature_real_voc_equals_pillow(real_data):
     for split, count in counts.items():
         dataset = VOC(str(real_data / "voc2012_layout"), split)
         assert (len(dataset), dataset.problems) == (count, [])
-        for index, sample in enumerate(dataset.samples):
-            expected = read(sample.label)
-            label = label_of(dataset, index, ignore_index=-1)
-            assert np.array_equal(label, np.where(expected == 255, -1, expected))
+        assert_labels(dataset, ignored)
+        for index in range(count):
             assert_image_equals_pillow(dataset, index)
