@@ -12,13 +12,11 @@ import torch
 
 import models
 from tests.conftest import ROOT
+from tests.slow import mark_slow
 
 GOLDEN = ROOT / "tests" / "golden"
-NAMES = sorted(
-    path.stem
-    for path in GOLDEN.glob("*.json")
-    if json.loads(path.read_text())["class"] in models.__all__
-)
+GOLDENS = {path.stem: json.loads(path.read_text()) for path in sorted(GOLDEN.glob("*.json"))}
+NAMES = [name for name, golden in GOLDENS.items() if golden["class"] in models.__all__]
 # Arguments that make the model the one that older checkpoints are of.
 EXTRA: dict[str, dict[str, Any]] = {"UperNet": {"legacy_fpn": True}}
 
@@ -49,21 +47,14 @@ def build(golden):
     return model_class(golden["num_classes"], **extra, **golden["args"])
 
 
-def test_cardinality_every_model_has_a_reference():
-    classes = {json.loads((GOLDEN / f"{name}.json").read_text())["class"] for name in NAMES}
-    assert classes <= set(models.__all__)
-    assert {"PSPNet", "UNet"} <= classes
-
-
-def golden_of(name):
-    golden = json.loads((GOLDEN / f"{name}.json").read_text())
-    return golden
+def test_cardinality_references():
+    assert {"PSPNet", "UNet"} <= {GOLDENS[name]["class"] for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_feature_names_and_shapes_of_weights(name):
     """The order matters as well: optimizer states refer to parameters by their position."""
-    golden = golden_of(name)
+    golden = GOLDENS[name]
     with torch.device("meta"):
         model = build(golden)
     shapes = [(key, list(value.shape)) for key, value in model.state_dict().items()]
@@ -72,15 +63,11 @@ def test_feature_names_and_shapes_of_weights(name):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if golden_of(name)["params"] > 15e6 else [])
-        for name in NAMES
-    ],
+    "name", mark_slow(NAMES, [n for n in NAMES if GOLDENS[n]["params"] > 15e6])
 )
 def test_feature_reference(name):
     """Source of the numbers: the reference implementation, run once on weights made by recipe."""
-    golden = golden_of(name)
+    golden = GOLDENS[name]
     with torch.device("meta"):
         model = build(golden).eval()
     model.load_state_dict(

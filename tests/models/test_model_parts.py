@@ -11,6 +11,7 @@ from models.pooling import adaptive_average_pool
 from models.pretrained import adapt_first_layer
 from models.resnet import ResNet
 from models.timm_backbone import TimmBackbone, timm_weights
+from tests.models.weights import saved
 
 # Pooling
 
@@ -122,16 +123,11 @@ def test_gradient_timm_every_trainable_parameter(name):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        (
-            "convnext_tinny",
-            {},
-            "timm has no network named 'convnext_tinny'; did you mean 'convnext",
-        ),
+        ("convnext_tinny", {}, "no network named 'convnext_tinny'; did you mean 'convnext"),
         ("vit_tiny_patch16_224", {}, "has features at strides 16"),
         ("maxvit_rmlp_pico_rw_256", {}, "cannot be run on an image of 64x96"),
         ("swin_tiny_patch4_window7_224", {"output_stride": 8}, "cannot leave out strides"),
         ("hrnet_w18_small", {"output_stride": 16}, "cannot leave out strides"),
-        ("convnext_atto", {"pretrained": "nowhere.pth"}, "cannot open nowhere.pth"),
     ],
 )
 def test_exception_timm(name, settings, message):
@@ -146,8 +142,7 @@ def test_feature_timm_weights_from_a_file(channels, tmp_path):
     theirs = timm.create_model("convnext_atto")
     for value in theirs.parameters():
         value.data.normal_()
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-    path = str(tmp_path / "weights.pth")
+    path = saved(theirs.state_dict(), tmp_path)
     backbone = TimmBackbone("convnext_atto", in_channels=channels, pretrained=path)
     own, weights = backbone.state_dict(), theirs.state_dict()
     expected = adapt_first_layer(weights["stem.0.weight"], channels)
@@ -159,25 +154,22 @@ def test_feature_timm_weights_from_a_file(channels, tmp_path):
 def test_feature_timm_reports_what_is_missing(tmp_path, caplog):
     weights = timm.create_model("convnext_atto").state_dict()
     del weights["stages.1.blocks.0.norm.weight"]
-    torch.save(weights, tmp_path / "weights.pth")
-    TimmBackbone("convnext_atto", pretrained=str(tmp_path / "weights.pth"))
+    TimmBackbone("convnext_atto", pretrained=saved(weights, tmp_path))
     (record,) = caplog.records
     assert record.getMessage().startswith("1 weights of timm/convnext_atto are not in")
     assert record.getMessage().endswith("stages.1.blocks.0.norm.weight")
-    torch.save({"a.weight": torch.zeros(1)}, tmp_path / "weights.pth")
+    path = saved({"a.weight": torch.zeros(1)}, tmp_path)
     with pytest.raises(ValueError, match="no weights of timm/convnext_atto"):
-        TimmBackbone("convnext_atto", pretrained=str(tmp_path / "weights.pth"))
+        TimmBackbone("convnext_atto", pretrained=path)
 
 
 def test_feature_timm_reports_what_is_left_over(tmp_path, caplog):
     """A pyramid has no classifier, which is no news; a block too many is."""
     weights = timm.create_model("resnet18").state_dict()
-    torch.save(weights, tmp_path / "weights.pth")
-    TimmBackbone("resnet18", pretrained=str(tmp_path / "weights.pth"))
+    TimmBackbone("resnet18", pretrained=saved(weights, tmp_path))
     assert not caplog.records
     weights["layer1.2.conv1.weight"] = torch.zeros(64, 64, 3, 3)
-    torch.save(weights, tmp_path / "weights.pth")
-    TimmBackbone("resnet18", pretrained=str(tmp_path / "weights.pth"))
+    TimmBackbone("resnet18", pretrained=saved(weights, tmp_path))
     (record,) = caplog.records
     assert record.getMessage().startswith("1 weights of")
     assert "by timm/resnet18" in record.getMessage()

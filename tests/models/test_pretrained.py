@@ -36,28 +36,18 @@ def whole_encoder(model, images):
 
 
 @pytest.mark.parametrize(
-    ("case", "backbone", "features", "stages"),
+    ("case", "backbone", "maps_of", "stages"),
     [
         ("PSPNet", "resnet18", till_layer2, 2),
         pytest.param("PSPNet", "resnet34", till_layer2, 2, marks=pytest.mark.slow),
         ("UNetResnet", "resnet18", till_layer2, 2),
         ("UperNet", "resnet18", lambda model, images: model.backbone(images)[:3], 3),
         ("GCN", "resnet18", lambda model, images: model.backbone(images), 4),
-        (
-            "SegResNet",
-            "resnet18",
-            lambda model, images: [model.encoder(model.first_conv(images)[0])],
-            4,
-        ),
-        (
-            "SegResNet",
-            "resnet50",
-            lambda model, images: [model.encoder(model.first_conv(images)[0])],
-            4,
-        ),
+        ("SegResNet", "resnet18", whole_encoder, 4),
+        ("SegResNet", "resnet50", whole_encoder, 4),
     ],
 )
-def test_feature_same_features(case, backbone, features, stages, tmp_path, caplog):
+def test_feature_same_features(case, backbone, maps_of, stages, tmp_path, caplog):
     """Source: torchvision's ResNet, up to the last stage that ours does not dilate."""
     theirs = stirred(backbone)
     path = saved(theirs.state_dict(), tmp_path)
@@ -68,7 +58,7 @@ def test_feature_same_features(case, backbone, features, stages, tmp_path, caplo
         x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
         layers = (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)[:stages]
         expected = [x := layer(x) for layer in layers]
-        maps = features(model, images)
+        maps = maps_of(model, images)
     for ours, features in zip(maps, expected[-len(maps) :], strict=True):
         torch.testing.assert_close(ours, features, rtol=1e-4, atol=1e-4)
 
@@ -166,8 +156,6 @@ def test_feature_pretrained_reports(tmp_path, caplog):
 
 def test_exception_pretrained_file(tmp_path):
     path = tmp_path / "weights.pth"
-    with pytest.raises(ValueError, match=r"cannot open .*weights.pth: No such file"):
-        build(pretrained=str(path))
     path.write_text("not weights")
     with pytest.raises(ValueError, match="is damaged or not a file of weights"):
         build(pretrained=str(path))
