@@ -215,14 +215,14 @@ RESUME = [
     Fault("a resumed run forgets the epoch of its best model", "base/base_trainer.py",
           "self.best_epoch = known if checkpoint.best_epoch is None else checkpoint.best_epoch",
           "self.best_epoch = known",
-          "tests/training/test_resume.py::test_feature_a_resumed_run_ends_bit_for_bit_the_same[path-3]"),
+          "tests/training/test_resume.py::test_feature_a_resumed_run_ends_the_same[path-3]"),
     Fault("a resumed run begins its epoch anew", "base/base_trainer.py",
           "self.batch = checkpoint.batch", "self.batch = 0",
           "tests/faults/test_step_faults.py::test_feature_stopped_between_bad_losses_and_resumed"),
     Fault("a signal ends a run without a checkpoint", "trainer.py",
           "if self.stop_signal or (save_every is not None and self.step % save_every == 0):",
           "if save_every is not None and self.step % save_every == 0:",
-          "tests/faults/test_kill_resume.py::test_feature_a_signal_at_a_chosen_moment[1-0-1]"),
+          "tests/faults/test_kill_resume.py::test_feature_a_signal_at_a_moment[1-0-1]"),
 ]
 
 STEPS = [
@@ -241,10 +241,10 @@ STEPS = [
           "            self.snapshot.restore()\n            "
           "self.optimizer.zero_grad(set_to_none=True)",
           "            self.optimizer.zero_grad(set_to_none=True)",
-          "tests/faults/test_step_faults.py::test_feature_smaller_parts_where_memory_runs_out[1-None]"),
+          "tests/faults/test_step_faults.py::test_feature_smaller_parts_of_a_batch[1-None]"),
     Fault("training goes on after a loss that is not finite", "trainer.py",
           "if not finite:", "if False:",
-          "tests/training/test_trainer.py::test_exception_loss_that_is_not_finite"),
+          "tests/faults/test_step_faults.py::test_exception_a_bad_loss_leaves_the_weights_as_they_were"),
     Fault("gradients are clipped while they are scaled", "trainer.py",
           "            self.precision.unscale(self.optimizer)\n", "",
           "tests/training/test_training_options.py::test_feature_gradients_are_clipped_by_their_norm"),

@@ -36,13 +36,12 @@ def on_processes(world_size, function, *args, folder):
     """
     torch.multiprocessing.start_processes(
         _run_function,
-        (world_size, _free_port(), function, args, str(folder)),
+        (world_size, free_port(), function, args, str(folder)),
         nprocs=world_size,
         start_method="forkserver",
     )
-    return [
-        torch.load(f"{folder}/result{rank}.pth", weights_only=True) for rank in range(world_size)
-    ]
+    paths = (f"{folder}/result{rank}.pth" for rank in range(world_size))
+    return [torch.load(path, weights_only=True) for path in paths]
 
 
 def run_program(program, world_size, *words, folder, **environment):
@@ -59,7 +58,7 @@ def run_program(program, world_size, *words, folder, **environment):
         A `subprocess.CompletedProcess` with the first exit code that is not 0.
     """
     context = multiprocessing.get_context("forkserver")
-    port, environment = _free_port(), {**os.environ, **environment}
+    port, environment = free_port(), {**os.environ, **environment}
     ranks = [
         context.Process(
             target=_run_program,
@@ -90,7 +89,7 @@ def run_program(program, world_size, *words, folder, **environment):
     return subprocess.CompletedProcess(words, code, out, err)
 
 
-def _free_port():
+def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -99,12 +98,9 @@ def _free_port():
 def _become(rank, world_size, port):
     torch.set_num_threads(1)
     os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
 
 
 def _run_function(rank, world_size, port, function, args, folder):

@@ -20,7 +20,7 @@ from builders.sections import SECTIONS
 from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.check import check_config
-from utils.config.sections import LossTerm
+from utils.config.sections import Config, LossTerm
 from utils.losses.cross_entropy import CrossEntropyLoss2d
 from utils.runs.logger import RunFolder, RunLog
 from utils.samples.normalize import normalize
@@ -45,22 +45,31 @@ def small_config(tmp_path: Path, **trainer: Any) -> dict[str, Any]:
         "lr_scheduler": {"type": "OneCycle"},
         "loss": "CrossEntropyLoss2d",
         "trainer": {
-            "epochs": 2,
-            "save_dir": str(tmp_path / "saved"),
-            "log_dir": str(tmp_path / "saved" / "runs"),
-            "tensorboard": False,
-            "save_period": 2,
-            **trainer,
+            "epochs": 2, "save_dir": str(tmp_path / "saved"), "tensorboard": False,
+            "log_dir": str(tmp_path / "saved" / "runs"), "save_period": 2, **trainer,
         },
-    }
+    }  # fmt: skip
 
 
 def run(tmp_path, tree, *arguments) -> tuple[int, Path]:
     """Runs train.py in this process; returns the exit code and the newest run folder."""
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(tree))
     code = train.main(["--config", str(path), "--device", "cpu", *arguments])
     return code, newest(tmp_path)
+
+
+def trained(tmp_path, tree, *arguments) -> Path:
+    """The newest run folder of a run that ends well."""
+    code, folder = run(tmp_path, tree, *arguments)
+    assert code == 0
+    return folder
+
+
+def steps_of(folder) -> list[dict[str, Any]]:
+    """The entries of `steps.jsonl`."""
+    return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
 
 
 def newest(tmp_path) -> Path:
@@ -126,29 +135,24 @@ class Constant(BaseModel):
         self.apply_freezing()
 
     def forward(self, images):
-        logits = self.logits.view(1, -1, 1, 1).expand(
-            len(images), self.num_classes, *images.shape[2:]
-        )
+        size = (len(images), self.num_classes, *images.shape[2:])
+        logits = self.logits.view(1, -1, 1, 1).expand(size)
         if self.training and self.auxiliary:
             return (logits, *[logits * 2] * self.auxiliary)
         return logits
 
 
+def checked(tree) -> Config:
+    return check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
+
+
 def make_trainer(tmp_path, model, losses=None, **trainer) -> Trainer:
-    tree = small_config(tmp_path, **trainer)
-    config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
+    config = checked(small_config(tmp_path, **trainer))
     folder = RunFolder.create(config.trainer.save_dir, config.trainer.log_dir, config.name)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return Trainer(
         losses=losses or [(CrossEntropyLoss2d(), LossTerm("CrossEntropyLoss2d"))],
         train_loader=build_loader(config, "train_loader", training=True),
-        val_loader=build_loader(config, "val_loader"),
-        device=torch.device("cpu"),
-        model=model,
-        optimizer=optimizer,
-        lr_scheduler=None,
-        config=config,
-        meta={},
-        folder=folder,
-        log=RunLog(folder, tensorboard=False),
-    )
+        val_loader=build_loader(config, "val_loader"), device=torch.device("cpu"), model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1), lr_scheduler=None, config=config,
+        meta={}, folder=folder, log=RunLog(folder, tensorboard=False),
+    )  # fmt: skip

@@ -19,7 +19,14 @@ from torch import nn
 import models
 import train
 from base.base_model import BaseModel
-from tests.training_runs import assert_same_end, newest, run, small_config, terminate_at_batch
+from tests.training_runs import (
+    assert_same_end,
+    newest,
+    run,
+    small_config,
+    terminate_at_batch,
+    trained,
+)
 from utils.checkpoint.save_load import load_checkpoint
 from utils.cli.signals import (
     REQUEUE,
@@ -70,9 +77,8 @@ def config(tmp_path, workers=0, amp=False, epochs=4, **trainer):
 # A process of its own that has imported everything, and has no threads, makes the children.
 FORKS = multiprocessing.get_context("forkserver")
 # Optimizers import the last one when they are built, in more time than the training takes.
-FORKS.set_forkserver_preload(
-    ["train", "trainer", "models", "dataloaders", __name__, "torch._dynamo"]
-)
+PRELOADED = ["train", "trainer", "models", "dataloaders", __name__, "torch._dynamo"]
+FORKS.set_forkserver_preload(PRELOADED)
 
 
 def start(tmp_path, tree, *arguments):
@@ -180,20 +186,10 @@ def test_feature_killed_at_any_moment(tmp_path, undisturbed, record_property, wo
 # 4 steps and 3 groups of validation images an epoch: each loads 7 times.
 @pytest.mark.parametrize(
     "moment, workers, step",
-    [
-        (1, 0, 1),
-        (4, 2, 4),
-        (5, 0, 4),
-        (7, 1, 4),
-        (10, 0, 7),
-        (25, 2, 16),
-        (26, 0, 16),
-        (28, 0, None),
-    ],
-)
-def test_feature_a_signal_at_a_chosen_moment(
-    tmp_path, undisturbed, monkeypatch, moment, workers, step
-):
+    [(1, 0, 1), (4, 2, 4), (5, 0, 4), (7, 1, 4), (10, 0, 7), (25, 2, 16), (26, 0, 16),
+     (28, 0, None)],
+)  # fmt: skip
+def test_feature_a_signal_at_a_moment(tmp_path, undisturbed, monkeypatch, moment, workers, step):
     """First step, last step, validation; resumed with another number of workers."""
     whole, _ = undisturbed(workers=2, amp=False)
     with monkeypatch.context() as patched:
@@ -202,11 +198,8 @@ def test_feature_a_signal_at_a_chosen_moment(
     assert code == (143 if step else 0)  # in the last validation there is nothing left to resume
     if step:
         assert load_checkpoint(folder / "last.pth")["step"] == step
-        others = f"train_loader.args.num_workers={2 - workers}"
-        assert (
-            run(tmp_path, config(tmp_path, workers=workers), "--resume", "auto", "-o", others)[0]
-            == 0
-        )
+        others = ["-o", f"train_loader.args.num_workers={2 - workers}"]
+        trained(tmp_path, config(tmp_path, workers=workers), "--resume", "auto", *others)
     assert_same_run(whole, folder)
 
 
@@ -258,8 +251,7 @@ def test_feature_signals_at_any_moment(tmp_path, undisturbed, seed):
 
 
 def test_feature_of_two_that_go_on_at_once_one_does(tmp_path):
-    code, folder = run(tmp_path, config(tmp_path, epochs=1))
-    assert code == 0
+    folder = trained(tmp_path, config(tmp_path, epochs=1))
     words = ["--resume", "auto", "-o", "trainer.epochs=10000"]
     pair = [start(tmp_path, config(tmp_path, epochs=1), *words) for _ in range(2)]
     until = time.monotonic() + 300

@@ -3,29 +3,28 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.base.test_loader_faults import PATIENCE, assert_all_gone, is_there, workers_of
 from tests.conftest import ROOT
-from tests.training_runs import assert_same_end, newest, run
-from tests.utils.distributed.test_processes import config, steps_of, train_on
+from tests.processes import free_port
+from tests.training_runs import assert_same_end, newest, steps_of, trained
+from tests.utils.distributed.test_processes import assert_near, config, train_on
 from tests.utils.runs.test_run_lock import holder
 from utils.checkpoint.save_load import load_checkpoint
 
 pytestmark = pytest.mark.faults
 
 
-def torchrun(tmp_path, tree, *options, arguments=(), where=("--standalone", "--nproc-per-node=2")):
+def torchrun(tmp_path, tree, *arguments, where=("--standalone", "--nproc-per-node=2")):
     (tmp_path / "config.json").write_text(json.dumps(tree))
     command = [
-        sys.executable, "-m", "torch.distributed.run", *where, *options, str(ROOT / "train.py"),
+        sys.executable, "-m", "torch.distributed.run", *where, str(ROOT / "train.py"),
         "--config", str(tmp_path / "config.json"), "--device", "cpu", *arguments,
     ]  # fmt: skip
     return subprocess.Popen(
@@ -138,66 +137,48 @@ sys.exit(train.main())
 
 def test_exception_a_run_folder_that_another_process_uses(tmp_path):
     """The main process is refused it, says so once, and the other does not wait for it."""
-    code, folder = run(tmp_path, config(tmp_path))
-    assert code == 0
+    folder = trained(tmp_path, config(tmp_path))
     with holder(folder) as pid:
         done, _ = train_on(tmp_path, config(tmp_path), 2, "--resume", "auto")
     assert done.returncode != 0
     assert done.stderr.count(f"process {pid} ") == 1
 
 
-def test_feature_torchrun_starts_it_again(tmp_path):
-    """With --max-restarts and --resume auto a killed process costs nothing but time."""
-    folders = []
-    for name in ("whole", "killed"):
-        place = tmp_path / name
-        place.mkdir()
-        tree = config(place, epochs=6, tensorboard=True)
-        words = ["--resume", "auto"]
-        process = torchrun(place, tree, "--max-restarts=2", arguments=words)
-        if name == "killed":
-            after_epochs(place, process, 2)
-            pids = ranks(process)
-            os.kill(pids[1], signal.SIGKILL)
-        _, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, err
-        folders.append(newest(place))
-    assert_same_end(*folders)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run of two processes that nothing interrupts."""
+    place = tmp_path_factory.mktemp("whole")
+    done, folder = train_on(place, config(place, epochs=6, tensorboard=True), 2)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_feature_torchrun_starts_it_again(tmp_path, whole, machines):
+    """With --max-restarts and --resume auto a killed process costs nothing but time.
+
+    Two agents as on two machines: one starts its process again, and so does the other.
+    """
+    where = ["--standalone", "--nproc-per-node=2", "--max-restarts=2"]
+    if machines == 2:
+        where = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--max-restarts=2",
+                 f"--rdzv-endpoint=127.0.0.1:{free_port()}"]  # fmt: skip
+    tree = config(tmp_path, epochs=6, tensorboard=True)
+    agents = [torchrun(tmp_path, tree, "--resume", "auto", where=where) for _ in range(machines)]
+    after_epochs(tmp_path, agents[0], 1)
+    pids = ranks(agents[-1])
+    os.kill(pids[-1], signal.SIGKILL)
+    for agent in agents:
+        _, err = agent.communicate(timeout=PATIENCE)
+        assert agent.returncode == 0, err
+    assert_same_end(whole, newest(tmp_path))
     assert not any(map(is_there, pids))
-
-
-def test_feature_several_machines(tmp_path):
-    """Two agents, as on two machines; one starts its process again, and so does the other."""
-    folders = []
-    for name in ("whole", "killed"):
-        place = tmp_path / name
-        place.mkdir()
-        tree = config(place, epochs=6)
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
-        where = [
-            "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--max-restarts=2",
-            f"--rdzv-endpoint=127.0.0.1:{port}",
-        ]  # fmt: skip
-        words = ["--resume", "auto"]
-        agents = [torchrun(place, tree, arguments=words, where=where) for _ in range(2)]
-        if name == "killed":
-            after_epochs(place, agents[0], 2)
-            os.kill(ranks(agents[1])[0], signal.SIGKILL)
-        for agent in agents:
-            _, err = agent.communicate(timeout=PATIENCE)
-            assert agent.returncode == 0, err
-        folders.append(newest(place))
-    assert_same_end(*folders)
 
 
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1), (3, 2)])
 def test_feature_resumed_by_another_number_of_processes(tmp_path, first, then):
     """Stopped within an epoch: the same batches, the same losses."""
-    (tmp_path / "whole").mkdir()
-    code, whole = run(tmp_path / "whole", config(tmp_path / "whole"))
-    assert code == 0
+    whole = trained(tmp_path / "whole", config(tmp_path / "whole"))
     program = tmp_path / "program.py"
     program.write_text(f"""
 import signal, sys
@@ -219,12 +200,4 @@ sys.exit(train.main())
     assert load_checkpoint(folder / "last.pth")["batch"] == 1
     done, folder = train_on(tmp_path, tree, then, "--resume", "auto", program=program)
     assert done.returncode == 0, done.stderr
-    one, other = steps_of(whole), steps_of(folder)
-    assert [e["step"] for e in one] == [e["step"] for e in other]
-    for a, b in zip(one, other, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
-    one, other = (load_checkpoint(path / "last.pth") for path in (whole, folder))
-    for name, tensor in one["state_dict"].items():
-        close = torch.allclose(tensor.float(), other["state_dict"][name].float(), 1e-4, 1e-5)
-        assert close, name
-    assert one["monitor_best"] == pytest.approx(other["monitor_best"], abs=1e-6)
+    assert_near(whole, folder)

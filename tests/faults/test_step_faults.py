@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import json
 import logging
 import signal
 
@@ -14,7 +13,7 @@ from base.weighted_losses import WeightedLosses
 from models.unet import UNet
 from tests.conftest import ROOT
 from tests.slow import mark_slow
-from tests.training_runs import assert_same, assert_same_end, run, small_config
+from tests.training_runs import assert_same, assert_same_end, run, small_config, steps_of, trained
 from tests.utils.distributed.test_processes import train_on
 from trainer import Trainer
 from utils.checkpoint.save_load import load_checkpoint
@@ -63,9 +62,7 @@ def plain(value):
     return {k: plain(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def test_exception_a_bad_loss_ends_the_training_with_the_weights_as_they_were(
-    tmp_path, monkeypatch, capsys
-):
+def test_exception_a_bad_loss_leaves_the_weights_as_they_were(tmp_path, monkeypatch, capsys):
     states = []
     skip_step = Trainer._skip_step
 
@@ -81,6 +78,7 @@ def test_exception_a_bad_loss_ends_the_training_with_the_weights_as_they_were(
     assert "error: the loss is nan in epoch 2, step 4 (images: train_0" in said
     assert "; terms: CrossEntropyLoss2d 0 = nan). " in said and "optimizer.args.lr" in said
     assert "; go on with: python train.py --resume" in said
+    assert "the loss is nan" in (folder / "log.txt").read_text()
     assert_same(states[0], learned(load_checkpoint(folder / "last.pth")))  # of step 3
 
 
@@ -105,15 +103,14 @@ def test_feature_a_step_is_left_out(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(Trainer, "train_step", looking)
     poison(monkeypatch, 1, 5)
-    code, folder = run(tmp_path, config(tmp_path, on_bad_loss="skip"))
-    assert code == 0
+    folder = trained(tmp_path, config(tmp_path, on_bad_loss="skip"))
     assert len(before_and_after) == 2
     for before, after in before_and_after:
         assert_same(before, after)
     said = [r.getMessage() for r in caplog.records]
     assert sum("the step is skipped" in line for line in said) == 2
     assert sum("1 of 3 steps were skipped" in line for line in said) == 2
-    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    steps = steps_of(folder)
     assert [entry["step"] for entry in steps] == list(range(1, 10))
     assert [entry["loss"] is None for entry in steps] == [n in (1, 5) for n in range(1, 10)]
     assert steps[0]["exact"] == "nan"
@@ -128,7 +125,7 @@ def test_feature_the_loss_of_the_epoch_is_that_of_the_other_steps(tmp_path, monk
         Trainer, "_report", lambda self, f, e, *rest: figures.update({e: f["loss"]}) or report(
             self, f, e, *rest))  # fmt: skip
     _, folder = run(tmp_path, config(tmp_path, on_bad_loss="skip"))
-    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    steps = steps_of(folder)
     assert figures[1] == pytest.approx((steps[0]["loss"] + steps[2]["loss"]) / 2)
 
 
@@ -146,8 +143,7 @@ def test_feature_back_to_the_weights_of_the_last_checkpoint(tmp_path, monkeypatc
     monkeypatch.setattr(Trainer, "_roll_back", looking)
     poison(monkeypatch, 2, 6)
     caplog.set_level(logging.WARNING)
-    code, folder = run(tmp_path, config(tmp_path, on_bad_loss="rollback", save_period=1))
-    assert code == 0
+    folder = trained(tmp_path, config(tmp_path, on_bad_loss="rollback", save_period=1))
     said = [r.getMessage() for r in caplog.records]
     assert any("step 2 (" in line and line.endswith("weights of step 0") for line in said)
     assert any("step 6 (" in line and line.endswith("weights of step 3") for line in said)
@@ -178,8 +174,7 @@ def test_exception_many_bad_losses_in_a_row(tmp_path, monkeypatch, capsys, polic
 def test_feature_stopped_between_bad_losses_and_resumed(tmp_path, monkeypatch, policy):
     poison(monkeypatch, 4, 5, 8)
     (tmp_path / "whole").mkdir()
-    code, whole = run(tmp_path / "whole", config(tmp_path / "whole", on_bad_loss=policy))
-    assert code == 0
+    whole = trained(tmp_path / "whole", config(tmp_path / "whole", on_bad_loss=policy))
     train_step, count = Trainer.train_step, itertools.count(1)
 
     def stopping(self, *args):
@@ -190,8 +185,7 @@ def test_feature_stopped_between_bad_losses_and_resumed(tmp_path, monkeypatch, p
     monkeypatch.setattr(Trainer, "train_step", stopping)
     tree = config(tmp_path, on_bad_loss=policy)
     assert run(tmp_path, tree)[0] == 143
-    code, folder = run(tmp_path, tree, "--resume", "auto")
-    assert code == 0
+    folder = trained(tmp_path, tree, "--resume", "auto")
     assert_same_end(whole, folder)
 
 
@@ -227,9 +221,7 @@ def test_feature_no_process_takes_a_step_that_is_bad_for_one(tmp_path, policy):
     assert done.stderr.count(f"the loss is nan in epoch 2, step 5 ({names}") == 1
     checkpoint = load_checkpoint(folder / "last.pth")
     assert checkpoint["step"] == (3 if policy == "raise" else 9)
-    assert all(
-        value.isfinite().all() for value in checkpoint["state_dict"].values()
-    )  # statistics too
+    assert all(v.isfinite().all() for v in checkpoint["state_dict"].values())  # statistics too
 
 
 # --------------------------------------------------------------------------------------------------
@@ -262,20 +254,16 @@ CPU_ERROR = RuntimeError(
 
 @pytest.mark.parametrize("error", [None, CPU_ERROR])
 @pytest.mark.parametrize("pictures", mark_slow([2, 1]))
-def test_feature_smaller_parts_where_memory_runs_out(
-    tmp_path, monkeypatch, caplog, pictures, error
-):
+def test_feature_smaller_parts_of_a_batch(tmp_path, monkeypatch, caplog, pictures, error):
     """The run is, bit for bit, the one with accumulation_steps from the start."""
     folders = []
     for steps in (4 // pictures, 1):
         place = tmp_path / str(steps)
-        place.mkdir()
         tree = config(place, accumulation_steps=steps)
         if steps == 1:
             # The first call is the look at model and data before the training, with two images.
             small_memory(monkeypatch, pictures, error, at=int(pictures < 2))
-        code, folder = run(place, tree)
-        assert code == 0
+        folder = trained(place, tree)
         folders.append(folder)
     assert_same_end(*folders)
     said = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
@@ -305,6 +293,12 @@ def test_feature_the_parts_stay_small_when_the_run_is_resumed(tmp_path, monkeypa
 
 
 def test_exception_no_memory_for_one_picture(tmp_path, monkeypatch, capsys):
+    """In the first step; or in the look at model and data before it, and nothing is made."""
+    with monkeypatch.context() as patched:
+        small_memory(patched, 0)
+        assert run(tmp_path, config(tmp_path))[0] == 2
+    assert "error: out of memory with 2" in capsys.readouterr().err
+    assert not (tmp_path / "saved").exists()
     small_memory(monkeypatch, 0, at=1)
     assert run(tmp_path, config(tmp_path))[0] == 1
     said = capsys.readouterr().err
@@ -325,13 +319,6 @@ def test_exception_no_memory_for_the_update(tmp_path, monkeypatch, capsys):
     assert len(updates) == 1
 
 
-def test_exception_no_memory_for_the_first_look(tmp_path, monkeypatch, capsys):
-    small_memory(monkeypatch, 0)
-    assert run(tmp_path, config(tmp_path))[0] == 2
-    assert "error: out of memory with 2" in capsys.readouterr().err
-    assert not (tmp_path / "saved").exists()
-
-
 def test_exception_other_errors_are_not_taken_for_it(tmp_path, monkeypatch):
     small_memory(monkeypatch, 2, error=RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
@@ -344,20 +331,17 @@ def test_feature_validation_with_small_memory(tmp_path, monkeypatch, caplog, pic
     folders = []
     for limited in (False, True):
         place = tmp_path / str(limited)
-        place.mkdir()
         tree = config(place, monitor="min val_loss")
         tree["val_loader"]["args"]["batch_size"] = 4 if limited else pictures
         if limited:
             small_memory(monkeypatch, pictures, training=False)
-        code, folder = run(place, tree)
-        assert code == 0
+        folder = trained(place, tree)
         folders.append(folder)
     assert_same_end(*folders)
     said = [r.getMessage() for r in caplog.records if "memory" in r.getMessage()]
     assert len(said) == 2 // pictures
-    assert said[-1].startswith(
-        f"validation of epoch 1: out of memory for {2 * pictures} images of 32 x 32"
-    )
+    words = f"validation of epoch 1: out of memory for {2 * pictures} images of 32 x 32"
+    assert said[-1].startswith(words)
     assert said[-1].endswith(f"val_loader.args.batch_size: {pictures}")
 
 
@@ -374,6 +358,5 @@ def test_exception_validation_without_memory_for_one_picture(tmp_path, monkeypat
     assert (checkpoint["epoch"], checkpoint["batch"]) == (0, 3)
     assert run(tmp_path, tree, "--resume", "auto")[0] == 0
     whole = tmp_path / "whole"
-    whole.mkdir()
     _, other = run(whole, config(whole))
     assert_same_end(folder, other)

@@ -1,8 +1,6 @@
 """From a config to masks, as a person would go."""
 
-import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ import inference
 import train
 from dataloaders.shapes import Shapes
 from tests.conftest import ROOT
+from tests.training_runs import small_config, trained
 from utils.checkpoint.save_load import load_checkpoint
 from utils.config.file import parse_config
 
@@ -56,34 +55,23 @@ def test_feature_a_model_moves_without_its_folder(tmp_path, capsys):
         image, mask, _ = shapes.load(index)
         Image.fromarray(image).save(tmp_path / "data/images" / f"{sample.name}.v1.JPG", "JPEG")
         Image.fromarray(mask).save(tmp_path / "data/masks" / f"{sample.name}.v1.png")
-    args = {"data_dir": str(tmp_path / "data"), "classes": list(shapes.classes), "batch_size": 2}
-    tree = {
-        "name": "own",
-        "arch": {"type": "UNet", "args": {"base_channels": 4}},
-        "train_loader": {
-            "type": "Folder",
-            "args": {**args, "augment": True, "crop_size": 32, "val_split": 0.3, "num_workers": 0},
-        },
-        "optimizer": {"type": "Adam"},
-        "loss": "CrossEntropyLoss2d",
-        "ignore_index": -1,
-        "trainer": {
-            "epochs": 1, "save_dir": str(tmp_path / "saved"), "log_dir": str(tmp_path / "runs"),
-        },
+    args = {
+        "data_dir": str(tmp_path / "data"), "classes": list(shapes.classes), "batch_size": 2,
+        "augment": True, "crop_size": 32, "val_split": 0.3, "num_workers": 0,
     }  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(tree))
-    assert train.main(["-c", str(tmp_path / "config.json"), "--device", "cpu"]) == 0
+    tree = small_config(tmp_path, epochs=1, log_dir=str(tmp_path / "runs"), tensorboard=True)
+    tree |= {"train_loader": {"type": "Folder", "args": args}, "val_loader": None}
+    tree["ignore_index"] = -1
+    folder = trained(tmp_path, tree)
     out = capsys.readouterr().out
     assert f"--images {tmp_path}/data/images" in out
     assert f"tensorboard --logdir {tmp_path}/runs" in out
     model = tmp_path / "elsewhere.pth"
-    model.write_bytes(Path(best_model(out)).read_bytes())
+    model.write_bytes((folder / "best_model.pth").read_bytes())
     (tmp_path / "data" / "masks").rename(tmp_path / "gone")
     masks = tmp_path / "out"
-    code = inference.main(
-        ["-m", str(model), "-i", str(tmp_path / "data/images"), "-o", str(masks), "--overlay"]
-    )
-    assert code == 0
+    words = ["-i", str(tmp_path / "data/images"), "-o", str(masks), "--overlay"]
+    assert inference.main(["-m", str(model), *words]) == 0
     names = sorted(p.name for p in masks.iterdir())
     assert names[:2] == ["val_000000.v1.png", "val_000000.v1_overlay.png"]
     assert len(names) == 12
@@ -101,17 +89,13 @@ def test_feature_print_config_needs_no_data(folder, capsys):
 @pytest.mark.slow
 def test_feature_the_ancestors_block_trains_on_real_voc(tmp_path, real_data, capsys):
     """Its documented config: another data_dir, smaller batch and backbone, nothing to download."""
+    voc = real_data / "voc2012_layout"
     overrides = {
-        "train_loader.args.data_dir": real_data / "voc2012_layout",
-        "val_loader.args.data_dir": real_data / "voc2012_layout",
-        "train_loader.args.batch_size": 2,
-        "val_loader.args.batch_size": 2,
-        "arch.args.pretrained": "false",
-        "arch.args.backbone": "resnet18",
-        "trainer.epochs": 1,
-        "trainer.save_dir": tmp_path / "saved",
-        "trainer.log_dir": tmp_path / "saved" / "runs",
-    }
+        "train_loader.args.data_dir": voc, "val_loader.args.data_dir": voc,
+        "train_loader.args.batch_size": 2, "val_loader.args.batch_size": 2,
+        "arch.args.pretrained": "false", "arch.args.backbone": "resnet18", "trainer.epochs": 1,
+        "trainer.save_dir": tmp_path / "saved", "trainer.log_dir": tmp_path / "saved" / "runs",
+    }  # fmt: skip
     flags = [flag for key, value in overrides.items() for flag in ("-o", f"{key}={value}")]
     block = real_data.parent / "compat" / "config_block.jsonc"
     if not block.exists():
@@ -140,8 +124,8 @@ def test_feature_camvid_through_folder(tmp_path, real_data, capsys):
         "trainer.epochs": 1, "trainer.save_dir": tmp_path, "trainer.log_dir": tmp_path / "runs",
     }  # fmt: skip
     flags = [flag for key, value in overrides.items() for flag in ("-o", f"{key}={value}")]
-    code = train.main(["-c", str(ROOT / "configs/unet_camvid.json"), "-d", "cpu", *flags])
-    assert code == 0
+    words = ["-c", str(ROOT / "configs/unet_camvid.json"), "-d", "cpu"]
+    assert train.main([*words, *flags]) == 0
     assert "95 validation images" in capsys.readouterr().out
 
 
@@ -171,19 +155,10 @@ def test_feature_pictures_of_four_bands_from_files_to_masks(tmp_path, capsys, la
     }  # fmt: skip
     if layout != "one file":
         args["band_suffixes"] = suffixes
-    tree = {
-        "name": "bands",
-        "arch": {"type": "UNet", "args": {"base_channels": 4}},
-        "train_loader": {"type": "Folder", "args": args},
-        "optimizer": {"type": "Adam"},
-        "loss": "CrossEntropyLoss2d",
-        "trainer": {
-            "epochs": 4, "save_dir": str(tmp_path / "saved"), "log_dir": str(tmp_path / "runs"),
-        },
-    }  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(tree))
-    assert train.main(["-c", str(tmp_path / "config.json"), "--device", "cpu"]) == 0
-    model = best_model(capsys.readouterr().out)
+    tree = small_config(tmp_path, epochs=4, log_dir=str(tmp_path / "runs"), tensorboard=True)
+    tree |= {"train_loader": {"type": "Folder", "args": args}, "val_loader": None}
+    model = str(trained(tmp_path, tree) / "best_model.pth")
+    capsys.readouterr()
     events = EventAccumulator(str(next((tmp_path / "runs").rglob("events*"))))
     events.Reload()
     assert "val/inputs_targets_predictions" in events.Tags()["images"]

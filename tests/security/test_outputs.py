@@ -154,9 +154,8 @@ def test_feature_a_run_follows_no_link_in_its_folder(folder, victim, name):
     (run / ".config.json.tmp").symlink_to(victim)
     write_text(run / "config.json", json.dumps(tree()), overwrite=True)
     for _ in range(2):
-        save_checkpoint(
-            {"state_dict": {}}, run / "last.pth", copies=["best_model.pth"], previous="previous.pth"
-        )
+        names = {"copies": ["best_model.pth"], "previous": "previous.pth"}
+        save_checkpoint({"state_dict": {}}, run / "last.pth", **names)
     assert victim.read_bytes() == FOREIGN
     assert not (run / name).is_symlink() or name == "previous.pth"
     assert json.loads((run / "config.json").read_text())["name"] == "x"
@@ -259,9 +258,7 @@ CHECK = (check, ["--no-step", "--workers", "1"])
         (CHECK, "--sheet", "contact_sheet.png"),
     ],
 )  # fmt: skip
-def test_feature_reports_replace_only_their_own(
-    folder, victim, model, capsys, program, option, file
-):
+def test_feature_reports_replace_their_own(folder, victim, model, capsys, program, option, file):
     (folder / "config.json").write_text(json.dumps(tree(val_loader=LOADER)))
     out = folder / "report" / file
     out.parent.mkdir()

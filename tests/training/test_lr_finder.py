@@ -62,17 +62,12 @@ def test_feature_what_comes_after_the_curve_has_turned_up_does_not_count(count, 
     assert np.log10(curve.tenth) == pytest.approx(np.log10(0.0056), abs=0.3)
 
 
-@pytest.mark.parametrize("level", [0.0, -1.0, 2.5])
-def test_feature_an_exactly_flat_curve_suggests_nothing(level):
-    assert judge(rates_of(100), np.full(100, level)).steepest is None
-
-
-def test_feature_a_curve_that_only_rises_suggests_nothing():
-    assert judge(rates_of(100), np.linspace(1, 3, 100)).steepest is None
-
-
-def test_feature_a_curve_that_is_cut_off_at_once_suggests_nothing():
-    assert judge(rates_of(5), np.linspace(2, 1, 5)).steepest is None
+@pytest.mark.parametrize("losses", [
+    *(np.full(100, level) for level in (0.0, -1.0, 2.5)), np.linspace(1, 3, 100),
+    np.linspace(2, 1, 5),
+])  # fmt: skip
+def test_feature_a_curve_that_is_flat_rises_or_is_cut_off_suggests_nothing(losses):
+    assert judge(rates_of(len(losses)), losses).steepest is None
 
 
 def test_feature_smoothing_is_a_weighted_mean():
@@ -128,12 +123,8 @@ def test_smoke_the_program_draws_and_suggests(tmp_path, capsys, monkeypatch):
     suggested = float(words.split("Suggested learning rate: ")[1].split(",")[0])
     assert np.log10(suggested) == pytest.approx(-3, abs=0.3)
     assert "A tenth of the learning rate with the lowest loss: " in words
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "config.json",
-        "log.txt",
-        "lr_finder.png",
-        "steps.jsonl",
-    ]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["config.json", "log.txt", "lr_finder.png", "steps.jsonl"]
     picture = cv2.imread(str(folder / "lr_finder.png"))
     assert picture.shape == (576, 960, 3)
     assert check(small_config(tmp_path))  # the line that it prints is one that -o takes

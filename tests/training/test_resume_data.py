@@ -14,7 +14,7 @@ from PIL import Image
 import train
 from dataloaders.shapes import Shapes
 from tests.training.test_trainer import Scripted
-from tests.training_runs import run, small_config
+from tests.training_runs import small_config, trained
 from utils.checkpoint.content import as_resume_point
 from utils.checkpoint.save_load import CheckpointError, load_checkpoint, save_checkpoint
 from utils.runs.image_sets import ImageSets, describe_change, digest, fingerprints
@@ -142,14 +142,10 @@ def write_image(folder, split, name, colour=0):
 
 def own_config(tmp_path, **args):
     tree = small_config(tmp_path, epochs=1)
-    for name, split in (("train_loader", "train"), ("val_loader", "val")):
-        tree[name] = {
-            "type": "Folder",
-            "args": {
-                "data_dir": str(tmp_path / "data"), "split": split, "classes": ["ground", "line"],
-                "batch_size": 2, "num_workers": 0, **args,
-            },
-        }  # fmt: skip
+    args = {"classes": ["ground", "line"], "batch_size": 2, "num_workers": 0, **args}
+    for split in ("train", "val"):
+        own = {"data_dir": str(tmp_path / "data"), "split": split, **args}
+        tree[f"{split}_loader"] = {"type": "Folder", "args": own}
     return tree
 
 
@@ -162,8 +158,7 @@ def test_feature_a_run_that_goes_on_with_other_images(tmp_path, capsys):
     for split, count in (("train", 4), ("val", 3)):
         for number in range(count):
             write_image(data, split, number)
-    code, folder = run(tmp_path, own_config(tmp_path))
-    assert code == 0
+    folder = trained(tmp_path, own_config(tmp_path))
     last = folder / "last.pth"
     checkpoint = load_checkpoint(last)
     assert [len(checkpoint["images"][name]) for name in ("train", "val")] == [4, 3]
@@ -205,8 +200,7 @@ def test_exception_a_run_that_goes_on_with_other_classes(tmp_path, capsys):
         write_image(tmp_path / "data", "train", number)
     shutil.copytree(tmp_path / "data/images/train", tmp_path / "data/images/val")
     shutil.copytree(tmp_path / "data/masks/train", tmp_path / "data/masks/val")
-    code, folder = run(tmp_path, own_config(tmp_path))
-    assert code == 0
+    folder = trained(tmp_path, own_config(tmp_path))
     before = (folder / "last.pth").read_bytes()
     given = tmp_path / "config.json"
 
@@ -229,14 +223,16 @@ def test_exception_a_run_that_goes_on_with_other_classes(tmp_path, capsys):
         assert shlex.join([*typed, *words, "-o", start]) in error
         return ["--config", str(config), "-d", "cpu", *words, "-o", start]
 
+    def flags(classes):
+        text = json.dumps(classes)
+        return [w for n in ("train", "val") for w in ("-o", f"{n}_loader.args.classes={text}")]
+
     for classes, facts in (
         (["ground", "line", "more"], "train_loader has 3 classes and the checkpoint 2"),
         (["ground", "lane"], "class 1 is 'lane' and was 'line'"),
         (["line", "ground"], "class 0 is 'line' and was 'ground'"),
     ):
-        words = []
-        for name in ("train", "val"):
-            words += ["-o", f"{name}_loader.args.classes={json.dumps(classes)}"]
+        words = flags(classes)
         error = refused(classes, *words)
         assert facts in error and error.count("\n") == 1
         command(error, given, *words)
@@ -252,9 +248,7 @@ def test_exception_a_run_that_goes_on_with_other_classes(tmp_path, capsys):
     del checkpoint["meta"]
     save_checkpoint(checkpoint, folder / "last.pth")
     before = (folder / "last.pth").read_bytes()
-    words = []
-    for name in ("train", "val"):
-        words += ["-o", f'{name}_loader.args.classes=["a","b","c"]']
+    words = flags(["a", "b", "c"])
     error = refused(None, *words)
     assert "another number of outputs" in error
     command(error, given, *words)

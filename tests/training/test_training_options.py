@@ -13,16 +13,29 @@ import train
 from base.micro_batches import micro_batches
 from builders.data import build_loaders, build_val_loader
 from builders.training import build_training
+from dataloaders.shapes import Shapes
 from prediction.load_model import restore
 from prediction.predictor import Predictor
 from tests.slow import mark_slow
-from tests.training_runs import Constant, assert_same, make_trainer, run, small_config
+from tests.training_runs import (
+    Constant,
+    assert_same,
+    checked,
+    make_trainer,
+    run,
+    small_config,
+    trained,
+)
 from utils.checkpoint.save_load import evaluated_weights, load_checkpoint
+from utils.config.sections import LossTerm
 from utils.drawing.palette import save_image, save_mask
 from utils.files.image_io import read_image
 from utils.losses.base import SegmentationLoss
+from utils.losses.cross_entropy import CrossEntropyLoss2d
+from utils.metrics.confusion import SegmentationMetrics
 from utils.optim.ema import averaged_copy
 from utils.optim.precision import MixedPrecision, tf32_text
+from utils.samples.normalize import normalize
 
 CPU = torch.device("cpu")
 
@@ -36,12 +49,11 @@ def first_batch(trainer):
 
 
 def test_feature_parts_of_a_batch():
-    assert micro_batches(8, 2) == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)]
-    assert micro_batches(5, 2) == [slice(0, 2), slice(2, 5)]
-    assert micro_batches(7, 4) == [slice(0, 3), slice(3, 7)]
-    assert micro_batches(15, 8) == [slice(0, 7), slice(7, 15)]
-    assert micro_batches(1, 2) == [slice(0, 1)]
-    assert micro_batches(3, 1) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    for size, most, ends in (
+        (8, 2, [2, 4, 6, 8]), (5, 2, [2, 5]), (7, 4, [3, 7]), (15, 8, [7, 15]), (1, 2, [1]),
+        (3, 1, [1, 2, 3]),
+    ):  # fmt: skip
+        assert micro_batches(size, most) == list(map(slice, [0, *ends[:-1]], ends))
 
 
 def test_feature_accumulated_gradient_is_that_of_the_batch(tmp_path):
@@ -95,9 +107,8 @@ def test_exception_parts_of_one_picture_under_batch_norm(tmp_path, capsys):
 @pytest.mark.parametrize("limit", [1e-3, 1e3])
 @pytest.mark.parametrize("amp", [False, "fp16"])
 def test_feature_gradients_are_clipped_by_their_norm(tmp_path, limit, amp):
-    free, clipped = make_trainer(tmp_path, Constant(6)), make_trainer(
-        tmp_path, Constant(6), clip_grad_norm=limit
-    )  # fmt: skip
+    free = make_trainer(tmp_path, Constant(6))
+    clipped = make_trainer(tmp_path, Constant(6), clip_grad_norm=limit)
     for trainer in (free, clipped):
         trainer.precision = MixedPrecision(amp, CPU)  # of fp16 the loss is scaled, not the norm
     before = free.model.logits.detach().clone()
@@ -150,13 +161,7 @@ def test_feature_average_is_validated_saved_and_predicts(tmp_path):
 
 
 def validated(folder, tree, weights):
-    from builders.sections import SECTIONS
-    from trainer import TRAINING_METRICS, VALIDATION_METRICS
-    from utils.config.check import check_config
-    from utils.losses.cross_entropy import CrossEntropyLoss2d
-    from utils.samples.normalize import normalize
-
-    config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
+    config = checked(tree)
     parts = build_training(config, build_loaders(config), CPU)
     parts.model.load_state_dict(weights)
     parts.model.eval()
@@ -178,8 +183,7 @@ def validated(folder, tree, weights):
 def test_feature_mixed_precision_trains_in_16_bits(tmp_path, amp):
     tree = small_config(tmp_path)
     tree["amp"] = amp
-    code, folder = run(tmp_path, tree)
-    assert code == 0
+    folder = trained(tmp_path, tree)
     checkpoint = load_checkpoint(folder / "last.pth")
     assert all(v.dtype != torch.bfloat16 for v in checkpoint["state_dict"].values())
     assert bool(checkpoint["scaler"]) == (amp == "fp16")
@@ -192,23 +196,16 @@ def test_feature_mixed_precision_trains_in_16_bits(tmp_path, amp):
     assert torch.allclose(weights[key], checkpoint["state_dict"][key], atol=0.05)
 
 
-def test_feature_auto_is_32_bits_on_the_cpu():
-    assert MixedPrecision("auto", CPU).dtype is None
-    assert MixedPrecision(True, CPU).dtype is None
-    assert MixedPrecision("bf16", CPU).dtype is torch.bfloat16
-
-
 @pytest.mark.parametrize(
-    ("amp", "text", "also"),
+    ("amp", "dtype", "text", "also"),
     [
-        (False, "32 bits", ""),
-        ("auto", "32 bits", 'amp "auto"'),
-        (True, "32 bits", "-o amp=bf16"),
-        ("bf16", "bf16", 'amp "bf16"'),
-        ("fp16", "fp16", 'amp "fp16"'),
+        (False, None, "32 bits", ""), ("auto", None, "32 bits", 'amp "auto"'),
+        (True, None, "32 bits", "-o amp=bf16"), ("bf16", torch.bfloat16, "bf16", 'amp "bf16"'),
+        ("fp16", torch.float16, "fp16", 'amp "fp16"'),
     ],
-)
-def test_feature_the_precision_that_runs_is_said(amp, text, also):
+)  # fmt: skip
+def test_feature_the_precision_that_runs_is_said(amp, dtype, text, also):
+    assert MixedPrecision(amp, CPU).dtype is dtype
     said = MixedPrecision(amp, CPU).describe()
     assert said.startswith(text)
     assert also in said
@@ -252,8 +249,6 @@ def test_feature_stopped_and_resumed_is_the_same_bit_for_bit(tmp_path, amp):
         {"type": "RegionAwareLoss", "weight": 0.5},
     ]
     _, whole = run(tmp_path, tree)
-    _, first = run(tmp_path, {**tree, "trainer": {**tree["trainer"], "epochs": 1}})
-    del first
     tree["trainer"]["save_period"] = 1
     _, stopped = run(tmp_path, tree)
     path = stopped / "checkpoint-epoch1.pth"
@@ -275,8 +270,6 @@ def test_feature_auto_class_weights_are_those_of_the_labels(tmp_path, caplog):
     tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"class_weights": "auto"}}
     _, folder = run(tmp_path, tree)
     weights = load_checkpoint(folder / "last.pth")["meta"]["class_weights"]
-    from dataloaders.shapes import Shapes
-
     dataset = Shapes(split="train", num_images=10, image_size=32)
     pixels = np.concatenate([dataset.load(i).mask.ravel() for i in range(10)])
     shares = [(pixels == k).sum() / (pixels != 255).sum() for k in range(6)]
@@ -287,8 +280,6 @@ def test_feature_auto_class_weights_are_those_of_the_labels(tmp_path, caplog):
 
 
 def test_exception_a_process_that_ends_while_labels_are_counted(tmp_path, monkeypatch, caplog):
-    from dataloaders.shapes import Shapes
-
     tree = small_config(tmp_path)
     tree["train_loader"]["args"]["num_workers"] = 1
     tree["loss"] = {"type": "CrossEntropyLoss2d", "args": {"class_weights": "auto"}}
@@ -307,6 +298,8 @@ def test_exception_a_process_that_ends_while_labels_are_counted(tmp_path, monkey
 
 def two_class_folder(tmp_path):
     rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
     for i in range(8):
         mask = np.zeros((32, 40), np.uint8)
         y, x = rng.integers(0, 16, 2)
@@ -314,13 +307,10 @@ def two_class_folder(tmp_path):
         image = rng.integers(0, 90, (32, 40, 3)) + 120 * mask[..., None]
         save_image(tmp_path / f"images/{i}.png", image.astype(np.uint8))
         save_mask(tmp_path / f"masks/{i}.png", mask, [(0, 0, 0), (255, 0, 0)])
-    return tmp_path
 
 
 @pytest.mark.parametrize("threshold", [None, 0.25, "search"])
 def test_feature_one_channel_for_two_classes(tmp_path, threshold):
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
     two_class_folder(tmp_path)
     tree = small_config(tmp_path, epochs=3)
     tree["train_loader"] = {
@@ -332,8 +322,7 @@ def test_feature_one_channel_for_two_classes(tmp_path, threshold):
     }  # fmt: skip
     del tree["val_loader"]
     tree |= {"binary": True, "threshold": threshold, "loss": "BCE_DiceLoss"}
-    code, folder = run(tmp_path, tree)
-    assert code == 0
+    folder = trained(tmp_path, tree)
     checkpoint = load_checkpoint(folder / "best_model.pth")
     model, meta = restore(folder / "best_model.pth", "cpu")
     assert model.num_classes == 1
@@ -342,13 +331,7 @@ def test_feature_one_channel_for_two_classes(tmp_path, threshold):
         assert meta.threshold == threshold
     # Predictions are those that the metric of the training was computed from.
     predictor = Predictor(model, meta.mean, meta.std, "cpu", mode="whole", threshold=meta.threshold)
-    from builders.sections import SECTIONS
-    from trainer import TRAINING_METRICS, VALIDATION_METRICS
-    from utils.config.check import check_config
-    from utils.metrics.confusion import SegmentationMetrics
-
-    config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
-    loader = build_val_loader(config)
+    loader = build_val_loader(checked(tree))
     metrics = SegmentationMetrics(2, 255)
     for index in loader.batches.indices.tolist():
         image, label = loader.samples.pair(index)
@@ -369,8 +352,6 @@ def test_exception_binary_of_six_classes(tmp_path, capsys):
 
 
 def test_feature_state_moves_with_the_first_output_in_training_only(tmp_path):
-    from utils.config.sections import LossTerm
-
     class Watched(SegmentationLoss):
         def value(self, logits, labels, valid):
             seen.append(self.training)
@@ -458,27 +439,18 @@ def test_feature_losses_without_their_state_begin_anew(tmp_path, caplog):
     [
         ("amp=BF16", "amp: \"BF16\" is not a choice; did you mean 'bf16'?"),
         ("threshold=serach", "threshold: \"serach\" is not a choice; did you mean 'search'?"),
-        (
-            'loss={"type":"DiceLoss","args":{"class_weights":"Auto"}}',
-            "class_weights: \"Auto\" is not a choice; did you mean 'auto'?",
-        ),
+        ('loss={"type":"DiceLoss","args":{"class_weights":"Auto"}}',
+         "class_weights: \"Auto\" is not a choice; did you mean 'auto'?"),
         ('loss={"type":"DiceLoss","weight":0}', "every weight is 0"),
-        (
-            'loss={"type":"DiceLoss","args":{"class_weights":[0,0,0,0,0,0]}}',
-            "class_weights: every weight is 0",
-        ),
-        (
-            'loss={"type":"TverskyLoss","args":{"alpha":0,"beta":0}}',
-            "alpha: it and beta are both 0",
-        ),
-        (
-            'loss=["DiceLoss",{"type":"DiceLoss","args":{"class_weights":[1,2]}}]',
-            "loss.1.args.class_weights: 2 class weights for 6 classes",
-        ),
+        ('loss={"type":"DiceLoss","args":{"class_weights":[0,0,0,0,0,0]}}',
+         "class_weights: every weight is 0"),
+        ('loss={"type":"TverskyLoss","args":{"alpha":0,"beta":0}}', "it and beta are both 0"),
+        ('loss=["DiceLoss",{"type":"DiceLoss","args":{"class_weights":[1,2]}}]',
+         "loss.1.args.class_weights: 2 class weights for 6 classes"),
         ("optimizer.args.foreach=true", "cannot be `True` together"),
         ("optimizer.args.differentiable=true", "the program sets this itself"),
     ],
-)
+)  # fmt: skip
 def test_exception_settings(tmp_path, capsys, override, words):
     tree = small_config(tmp_path)
     tree["optimizer"]["args"]["fused"] = True

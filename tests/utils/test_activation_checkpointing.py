@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.models.test_models import CASES, as_params, copied, shared, total_of
-from tests.training_runs import assert_same, assert_same_end, run
+from tests.training_runs import assert_same, assert_same_end, trained
 from tests.utils.distributed.test_processes import config, steps_of, train_on
 from utils.activation_checkpointing import recompute_activations
 from utils.checkpoint.save_load import load_checkpoint
@@ -44,11 +44,9 @@ def test_feature_a_run_is_the_same_to_the_bit(tmp_path):
     folders = []
     for on in (False, True):
         place = tmp_path / str(on)
-        place.mkdir()
         tree = config(place, activation_checkpointing=on)
         tree["arch"] = {"type": "ENet"}
-        code, folder = run(place, tree)
-        assert code == 0
+        folder = trained(place, tree)
         folders.append(folder)
     assert_same_end(*folders)
 
@@ -94,11 +92,9 @@ def test_feature_compiled_is_the_same(tmp_path, monkeypatch):
     folders = []
     for on in (False, True):
         place = tmp_path / str(on)
-        place.mkdir()
         tree = config(place)
         tree["compile"] = on
-        code, folder = run(place, tree)
-        assert code == 0
+        folder = trained(place, tree)
         folders.append(folder)
     assert len(compiled) == 1
     for one, other in zip(*map(steps_of, folders), strict=True):

@@ -16,11 +16,12 @@ import evaluate
 import inference
 import train
 from tests.conftest import ROOT
-from tests.training_runs import newest, run, small_config
-from tests.utils.distributed.test_processes import config, steps_of
+from tests.training_runs import newest, run, small_config, steps_of
+from tests.utils.distributed.test_processes import config
 from utils.checkpoint.save_load import load_checkpoint
-from utils.cli.signals import EXIT_CODES, REQUEUE
+from utils.cli.signals import EXIT_CODES
 
+CODES = [("SIGUSR1", 75), ("SIGTERM", 143), ("SIGINT", 130)]
 PROGRAM = """
 import sys
 sys.path.insert(0, {root!r})
@@ -74,9 +75,7 @@ def test_exception_a_mistake_is_the_exit_code(tmp_path):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(
-    "number, code", [("SIGUSR1", REQUEUE), ("SIGTERM", 143), ("SIGINT", 130)]
-)  # fmt: skip
+@pytest.mark.parametrize("number, code", CODES)
 def test_feature_a_signal_for_the_launcher_reaches_all(tmp_path, number, code):
     tree = config(tmp_path, epochs=500)
     program = launched(tmp_path, tree)
@@ -92,14 +91,9 @@ def test_feature_a_signal_for_the_launcher_reaches_all(tmp_path, number, code):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("number, code", [("SIGUSR1", REQUEUE), ("SIGINT", 130)])
+@pytest.mark.parametrize("number, code", [CODES[0], CODES[2]])
 def test_feature_signals_while_the_program_ends(tmp_path, number, code):
-    (tmp_path / "config.json").write_text(json.dumps(small_config(tmp_path, epochs=500)))
-    words = ["--config", str(tmp_path / "config.json"), "--device", "cpu"]
-    program = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *words], text=True, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    program = start(tmp_path, small_config(tmp_path, epochs=500), str(ROOT / "train.py"))
     while not list(tmp_path.glob("saved/test/*/last.pth")):
         assert program.poll() is None
         time.sleep(0.1)
@@ -111,7 +105,7 @@ def test_feature_signals_while_the_program_ends(tmp_path, number, code):
     assert "Traceback" not in err and err.count("go on with") == 1
 
 
-@pytest.mark.parametrize("number, code", [("SIGUSR1", 75), ("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize("number, code", CODES)
 def test_feature_a_signal_before_training(tmp_path, monkeypatch, capfd, number, code):
     """It ends at once, with the processes that load, whatever the interpreter is at."""
 
@@ -148,9 +142,8 @@ def test_feature_the_handlers_are_put_back(tmp_path):
 def test_feature_a_mistake_leaves_the_process_group(program, tmp_path, monkeypatch, capsys):
     """Its threads would abort the end of the interpreter, and the exit code would be another."""
     left = []
-    monkeypatch.setattr(
-        "utils.distributed.collectives.destroy_process_group", lambda: left.append(program)
-    )
+    name = "utils.distributed.collectives.destroy_process_group"
+    monkeypatch.setattr(name, lambda: left.append(program))
     words = {
         train: ["--config", str(tmp_path / "none.json")],
         evaluate: ["--model", str(tmp_path / "none.pth")],

@@ -150,9 +150,8 @@ def test_feature_texts_and_data_of_all(tmp_path):
     for found in on_processes(3, tell, folder=tmp_path):
         assert found["texts"] == ["", "grüße\udcff 1", "grüße\udcff 2grüße\udcff 2"]
         assert found["nothing"] == ["", "", ""]
-        assert found["data"] == [
-            {"third": 1 / 3 + number, "rest": [None, "a\udcff", [number]]} for number in range(3)
-        ]
+        data = [{"third": 1 / 3 + n, "rest": [None, "a\udcff", [n]]} for n in range(3)]
+        assert found["data"] == data
         assert found["rows"].tolist() == [[2**53 + 1] * 2, *[[2**53 + 2] * 2] * 2]
         assert (found["found"], found["fault"]) == ([1, {"a": None}], "not there")
 

@@ -2,13 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 import train
 from tests.conftest import ROOT
 from tests.processes import run_program
-from tests.training_runs import newest, run, small_config
+from tests.training_runs import newest, small_config, steps_of, trained
 from utils.checkpoint.save_load import load_checkpoint
 
 
@@ -18,9 +19,8 @@ def config(tmp_path, **trainer):
     Every loss that sums, every option of a step. The rate is small: with a larger one rounding
     errors grow from step to step, as they do between two GPUs of different kinds.
     """
-    tree = small_config(
-        tmp_path, accumulation_steps=2, ema_decay=0.9, clip_grad_norm=1.0, **trainer
-    )
+    options = {"accumulation_steps": 2, "ema_decay": 0.9, "clip_grad_norm": 1.0}
+    tree = small_config(tmp_path, **options, **trainer)
     tree["train_loader"]["args"] |= {"num_images": 14, "batch_size": 6}
     tree["val_loader"]["args"] |= {"num_images": 7, "batch_size": 1}
     tree["optimizer"]["args"]["lr"] = 0.005
@@ -34,6 +34,7 @@ def config(tmp_path, **trainer):
 
 def train_on(tmp_path, tree, processes, *arguments, program=ROOT / "train.py", **environment):
     """Run train.py on several processes; return what subprocess does, and the run folder."""
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(tree))
     words = ["--config", path, "--device", "cpu", *arguments]
@@ -41,35 +42,33 @@ def train_on(tmp_path, tree, processes, *arguments, program=ROOT / "train.py", *
     return done, newest(tmp_path)
 
 
-def steps_of(folder):
-    return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+def assert_near(one, other):
+    """Losses and weights of two run folders, but for rounding; returns the second's checkpoint."""
+    steps = [[(entry["step"], entry["loss"]) for entry in steps_of(path)] for path in (one, other)]
+    assert np.array(steps[1]) == pytest.approx(np.array(steps[0]), rel=1e-5)
+    expected, found = (load_checkpoint(path / "last.pth") for path in (one, other))
+    assert found["monitor_best"] == pytest.approx(expected["monitor_best"], abs=1e-6)
+    for name, tensor in expected["state_dict"].items():
+        close = torch.allclose(found["state_dict"][name].float(), tensor.float(), 1e-4, 1e-5)
+        assert close, name
+    return found
 
 
 def test_feature_any_number_of_processes_trains_the_same(tmp_path):
     folders = {}
     for processes in (1, 2, 3):
         place = tmp_path / str(processes)
-        place.mkdir()
         if processes == 1:
-            code, folders[1] = run(place, config(place))
-            assert code == 0
+            folders[1] = trained(place, config(place))
         else:
             done, folders[processes] = train_on(place, config(place), processes)
             assert done.returncode == 0, done.stderr
             assert done.stdout.count("epoch 2/2") == 1  # one of them speaks
-    expected, weights = steps_of(folders[1]), load_checkpoint(folders[1] / "last.pth")
-    assert [entry["step"] for entry in expected] == list(range(1, 7))
+    weights = load_checkpoint(folders[1] / "last.pth")
+    assert [entry["step"] for entry in steps_of(folders[1])] == list(range(1, 7))
     for processes in (2, 3):
-        found = steps_of(folders[processes])
-        assert [entry["step"] for entry in found] == [entry["step"] for entry in expected]
-        for one, other in zip(expected, found, strict=True):
-            assert other["loss"] == pytest.approx(one["loss"], rel=1e-5), (processes, one["step"])
-        checkpoint = load_checkpoint(folders[processes] / "last.pth")
+        checkpoint = assert_near(folders[1], folders[processes])
         assert checkpoint.keys() == weights.keys()
-        assert checkpoint["monitor_best"] == pytest.approx(weights["monitor_best"], abs=1e-6)
-        for name, tensor in weights["state_dict"].items():
-            other = checkpoint["state_dict"][name]
-            assert torch.allclose(other.float(), tensor.float(), rtol=1e-4, atol=1e-5), name
         # The confusion of the loss is the whole batch's.
         one, other = (c["losses"][2]["confusion"] for c in (weights, checkpoint))
         assert torch.allclose(one, other, atol=1e-5)
@@ -94,11 +93,9 @@ def test_feature_what_differs_is_rounding(tmp_path):
     """AdamW, whose losses drift apart in 32 bits, gives the same in 64, over four epochs."""
     losses = {}
     for processes in (1, 3):
-        place = tmp_path / str(processes)
-        place.mkdir()
+        place, program = tmp_path / str(processes), tmp_path / "program.py"
         tree = config(place, epochs=4)
         tree["optimizer"] = {"type": "AdamW", "args": {"lr": 0.005}}
-        program = place / "program.py"
         program.write_text(IN_DOUBLE)
         done, folder = train_on(place, tree, processes, program=program)
         assert done.returncode == 0, done.stderr
@@ -131,9 +128,7 @@ def test_feature_find_lr_is_for_one_process(tmp_path, monkeypatch, capsys):
 def test_feature_what_each_process_skips_is_named_once(tmp_path):
     """Three of sixty images, on two processes; a fourth is one too many for both together."""
     for broken, code in (((3, 10, 30), 0), ((3, 10, 30, 41), 2)):
-        place = tmp_path / str(len(broken))
-        place.mkdir()
-        program = place / "program.py"
+        place, program = tmp_path / str(len(broken)), tmp_path / "program.py"
         program.write_text(f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})

@@ -1,13 +1,12 @@
 """metrics.csv, read back with Python's own reader."""
 
 import csv
-import json
 import math
 import os
 
 import pytest
 
-from tests.training_runs import run, small_config
+from tests.training_runs import run, small_config, steps_of, trained
 from utils.metrics.confusion import SCALAR_METRICS
 from utils.runs.metrics_csv import MetricsCsv, column_name
 
@@ -70,12 +69,11 @@ def test_feature_class_names_of_strangers_are_text(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def four_epochs(tmp_path_factory):
     """Three epochs, of which the second and the last are validated; then a fourth, resumed."""
     tmp_path = tmp_path_factory.mktemp("trained")
     tree = small_config(tmp_path, epochs=3, val_per_epochs=2)
-    code, folder = run(tmp_path, tree)
-    assert code == 0
+    folder = trained(tmp_path, tree)
     before = rows_of(folder / "metrics.csv")
     # What a killed run has written after its checkpoint.
     with (folder / "metrics.csv").open("a") as file:
@@ -84,13 +82,12 @@ def trained(tmp_path_factory):
     return folder, before
 
 
-def test_feature_a_run_leaves_a_row_for_each_epoch(trained):
-    folder, rows = trained
+def test_feature_a_run_leaves_a_row_for_each_epoch(four_epochs):
+    folder, rows = four_epochs
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6"), ("3", "9")]
-    losses = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     for number, row in enumerate(rows, 1):
         # The mean of the steps' losses, which another file holds.
-        own = [step["loss"] for step in losses if step["epoch"] == number]
+        own = [step["loss"] for step in steps_of(folder) if step["epoch"] == number]
         assert float(row["loss"]) == pytest.approx(sum(own) / 3, abs=1e-7)
         validated = number > 1
         for name in ("val_loss", *SCALAR_METRICS):
@@ -107,8 +104,8 @@ def test_feature_a_run_leaves_a_row_for_each_epoch(trained):
     assert "val_loss " + f"{float(rows[-1]['val_loss']):.4f}" in (folder / "log.txt").read_text()
 
 
-def test_feature_a_resumed_run_has_no_row_twice_and_none_missing(trained):
-    folder, before = trained
+def test_feature_a_resumed_run_has_no_row_twice_and_none_missing(four_epochs):
+    folder, before = four_epochs
     rows = rows_of(folder / "metrics.csv")
     assert rows[:3] == before
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]

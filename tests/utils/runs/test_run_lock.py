@@ -11,7 +11,7 @@ import time
 import pytest
 
 import train
-from tests.training_runs import newest, run, small_config
+from tests.training_runs import newest, run, small_config, trained
 from trainer import Trainer
 from utils.checkpoint.save_load import copy_of, load_checkpoint
 from utils.runs import run_lock
@@ -27,8 +27,7 @@ def _soon(monkeypatch):
 def made(tmp_path_factory):
     """The folder of a run of two epochs."""
     place = tmp_path_factory.mktemp("made")
-    code, folder = run(place, small_config(place, epochs=2))
-    assert code == 0
+    folder = trained(place, small_config(place, epochs=2))
     return folder
 
 

@@ -73,6 +73,5 @@ def test_feature_inference_names_the_mode_of_the_last_score(tmp_path, capsys):
         assert evaluate.main(["--model", model, "--mode", mode, "-d", "cpu"]) == 0
         capsys.readouterr()
         assert inference.main([*words, "--mode", "sliding", "--overwrite"]) == 0
-        assert ("was measured in mode multiscale" in capsys.readouterr().err) == (
-            mode == "multiscale"
-        )
+        said = "was measured in mode multiscale" in capsys.readouterr().err
+        assert said == (mode == "multiscale")
