@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import os
@@ -166,16 +165,6 @@ class Browser:
         left, top = self.place(selector, x, y)
         self._send("Input.dispatchMouseEvent", type="mouseWheel", x=left, y=top,
                    deltaX=0, deltaY=delta)  # fmt: skip
-
-    def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        """Save what the window shows, or the whole page, as a PNG."""
-        options: dict[str, Any] = {"captureBeyondViewport": whole}
-        if whole:
-            size = self._send("Page.getLayoutMetrics")["cssContentSize"]
-            options["clip"] = {"x": 0, "y": 0, "scale": 1, **{k: size[k] for k in
-                               ("width", "height")}}  # fmt: skip
-        data = self._send("Page.captureScreenshot", **options)["data"]
-        path.write_bytes(base64.b64decode(data))
 
     def _send(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)

@@ -101,11 +101,9 @@ def test_feature_a_root_whose_name_begins_alike_is_another(places):
 
 
 LINES = [
-    ("../store/{kind}/1.png", "lies outside"),
-    ("/etc/passwd", "lies outside"),
-    ("{store}/{kind}/1.png", "lies outside"),
-    ("link/1.png", "is a link, or lies behind one"),
-]
+    ("../store/{kind}/1.png", "lies outside"), ("/etc/passwd", "lies outside"),
+    ("{store}/{kind}/1.png", "lies outside"), ("link/1.png", "is a link, or lies behind one"),
+]  # fmt: skip
 
 
 def write_lists(places, line, folder="data"):

@@ -101,10 +101,8 @@ def predict(path):
 
 
 def predict_with_config(path):
-    predict_code = write_config(path.parent / "c.json")
-    return inference.main(
-        ["-m", str(path), "-i", str(path.parent / "pictures"), "-c", predict_code, "-d", "cpu"]
-    )
+    words = ["-m", str(path), "-i", str(path.parent / "pictures"), "-d", "cpu"]
+    return inference.main([*words, "-c", write_config(path.parent / "c.json")])
 
 
 def score(path):

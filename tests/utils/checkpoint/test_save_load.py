@@ -114,12 +114,9 @@ def test_feature_foreign_archive_with_damage(tmp_path):
 def test_feature_ancestor_checkpoint(tmp_path, zipped):
     # As pytorch-segmentation writes it: a parallel wrapper's keys and a NumPy number.
     checkpoint = {
-        "arch": "DataParallel",
-        "epoch": 5,
-        "state_dict": {"module.w": torch.ones(2)},
-        "monitor_best": np.float64(0.25),
-        "config": {"name": "PSPNet"},
-    }
+        "arch": "DataParallel", "epoch": 5, "state_dict": {"module.w": torch.ones(2)},
+        "monitor_best": np.float64(0.25), "config": {"name": "PSPNet"},
+    }  # fmt: skip
     path = tmp_path / "c.pth"
     torch.save(checkpoint, path, _use_new_zipfile_serialization=zipped)
     loaded = load_checkpoint(path)

@@ -18,12 +18,10 @@ from utils.config.keys import OTHER_NAMES, USUAL_PATHS, WORDS, names_in, paths_o
 from utils.config.known_keys import light_names, names_by_path
 
 PROGRAMS = {
-    "train.py": train.parse_arguments,
-    "check.py": check.parse_arguments,
-    "evaluate.py": evaluate.parse_arguments,
-    "inference.py": inference.parse_arguments,
+    "train.py": train.parse_arguments, "check.py": check.parse_arguments,
+    "evaluate.py": evaluate.parse_arguments, "inference.py": inference.parse_arguments,
     "convert.py": convert.parse_arguments,
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -183,9 +181,7 @@ def test_feature_usual_paths_are_paths():
 
 
 def test_feature_other_names_lead_to_keys():
-    keys = {
-        key for names in (USUAL_PATHS, light_names()) for path in names.values() for key in path
-    }
+    keys = {key for names in (USUAL_PATHS, light_names()) for at in names.values() for key in at}
     assert {name.split(".")[0] for name in OTHER_NAMES.values()} <= keys
     for path in WORDS.values():
         assert path.split(".")[0] in keys or path in keys, path

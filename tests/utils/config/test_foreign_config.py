@@ -220,9 +220,8 @@ def test_feature_a_fork_is_no_other_program():
         "model: no such key; it is called 'arch' here",
         "arch: required key is missing",
     ]
-    assert problems_of({"trainer": {"epochs": 3}, "optimizer": {"type": "SGD"}})[0].endswith(
-        "required key is missing"
-    )
+    (problem, *_) = problems_of({"trainer": {"epochs": 3}, "optimizer": {"type": "SGD"}})
+    assert problem.endswith("required key is missing")
 
 
 def test_feature_a_section_alone_is_ours():

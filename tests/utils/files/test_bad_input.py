@@ -92,16 +92,14 @@ def make_dataset(folder, kind, *, as_mask=False, num_good=1):
         lists[file.parent.name].append(f"{file.parent.name}/{file.name}")
     for name, lines in lists.items():
         (folder / f"{name}.txt").write_text("\n".join(lines))
-    return Folder(
-        classes=NUM_CLASSES, images=str(folder / "images.txt"), masks=str(folder / "masks.txt")
-    )
+    sources = {name: str(folder / f"{name}.txt") for name in lists}
+    return Folder(classes=NUM_CLASSES, **sources)
 
 
 def make_loader(dataset, *, training=False, batch_size=1, seed=0, **options):
     options = LoaderOptions(batch_size=batch_size, num_workers=0, **options)
-    return BaseDataLoader(
-        dataset, Augmentation(), options, seed=seed, ignore_index=255, training=training
-    )
+    settings = {"seed": seed, "ignore_index": 255, "training": training}
+    return BaseDataLoader(dataset, Augmentation(), options, **settings)
 
 
 def last_batch(dataset):
@@ -244,14 +242,11 @@ def make_folder(folder, content):
 @pytest.mark.parametrize(
     ("content", "names"),
     [
-        (b"a.png\r\nb.png\r\n", ["a", "b"]),
-        (b"\xef\xbb\xbfa.png\nb.png", ["a", "b"]),
-        (b"\n\n  a.png  \n\t\nb.png\t\n", ["a", "b"]),
-        (b"a.png\na.png\nb.png", ["a", "b"]),
-        (b"c d.png\na.png", ["a", "c d"]),
-        (b"./a.png\n../HERE/../HERE/b.png", ["a", "b"]),
+        (b"a.png\r\nb.png\r\n", ["a", "b"]), (b"\xef\xbb\xbfa.png\nb.png", ["a", "b"]),
+        (b"\n\n  a.png  \n\t\nb.png\t\n", ["a", "b"]), (b"a.png\na.png\nb.png", ["a", "b"]),
+        (b"c d.png\na.png", ["a", "c d"]), (b"./a.png\n../HERE/../HERE/b.png", ["a", "b"]),
     ],
-)
+)  # fmt: skip
 def test_feature_odd_lists(tmp_path, content, names):
     arguments = make_folder(tmp_path, content)
     dataset = Folder(classes=NUM_CLASSES, **arguments)
@@ -320,12 +315,10 @@ def test_feature_odd_voc_lists(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("1\n2".encode("utf-16"), "is not UTF-8 text"),
-        (b"1\0", "NUL characters"),
-        (b"", "names no file"),
-        (b"3\n4", "2 of the files|4 of the files"),
+        ("1\n2".encode("utf-16"), "is not UTF-8 text"), (b"1\0", "NUL characters"),
+        (b"", "names no file"), (b"3\n4", "2 of the files|4 of the files"),
     ],
-)
+)  # fmt: skip
 def test_exception_broken_voc_lists(tmp_path, content, words):
     with pytest.raises(DataError, match=words) as caught:
         VOC(**make_voc(tmp_path, content))

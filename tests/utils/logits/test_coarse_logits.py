@@ -20,14 +20,9 @@ from utils.losses.dice import DiceLoss
 
 # Coarse size, canvas and size of an image: whole and other factors, cut, equal, smaller, one pixel
 SIZES = [
-    ((3, 4), None, (12, 16)),
-    ((4, 3), None, (29, 23)),
-    ((3, 2), (24, 16), (21, 11)),
-    ((5, 7), None, (5, 7)),
-    ((9, 8), None, (7, 3)),
-    ((1, 1), None, (6, 5)),
-    ((2, 3), None, (1, 1)),
-]
+    ((3, 4), None, (12, 16)), ((4, 3), None, (29, 23)), ((3, 2), (24, 16), (21, 11)),
+    ((5, 7), None, (5, 7)), ((9, 8), None, (7, 3)), ((1, 1), None, (6, 5)), ((2, 3), None, (1, 1)),
+]  # fmt: skip
 # Models that end with an upsampling, by the name of their case
 UPSAMPLE = {
     "DeepLab", "DeepLab/mobilenet_v2", "DeepLabV3", "FCN", "PSPDenseNet", "PSPNet", "PSPNet/timm",

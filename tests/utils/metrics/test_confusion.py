@@ -262,9 +262,8 @@ def per_image_counts(ids, labels, num_classes=5, ignore_index=255):
 
 def test_feature_class_counts_equal_smp():
     ids, labels = random_case(9)
-    tp, fp, fn, _ = smp.metrics.get_stats(
-        ids, labels, mode="multiclass", num_classes=5, ignore_index=255
-    )
+    options = {"mode": "multiclass", "num_classes": 5, "ignore_index": 255}
+    tp, fp, fn, _ = smp.metrics.get_stats(ids, labels, **options)
     counts = per_image_counts(ids, labels)
     assert counts.dtype == np.int64
     assert np.array_equal(counts, torch.stack([tp, fp, fn], 1))

@@ -86,13 +86,11 @@ def test_feature_backbone_rate():
 def test_feature_no_decay_follows_the_kind_of_module(case):
     """Held against a list of module classes, where the program looks at shapes and names."""
     model = model_of(case)
-    groups = optimizer_of(
-        model, args={"lr": 0.5, "weight_decay": 0.1}, no_decay_norms_biases=True
-    ).param_groups
+    args = {"lr": 0.5, "weight_decay": 0.1}
+    groups = optimizer_of(model, args=args, no_decay_norms_biases=True).param_groups
     weights = (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)
-    expected = {
-        id(m.weight) for m in model.modules() if isinstance(m, weights) and m.weight.requires_grad
-    }
+    layers = [m for m in model.modules() if isinstance(m, weights)]
+    expected = {id(m.weight) for m in layers if m.weight.requires_grad}
     decayed = {id(p) for g in groups if g["weight_decay"] == 0.1 for p in g["params"]}
     assert decayed == expected
     assert {g["weight_decay"] for g in groups} == {0.1, 0.0}
@@ -273,13 +271,11 @@ def test_exception_optimizers_that_cannot_train_a_model_here(name):
 @pytest.mark.parametrize(
     ("kind", "args", "copies"),
     [
-        ("AdamW", {"lr": 0.1}, 2),
-        ("Adam", {"lr": 0.1, "amsgrad": True}, 3),
-        ("SGD", {"lr": 0.1, "momentum": 0.9}, 1),
-        ("SGD", {"lr": 0.1}, 0),
+        ("AdamW", {"lr": 0.1}, 2), ("Adam", {"lr": 0.1, "amsgrad": True}, 3),
+        ("SGD", {"lr": 0.1, "momentum": 0.9}, 1), ("SGD", {"lr": 0.1}, 0),
         ("LBFGS", {"lr": 0.1}, 0),
     ],
-)
+)  # fmt: skip
 def test_feature_the_size_of_a_state_is_known_before_it_is_there(kind, args, copies):
     model = nn.Sequential(nn.Conv2d(3, 50, 3), nn.Linear(70, 80))
     optimizer = getattr(torch.optim, kind)(model.parameters(), **args)

@@ -78,13 +78,10 @@ def test_feature_patterns_go_with_arguments_and_names(data):
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("a/img_*_mask.png", ("img_", "_mask")),
-        ("img_*_mask.*", ("img_", "_mask")),
-        ("*.t[ie]f*", ("", "")),
-        ("a?b*c", ("a", "c")),
-        ("*/image.png", ("", "")),
+        ("a/img_*_mask.png", ("img_", "_mask")), ("img_*_mask.*", ("img_", "_mask")),
+        ("*.t[ie]f*", ("", "")), ("a?b*c", ("a", "c")), ("*/image.png", ("", "")),
     ],
-)
+)  # fmt: skip
 def test_feature_fixed_text(pattern, expected):
     assert fixed_text(PurePath(pattern)) == expected
 

@@ -102,9 +102,8 @@ def test_feature_gaofen_palettes_are_colours(tmp_path):
     assert np.array_equal(label_of(Gaofen2(str(tmp_path), "train")), labels)
     (tmp_path / "sar/train").mkdir(parents=True)
     for name in ("HH", "HV", "VH", "VV"):
-        Image.fromarray(ids(2, 9, (9, 11)).astype(np.uint16)).save(
-            tmp_path / f"sar/train/1_{name}.tiff"
-        )
+        band = Image.fromarray(ids(2, 9, (9, 11)).astype(np.uint16))
+        band.save(tmp_path / f"sar/train/1_{name}.tiff")
     labels = labels % 7
     shown = Image.fromarray(np.array(Gaofen3.palette, np.uint8)[labels])
     shown.quantize(16).save(tmp_path / "sar/train/1_gt.png")

@@ -37,15 +37,13 @@ def test_feature_a_training_on_a_pattern_and_its_next_command(tmp_path, capsys, 
     tree["train_loader"] = {"type": "Folder", "args": args}
     tree["val_loader"] = {"type": "Folder", "args": {**args, "val": True}}
     folder = trained(tmp_path, tree)
-    assert (
-        torch.load(folder / "best_model.pth", weights_only=True)["meta"]["mask_suffix"] == "_mask"
-    )
+    meta = torch.load(folder / "best_model.pth", weights_only=True)["meta"]
+    assert meta["mask_suffix"] == "_mask"
     assert restore(folder / "best_model.pth", "cpu")[1].mask_suffix == "_mask"
     line = re.search(r"python inference\.py (.*)", capsys.readouterr().out)[1]
     assert inference.main([*shlex.split(line), "--device", "cpu", "--mode", "whole"]) == 0
-    assert sorted(p.name for p in (tmp_path / "outputs").iterdir()) == [
-        f"{i}.png" for i in range(4)
-    ]
+    made = sorted(p.name for p in (tmp_path / "outputs").iterdir())
+    assert made == [f"{i}.png" for i in range(4)]
     assert "left out 4 images" in capsys.readouterr().err
 
 

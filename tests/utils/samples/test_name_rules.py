@@ -87,9 +87,7 @@ CASES = [
 
 @pytest.mark.parametrize("numbers", [range(1, 13), [7]])
 @pytest.mark.parametrize(("image", "mask", "expected"), CASES)
-def test_feature_the_arguments_of_a_message_pair_everything(
-    tmp_path, image, mask, expected, numbers
-):
+def test_feature_the_proposed_arguments_pair_all(tmp_path, image, mask, expected, numbers):
     tree(tmp_path, image, mask, numbers)
     result = pairing(tmp_path)
     (problem,) = result.problems

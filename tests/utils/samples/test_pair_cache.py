@@ -17,9 +17,8 @@ def arrays(seed, dtype=np.uint8, size=(5, 7, 3), label_type=np.uint8):
 
 
 def equal(found, expected):
-    return all(
-        a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(found, expected, strict=True)
-    )
+    pairs = zip(found, expected, strict=True)
+    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])

@@ -15,9 +15,8 @@ FILL = (11.0, 22.0, 33.0)
 def make_image(height, width, channels=3, dtype=np.uint8, seed=0):
     """A smooth random image: interpolation at slightly different places gives near values."""
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, channels))
-    planes = [
-        cv2.GaussianBlur(noise[..., c].astype(np.float32), (0, 0), 2) for c in range(channels)
-    ]
+    planes = np.split(noise.astype(np.float32), channels, 2)
+    planes = [cv2.GaussianBlur(plane, (0, 0), 2) for plane in planes]
     return np.dstack(planes).astype(dtype)
 
 
@@ -51,10 +50,8 @@ def draw_geometry(
 ):
     """What the operations of pytorch-segmentation draw for an image of a size."""
     operations = (
-        Scale(base_size=base_size, scale=scale),
-        Rotate(rotate=rotate),
-        Crop(crop_size=crop_size),
+        Scale(base_size=base_size, scale=scale), Rotate(rotate=rotate), Crop(crop_size=crop_size),
         Flip(flip=flip),
-    )
+    )  # fmt: skip
     label = np.zeros((height, width), np.uint8)
     return TrainingSample(label[..., None], label, Streams(rng), operations, 255, 0).geometry()

@@ -75,14 +75,9 @@ GEOMETRY = [
     A.XYMasking(num_masks_x=2, mask_x_length=9, fill_mask=0, p=1.0),
 ]
 COLOURS = [
-    A.RandomBrightnessContrast(p=1.0),
-    A.HueSaturationValue(p=1.0),
-    A.RGBShift(p=1.0),
-    A.MedianBlur(p=1.0),
-    A.GaussNoise(p=1.0),
-    A.RandomGamma(p=1.0),
-    A.PixelDropout(p=1.0),
-]
+    A.RandomBrightnessContrast(p=1.0), A.HueSaturationValue(p=1.0), A.RGBShift(p=1.0),
+    A.MedianBlur(p=1.0), A.GaussNoise(p=1.0), A.RandomGamma(p=1.0), A.PixelDropout(p=1.0),
+]  # fmt: skip
 
 # What takes area_for_downscale, with what else it needs.
 DOWNSCALING = {
@@ -159,9 +154,8 @@ class TestLabels:
         label[:2] = ignore_index
         label = label.astype(np.uint8 if ignore_index == 255 else np.int16)
         for area in ("image", "image_mask"):
-            made = AlbumentationsPipeline(
-                plain(A.HorizontalFlip(p=1.0), A.Resize(20, 20, area_for_downscale=area, p=1.0))
-            )
+            resize = A.Resize(20, 20, area_for_downscale=area, p=1.0)
+            made = AlbumentationsPipeline(plain(A.HorizontalFlip(p=1.0), resize))
             if area == "image":
                 _, new_label = run(made, 0, None, label, ignore_index)
                 assert set(np.unique(new_label)) <= {3, 9, ignore_index}
@@ -230,9 +224,8 @@ class TestSources:
     def test_smoke_in_the_augmentation(self):
         augmentation = Augmentation(augment=True, albumentations=plain(*MIXED))
         image, label = make_image(60, 80), make_label(60, 80)
-        new_image, new_label = augmentation(
-            image, label, np.random.default_rng(1), ignore_index=255, fill=0
-        )
+        rng, settings = np.random.default_rng(1), {"ignore_index": 255, "fill": 0}
+        new_image, new_label = augmentation(image, label, rng, **settings)
         expected = run(plain(*MIXED), 1)
         assert np.array_equal(new_image, expected[0]) and np.array_equal(new_label, expected[1])
         off = Augmentation(albumentations=plain(*MIXED))

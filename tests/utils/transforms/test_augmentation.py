@@ -103,9 +103,8 @@ class TestHardRule:
         digest = hashlib.sha256()
         for seed in range(20):
             for size in (32, 70):
-                pair = Augmentation(augment=True, crop_size=size, flip=True)(
-                    image, label, np.random.default_rng(seed), ignore_index=255, fill=(1, 2, 3)
-                )
+                args = {"augment": True, "crop_size": size, "flip": True}
+                pair = run(args, seed, image, label, fill=(1, 2, 3))
                 for array in pair:
                     digest.update(array.tobytes())
         expected = "29e690cf05c458e6a3df6e3331b2331ba50835adf608d6689f029849d6c3b8c3"
@@ -161,9 +160,8 @@ class TestAugmentation:
         seen = set()
         for seed in range(200):
             rng = np.random.default_rng(seed)
-            new_image, new_label = augmentation(
-                image, label, rng, ignore_index=ignore_index, fill=0
-            )
+            settings = {"ignore_index": ignore_index, "fill": 0}
+            new_image, new_label = augmentation(image, label, rng, **settings)
             assert new_label.dtype == dtype
             seen |= set(np.unique(new_label).tolist())
             # Away from the edge, a pixel has its class exactly where it has its colour.
@@ -194,9 +192,8 @@ class TestNewOperations:
         args = {**CROPPED, "flip": True, "rotate": True, **NEW[name]}
         compared = 0
         for seed in range(12):
-            image, new_label = run(
-                args, seed, colours[label], label, partners=Coloured(), fill=(3, 3, 3)
-            )
+            sample = {"image": colours[label], "label": label, "fill": (3, 3, 3)}
+            image, new_label = run(args, seed, partners=Coloured(), **sample)
             assert set(np.unique(new_label).tolist()) <= {*range(6), 255}
             for value in range(6):
                 inside = away_from_edges(new_label == value)
@@ -303,9 +300,8 @@ class TestNewOperations:
     def test_exception_partners(self, args):
         image, label = make_image(60, 80), make_label(60, 80)
         with pytest.raises(DataError, match="there are none"):
-            Augmentation(**CROPPED, **args)(
-                image, label, np.random.default_rng(0), ignore_index=255, fill=0
-            )
+            augmentation, rng = Augmentation(**CROPPED, **args), np.random.default_rng(0)
+            augmentation(image, label, rng, ignore_index=255, fill=0)
         with pytest.raises(DataError, match="3 channels of type uint8, another .* 4 of type uint8"):
             run({**CROPPED, **args}, partners=Partners(channels=4))
 

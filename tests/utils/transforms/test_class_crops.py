@@ -120,9 +120,8 @@ class TestMaxRatio:
             chosen = ClassCrop(max_class_ratio=0.01).choose(geometry, rng, label, 255)
             rng = np.random.default_rng(seed)
             rng.random()
-            corners = [(0, 0)] + [
-                tuple(np.floor(rng.random(2) * (61, 161)).astype(int)) for _ in range(9)
-            ]
+            drawn = [np.floor(rng.random(2) * (61, 161)).astype(int) for _ in range(9)]
+            corners = [(0, 0), *map(tuple, drawn)]
             ratios = [greatest_ratio(label, Geometry(100, 200, 40, 40, *c), 255) for c in corners]
             assert (chosen.top, chosen.left) == corners[int(np.argmin(ratios))]
 

@@ -60,12 +60,10 @@ class TestJitter:
         """Truth: OpenCV's function for the one that is on."""
         image, rng = next(images()), np.random.default_rng(0)
         operation = ColourJitter(brightness=0.4)
-        ((_, factor),) = (
-            c for c in operation.sample(np.random.default_rng(0)) if c[1] not in (0, 1)
-        )
-        assert np.array_equal(
-            operation.pixels(image, rng, 0), cv2.convertScaleAbs(image, alpha=factor)
-        )
+        drawn = operation.sample(np.random.default_rng(0))
+        ((_, factor),) = (change for change in drawn if change[1] not in (0, 1))
+        expected = cv2.convertScaleAbs(image, alpha=factor)
+        assert np.array_equal(operation.pixels(image, rng, 0), expected)
         assert not ColourJitter().active and operation.active
 
     def test_feature_order(self):

@@ -31,9 +31,8 @@ class TestSample:
     def test_feature_tiny_images(self, side):
         for seed in range(50):
             rng = np.random.default_rng(seed)
-            for top, bottom, left, right in Cutout(cutout=2, cutout_size=0.1).sample(
-                rng, side, side
-            ):
+            drawn = Cutout(cutout=2, cutout_size=0.1).sample(rng, side, side)
+            for top, bottom, left, right in drawn:
                 assert 0 <= top < bottom <= side and 0 <= left < right <= side
 
 

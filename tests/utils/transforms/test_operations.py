@@ -80,9 +80,8 @@ class TestContract:
 
     def test_feature_partners_have_streams_of_their_own(self):
         label = make_label(8, 9)
-        sample = TrainingSample(
-            make_image(8, 9), label, Streams(np.random.default_rng(0)), (), 255, 0
-        )
+        image, streams = make_image(8, 9), Streams(np.random.default_rng(0))
+        sample = TrainingSample(image, label, streams, (), 255, 0)
         rng = np.random.default_rng(1)
         partners = [sample.partner((sample.image, label), rng, (3, 4)) for _ in range(3)]
         kinds = [type("Numbered", (Operation,), {"stream": n})() for n in (None, 0, 1, 2, 7)]

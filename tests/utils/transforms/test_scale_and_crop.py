@@ -59,9 +59,8 @@ class TestCentreGeometry:
         else:
             scaled = (int(crop_size * height / width), crop_size)
         shrink = scaled[0] / height < 0.5
-        expected = cv2.resize(
-            image, scaled[::-1], interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-        )
+        kind = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        expected = cv2.resize(image, scaled[::-1], interpolation=kind)
         nearest = cv2.resize(label, scaled[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         top, left = (scaled[0] - crop_size) // 2, (scaled[1] - crop_size) // 2
         rows, columns = slice(top, top + crop_size), slice(left, left + crop_size)

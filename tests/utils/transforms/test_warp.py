@@ -152,9 +152,8 @@ class TestWarp:
     def test_feature_any_size(self, height, width, base_size, crop_size, seed):
         """Tiny and odd images: right size, no class from outside."""
         rng = np.random.default_rng(seed)
-        geometry = draw_geometry(
-            rng, height, width, base_size=base_size, crop_size=crop_size, flip=True, rotate=True
-        )
+        settings = {"base_size": base_size, "crop_size": crop_size, "flip": True, "rotate": True}
+        geometry = draw_geometry(rng, height, width, **settings)
         image = np.full((height, width, 3), 9, np.uint8)
         label = np.full((height, width), 5, np.uint8)
         new_image, new_label = apply(image, label, geometry, fill=9)
