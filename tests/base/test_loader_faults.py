@@ -64,6 +64,14 @@ def started(tmp_path, tree, fault="pass", prefix=()):
         process.communicate()
 
 
+def failed(tmp_path, tree, fault="pass", prefix=()):
+    """The error stream of a training that ends with 1."""
+    with started(tmp_path, tree, fault, prefix) as process:
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    return err
+
+
 def after_an_epoch(tmp_path, process):
     while not list(tmp_path.glob("saved/test/*/last.pth")):
         assert process.poll() is None, process.communicate()
@@ -110,17 +118,13 @@ def test_exception_a_loader_process_is_killed(tmp_path):
     [("ctypes.string_at(0)", "SIGSEGV"), ("os._exit(3)", "exit code 3"), ("os.abort()", "SIGABRT")],
 )
 def test_exception_a_loader_process_crashes(tmp_path, fault, how):
-    with started(tmp_path, config(tmp_path), fault) as process:
-        _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
+    err = failed(tmp_path, config(tmp_path), fault)
     assert f"error: a process that loads images has ended with {how}; python check.py" in err
     assert "Traceback" not in err
 
 
 def test_exception_a_mistake_in_a_dataset_shows_its_place(tmp_path):
-    with started(tmp_path, config(tmp_path), "raise KeyError('of the dataset')") as process:
-        _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
+    err = failed(tmp_path, config(tmp_path), "raise KeyError('of the dataset')")
     assert "KeyError: 'of the dataset'" in err
     assert str(tmp_path / "program.py") in err
 
@@ -142,9 +146,7 @@ def test_exception_shared_memory_is_too_small(tmp_path, size, batch_size):
     if not shutil.which("unshare") or subprocess.run([*space, "true"], check=False).returncode:
         pytest.skip("no file system can be mounted here")
     tree = config(tmp_path, image_size=size, batch_size=batch_size)
-    with started(tmp_path, tree, prefix=space) as process:
-        _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
+    err = failed(tmp_path, tree, prefix=space)
     assert "error: shared memory (/dev/shm) is too small for the batches" in err
     assert "num_workers: 0" in err
     assert "Traceback" not in err

@@ -64,6 +64,10 @@ def test_feature_same_features(case, backbone, maps_of, stages, tmp_path, caplog
 
 
 CONV1, LAST = "conv1.weight", "layer4.1.conv2.weight"
+INITIAL = {"backbone.initial.0.weight": CONV1, f"backbone.{LAST}": LAST}
+LAYER0 = {"backbone.layer0.0.weight": CONV1, "backbone.layer0.1.bias": "bn1.bias",
+          f"backbone.{LAST}": LAST}  # fmt: skip
+MOBILE = {f"backbone.{key}": key for key in ("features.0.0.weight", "features.17.conv.2.weight")}
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -73,28 +77,13 @@ CONV1, LAST = "conv1.weight", "layer4.1.conv2.weight"
         ("PSPNet", "resnet18", {"initial.0.weight": CONV1, LAST: LAST}),
         ("UNetResnet", "resnet18", {"initial.0.weight": CONV1, LAST: LAST}),
         ("SegResNet", "resnet18", {"first_conv.0.weight": CONV1, "encoder.3.1.conv2.weight": LAST}),
-        ("GCN/deconv", "resnet18", {"backbone.initial.0.weight": CONV1, f"backbone.{LAST}": LAST}),
-        ("UperNet", "resnet18", {"backbone.initial.0.weight": CONV1, f"backbone.{LAST}": LAST}),
-        *(
-            (
-                case,
-                "resnet18",
-                {
-                    "backbone.layer0.0.weight": CONV1,
-                    "backbone.layer0.1.bias": "bn1.bias",
-                    f"backbone.{LAST}": LAST,
-                },
-            )
-            for case in ("DeepLab", "DeepLab_DUC_HDC", "DeepLabV3", "FCN")
-        ),
-        (
-            "DeepLab/mobilenet_v2",
-            "mobilenet_v2",
-            {
-                f"backbone.{key}": key
-                for key in ("features.0.0.weight", "features.17.conv.2.weight")
-            },
-        ),
+        ("GCN/deconv", "resnet18", INITIAL),
+        ("UperNet", "resnet18", INITIAL),
+        ("DeepLab", "resnet18", LAYER0),
+        ("DeepLab_DUC_HDC", "resnet18", LAYER0),
+        ("DeepLabV3", "resnet18", LAYER0),
+        ("FCN", "resnet18", LAYER0),
+        ("DeepLab/mobilenet_v2", "mobilenet_v2", MOBILE),
         ("SegNet", "narrow vgg16_bn", {"stage1_encoder.0.weight": "features.0.weight"}),
         ("FCN8", "narrow vgg16", {"pool3.0.weight": "features.0.weight"}),
     ],

@@ -15,12 +15,8 @@ build = functools.partial(build_case, "UperNet")
 
 def test_cardinality_upernet_maps():
     maps = build().eval().backbone(torch.randn(1, 3, 64, 96))
-    assert [tuple(features.shape[1:]) for features in maps] == [
-        (64, 16, 24),
-        (128, 8, 12),
-        (256, 4, 6),
-        (512, 4, 6),
-    ]
+    shapes = [tuple(features.shape[1:]) for features in maps]
+    assert shapes == [(64, 16, 24), (128, 8, 12), (256, 4, 6), (512, 4, 6)]
 
 
 @pytest.mark.parametrize(
@@ -35,10 +31,7 @@ def test_feature_pyramid_top_down(legacy, expected):
     joined = []
     pyramid.conv_fusion.register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
     sizes = [(8, 12), (4, 6), (3, 3), (2, 2)]
-    maps = [
-        torch.full((1, 1 if level == 0 else 2, *size), 10.0**level)
-        for level, size in enumerate(sizes)
-    ]
+    maps = [torch.full((1, 2 if n else 1, *size), 10.0**n) for n, size in enumerate(sizes)]
     assert pyramid(maps).shape == (1, 1, 8, 12)
     assert joined[0].shape == (1, 4, 8, 12)
     levels = torch.tensor(expected).view(1, 4, 1, 1)

@@ -97,9 +97,8 @@ class TestSmoke:
             "except SystemExit as end: code = end.code\n"
             "assert code == 0 and not {'torch', 'cv2', 'numpy'} & sys.modules.keys()\n"
         )
-        result = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         assert "--overwrite" in result.stdout
 
 
@@ -323,6 +322,10 @@ class TestInterrupt:
 class TestException:
     """A mistake of the user: one message, exit code 2, nothing written."""
 
+    @pytest.fixture(autouse=True)
+    def _an_image(self, folder):
+        write_image(folder / "a.jpg")
+
     def check(self, capsys, code, *parts):
         out, err = capsys.readouterr()
         assert code == 2
@@ -334,7 +337,6 @@ class TestException:
         assert not Path("outputs").exists()
 
     def test_model(self, folder, capsys):
-        write_image(folder / "a.jpg")
         self.check(capsys, run("none.pth", "-i", folder), "--model", "no file none.pth")
         Path("text.pth").write_text("not a checkpoint")
         self.check(capsys, run("text.pth", "-i", folder), "text.pth")
@@ -347,11 +349,9 @@ class TestException:
         one = {"channels": 1, "mean": [0.5], "std": [0.5]}
         meta = {**checkpoint["meta"], **one}
         torch.save({**checkpoint, "state_dict": weights, "meta": meta}, "grey.pth")
-        write_image(folder / "a.jpg")
         self.check(capsys, run("grey.pth", "-i", folder), "grey.pth", "1 channels")
 
     def test_config(self, model_file, folder, capsys):
-        write_image(folder / "a.jpg")
         code = run(model_file, "-i", folder, "-c", "none.json")
         self.check(capsys, code, "--config", "none.json")
         Path("bad.json").write_text("{")
@@ -359,17 +359,15 @@ class TestException:
 
     @pytest.mark.parametrize("source", ["none", "none.jpg", "none/*.jpg", "images"])
     def test_no_images(self, model_file, folder, capsys, source):
-        (folder / "notes.txt").touch()
+        (folder / "a.jpg").rename(folder / "notes.txt")
         self.check(capsys, run(model_file, "-i", source), "--images", source)
 
     @pytest.mark.parametrize("device", ["gpu", "cuda:99", "99", ""])
     def test_device(self, model_file, folder, capsys, device):
-        write_image(folder / "a.jpg")
         self.check(capsys, run(model_file, "-i", folder, device=device), "--device")
 
     @pytest.mark.parametrize("output", ["file", "file/below"])
     def test_output_is_a_file(self, model_file, folder, capsys, output):
-        write_image(folder / "a.jpg")
         Path("file").touch()
         self.check(capsys, run(model_file, "-i", folder, "-o", output), "--output", output)
 
@@ -381,7 +379,6 @@ class TestException:
         self.check(capsys, run(model_file, "-i", folder), "--images", folder, "Permission denied")
 
     def test_output_cannot_be_written(self, model_file, folder, capsys, monkeypatch):
-        write_image(folder / "a.jpg")
         Path("locked").mkdir()
         monkeypatch.setattr("os.access", lambda *_: False)
         self.check(capsys, run(model_file, "-i", folder, "-o", "locked"), "--output", "locked")
@@ -391,11 +388,9 @@ class TestException:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
         monkeypatch.setattr(models.UNet, "to", fail)
-        write_image(folder / "a.jpg")
         self.check(capsys, run(model_file, "-i", folder), "fit into the memory of cpu")
 
     def test_output_is_the_folder_of_the_images(self, model_file, folder, capsys):
-        write_image(folder / "a.jpg")
         self.check(capsys, run(model_file, "-i", folder, "-o", folder), "--output", folder)
         assert run(model_file, "-i", folder, "-o", folder, "-e", "jpg") == 0
         assert written(folder) == ["a.jpg", "a.png"]
@@ -408,19 +403,22 @@ class TestException:
         assert source.read_bytes() == before
 
     def test_same_name(self, model_file, folder, capsys):
-        one, other = write_image(folder / "a.jpg"), write_image(folder / "a.png")
+        one, other = folder / "a.jpg", write_image(folder / "a.png")
         self.check(capsys, run(model_file, "-i", folder), one, other, "--extension")
 
     def test_same_name_of_an_overlay(self, model_file, folder, capsys):
-        one, other = write_image(folder / "a.jpg"), write_image(folder / "a_overlay.jpg")
+        one, other = folder / "a.jpg", write_image(folder / "a_overlay.jpg")
         self.check(capsys, run(model_file, "-i", folder, "--overlay"), one, other)
         assert run(model_file, "-i", folder) == 0
 
     @pytest.mark.parametrize("arguments", [["--mode", "slide"], ["--modes", "whole"], []])
     def test_command_line(self, model_file, folder, capsys, arguments):
-        words = ["--model", str(model_file)] + (
-            ["-i", str(folder), *arguments] if arguments else []
-        )
+        words = [
+            "--model",
+            str(model_file),
+            *(["-i", str(folder)] if arguments else []),
+            *arguments,
+        ]
         with pytest.raises(SystemExit) as caught:
             inference.main(words)
         assert caught.value.code == 2
