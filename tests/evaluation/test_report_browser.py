@@ -12,7 +12,7 @@ from evaluation.page import write_page
 from tests.browser import Browser, find_browser
 from tests.report_case import HOSTILE, Case, make
 
-browsers = pytest.mark.skipif(find_browser() is None, reason="no Chromium on the path")
+pytestmark = pytest.mark.skipif(find_browser() is None, reason="no Chromium on the path")
 CASES = {
     "two": {"num_classes": 2, "num_images": 6},
     "few": {"num_classes": 14, "num_images": 10, "unused": 1},
@@ -41,6 +41,18 @@ def pages(tmp_path_factory):
     return get
 
 
+@pytest.fixture
+def show(browser, pages):
+    """Open a page; returns its evaluation."""
+
+    def open_it(name, *size, **settings):
+        evaluation, path = pages(name)
+        browser.open(path, *size, **settings)
+        return evaluation
+
+    return open_it
+
+
 def words(browser, selector):
     """The text of an element, every space an ordinary one."""
     text = browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
@@ -53,7 +65,6 @@ def becomes(browser, selector, expected):
     browser.wait(f"{element}.textContent.split(/\\s+/).join(' ').trim() === {json.dumps(expected)}")
 
 
-@browsers
 @pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("name", CASES)
 def test_smoke_a_browser_shows_the_page_without_a_complaint(browser, pages, name, width):
@@ -68,11 +79,9 @@ def test_smoke_a_browser_shows_the_page_without_a_complaint(browser, pages, name
     assert browser.evaluate("typeof window.hacked") == "undefined"
 
 
-@browsers
 @pytest.mark.parametrize("name", ["few", "hostile"])
-def test_feature_images_open_large_and_move_together(browser, pages, name):
-    _, path = pages(name)
-    browser.open(path)
+def test_feature_images_open_large_and_move_together(browser, show, name):
+    show(name)
     browser.click("#worst-2 .views")
     is_open = "document.getElementById('lightbox').open"
     browser.wait(is_open)
@@ -100,11 +109,9 @@ def test_feature_images_open_large_and_move_together(browser, pages, name):
     assert browser.errors == [] and browser.evaluate("typeof window.hacked") == "undefined"
 
 
-@browsers
-def test_feature_the_focus_goes_to_the_image_shown_last_at_once(browser, pages):
+def test_feature_the_focus_goes_to_the_image_shown_last_at_once(browser, show):
     """In the task that closes the lightbox, so that no key can come in between."""
-    _, path = pages("few")
-    browser.open(path)
+    show("few")
     lightbox = "document.getElementById('lightbox')"
     focus = "document.activeElement.closest('.case').id"
     close, after = (f"document.getElementById('lightbox-{name}').click()"
@@ -128,11 +135,9 @@ def test_feature_the_focus_goes_to_the_image_shown_last_at_once(browser, pages):
     browser.wait(f"{focus} === 'worst-3'")
 
 
-@browsers
-def test_feature_the_readout_names_the_classes_under_the_mouse(browser, pages):
+def test_feature_the_readout_names_the_classes_under_the_mouse(browser, show):
     """A label error's crop, its middle; the classes as the evaluation says."""
-    evaluation, path = pages("few")
-    browser.open(path)
+    evaluation = show("few")
     browser.click("#issue-1 .views")
     browser.wait("document.querySelector('.stage')?.style.width")
     left, top, right, bottom = page_cases.around(evaluation.issues[0].box, (96, 96 * 2))
@@ -147,10 +152,8 @@ def test_feature_the_readout_names_the_classes_under_the_mouse(browser, pages):
     becomes(browser, "#lightbox-readout", f"Label: {given}Model: {suggested}")
 
 
-@browsers
-def test_feature_fingers_open_and_enlarge_a_image(browser, pages):
-    _, path = pages("few")
-    browser.open(path, 390, 844)
+def test_feature_fingers_open_and_enlarge_a_image(browser, show):
+    show("few", 390, 844)
     browser.tap("#best-1 .views")
     browser.wait("document.querySelector('.stage')?.style.width")
     browser.tap("#lightbox-close")
@@ -163,10 +166,8 @@ def test_feature_fingers_open_and_enlarge_a_image(browser, pages):
     browser.wait(f"Math.abs({width} - {3 * before}) < {0.15 * before}")
 
 
-@browsers
-def test_feature_the_class_table_is_sorted_by_its_headings(browser, pages):
-    evaluation, path = pages("few")
-    browser.open(path)
+def test_feature_the_class_table_is_sorted_by_its_headings(browser, show):
+    evaluation = show("few")
     names = "[...document.querySelectorAll('#class-table tbody th')].map(th => th.dataset.v)"
     ious = evaluation.metrics["Class_IoU"][:13]
     ranked = sorted(range(13), key=lambda c: -ious[c])
@@ -194,11 +195,9 @@ def expected_readout(evaluation, row, column):
             f"({count:,} pixels){end}")  # fmt: skip
 
 
-@browsers
 @pytest.mark.parametrize("width", [1400, 390])
-def test_feature_the_small_matrix_reads_out_a_cell(browser, pages, width):
-    evaluation, path = pages("few")
-    browser.open(path, width, 844)
+def test_feature_the_small_matrix_reads_out_a_cell(browser, show, width):
+    evaluation = show("few", width, 844)
     point = browser.hover if width > 600 else browser.tap
     for row, column in ((0, 0), (1, 2), (5, 1), (13, 0)):
         point(f"#matrix tbody tr:nth-child({row + 1}) td:nth-child({column + 2})")
@@ -209,10 +208,8 @@ def test_feature_the_small_matrix_reads_out_a_cell(browser, pages, width):
     becomes(browser, "#confusion-readout", expected_readout(evaluation, 12, 1))
 
 
-@browsers
-def test_feature_a_page_that_scrolls_under_a_resting_mouse_chooses_no_cell(browser, pages):
-    evaluation, path = pages("few")
-    browser.open(path)
+def test_feature_a_page_that_scrolls_under_a_resting_mouse_chooses_no_cell(browser, show):
+    evaluation = show("few")
     browser.hover("#matrix tbody tr:nth-child(6) td:nth-child(7)")
     expected = expected_readout(evaluation, 5, 5)
     becomes(browser, "#confusion-readout", expected)
@@ -225,10 +222,8 @@ def test_feature_a_page_that_scrolls_under_a_resting_mouse_chooses_no_cell(brows
     becomes(browser, "#confusion-readout", expected_readout(evaluation, 5, 6))
 
 
-@browsers
-def test_feature_the_large_matrix_reads_out_a_cell(browser, pages):
-    evaluation, path = pages("many")
-    browser.open(path)
+def test_feature_the_large_matrix_reads_out_a_cell(browser, show):
+    evaluation = show("many")
     browser.evaluate("document.getElementById('heat').focus()")
     for key in ("ArrowRight", *["ArrowRight"] * 4, *["ArrowDown"] * 7):
         browser.press(key)
@@ -255,16 +250,13 @@ def test_feature_the_large_matrix_reads_out_a_cell(browser, pages):
     assert int(page_charts.colour_scale()["light"][-1].ground[1:], 16) in drawn
 
 
-@browsers
 @pytest.mark.parametrize("width", [1400, 390])
-def test_feature_the_large_matrix_fits_when_asked_and_says_what_is_in_view(browser, pages, width):
+def test_feature_the_large_matrix_fits_when_asked_and_says_what_is_in_view(browser, show, width):
     """A phone starts with cells as large as a finger needs (WCAG 2.2: 24 pixels)."""
-    _, path = pages("many")
-    browser.open(path, width, 844)
+    show("many", width, 844)
     box = "document.getElementById('heat')"
-    cell = (
-        f"(document.getElementById('heat-size').clientWidth - {150 if width > 600 else 96}) / 182"
-    )
+    headings = 150 if width > 600 else 96
+    cell = f"(document.getElementById('heat-size').clientWidth - {headings}) / 182"
     part = words(browser, "#heat-part")
     if width < 600:
         assert browser.evaluate(cell) == 24
@@ -284,10 +276,8 @@ def test_feature_the_large_matrix_fits_when_asked_and_says_what_is_in_view(brows
                             ".getElementById('heat-size').clientHeight")  # fmt: skip
 
 
-@browsers
-def test_feature_the_readout_leaves_the_buttons_free(browser, pages):
-    _, path = pages("many")
-    browser.open(path)
+def test_feature_the_readout_leaves_the_buttons_free(browser, show):
+    show("many")
     for down in (0, 150, 300):
         browser.evaluate(
             "(() => { const section = document.getElementById('confusion');"
@@ -301,11 +291,9 @@ def test_feature_the_readout_leaves_the_buttons_free(browser, pages):
         )
 
 
-@browsers
 @pytest.mark.parametrize("width", [1400, 390])
-def test_feature_the_section_in_view_is_marked_where_it_can_be_seen(browser, pages, width):
-    _, path = pages("few")
-    browser.open(path, width, 844)
+def test_feature_the_section_in_view_is_marked_where_it_can_be_seen(browser, show, width):
+    show("few", width, 844)
     for section in ("classes", "calibration", "issues", "all", "notes", "scores"):
         browser.evaluate(f"document.getElementById('{section}').scrollIntoView("
                          "{behavior: 'instant'})")  # fmt: skip
@@ -316,7 +304,6 @@ def test_feature_the_section_in_view_is_marked_where_it_can_be_seen(browser, pag
                      "})()")  # fmt: skip
 
 
-@browsers
 @pytest.mark.parametrize("width", [1280, 390])
 def test_feature_no_word_of_a_class_name_is_broken(browser, tmp_path, width):
     """Each line of a name ends at a joint: the pieces between them are one line high."""
@@ -339,13 +326,11 @@ def test_feature_no_word_of_a_class_name_is_broken(browser, tmp_path, width):
                             "box => box.scrollWidth <= box.clientWidth)")  # fmt: skip
 
 
-@browsers
 def test_feature_all_images_are_listed_found_and_sorted(browser, tmp_path):
     evaluation, predict = make(num_images=2)
     one = evaluation.images[0]
-    images = [
-        one._replace(name=f"p{n:04d}", index=n, mean_iou=(n * 37 % 997) / 997) for n in range(500)
-    ]
+    ious = [(n * 37 % 997) / 997 for n in range(500)]
+    images = [one._replace(name=f"p{n:04d}", index=n, mean_iou=iou) for n, iou in enumerate(ious)]
     images[3] = images[3]._replace(mean_iou=None)
     evaluation = dataclasses.replace(evaluation, images=images, issues=[])
     browser.open(write_page(evaluation, lambda index: predict(0), tmp_path))
@@ -363,20 +348,16 @@ def test_feature_all_images_are_listed_found_and_sorted(browser, tmp_path):
     assert words(browser, "#all-count") == "10 of 500"
 
 
-@browsers
 def test_feature_no_other_script_runs(browser, pages, tmp_path):
     """The policy names the one script by its digest, so that one put there later is refused."""
     _, path = pages("two")
-    text = path.read_text("utf-8")
-    (tmp_path / "a.html").write_text(
-        text.replace("</main>", "<script>window.hacked = 9</script></main>"), "utf-8"
-    )
+    more = "<script>window.hacked = 9</script></main>"
+    (tmp_path / "a.html").write_text(path.read_text("utf-8").replace("</main>", more), "utf-8")
     browser.open(tmp_path / "a.html")
     assert browser.evaluate("typeof window.hacked") == "undefined"
     assert any("Content Security Policy" in error for error in browser.errors)
 
 
-@browsers
 def test_feature_dark_pages_are_dark(browser, pages):
     _, path = pages("few")
     colours = []
