@@ -14,21 +14,10 @@ def model_file(tmp_path_factory):
     torch.manual_seed(0)
     model = models.UNet(len(CLASSES), base_channels=2)
     model.final_conv.weight.data.normal_()  # as it starts, the model says one class everywhere
-    torch.save(
-        {
-            "state_dict": model.state_dict(),
-            "config": {"arch": {"type": "UNet", "args": {"base_channels": 2}}},
-            "meta": {
-                "classes": CLASSES,
-                "palette": [[10, 20, 30], [40, 50, 60], [70, 80, 90]],
-                "mean": [0.5, 0.5, 0.5],
-                "std": [0.25, 0.25, 0.25],
-                "channels": 3,
-                "ignore_index": 255,
-            },
-        },
-        path,
-    )
+    meta = {"classes": CLASSES, "palette": [[10, 20, 30], [40, 50, 60], [70, 80, 90]],
+            "mean": [0.5] * 3, "std": [0.25] * 3, "channels": 3, "ignore_index": 255}  # fmt: skip
+    config = {"arch": {"type": "UNet", "args": {"base_channels": 2}}}
+    torch.save({"state_dict": model.state_dict(), "config": config, "meta": meta}, path)
     return path
 
 
