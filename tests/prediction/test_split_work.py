@@ -164,7 +164,9 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
             patched("inference", late, tmp_path), processes, *words, outputs[1], folder=tmp_path
         )
         assert (code, code_of_many) == (1, 1)
-        said, said_of_many = (re.sub(r"[\d.]+ im", "5 im", text) for text in (said, said_of_many))
+        said, said_of_many = (
+            re.sub(r"[\d.]+ images/s", "5 images/s", t) for t in (said, said_of_many)
+        )
         assert said_of_many == said.replace(str(outputs[0]), str(outputs[1]))
         assert sorted(skipped(err)) == sorted(failures)
         # What process 1 has noted, for it has a whole image among the many.
