@@ -28,6 +28,15 @@ def save(path: Path, array: np.ndarray, palette: list[int] | None = None) -> Non
     picture.save(path)
 
 
+def voc_tree(root: Path, stems: str, size: tuple[int, int] = (8, 12)) -> Path:
+    """The folders of VOC with images, and masks of zeros, by these names of one letter."""
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    for stem in stems:
+        save(root / f"JPEGImages/{stem}.jpg", np.zeros((*size, 3), np.uint8))
+        save(root / f"SegmentationClass/{stem}.png", np.zeros(size, np.uint8))
+    return root
+
+
 def image(seed: int = 0, size: tuple[int, int] = (8, 10)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
 

@@ -323,17 +323,8 @@ CONFIG = [
           "tests/utils/config/test_check_config.py::test_exception_all_problems_at_once"),
 ]
 
-# fmt: on
-
 FAULTS = [
-    *LOSSES,
-    *METRICS,
-    *SAMPLES,
-    *FILES,
-    *CHECKPOINTS,
-    *RESUME,
-    *STEPS,
-    *PROCESSES,
-    *PREDICTION,
+    *LOSSES, *METRICS, *SAMPLES, *FILES, *CHECKPOINTS, *RESUME, *STEPS, *PROCESSES, *PREDICTION,
     *CONFIG,
 ]
+# fmt: on

@@ -28,11 +28,8 @@ PATIENCE = 300  # seconds
 def on_processes(world_size, function, *args, folder):
     """Return what `function(*args)` returns on each process: tensors and plain data, by rank.
 
-    Args:
-        world_size: How many.
-        function: Of a module that can be imported; `torch.distributed` is ready when it is called.
-        args: For it.
-        folder: For what is handed back.
+    The function is of a module that can be imported; `torch.distributed` is ready when it is
+    called, and what it returns is handed back through the folder.
     """
     torch.multiprocessing.start_processes(
         _run_function,
@@ -47,15 +44,8 @@ def on_processes(world_size, function, *args, folder):
 def run_program(program, world_size, *words, folder, **environment):
     """Run a program as torchrun does, and end all processes when one fails.
 
-    Args:
-        program: Its file.
-        world_size: The number of processes.
-        words: The command line.
-        folder: For what the processes write to their standard output.
-        environment: Variables beside those of this process.
-
-    Returns:
-        A `subprocess.CompletedProcess` with the first exit code that is not 0.
+    Return a `subprocess.CompletedProcess` with the first exit code that is not 0. What the
+    processes write goes through files of the folder; the environment is added to this one's.
     """
     context = multiprocessing.get_context("forkserver")
     port, environment = free_port(), {**os.environ, **environment}

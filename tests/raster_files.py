@@ -41,19 +41,14 @@ def raw_tiff(array, *, big_endian=False, big=False, planar=False, rows=None, tag
     start = 16 if big else 8
     offsets = np.cumsum([start] + [len(s) for s in strips]).tolist()
     fields = [
-        (256, _LONG, [width]),
-        (257, _LONG, [height]),
-        (258, _SHORT, [array.dtype.itemsize * 8] * channels),
-        (259, _SHORT, [1]),
-        (262, _SHORT, [1]),
-        (273, _LONG8 if big else _LONG, offsets[:-1]),
-        (277, _SHORT, [channels]),
-        (278, _LONG, [rows]),
+        (256, _LONG, [width]), (257, _LONG, [height]),
+        (258, _SHORT, [array.dtype.itemsize * 8] * channels), (259, _SHORT, [1]),
+        (262, _SHORT, [1]), (273, _LONG8 if big else _LONG, offsets[:-1]),
+        (277, _SHORT, [channels]), (278, _LONG, [rows]),
         (279, _LONG8 if big else _LONG, [len(s) for s in strips]),
-        (284, _SHORT, [2 if planar else 1]),
-        (339, _SHORT, [_FORMATS[array.dtype.kind]] * channels),
+        (284, _SHORT, [2 if planar else 1]), (339, _SHORT, [_FORMATS[array.dtype.kind]] * channels),
         *tags,
-    ]
+    ]  # fmt: skip
     directory = _directory(sorted(fields), offsets[-1], order, big)
     mark = b"MM" if big_endian else b"II"
     if big:
@@ -116,6 +111,11 @@ def set_fields(data, fields):
         if value is not None:
             changed[at + 8 : at + 12] = value.to_bytes(4, "little")
     return bytes(changed)
+
+
+def write(path, data):
+    path.write_bytes(data)
+    return path
 
 
 def save(path, array):

@@ -14,14 +14,11 @@ from utils.metrics.calibration import CalibrationBin
 
 IGNORE = 255
 HOSTILE = (
-    "<script>window.hacked = 1</script>",
-    "\"><img src=x onerror='window.hacked = 2'>",
-    "</script><script>window.hacked = 3</script>",
-    "{{ 7 * 7 }} & <!-- '",
-    "\U0001f697 \u0633\u064a\u0627\u0631\u0629 \u202eabc",
-    "long " + "x" * 195,
+    "<script>window.hacked = 1</script>", "\"><img src=x onerror='window.hacked = 2'>",
+    "</script><script>window.hacked = 3</script>", "{{ 7 * 7 }} & <!-- '",
+    "\U0001f697 \u0633\u064a\u0627\u0631\u0629 \u202eabc", "long " + "x" * 195,
     "line\nbreak\ttab \x00\x1b \udcff",
-)
+)  # fmt: skip
 
 
 class Case:

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from builders.optimization import build_losses
 from builders.sections import SECTIONS
 from docs.draw_architecture import LAYERS, WITHIN_A_LAYER, read_imports
 from tests.conftest import ROOT, run_code
+from tests.utils.config.test_check_config import check, minimal
+from utils import losses
+from utils.config.file import parse_config
 
 # Import name -> what pip calls it, where they differ.
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.yaml",
@@ -142,15 +146,9 @@ def test_feature_documented_options_exist():
 
 
 def test_feature_readme_config_is_valid(tmp_path):
-    from trainer import TRAINING_METRICS, VALIDATION_METRICS
-    from utils.config.check import check_config
-    from utils.config.file import parse_config
-
     block = re.search(r"```javascript\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (tmp_path / "c.json").write_text(block[1])
-    tree = parse_config(tmp_path / "c.json")
-    config = check_config(tree, SECTIONS, "c", VALIDATION_METRICS, TRAINING_METRICS)
-    assert config.warnings == ()
+    assert check(parse_config(tmp_path / "c.json")).warnings == ()
 
 
 def explains(cls, name):
@@ -202,9 +200,6 @@ def test_feature_help_is_quick_and_light(script):
 
 def test_feature_a_new_loss_needs_no_more_than_its_name(monkeypatch):
     """A class and its name in `__all__` are all that the config check and the build look at."""
-    from builders.optimization import build_losses
-    from tests.utils.config.test_check_config import check, minimal
-    from utils import losses
 
     class Halved(losses.CrossEntropyLoss2d):
         def __init__(self, *, by: float = 2.0, ignore_index: int = 255) -> None:

@@ -14,7 +14,7 @@ from tests.base.test_loader_faults import PATIENCE, assert_all_gone, is_there, w
 from tests.conftest import ROOT
 from tests.processes import free_port
 from tests.training_runs import assert_same_end, newest, steps_of, trained
-from tests.utils.distributed.test_processes import assert_near, config, train_on
+from tests.utils.distributed.test_processes import assert_near, changed_train, config, train_on
 from tests.utils.runs.test_run_lock import holder
 from utils.checkpoint.save_load import load_checkpoint
 
@@ -84,11 +84,7 @@ def test_feature_without_torchrun_its_processes_end(tmp_path, number):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_feature_a_signal_in_validation_for_one_process(tmp_path, rank):
     """The other may have done its share already, or still be at work: the epoch is not lost."""
-    program = tmp_path / "program.py"
-    program.write_text(f"""
-import signal, sys, time
-sys.path.insert(0, {str(ROOT)!r})
-import train
+    program = changed_train(tmp_path, f"""
 from base.validator import Validator
 from utils.cli.launcher import launched_rank
 score = Validator._score_rows
@@ -99,8 +95,7 @@ def slow(self, *args):
     return score(self, *args)
 if "--resume" not in sys.argv:
     Validator._score_rows = slow
-sys.exit(train.main())
-""")
+""")  # fmt: skip
     tree = config(tmp_path)
     done, folder = train_on(tmp_path, tree, 2, program=program)
     assert done.returncode != 0
@@ -113,11 +108,7 @@ sys.exit(train.main())
 
 def test_exception_one_process_meets_a_broken_file(tmp_path):
     """Its own message is on the terminal, and nothing hangs."""
-    program = tmp_path / "program.py"
-    program.write_text(f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-import train
+    program = changed_train(tmp_path, """
 from base.base_dataset import DataError
 from dataloaders import Shapes
 from utils.cli.launcher import launched_rank
@@ -128,8 +119,7 @@ def broken(self, index):
     self.reads += 1
     return load(self, index)
 Shapes.reads, Shapes.load = 0, broken
-sys.exit(train.main())
-""")
+""")  # fmt: skip
     done, _ = train_on(tmp_path, config(tmp_path, epochs=10_000), 2, program=program)
     assert done.returncode != 0
     assert done.stderr.count("error: x.png: is cut off") == 1
@@ -179,11 +169,8 @@ def test_feature_torchrun_starts_it_again(tmp_path, whole, machines):
 def test_feature_resumed_by_another_number_of_processes(tmp_path, first, then):
     """Stopped within an epoch: the same batches, the same losses."""
     whole = trained(tmp_path / "whole", config(tmp_path / "whole"))
-    program = tmp_path / "program.py"
-    program.write_text(f"""
-import signal, sys
-sys.path.insert(0, {str(ROOT)!r})
-import train, trainer
+    program = changed_train(tmp_path, """
+import trainer
 step = trainer.Trainer.train_step
 def stopping(self, *args):
     if self.step == 3:
@@ -191,8 +178,7 @@ def stopping(self, *args):
     return step(self, *args)
 if "--resume" not in sys.argv:
     trainer.Trainer.train_step = stopping
-sys.exit(train.main())
-""")
+""")  # fmt: skip
     tree = config(tmp_path)
     done, folder = train_on(tmp_path, tree, first, program=program)
     assert done.returncode != 0

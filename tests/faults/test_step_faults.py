@@ -11,10 +11,9 @@ import torch
 from base.bad_steps import MAX_CONSECUTIVE
 from base.weighted_losses import WeightedLosses
 from models.unet import UNet
-from tests.conftest import ROOT
 from tests.slow import mark_slow
 from tests.training_runs import assert_same, assert_same_end, run, small_config, steps_of, trained
-from tests.utils.distributed.test_processes import train_on
+from tests.utils.distributed.test_processes import changed_train, train_on
 from trainer import Trainer
 from utils.checkpoint.save_load import load_checkpoint
 from utils.optim.precision import MixedPrecision
@@ -191,19 +190,16 @@ def test_feature_stopped_between_bad_losses_and_resumed(tmp_path, monkeypatch, p
 
 # What a test in this file does to the trainer, for processes of torchrun.
 PROGRAM = """
-import sys
-sys.path.insert(0, {root!r})
-import torch, train, trainer
+import trainer
 from utils.distributed.collectives import rank
 
 forward = trainer.Trainer.to_device
 def loading(self, batch):
     images, labels = forward(self, batch)
-    if self.network.training and rank() == 1 and self.step + 1 in {steps}:
+    if self.network.training and rank() == 1 and self.step + 1 == 5:
         images = images * float("nan")
     return images, labels
 trainer.Trainer.to_device = loading
-sys.exit(train.main())
 """
 
 
@@ -211,8 +207,7 @@ sys.exit(train.main())
 @pytest.mark.parametrize("policy", ["raise", "skip"])
 def test_feature_no_process_takes_a_step_that_is_bad_for_one(tmp_path, policy):
     """The images of the second process only are not numbers."""
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(root=str(ROOT), steps=[5]))
+    program = changed_train(tmp_path, PROGRAM)
     tree = config(tmp_path, on_bad_loss=policy)
     tree["train_loader"]["args"]["shuffle"] = False
     done, folder = train_on(tmp_path, tree, 2, program=program)

@@ -16,6 +16,7 @@ import convert
 from dataloaders.cocovoc21 import COCOVOC21
 from dataloaders.folder import Folder
 from dataloaders.voc import VOC
+from tests.dataset_trees import voc_tree
 from tests.security.test_config import mutated
 from utils.checkpoint.save_load import CheckpointError, load_checkpoint
 from utils.files.data_file import DataError
@@ -105,12 +106,7 @@ def test_exception_damaged_labelme_files(folder, capsys):
 
 def test_exception_damaged_lists(folder):
     rng = random.Random(0)
-    root = folder / "VOC2012"
-    for name in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
-        (root / name).mkdir(parents=True)
-    for i in range(3):
-        Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(root / f"JPEGImages/{i}.jpg")
-        Image.fromarray(np.zeros((8, 12), np.uint8)).save(root / f"SegmentationClass/{i}.png")
+    root = voc_tree(folder / "VOC2012", "012")
     good = b"0\n/JPEGImages/1.jpg /SegmentationClass/1.png\n2\n"
     listed = root / "ImageSets/Segmentation/train.txt"
 

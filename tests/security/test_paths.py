@@ -14,6 +14,7 @@ from dataloaders.camvid import CamVid
 from dataloaders.cocovoc21 import COCOVOC21
 from dataloaders.folder import Folder
 from dataloaders.voc import VOC
+from tests.dataset_trees import voc_tree
 from utils.files.data_file import DataError
 from utils.files.paths import STORES, Root
 from utils.files.raster_io import band_siblings
@@ -54,30 +55,23 @@ INSIDE = ["images/1.png", "./images//1.png", "images/../images/1.png", "own/1.pn
 
 @pytest.mark.parametrize("root", ["data", "linked_data", "absolute", "./data/", "data/inner/.."])
 def test_feature_inside(places, root):
+    """What a root remembers of a folder does not change what the next name gets."""
     folder = places / "data" if root == "absolute" else root
-    for name in INSIDE:
-        path = Root(folder, "list").inside(name)
-        assert os.path.normpath(path) == os.path.normpath(os.path.join(folder, name))
-        assert ".." not in path.parts
-    for name in OUTSIDE:
-        with pytest.raises(DataError, match="list: ") as caught:
-            Root(folder, "list").inside(name)
-        assert "\n" not in str(caught.value) and "\0" not in str(caught.value)
+    known = Root(folder, "list")
+    for _ in range(2):
+        for name in INSIDE:
+            for path in (known.inside(name), Root(folder, "list").inside(name)):
+                assert os.path.normpath(path) == os.path.normpath(os.path.join(folder, name))
+                assert ".." not in path.parts
+        for name in OUTSIDE:
+            for found in (known, Root(folder, "list")):
+                with pytest.raises(DataError, match="list: ") as caught:
+                    found.inside(name)
+                assert "\n" not in str(caught.value) and "\0" not in str(caught.value)
     # An absolute name is as good as a relative one that leads to the same place.
     assert Root(folder, "list").inside(places / "data/images/1.png").is_file()
     if root != "absolute":
         assert Root(folder, "list").inside(places / "linked_data/images/1.png").is_file()
-
-
-def test_feature_one_root_is_used_for_many_names(places):
-    """What it remembers of a folder does not change what the next name gets."""
-    root = Root("data", "list")
-    for _ in range(2):
-        for name in INSIDE:
-            root.inside(name)
-        for name in OUTSIDE:
-            with pytest.raises(DataError):
-                root.inside(name)
 
 
 def test_feature_stores_that_the_user_names(places, monkeypatch):
@@ -161,15 +155,6 @@ def test_feature_links_that_are_folders_of_the_user(places):
     assert len(Folder(classes=2, data_dir="data")) == 1
 
 
-def voc_tree(places):
-    root = places / "VOC2012"
-    for name in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
-        (root / name).mkdir(parents=True)
-    Image.fromarray(IMAGE).save(root / "JPEGImages/1.jpg")
-    Image.fromarray(MASK).save(root / "SegmentationClass/1.png")
-    return root
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -179,7 +164,7 @@ def voc_tree(places):
     ],
 )  # fmt: skip
 def test_exception_lists_of_voc(places, line):
-    root = voc_tree(places)
+    root = voc_tree(places / "VOC2012", "1")
     (root / "linked").symlink_to(places / "store/masks")
     for split in ("train", "test"):
         (root / f"ImageSets/Segmentation/{split}.txt").write_text(line + "\n")

@@ -32,15 +32,11 @@ LOADER = {"type": "Shapes", "args": {"split": "val", "num_images": 2, "image_siz
 
 def tree(**changes):
     return {
-        "name": "x",
-        "arch": {"type": "UNet", "args": {"base_channels": 2}},
-        "train_loader": copy.deepcopy(LOADER),
-        "val_loader": copy.deepcopy(LOADER),
-        "optimizer": {"type": "SGD"},
-        "loss": "CrossEntropyLoss2d",
-        "trainer": {"epochs": 1, "tensorboard": False},
-        **changes,
-    }
+        "name": "x", "arch": {"type": "UNet", "args": {"base_channels": 2}},
+        "train_loader": copy.deepcopy(LOADER), "val_loader": copy.deepcopy(LOADER),
+        "optimizer": {"type": "SGD"}, "loss": "CrossEntropyLoss2d",
+        "trainer": {"epochs": 1, "tensorboard": False}, **changes,
+    }  # fmt: skip
 
 
 def good():
@@ -65,18 +61,19 @@ def resume(path):
     return train.main(["--resume", str(path), "--device", "cpu"])
 
 
-def resume_folder(path):
-    """As `last.pth` of a run folder."""
-    run = path.parent / "run"
-    run.mkdir(exist_ok=True)
+def as_last(path, run):
+    """Put a file into a run folder as its `last.pth`."""
+    run.mkdir(parents=True, exist_ok=True)
     (run / "last.pth").write_bytes(path.read_bytes())
-    return train.main(["--resume", str(run), "--device", "cpu"])
+    return run
+
+
+def resume_folder(path):
+    return resume(as_last(path, path.parent / "run"))
 
 
 def resume_auto(path):
-    run = path.parent / "saved/x/2020-01-01"
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "last.pth").write_bytes(path.read_bytes())
+    as_last(path, path.parent / "saved/x/2020-01-01")
     config = write_config(path.parent / "c.json")
     return train.main(["--resume", "auto", "-c", config, "--device", "cpu"])
 

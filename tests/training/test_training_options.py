@@ -349,6 +349,9 @@ def test_exception_binary_of_six_classes(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "binary: needs two classes, but there are 6; remove it" in error
     assert "threshold: needs two classes" in error
+    tree = {**small_config(tmp_path, val=False, monitor="off"), "threshold": "search"}
+    assert run(tmp_path, tree)[0] == 2
+    assert 'threshold: "search" needs a validation' in capsys.readouterr().err
 
 
 def test_feature_state_moves_with_the_first_output_in_training_only(tmp_path):
@@ -457,13 +460,6 @@ def test_exception_settings(tmp_path, capsys, override, words):
     assert run(tmp_path, tree, "-o", override)[0] == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "saved").exists()
-
-
-def test_exception_search_without_validation(tmp_path, capsys):
-    tree = small_config(tmp_path, val=False, monitor="off")
-    tree["threshold"] = "search"
-    assert run(tmp_path, tree)[0] == 2
-    assert 'threshold: "search" needs a validation' in capsys.readouterr().err
 
 
 def test_feature_fp16_says_what_it_left_out(tmp_path, caplog, recwarn):

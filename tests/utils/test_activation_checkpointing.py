@@ -11,7 +11,7 @@ import torch
 from tests.conftest import ROOT
 from tests.models.test_models import CASES, as_params, copied, shared, total_of
 from tests.training_runs import assert_same, assert_same_end, trained
-from tests.utils.distributed.test_processes import config, steps_of, train_on
+from tests.utils.distributed.test_processes import changed_train, config, steps_of, train_on
 from utils.activation_checkpointing import recompute_activations
 from utils.checkpoint.save_load import load_checkpoint
 
@@ -103,16 +103,6 @@ def test_feature_compiled_is_the_same(tmp_path, monkeypatch):
     assert list(one) == list(other)
 
 
-# train.py with a compiler that takes seconds.
-PROGRAM = """
-import functools, sys
-sys.path.insert(0, {root!r})
-import torch, train
-torch.compile = functools.partial(torch.compile, backend="aot_eager")
-sys.exit(train.main())
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"compile": True}, {"amp": "bf16"}, {}])
 def test_feature_several_processes(tmp_path, options):
@@ -120,11 +110,11 @@ def test_feature_several_processes(tmp_path, options):
     tree = config(tmp_path, activation_checkpointing=not options, epochs=1, val=False)
     tree |= options
     tree["train_loader"]["args"] |= {"num_images": 16, "batch_size": 8}  # one shape to compile
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(root=str(ROOT)))
+    # With a compiler that takes seconds.
+    quick = 'functools.partial(torch.compile, backend="aot_eager")'
+    program = changed_train(tmp_path, f"import functools\ntorch.compile = {quick}")
     folders = []
     for processes in (1, 2):
-        (tmp_path / str(processes)).mkdir()
         for key in ("save_dir", "log_dir"):
             tree["trainer"][key] = str(tmp_path / str(processes) / "saved")
         done, folder = train_on(tmp_path / str(processes), tree, processes, program=program)

@@ -1,6 +1,7 @@
 """The device that `--device` names."""
 
 import dataclasses
+import itertools
 import os
 
 import pytest
@@ -33,27 +34,26 @@ def config(n_gpu=1):
     return dataclasses.replace(check(minimal()), n_gpu=n_gpu)
 
 
+BOTH = (resolve_device, lambda name: resolve_training_device(name, config()))
+
+
 def test_exception_more_processes_than_gpus(two_gpus, third_rank):
-    for name in (None, "cuda"):
+    for name, resolve in itertools.product((None, "cuda"), BOTH):
         with pytest.raises(ValueError, match=r"GPUs \(2\); use --nproc-per-node=2"):
-            resolve_device(name)
-        with pytest.raises(ValueError, match=r"GPUs \(2\); use --nproc-per-node=2"):
-            resolve_training_device(name, config())
+            resolve(name)
     assert resolve_device("cpu") == CPU
     assert resolve_training_device("cpu", config()) == (CPU, 1)
 
 
 def test_exception_a_gpu_that_is_not_there(no_gpu):
-    for name in ("cuda", "cuda:1", "1"):
+    for name, resolve in itertools.product(("cuda", "cuda:1", "1"), BOTH):
         with pytest.raises(ValueError, match="no GPU was found"):
-            resolve_device(name)
-        with pytest.raises(ValueError, match="no GPU was found"):
-            resolve_training_device(name, config())
+            resolve(name)
 
 
 @pytest.mark.parametrize("name", ["", " ", "gpu"])
 def test_exception_no_device(name):
-    for resolve in (resolve_device, lambda name: resolve_training_device(name, config())):
+    for resolve in BOTH:
         with pytest.raises(ValueError, match=f"--device: '{name}'"):
             resolve(name)
 

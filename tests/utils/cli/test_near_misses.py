@@ -53,7 +53,6 @@ def said(tmp_path, monkeypatch, capsys):
         ("train.py --learning-rate 0.01", "-o optimizer.args.lr=0.01"),
         ("train.py --batch-size 8", "-o train_loader.args.batch_size=8 or -o val_loader.args.b"),
         ("train.py --batch_size 8", "-o train_loader.args.batch_size=8"),
-        ("train.py --crop_size 380", "-o train_loader.args.crop_size=380"),
         ("train.py --momentum .8", "-o optimizer.args.momentum=.8"),
         ("train.py --seed 3", "-o seed=3"),
         ("train.py --backbone resnet50", "-o arch.args.backbone=resnet50"),
@@ -90,9 +89,7 @@ def said(tmp_path, monkeypatch, capsys):
         # Options of other programs, and mistyped ones.
         ("inference.py --input a b", "write --images a b"),
         ("inference.py --source a", "write --images a"),
-        ("inference.py --img a", "write --images a"),
         ("inference.py --out a", "write --output a"),
-        ("inference.py --mdoel a.pth", "did you mean --model a.pth?"),
         ("inference.py --modle a.pth", "did you mean --model a.pth?"),  # nearer to --mode
         ("inference.py --epochs 5", "choose from --model, --images"),
         ("train.py --resum auto", "did you mean --resume auto?"),

@@ -112,26 +112,22 @@ def test_exception_the_config_yml_of_smp(tmp_path):
     tree = parse_text(tmp_path, SMP_YAML, "config.yml")
     problems, config = problems_and_config(tree)
     assert "config.yml" in problems[0] and "docs/migration.md" in problems[0]
-    assert set(problems[1:-1]) == {
-        "model_name: here it is arch.args.architecture",
-        "encoder: here it is arch.args.encoder_name",
-        "encoder_weights: here it is arch.args.encoder_weights",
-        "dataset.train_images_dir: here it is train_loader.args.images",
-        "dataset.train_masks_dir: here it is train_loader.args.masks",
-        "dataset.val_images_dir: here it is val_loader.args.images",
-        "dataset.val_masks_dir: here it is val_loader.args.masks",
-        "classes: here it is train_loader.args.classes",
-        "batch_size: here it is train_loader.args.batch_size",
-        "epochs: here it is trainer.epochs",
-        "learning_rate: here it is optimizer.args.lr",
-        "optimizer: here it is optimizer.type",
-        "scheduler: here it is lr_scheduler.type",
-    }
+    expected = {
+        "model_name": "arch.args.architecture", "encoder": "arch.args.encoder_name",
+        "encoder_weights": "arch.args.encoder_weights",
+        "dataset.train_images_dir": "train_loader.args.images",
+        "dataset.train_masks_dir": "train_loader.args.masks",
+        "dataset.val_images_dir": "val_loader.args.images",
+        "dataset.val_masks_dir": "val_loader.args.masks", "classes": "train_loader.args.classes",
+        "batch_size": "train_loader.args.batch_size", "epochs": "trainer.epochs",
+        "learning_rate": "optimizer.args.lr", "optimizer": "optimizer.type",
+        "scheduler": "lr_scheduler.type",
+    }  # fmt: skip
+    assert set(problems[1:-1]) == {f"{key}: here it is {expected[key]}" for key in expected}
     checked = check(config)
     assert checked.warnings == ()
-    assert checked.arch.args == {
-        "architecture": "DeepLabV3Plus", "encoder_name": "resnet34", "encoder_weights": "imagenet",
-    }  # fmt: skip
+    encoder = {"encoder_name": "resnet34", "encoder_weights": "imagenet"}
+    assert checked.arch.args == {"architecture": "DeepLabV3Plus", **encoder}
     assert checked.train_loader.args["images"] == "/path/to/train/images/"
     assert checked.val_loader.args["masks"] == "/path/to/val/masks/"
     assert (checked.trainer.epochs, checked.optimizer.args["lr"]) == (30, 3e-4)

@@ -88,15 +88,11 @@ def exchange():
     (total.sum() * 2 + (rows * torch.arange(1.0, 4).view(-1, 1)).sum()).backward()
     alone = batch_sum(own.sum(0)), batch_rows(own)
     return {
-        "total": total.detach(),
-        "rows": rows.detach(),
-        "flags": flags,
-        "gradient": own.grad,
+        "total": total.detach(), "rows": rows.detach(), "flags": flags, "gradient": own.grad,
         "alone": [tensor.detach() for tensor in alone],
         "text": broadcast_text(f"grüße von {rank()}"),
-        "sum": all_reduce_sum(torch.tensor([2**62 - 1, rank()])),
-        "main": is_main(),
-    }
+        "sum": all_reduce_sum(torch.tensor([2**62 - 1, rank()])), "main": is_main(),
+    }  # fmt: skip
 
 
 def test_feature_sums_rows_and_texts(tmp_path):

@@ -74,17 +74,21 @@ def test_feature_any_number_of_processes_trains_the_same(tmp_path):
         assert torch.allclose(one, other, atol=1e-5)
 
 
-# train.py in 64 bits.
-IN_DOUBLE = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-import torch, train
+def changed_train(folder, changes):
+    """A program that is train.py but for some changes; returns its path."""
+    lead = f"import signal, sys, time\nsys.path.insert(0, {str(ROOT)!r})\nimport torch, train\n"
+    path = folder / "program.py"
+    path.write_text(f"{lead}{changes}\nsys.exit(train.main())\n")
+    return path
+
+
+# In 64 bits.
+IN_DOUBLE = """
 def double(module, inputs):
     return tuple(x.double() if getattr(x, "dtype", None) == torch.float32 else x for x in inputs)
 torch.set_default_dtype(torch.float64)
 torch.nn.modules.module.register_module_forward_pre_hook(double)
 torch.Tensor.float = torch.Tensor.double
-sys.exit(train.main())
 """
 
 
@@ -93,10 +97,9 @@ def test_feature_what_differs_is_rounding(tmp_path):
     """AdamW, whose losses drift apart in 32 bits, gives the same in 64, over four epochs."""
     losses = {}
     for processes in (1, 3):
-        place, program = tmp_path / str(processes), tmp_path / "program.py"
+        place, program = tmp_path / str(processes), changed_train(tmp_path, IN_DOUBLE)
         tree = config(place, epochs=4)
         tree["optimizer"] = {"type": "AdamW", "args": {"lr": 0.005}}
-        program.write_text(IN_DOUBLE)
         done, folder = train_on(place, tree, processes, program=program)
         assert done.returncode == 0, done.stderr
         losses[processes] = [float.fromhex(entry["exact"]) for entry in steps_of(folder)]
@@ -128,11 +131,8 @@ def test_feature_find_lr_is_for_one_process(tmp_path, monkeypatch, capsys):
 def test_feature_what_each_process_skips_is_named_once(tmp_path):
     """Three of sixty images, on two processes; a fourth is one too many for both together."""
     for broken, code in (((3, 10, 30), 0), ((3, 10, 30, 41), 2)):
-        place, program = tmp_path / str(len(broken)), tmp_path / "program.py"
-        program.write_text(f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-import train
+        place = tmp_path / str(len(broken))
+        program = changed_train(tmp_path, f"""
 from base.base_dataset import DataError
 from dataloaders import Shapes
 load = Shapes.load
@@ -141,8 +141,7 @@ def lost(self, index):
         raise DataError(f"{{self.samples[index].image}}: is cut off")
     return load(self, index)
 Shapes.load = lost
-sys.exit(train.main())
-""")
+""")  # fmt: skip
         tree = small_config(place, epochs=1)
         tree["train_loader"]["args"] |= {"num_images": 60, "on_bad_sample": "skip"}
         done, _ = train_on(place, tree, 2, program=program)

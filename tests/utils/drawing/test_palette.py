@@ -43,18 +43,13 @@ class TestVocPalette:
 class TestColorize:
     def test_smoke(self):
         ids = np.array([[0, 1], [255, 2]], dtype=np.uint8)
+        ids.flags.writeable = False
         picture = colorize(ids, VOC_FIRST[:3], 255)
         assert picture.dtype == np.uint8
         assert picture.tolist() == [
             [list(VOC_FIRST[0]), list(VOC_FIRST[1])],
             [list(IGNORED_COLOUR), list(VOC_FIRST[2])],
         ]
-
-    def test_feature_leaves_its_arguments_alone(self):
-        ids, palette = np.array([[0, -1]]), [[1, 2, 3]]
-        colorize(ids, palette, -1)
-        assert ids.tolist() == [[0, -1]]
-        assert palette == [[1, 2, 3]]
 
     def test_feature_ignored_label_may_be_a_class_id(self):
         picture = colorize(np.array([[0, 1]]), VOC_FIRST[:2], 0)
@@ -64,8 +59,6 @@ class TestColorize:
     def test_exception_id_without_colour(self, value):
         with pytest.raises(ValueError, match=f"3 colours, and none for the ids \\[{value}\\]"):
             colorize(np.array([[0, value]]), VOC_FIRST[:3])
-
-    def test_exception_ignored_label_is_not_an_open_door(self):
         with pytest.raises(ValueError, match=r"the ids \[7\]"):
             colorize(np.array([[7, 255]]), VOC_FIRST[:3], 255)
 

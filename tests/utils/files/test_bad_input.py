@@ -300,12 +300,9 @@ def make_voc(folder, content):
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"\xef\xbb\xbf1\r\n2\r\n",
-        b"1\n1\n\n 2 \n",
-        b"/JPEGImages/1.jpg /SegmentationClass/1.png\n/JPEGImages/2.jpg /SegmentationClass/2.png",
-    ],
-)
+    [b"\xef\xbb\xbf1\r\n1\r\n\n 2 \r\n",
+     b"/JPEGImages/1.jpg /SegmentationClass/1.png\n/JPEGImages/2.jpg /SegmentationClass/2.png"],
+)  # fmt: skip
 def test_feature_odd_voc_lists(tmp_path, content):
     dataset = VOC(**make_voc(tmp_path, content))
     assert [sample.name for sample in dataset.samples] == ["1", "2"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.raster_files import TYPES, extra_tag, nodata_tag, raw_tiff, values
+from tests.raster_files import TYPES, extra_tag, nodata_tag, raw_tiff, values, write
 from utils.files.data_file import DataError
 from utils.files.raster_io import (
     BandRule,
@@ -18,11 +18,6 @@ from utils.files.raster_io import (
     read_bands,
     read_raster,
 )
-
-
-def write(path, data):
-    path.write_bytes(data)
-    return path
 
 
 def rule_for(array, **options):

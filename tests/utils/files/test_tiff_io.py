@@ -9,16 +9,10 @@ import tifffile
 from PIL import Image
 
 from tests.conftest import run_code
-from tests.raster_files import TYPES, geo_tag, nodata_tag, raw_tiff, set_fields, values
+from tests.raster_files import TYPES, geo_tag, nodata_tag, raw_tiff, set_fields, values, write
 from utils.files import tiff_io
 from utils.files.data_file import DataError
 from utils.files.raster_io import read_raster
-
-
-def write(path, data):
-    path.write_bytes(data)
-    return path
-
 
 # --- TIFF: the pixels
 

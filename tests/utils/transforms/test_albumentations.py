@@ -51,29 +51,16 @@ MIXED = [
 # Each on its own; what asks for sizes gets them. Those of colour alone are in COLOURS.
 GEOMETRY = [
     A.Affine(rotate=(-40, 40), shear=(-9, 9), p=1.0),
-    A.CenterCrop(height=90, width=90, pad_if_needed=True, p=1.0),
-    A.CropAndPad(px=(-5, 9), p=1.0),
-    A.CropNonEmptyMaskIfExists(height=20, width=20, p=1.0),
-    A.D4(p=1.0),
-    A.ElasticTransform(alpha=30, p=1.0),
-    A.GridDistortion(p=1.0),
-    A.GridDropout(fill_mask=0, p=1.0),
-    A.LongestMaxSize(max_size=50, p=1.0),
-    A.MaskDropout(fill_mask=0, p=1.0),
-    A.OpticalDistortion(p=1.0),
-    A.PadIfNeeded(min_height=90, min_width=99, p=1.0),
-    A.Perspective(p=1.0),
-    A.RandomGridShuffle(p=1.0),
-    A.RandomResizedCrop(size=(32, 32), p=1.0),
-    A.RandomRotate90(p=1.0),
-    A.RandomScale(p=1.0),
-    A.Rotate(p=1.0),
-    A.SafeRotate(p=1.0),
-    A.ShiftScaleRotate(p=1.0),
-    A.ThinPlateSpline(p=1.0),
-    A.Transpose(p=1.0),
+    A.CenterCrop(height=90, width=90, pad_if_needed=True, p=1.0), A.CropAndPad(px=(-5, 9), p=1.0),
+    A.CropNonEmptyMaskIfExists(height=20, width=20, p=1.0), A.D4(p=1.0),
+    A.ElasticTransform(alpha=30, p=1.0), A.GridDistortion(p=1.0), A.GridDropout(fill_mask=0, p=1.0),
+    A.LongestMaxSize(max_size=50, p=1.0), A.MaskDropout(fill_mask=0, p=1.0),
+    A.OpticalDistortion(p=1.0), A.PadIfNeeded(min_height=90, min_width=99, p=1.0),
+    A.Perspective(p=1.0), A.RandomGridShuffle(p=1.0), A.RandomResizedCrop(size=(32, 32), p=1.0),
+    A.RandomRotate90(p=1.0), A.RandomScale(p=1.0), A.Rotate(p=1.0), A.SafeRotate(p=1.0),
+    A.ShiftScaleRotate(p=1.0), A.ThinPlateSpline(p=1.0), A.Transpose(p=1.0),
     A.XYMasking(num_masks_x=2, mask_x_length=9, fill_mask=0, p=1.0),
-]
+]  # fmt: skip
 COLOURS = [
     A.RandomBrightnessContrast(p=1.0), A.HueSaturationValue(p=1.0), A.RGBShift(p=1.0),
     A.MedianBlur(p=1.0), A.GaussNoise(p=1.0), A.RandomGamma(p=1.0), A.PixelDropout(p=1.0),
@@ -81,13 +68,10 @@ COLOURS = [
 
 # What takes area_for_downscale, with what else it needs.
 DOWNSCALING = {
-    "LongestMaxSize": {"max_size": 20},
-    "RandomResizedCrop": {"size": [20, 20]},
-    "RandomScale": {},
+    "LongestMaxSize": {"max_size": 20}, "RandomResizedCrop": {"size": [20, 20]}, "RandomScale": {},
     "RandomSizedCrop": {"min_max_height": [40, 60], "size": [20, 20]},
-    "Resize": {"height": 20, "width": 20},
-    "SmallestMaxSize": {"max_size": 20},
-}
+    "Resize": {"height": 20, "width": 20}, "SmallestMaxSize": {"max_size": 20},
+}  # fmt: skip
 
 
 def run(source, seed=0, image=None, label=None, ignore_index=255):
@@ -104,22 +88,20 @@ def digest(pair):
 class TestLabels:
     @pytest.mark.parametrize("transform", GEOMETRY, ids=lambda t: type(t).__name__)
     @pytest.mark.parametrize(
-        ("channels", "dtype", "label_dtype", "ignore_index"),
+        ("channels", "dtype", "label_dtype", "ignored"),
         [(3, np.uint8, np.uint8, 255), (5, np.float32, np.int16, -1)],
     )
-    def test_feature_no_label_is_invented(
-        self, transform, channels, dtype, label_dtype, ignore_index
-    ):
+    def test_feature_no_label_is_invented(self, transform, channels, dtype, label_dtype, ignored):
         image = (make_image(60, 80, channels, np.float32) / 255).astype(np.float32)
         image = (image * 255).astype(np.uint8) if dtype == np.uint8 else image
         label = 3 + make_label(60, 80, classes=5, block=15, dtype=label_dtype)
         image.flags.writeable = label.flags.writeable = False
         made = AlbumentationsPipeline(plain(transform))
         for seed in range(3):
-            new_image, new_label = run(made, seed, image, label, ignore_index)
+            new_image, new_label = run(made, seed, image, label, ignored)
             assert new_image.dtype == dtype and new_label.dtype == label_dtype
             assert new_image.shape == (*new_label.shape, channels)
-            assert set(np.unique(new_label).tolist()) <= {*range(3, 8), ignore_index}
+            assert set(np.unique(new_label).tolist()) <= {*range(3, 8), ignored}
 
     @pytest.mark.parametrize("transform", COLOURS, ids=lambda t: type(t).__name__)
     def test_feature_colours_leave_the_label(self, transform):

@@ -27,18 +27,12 @@ NAMES = ["sky", "road", "car", "person", "pole", "dog"]
 CROPPED = {"augment": True, "base_size": 90, "crop_size": 64}
 # Each new operation alone, as it would stand in a config.
 NEW = {
-    "vertical_flip": {"vertical_flip": True},
-    "rotate90": {"rotate90": True},
-    "brightness": {"brightness": 0.4},
-    "contrast": {"contrast": 0.4},
-    "saturation": {"saturation": 0.4},
-    "hue": {"hue": 0.2},
-    "cutout": {"cutout": 3},
-    "max_class_ratio": {"max_class_ratio": 0.2},
-    "rare_classes": {"rare_classes": ["dog", 2]},
-    "copy_paste": {"copy_paste": 0.7, "paste_classes": ["car"]},
-    "mosaic": {"mosaic": 0.7},
-}
+    "vertical_flip": {"vertical_flip": True}, "rotate90": {"rotate90": True},
+    "brightness": {"brightness": 0.4}, "contrast": {"contrast": 0.4},
+    "saturation": {"saturation": 0.4}, "hue": {"hue": 0.2}, "cutout": {"cutout": 3},
+    "max_class_ratio": {"max_class_ratio": 0.2}, "rare_classes": {"rare_classes": ["dog", 2]},
+    "copy_paste": {"copy_paste": 0.7, "paste_classes": ["car"]}, "mosaic": {"mosaic": 0.7},
+}  # fmt: skip
 EVERYTHING = {key: value for args in NEW.values() for key, value in args.items()}
 # A pipeline of Albumentations.
 NOTHING = {"transform": {"__class_fullname__": "NoOp", "p": 1.0}}
