@@ -107,17 +107,15 @@ def test_feature_compiled_is_the_same(tmp_path, monkeypatch):
 @pytest.mark.parametrize("options", [{"compile": True}, {"amp": "bf16"}, {}])
 def test_feature_several_processes(tmp_path, options):
     """Compiled, in 16 bits, with less memory: the losses of one process with the same options."""
-    tree = config(tmp_path, activation_checkpointing=not options, epochs=1, val=False)
-    tree |= options
-    tree["train_loader"]["args"] |= {"num_images": 16, "batch_size": 8}  # one shape to compile
     # With a compiler that takes seconds.
     quick = 'functools.partial(torch.compile, backend="aot_eager")'
     program = changed_train(tmp_path, f"import functools\ntorch.compile = {quick}")
     folders = []
     for processes in (1, 2):
-        for key in ("save_dir", "log_dir"):
-            tree["trainer"][key] = str(tmp_path / str(processes) / "saved")
-        done, folder = train_on(tmp_path / str(processes), tree, processes, program=program)
+        place = tmp_path / str(processes)
+        tree = config(place, activation_checkpointing=not options, epochs=1, val=False) | options
+        tree["train_loader"]["args"] |= {"num_images": 16, "batch_size": 8}  # one shape to compile
+        done, folder = train_on(place, tree, processes, program=program)
         assert done.returncode == 0, done.stderr
         folders.append(folder)
     tolerance = 1e-2 if options.get("amp") else 1e-4

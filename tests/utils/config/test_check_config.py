@@ -265,13 +265,8 @@ def test_feature_resnet_is_resnet101(name):
 def test_feature_keys_of_ones_own():
     tree = minimal()
     tree |= {"data": {}, "lr_step": 3}  # not far from `nodata` and `log_step`
-    tree |= {
-        "description": "mine",
-        "wandb": {"project": "x"},
-        "_comment": "x",
-        "epochs": 3,
-        "epohcs": 3,
-    }
+    tree |= {"description": "mine", "wandb": {"project": "x"}, "_comment": "x"}
+    tree |= {"epochs": 3, "epohcs": 3}
     tree["trainer"]["my_hook"] = True
     wrong = ("epochs", "epohcs")
     own = ("data", "lr_step", "description", "wandb", "_comment", "trainer.my_hook")

@@ -9,6 +9,7 @@ from base.base_dataset import BaseDataset
 from base.samples import Samples
 from dataloaders.folder import Folder
 from tests.raster_files import nodata_tag, raw_tiff, save, values
+from tests.utils.config.test_check_config import check, minimal, problems_of
 from utils.files.data_file import DataError
 from utils.files.raster_io import BandRule, is_plain_image
 from utils.samples.band_rule import StatisticsMissing, measure
@@ -235,8 +236,6 @@ def test_exception_band_arguments(tree, arguments, words):
 
 def test_smoke_the_config_check_takes_the_arguments():
     """What JSON gives, of the types that the signature says."""
-    from tests.utils.config.test_check_config import check, minimal, problems_of
-
     tree = minimal()
     args = {
         "classes": 3, "data_dir": "x", "batch_size": 4, "bands": [4, 1], "clip": [0, 1000.5],

@@ -1,6 +1,5 @@
 """From a training whose masks stand beside the images to the masks of these images."""
 
-import io
 import re
 import shlex
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ import torch
 from PIL import Image
 
 import inference
+from models.unet import UNet
 from prediction.load_model import restore
 from tests.training_runs import small_config, trained
 from training.messages import next_commands
@@ -49,8 +49,6 @@ def test_feature_a_training_on_a_pattern_and_its_next_command(tmp_path, capsys, 
 
 def test_feature_checkpoints_that_do_not_say_it(tmp_path):
     """Older ones have no such key; one without `meta` has it in its config, or not at all."""
-    from models.unet import UNet
-
     state = UNet(2, base_channels=2).state_dict()
     arch = {"type": "UNet", "args": {"base_channels": 2}}
     meta = {
@@ -67,9 +65,7 @@ def test_feature_checkpoints_that_do_not_say_it(tmp_path):
             "_gt",
         ),
     ):  # fmt: skip
-        file = io.BytesIO()
-        torch.save({"state_dict": state, **rest}, file)
-        (tmp_path / "old.pth").write_bytes(file.getvalue())
+        torch.save({"state_dict": state, **rest}, tmp_path / "old.pth")
         assert restore(tmp_path / "old.pth", "cpu")[1].mask_suffix == expected
 
 
@@ -100,9 +96,6 @@ def test_feature_the_next_command_names_what_to_leave_out(tmp_path):
     settings = SimpleNamespace(save_dir="saved", log_dir="saved", val=True, tensorboard=False)
     for suffix, expected in (("", " --exclude '*.png'"), ("_gt", "")):
         source.mask_suffix = suffix
-        commands = next_commands(
-            SimpleNamespace(trainer=settings),
-            tmp_path / "best_model.pth",
-            SimpleNamespace(source=source),
-        )
+        config, loader = SimpleNamespace(trainer=settings), SimpleNamespace(source=source)
+        commands = next_commands(config, tmp_path / "best_model.pth", loader)
         assert commands[-1].endswith(f"--images {tmp_path}/d{expected}")
