@@ -298,10 +298,10 @@ class Trainer(BaseTrainer):
         steps = len(self.train_loader)
         save_every = self.settings.save_every_steps
         batches = TimedIterator(self.train_loader.epoch(epoch, self.batch))
-        with self.epoch_progress(epoch) as bar:
+        with self.progress_bar(epoch) as bar:
             for batch in batches:
                 assert isinstance(batch, Batch)
-                images, labels = self.to_device(batch)
+                images, labels = self.prepare_batch(batch)
                 loss, prediction = self.train_batch(images, labels, batch)
                 self.batch += 1
                 if prediction is not None:
@@ -340,7 +340,7 @@ class Trainer(BaseTrainer):
                 split, self.train_loader.source.classes, confusion.sum(1).tolist()
             )
 
-    def epoch_progress(self, epoch: int) -> Progress:
+    def progress_bar(self, epoch: int) -> Progress:
         """Return what shows the progress of an epoch."""
         return Progress(
             total=len(self.train_loader),
@@ -375,7 +375,7 @@ class Trainer(BaseTrainer):
             self.log.image("val/inputs_targets_predictions", grid, self.step)
         return found.metrics
 
-    def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def prepare_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return normalised images (B, C, H, W) and labels (B, H, W) int64 on the device."""
         images = batch.images.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True).long()

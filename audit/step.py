@@ -80,7 +80,7 @@ def measure_step(trainer: Trainer) -> StepReport:
     batch, load_seconds = _time_loading(trainer.train_loader)
     trainer.network.train()
     with _PeakMemory(trainer.device) as memory:
-        images, labels = trainer.to_device(batch)
+        images, labels = trainer.prepare_batch(batch)
         started = time.perf_counter()
         loss, prediction = trainer.train_batch(images, labels, batch)
         first_loss = loss.item()
@@ -173,7 +173,7 @@ def _time_steps(trainer: Trainer, batch: Batch, first: float) -> float:
     seconds: list[float] = []
     while len(seconds) < TIMED_STEPS and first + sum(seconds) < MAX_SECONDS:
         started = time.perf_counter()
-        images, labels = trainer.to_device(batch)
+        images, labels = trainer.prepare_batch(batch)
         loss, _ = trainer.train_batch(images, labels, batch)
         loss.item()  # waits for the device
         seconds.append(time.perf_counter() - started)

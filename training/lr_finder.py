@@ -131,7 +131,7 @@ class RateSweep(Trainer):
             return judge(*np.array(self.points, dtype=float).reshape(-1, 2).T)
         raise AssertionError("a sweep ends with an exception")
 
-    def epoch_progress(self, epoch: int) -> Progress:
+    def progress_bar(self, epoch: int) -> Progress:
         """Return the progress of the sweep, which may end within an epoch or go over several."""
         return Progress(
             total=self.rising.total_steps,

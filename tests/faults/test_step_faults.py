@@ -193,13 +193,13 @@ PROGRAM = """
 import trainer
 from utils.distributed.collectives import rank
 
-forward = trainer.Trainer.to_device
+forward = trainer.Trainer.prepare_batch
 def loading(self, batch):
     images, labels = forward(self, batch)
     if self.network.training and rank() == 1 and self.step + 1 == 5:
         images = images * float("nan")
     return images, labels
-trainer.Trainer.to_device = loading
+trainer.Trainer.prepare_batch = loading
 """
 
 

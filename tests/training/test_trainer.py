@@ -299,7 +299,7 @@ def test_feature_loss_is_a_weighted_sum_over_losses_and_heads(tmp_path):
     ]
     trainer = make_trainer(tmp_path, Constant(6, auxiliary=2), losses)
     batch = next(iter(trainer.train_loader.epoch(1)))
-    images, labels = trainer.to_device(batch)
+    images, labels = trainer.prepare_batch(batch)
     outputs = trainer.model(images)
     terms = trainer.losses.terms(outputs, labels)
     expected = [
@@ -340,7 +340,7 @@ def test_feature_a_step_is_the_textbook_step(tmp_path):
     logits = torch.arange(6.0, requires_grad=True)
     optimizer = torch.optim.SGD([logits], lr=0.1)
     for batch in itertools.islice(trainer.train_loader.epoch(1), 2):
-        images, labels = trainer.to_device(batch)
+        images, labels = trainer.prepare_batch(batch)
         pixels = labels[labels != 255]
         optimizer.zero_grad()
         nn.functional.cross_entropy(logits.expand(len(pixels), 6), pixels).backward()
@@ -374,7 +374,7 @@ def test_feature_what_a_step_drops_depends_on_its_number_alone(tmp_path):
         trainer.step = step
         batch = next(iter(trainer.train_loader.epoch(1)))
         torch.rand(drawn_before)
-        return trainer.train_step(*trainer.to_device(batch), batch)[0].item()
+        return trainer.train_step(*trainer.prepare_batch(batch), batch)[0].item()
 
     assert loss(3, 0) == loss(3, 5) != loss(4, 0)
 

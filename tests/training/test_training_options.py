@@ -42,7 +42,7 @@ CPU = torch.device("cpu")
 
 def first_batch(trainer):
     batch = next(iter(trainer.train_loader.epoch(1)))
-    return (*trainer.to_device(batch), batch)
+    return (*trainer.prepare_batch(batch), batch)
 
 
 # --- accumulation

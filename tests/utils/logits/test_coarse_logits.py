@@ -222,7 +222,7 @@ def step(tmp_path, monkeypatch, coarse):
     loop = training_runs.make_trainer(tmp_path, model.train())
     assert model.coarse_logits_in_training is coarse
     batch = next(iter(loop.train_loader.epoch(1)))
-    loss, predictions = loop.train_step(*loop.to_device(batch), batch)
+    loss, predictions = loop.train_step(*loop.prepare_batch(batch), batch)
     gradients = {name: p.grad for name, p in model.named_parameters()}
     return {**gradients, "loss": loss, "predictions": predictions}
 
