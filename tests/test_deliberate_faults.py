@@ -26,6 +26,7 @@ def test_feature_a_fault_fits_its_file_and_its_tests_exist(fault):
         assert f"def {function.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new, caught", [("2", True), ("1 + 0", False), ("missing", False)])
 def test_feature_only_a_test_that_fails_counts(tmp_path, new, caught):
     """One that passes or cannot be imported does not."""

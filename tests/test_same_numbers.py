@@ -36,6 +36,7 @@ def describe(data):
     }
 
 
+@pytest.mark.slow
 def test_feature_samples_are_those_that_were_recorded(described):
     golden = json.loads(GOLDEN.read_text())
     assert list(described) == list(golden)
@@ -45,6 +46,7 @@ def test_feature_samples_are_those_that_were_recorded(described):
             assert described[name][key] == pytest.approx(expected[key], rel=1e-4), (name, key)
 
 
+@pytest.mark.slow
 def test_feature_each_augmentation_makes_other_samples(described):
     """Else a digest that stays the same would say nothing."""
     seen = [(case["labels"], case["mean"]) for case in described.values()]

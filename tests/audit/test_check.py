@@ -339,6 +339,7 @@ def program(*flags, **settings):
     return subprocess.run(command, **settings)
 
 
+@pytest.mark.slow
 def test_feature_a_broken_set_exits_with_two_as_a_program(dataset):
     audit_sets.unreadable(dataset, {})
     result = program("--workers", "2", cwd=dataset)
@@ -380,6 +381,7 @@ def test_feature_names_that_cannot_be_shown_are_no_obstacle(dataset):
     assert b"stra\xdfe" in page and "\u9053\u8def".encode() in page
 
 
+@pytest.mark.slow
 def test_feature_json_goes_to_the_standard_output(dataset):
     result = program("--no-step", "--json", "-", cwd=dataset)
     assert json.loads(result.stdout)["clean"] and "No findings." in result.stderr

@@ -73,6 +73,7 @@ def test_feature_camvid_is_clean_and_has_its_statistics(real_data, facts, tmp_pa
     assert weights == pytest.approx(expected_weights, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bands", "key", "encoding"),
     [
@@ -119,6 +120,7 @@ def test_feature_voc_is_palette_and_its_leak_is_found(real_data, tmp_path):
     assert code == 2 and [name.rsplit("/", 1)[1] for name in leak["files"]] == ["2007_900001.jpg"]
 
 
+@pytest.mark.slow
 def test_feature_cocostuff_shows_its_classes(real_data, tmp_path):
     """182 classes, masks as pixel maps and as .mat files: the same images, the same labels."""
     big = [loader("COCO", data_dir=str(real_data / "cocostuff164k_layout"), split=f"{split}2017")

@@ -45,6 +45,7 @@ def test_feature_shapes_and_parameters_are_those_of_the_training(tmp_path, tree)
     assert step.training_seconds == step.epoch_seconds
 
 
+@pytest.mark.slow
 def test_feature_groups_and_rates_are_the_optimizers(tmp_path, tree):
     tree["arch"] = {"type": "FCN", "args": {"backbone": "resnet18", "pretrained": False,
                                             "freeze_backbone": True}}  # fmt: skip

@@ -331,6 +331,7 @@ def test_feature_a_run_starts_from_another(tmp_path, capsys):
     assert not (tmp_path / "saved" / "third").exists()
 
 
+@pytest.mark.slow
 def test_feature_weights_are_not_fetched_twice(tmp_path):
     """To go on with a run, or to start from one, takes nothing but its checkpoint."""
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")

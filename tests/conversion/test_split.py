@@ -258,6 +258,7 @@ def test_feature_no_class_is_missing_where_it_can_be_there(seed):
     assert missing(chosen) == min(map(missing, possible))
 
 
+@pytest.mark.slow
 def test_feature_of_real_videos(tmp_path, real_data, capsys):
     """The 367 CamVid images are of three videos, by the first part of their names."""
     data = ["split", real_data / "camvid", "--images", "train", "--masks", "trainannot"]

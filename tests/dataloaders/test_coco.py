@@ -184,6 +184,7 @@ def test_feature_coco_pytorch_segmentation_config_builds(request, tree, splits, 
 # --- real files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [182, 171])
 def test_feature_real_coco_equals_pillow_and_scipy(real_data, num_classes):
     for partition, folder, splits in (

@@ -358,6 +358,7 @@ def test_feature_no_other_script_runs(browser, pages, tmp_path):
     assert any("Content Security Policy" in error for error in browser.errors)
 
 
+@pytest.mark.slow
 def test_feature_dark_pages_are_dark(browser, pages):
     _, path = pages("few")
     colours = []

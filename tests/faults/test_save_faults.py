@@ -202,6 +202,7 @@ def test_feature_death_after_a_damaged_checkpoint(tmp_path):
     assert number > 20
 
 
+@pytest.mark.slow
 def test_feature_a_run_goes_on_from_the_one_before(tmp_path, monkeypatch, capsys):
     """A byte of last.pth has changed on the disk: the run ends as it would have."""
     whole = stopped_and_resumed(tmp_path / "whole", monkeypatch, damaged=False)

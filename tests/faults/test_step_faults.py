@@ -169,6 +169,7 @@ def test_exception_many_bad_losses_in_a_row(tmp_path, monkeypatch, capsys, polic
     assert f"{MAX_CONSECUTIVE} losses in a row" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", mark_slow(["rollback", "skip"]))
 def test_feature_stopped_between_bad_losses_and_resumed(tmp_path, monkeypatch, policy):
     poison(monkeypatch, 4, 5, 8)

@@ -26,6 +26,7 @@ build = functools.partial(build_case, "DeepLab")
 # DeepLab
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["xception", "drn"])
 def test_gradient_deeplab_backbones(backbone):
     model = build(backbone=backbone, output_stride=8).train()
@@ -40,6 +41,7 @@ def test_feature_deeplab_backbones_channels_last(backbone):
     assert_channels_last(build(backbone=backbone, output_stride=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("backbone", ["resnet18", "xception", "mobilenet_v2", "timm/convnext_atto"])
 def test_cardinality_deeplab_features(backbone, output_stride):

@@ -58,6 +58,7 @@ def test_feature_parameters_agree_with_the_reference(path):
     assert row[1] == f"{golden['params'] / 1e6:.2f}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", THEIRS)
 def test_smoke_peers(name):
     assert count(build_theirs, name, 64)[0] > 0

@@ -72,8 +72,8 @@ RESHAPES = {"SMP/Segformer", "SMP/UPerNet"}
 ONE_SIZE = {"SMP/UPerNet"}  # Swin's windows keep the tracer busy for minutes where sizes are free
 # Every part of these is in a smaller case too: `make test` leaves them to `make test-all`.
 LARGE = {
-    *("DeepLab", "DeepLabV3", "DeepLab_DUC_HDC", "GCN", "PSPDenseNet", "SegResNet", "UperNet"),
-    *("SMP", "SMP/DPT", "SMP/PAN", "SMP/UPerNet"),
+    *("DeepLab", "DeepLabV3", "DeepLab_DUC_HDC", "GCN", "PSPDenseNet", "PSPNet", "SegResNet"),
+    *("SMP", "SMP/DPT", "SMP/PAN", "SMP/UPerNet", "UNetResnet", "UperNet"),
 }
 
 

@@ -12,6 +12,7 @@ from models import pretrained
 from models.resnet import RESNETS, ResNet
 from tests.models.test_models import build as build_case
 from tests.models.weights import narrow_vgg, saved, stir, stirred
+from tests.slow import mark_slow
 
 
 def build(**args):
@@ -70,7 +71,7 @@ LAYER0 = {"backbone.layer0.0.weight": CONV1, "backbone.layer0.1.bias": "bn1.bias
 MOBILE = {f"backbone.{key}": key for key in ("features.0.0.weight", "features.17.conv.2.weight")}
 
 
-@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("channels", mark_slow([4, 3]))
 @pytest.mark.parametrize(
     ("case", "published", "pairs"),
     [

@@ -317,6 +317,7 @@ def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, ca
 # --- Mistakes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["evaluate", "inference"])
 def test_exception_a_mistake_is_said_once(program, tmp_path):
     words = ["--model", "nowhere.pth", *(["-i", tmp_path] if program == "inference" else [])]

@@ -63,6 +63,7 @@ def test_exception_pictures_labels_and_bands(tmp_path, name):
         assert path.stat().st_size < 5000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="measures with /proc")
 def test_feature_memory_stays_small(tmp_path):
     """Every reader on every bomb and on every odd or broken file, in one process."""

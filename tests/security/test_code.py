@@ -129,6 +129,7 @@ def tracked() -> list[Path]:
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).exists()]
 
 
+@pytest.mark.slow
 def test_feature_no_file_runs_what_it_reads():
     files = tracked()
     assert len(files) > 250

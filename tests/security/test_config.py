@@ -163,6 +163,7 @@ def test_exception_mutated_files(tmp_path):
     assert not {"antigravity", "this", "poplib"} & (set(sys.modules) - loaded)
 
 
+@pytest.mark.slow
 def test_exception_odd_values():
     counts = fuzz_values(1500, seed=0)
     assert counts["ConfigError"] > 750 and counts["valid"] > 20, counts

@@ -19,6 +19,7 @@ import train
 from builders.data import describe_dataset
 from dataloaders.shapes import Shapes
 from tests.hostile_files import CALLS, FORMATS, PLACES, torchscript
+from tests.slow import mark_slow
 from utils.random_state import get_random_state
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -132,7 +133,7 @@ def last_line(capsys):
     return text
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.__name__)
+@pytest.mark.parametrize("entry", mark_slow(ENTRIES), ids=lambda entry: entry.__name__)
 def test_exception_every_program_refuses(folder, marker, capsys, entry):
     (folder / "pictures").mkdir()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "pictures/a.png")

@@ -279,6 +279,7 @@ def test_feature_auto_class_weights_are_those_of_the_labels(tmp_path, caplog):
     assert stored["loss"]["args"]["class_weights"] == "auto"
 
 
+@pytest.mark.slow
 def test_exception_a_process_that_ends_while_labels_are_counted(tmp_path, monkeypatch, caplog):
     tree = small_config(tmp_path)
     tree["train_loader"]["args"]["num_workers"] = 1

@@ -40,6 +40,7 @@ def test_feature_every_model_is_the_same_to_the_bit(case):
     assert_same(*results)
 
 
+@pytest.mark.slow
 def test_feature_a_run_is_the_same_to_the_bit(tmp_path):
     folders = []
     for on in (False, True):

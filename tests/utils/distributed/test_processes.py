@@ -128,6 +128,7 @@ def test_feature_find_lr_is_for_one_process(tmp_path, monkeypatch, capsys):
     assert "--find-lr runs in one process" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_feature_what_each_process_skips_is_named_once(tmp_path):
     """Three of sixty images, on two processes; a fourth is one too many for both together."""
     for broken, code in (((3, 10, 30), 0), ((3, 10, 30, 41), 2)):
