@@ -91,13 +91,14 @@ def measure(
             start = time.perf_counter()
             for i in range(samples):
                 image_file, mask_file = files[i % len(files)]
-                image, label = read_image(image_file), read_mask(mask_file)
+                pair = read_image(image_file), read_mask(mask_file)
                 if transform is not None:
-                    transform(image, label, round_number * samples + i)
+                    check_sample(name, transform(*pair, round_number * samples + i))
             middle = time.perf_counter()
             if transform is not None:
                 for i in range(samples):
-                    transform(*pairs[i % len(pairs)], round_number * samples + i)
+                    sample = transform(*pairs[i % len(pairs)], round_number * samples + i)
+                    check_sample(name, sample)
             # The first round warms up.
             if round_number:
                 with_decoding[name].append((middle - start) / samples)
@@ -106,6 +107,15 @@ def measure(
         {name: statistics.median(times) for name, times in with_decoding.items()},
         {name: statistics.median(times) for name, times in alone.items()},
     )
+
+
+def check_sample(name: str, sample: Pair) -> None:
+    """Raise a RuntimeError unless a row has made what every row has to make."""
+    image, label = sample
+    size = (CROP_SIZE, CROP_SIZE)
+    same = image.shape == (*size, 3) and image.dtype == np.uint8 and label.shape == size
+    if not (same and image.flags.c_contiguous and label.flags.c_contiguous):
+        raise RuntimeError(f"{name}: made {image.dtype} {image.shape} and {label.shape}")
 
 
 def print_table(with_decoding: dict[str, float], alone: dict[str, float]) -> None:

@@ -11,6 +11,7 @@ take turns in each round; medians over the rounds are printed.
 
 import argparse
 import logging
+import math
 import statistics
 import tempfile
 import time
@@ -37,6 +38,8 @@ HEIGHT, WIDTH, NUM_CLASSES, IGNORE_INDEX = 1024, 2048, 19, 255
 BASE_SIZE, CROP_SIZE, BATCH_SIZE = 2048, 768, 4
 
 PEER = "in sequence, Pillow"
+
+Array = np.ndarray | torch.Tensor
 
 TABLES = ("samples", "workers", "epochs")
 
@@ -91,32 +94,32 @@ def samples(root: Path, rounds: int) -> None:
     dataset = loaders[None].source
     files = [(sample.image, str(sample.label)) for sample in dataset.samples]
 
-    def decode(epoch: int, index: int) -> None:
-        read_image(files[index][0])
+    def decode(epoch: int, index: int) -> Array:
         read_mask(files[index][1])
+        return read_image(files[index][0])
 
-    def ours(loader: BaseDataLoader) -> Callable[[int, int], None]:
+    def ours(loader: BaseDataLoader) -> Callable[[int, int], Array]:
         source: Samples = loader.samples
 
-        def run(epoch: int, index: int) -> None:
+        def run(epoch: int, index: int) -> Array:
             image = source.sample(epoch, index).image
-            normalize(torch.from_numpy(image)[None], dataset.mean, dataset.std)
+            return normalize(torch.from_numpy(image)[None], dataset.mean, dataset.std)
 
         return run
 
     def sequence(
         read: Callable[[str], np.ndarray], read_label: Callable[[str], np.ndarray]
-    ) -> Callable[[int, int], None]:
+    ) -> Callable[[int, int], Array]:
         mean, std = (np.array(values, np.float32) for values in (dataset.mean, dataset.std))
 
-        def run(epoch: int, index: int) -> None:
+        def run(epoch: int, index: int) -> Array:
             rng = np.random.default_rng((0, epoch, index))
             image, _ = in_sequence(read(files[index][0]), read_label(files[index][1]), rng)
-            np.ascontiguousarray(((image / np.float32(255) - mean) / std).transpose(2, 0, 1))
+            return np.ascontiguousarray(((image / np.float32(255) - mean) / std).transpose(2, 0, 1))
 
         return run
 
-    rows: dict[str, Callable[[int, int], None]] = {
+    rows: dict[str, Callable[[int, int], Array]] = {
         "decode only": decode,
         PEER: sequence(
             lambda path: np.asarray(Image.open(path).convert("RGB")),
@@ -132,7 +135,9 @@ def samples(root: Path, rounds: int) -> None:
         for name, run in rows.items():
             started = time.perf_counter()
             for index in range(len(files)):
-                run(epoch, index)
+                values = math.prod(run(epoch, index).shape)
+                if run is not decode and values != 3 * CROP_SIZE**2:
+                    raise RuntimeError(f"{name}: made {values} values, not 3 x {CROP_SIZE}^2")
             times[name].append((time.perf_counter() - started) / len(files))
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     peer = medians[PEER]
@@ -199,6 +204,8 @@ def workers(root: Path, rounds: int) -> None:
             # One epoch at a time: prefetched batches would count in the turn of another loader.
             loader.num_epochs = 0
             count = sum(len(batch[0]) for batch in loader.epoch(epoch))
+            if count != len(loader.source):
+                raise RuntimeError(f"{key}: loaded {count} of {len(loader.source)} images")
             times[key].append(count / (time.perf_counter() - started))
     print(
         tabulate(

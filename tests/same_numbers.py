@@ -313,6 +313,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commit", help="what the working tree is compared with")
     commit = parser.parse_args().commit
+    known = ["git", "rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}"]
+    if subprocess.run(known, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
+        parser.error(f"there is no commit {commit}; git log --oneline lists them")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         before = folder / "before"
@@ -328,10 +331,11 @@ def main() -> int:
             subprocess.run(
                 ["git", "worktree", "remove", "--force", str(before)], cwd=ROOT, check=True
             )
-    differing = [name for name in {**former, **now} if former.get(name) != now.get(name)]
+    names = {**former, **now}
+    differing = [name for name in names if former.get(name) != now.get(name)]
     for name in differing:
         print(f"differs: {name}")
-    print(f"{len(now) - len(differing)} of {len(former)} digests are the same as in {commit}")
+    print(f"{len(names) - len(differing)} of {len(names)} digests are the same as in {commit}")
     return 1 if differing else 0
 
 
