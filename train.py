@@ -90,7 +90,7 @@ def train(arguments: argparse.Namespace, stop: StopSignals, lock: RunLock) -> in
     device, n_gpu = resolve_training_device(arguments.device, config)
     if n_gpu > 1 and config.parallel == "DistributedDataParallel" and arguments.find_lr is None:
         return launch(n_gpu, __file__, arguments.words)
-    run.start_process(config, device)
+    run.start_logging_and_ranks(config, device)
     if not hold_run(inputs, lock):
         logger.info("%s has changed since it was read; reading it again", inputs.source)
         return train(arguments, stop, lock)

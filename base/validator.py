@@ -141,7 +141,7 @@ class Validator:
                         search.update(probability_of_second(scores.logits), scores.labels)
                     if len(shown) < GRID_IMAGES and is_main():
                         shown.append(self._comparison(batch, scores))
-        # Not before: some ranks may have finished, and wait here for those that were stopped.
+        # Raise only here: ranks that have finished wait in `any_signal()` for those that stopped.
         if signal_number := any_signal(signal_number):
             raise Stopped(signal_number)
 

@@ -213,7 +213,7 @@ def find_rate(config: Config, components: TrainingComponents, steps: int) -> boo
             "to it; set it to any number above 0"
         )
     settings = config.trainer
-    # a name of its own: nothing here can be resumed.
+    # A name of its own: nothing here can be resumed.
     folder = RunFolder.create(settings.save_dir, settings.log_dir, f"{config.name}-find-lr")
     with RunLog(folder, tensorboard=settings.tensorboard) as log:
         logger.info(

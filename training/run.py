@@ -51,7 +51,7 @@ def print_config(config: Config) -> None:
     print(json.dumps(with_defaults(config, SECTIONS), indent=4))
 
 
-def start_process(config: Config, device: torch.device) -> None:
+def start_logging_and_ranks(config: Config, device: torch.device) -> None:
     """Configure the console log, and join the process group if there are several ranks."""
     log_to_console(logging.INFO if is_main() else logging.ERROR)
     for warning in config.warnings:

@@ -91,7 +91,7 @@ class Report:
             # The classes of one loader are those of the others, which need not name them.
             shared = self.classes if path in LOADERS else {}
             advice = spec.advice(name, {**shared, **args} if isinstance(args, dict) else shared)
-        # a name that is known elsewhere means that, whatever else it is close to.
+        # A name that is known elsewhere means that, whatever else it is close to.
         if advice and (not hint or advice.startswith("it is ")):
             hint = f"; {advice}"
         hint = hint or suggest(name, names, listing=True)

@@ -86,7 +86,7 @@ def _output_to_crop(geometry: Geometry) -> list[tuple[int, int, int]]:
         if geometry.vertical_flip:
             b, offset = -b, offset + b * geometry.height
         for turn in range(geometry.quarter_turns):
-            # a row from the top of the turned image is a column from the right before the turn.
+            # A row from the top of the turned image is a column from the right before the turn.
             width = geometry.height if turn % 2 else geometry.width
             a, b, offset = b, -a, offset + a * width
         rows.append((a, b, offset))
