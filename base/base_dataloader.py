@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from base.base_dataset import BaseDataset
 from base.batches import Batch, CollateBySize, EpochBatches, MixedSizesError, collate
-from base.loader_stream import LoaderStream
+from base.loader_stream import LoaderStream, end_workers
 from base.samples import SampleArrays, Samples
 from utils.cli.launcher import usable_cores
 from utils.cli.signals import ignore_signals_in_worker
@@ -233,12 +233,8 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 names = {index: self.source.samples[index].image for index in batch.sizes.values()}
                 raise DataError(batch.describe(names))
             if isinstance(batch, DataError):
-                try:
-                    raise batch
-                finally:
-                    # The error leads to this frame: with a way back, the processes would live until
-                    # the garbage collector cuts their queues and waits ten seconds for them.
-                    del batch
+                self.close()
+                raise batch
             batches = [batch] if isinstance(batch, Batch) else batch
             self.count_bad([pair for each in batches for pair in each.skipped])
             self.notes.update((note, None) for each in batches for note in each.notes)
@@ -249,6 +245,11 @@ class BaseDataLoader(DataLoader["Batch | list[Batch] | DataError"]):
                 yield own._replace(whole_size=self.batches.size_of(number))
         if epoch < self.num_epochs:
             self._stream, self._next = stream, (epoch + 1, 0)
+
+    def close(self) -> None:
+        """End the processes that load; the next epoch starts others."""
+        items, self._iterator, self._stream = self._iterator, None, None
+        end_workers(items)
 
     def say_notes(self, *further: FileNote) -> None:
         """Log the odd files that were read anyway, if there are more than last time.

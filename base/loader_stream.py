@@ -49,8 +49,14 @@ class LoaderStream(Generic[T]):
     def __next__(self) -> T:
         if lost := self._lost():
             raise self._error(lost)
-        with self._explained():
-            return next(self._items)
+        try:
+            with self._explained():
+                return next(self._items)
+        except StopIteration:
+            raise
+        except BaseException:
+            end_workers(self._items)
+            raise
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -100,6 +106,17 @@ class LoaderStream(Generic[T]):
         for worker in self._workers:
             for path in Path("/dev/shm").glob(f"torch_{worker.pid}_*"):
                 path.unlink(missing_ok=True)
+
+
+def end_workers(items: object) -> None:
+    """End the processes of a `DataLoader`'s iterator, if it has any.
+
+    After an error they would live as long as its traceback, and the program would wait at its exit
+    until they see that it has ended, ten seconds.
+    """
+    shut_down = getattr(items, "_shutdown_workers", None)
+    if shut_down is not None:
+        shut_down()
 
 
 @contextlib.contextmanager

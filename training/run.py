@@ -115,7 +115,12 @@ def open_run(
                 logger.info("Changed: %s", change)
         log.code("config", json.dumps(config.tree, indent=4), trainer.step)
         announce(trainer)
-        yield trainer
+        try:
+            yield trainer
+        finally:
+            for loader in (trainer.train_loader, trainer.val_loader):
+                if loader is not None:
+                    loader.close()
 
 
 def _open_folder(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import multiprocessing
 import os
 import re
 import signal
@@ -63,6 +64,21 @@ def test_feature_workers_change_nothing(workers):
     alone, helped = loader(shuffle=True), loader(shuffle=True, num_workers=workers)
     for epoch in (1, 2):
         assert contents(alone.epoch(epoch)) == contents(helped.epoch(epoch))
+
+
+@pytest.mark.parametrize("error", [KeyError, DataError])
+def test_exception_processes_end_with_an_error(error):
+    """Also while its traceback, which leads to them, is alive."""
+
+    class Faulty(Shapes):
+        def load(self, index):
+            raise error("s7")
+
+    batches = loader(Faulty(num_images=10, image_size=64), num_workers=2)
+    before = multiprocessing.active_children()
+    with pytest.raises(error, match="s7") as caught:
+        list(batches.epoch(1))
+    assert set(multiprocessing.active_children()) <= set(before) and caught.tb
 
 
 def test_feature_samples_are_a_function_of_seed_epoch_and_index():
