@@ -139,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: If the arguments name nothing to do, or something that cannot be done.
     """
-    arguments.model, chosen = find_model(arguments.model)
+    model, chosen = find_model(arguments.model)
     if arguments.config is not None and not Path(arguments.config).is_file():
         raise ValueError(f"--config: there is no file {arguments.config}")
     if chosen and not launched_rank():
@@ -153,14 +153,14 @@ def run(arguments: argparse.Namespace) -> int:
         init_process_group(resolve_device(arguments.device).type, PATIENCE_FOR_SHARES)
     images = find_on_main(arguments.images, arguments.exclude, arguments.extension, output)
     plan = plan_of(images, arguments)
-    outcome = predict(images, plan, arguments) if plan.pending else Outcome(plan)
+    outcome = predict(model, images, plan, arguments) if plan.pending else Outcome(plan)
     if is_launched():
         from utils.distributed.collectives import destroy_process_group
 
         destroy_process_group()
     if launched_rank():
         return 0
-    report(outcome, arguments)
+    report(model, outcome, arguments)
     return 1 if outcome.failed else 0
 
 
@@ -170,7 +170,9 @@ def plan_of(images: Sequence[ImageFile], arguments: argparse.Namespace) -> Plan:
     return make_plan(images, output, overlay=overlay, overwrite=arguments.overwrite)
 
 
-def predict(images: Sequence[ImageFile], plan: Plan, arguments: argparse.Namespace) -> Outcome:
+def predict(
+    model: str, images: Sequence[ImageFile], plan: Plan, arguments: argparse.Namespace
+) -> Outcome:
     """Load the model and write what is missing.
 
     Raises:
@@ -181,7 +183,7 @@ def predict(images: Sequence[ImageFile], plan: Plan, arguments: argparse.Namespa
 
     log_to_console(logging.ERROR if launched_rank() else logging.WARNING)
     predictor, meta, score = load_model(
-        arguments.model,
+        model,
         mode=arguments.mode,
         device=arguments.device,
         config=arguments.config,
@@ -208,13 +210,12 @@ def how_made(mode: str, device: torch.device, per_second: float) -> str:
     return ", ".join(filter(None, parts))
 
 
-def report(outcome: Outcome, arguments: argparse.Namespace) -> None:
+def report(model: str, outcome: Outcome, arguments: argparse.Namespace) -> None:
     """Print what was written, and where the masks are not those that were scored."""
     written, failed, score = outcome.written, outcome.failed, outcome.score
     if written and score is not None and score.mode != arguments.mode:
-        model = shlex.quote(arguments.model)
         config = f" --config {shlex.quote(arguments.config)}" if arguments.config else ""
-        command = f"python evaluate.py --model {model}{config} --mode {arguments.mode}"
+        command = f"python evaluate.py --model {shlex.quote(model)}{config} --mode {arguments.mode}"
         note = plain_lines(f"{score.sentence}; score this mode with: {command}")
         print(f"note: {note}", file=sys.stderr)
     kept = len(outcome.plan.jobs) - len(outcome.plan.pending)
