@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     from utils.runs.logger import log_to_console
 
     log_to_console(logging.INFO if is_main() else logging.ERROR)
-    check_outputs(arguments.json, arguments.report, arguments.model)
+    check_outputs(arguments.json, arguments.report, model)
     scored, evaluation = score(model, arguments, words, written)
     destroy_process_group()
     if not is_main():
