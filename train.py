@@ -73,6 +73,7 @@ def train(arguments: argparse.Namespace, stop: StopSignals, lock: RunLock) -> in
     """
     from training.resume import hold_run, read_inputs
 
+    # Read
     inputs = read_inputs(arguments)
 
     # Heavy imports come after `read_inputs`, so that a wrong path fails without loading torch.
@@ -82,11 +83,14 @@ def train(arguments: argparse.Namespace, stop: StopSignals, lock: RunLock) -> in
     from utils.cli.launcher import launch
     from utils.devices import resolve_training_device, restrict_visible_gpus
 
+    # Check
     restrict_visible_gpus(arguments.device)
     config = run.check_inputs(inputs, arguments)
     if arguments.print_config:
         run.print_config(config)
         return 0
+
+    # Start the processes, and hold the run folder
     device, n_gpu = resolve_training_device(arguments.device, config)
     if n_gpu > 1 and config.parallel == "DistributedDataParallel" and arguments.find_lr is None:
         return launch(n_gpu, __file__, arguments.words)
@@ -94,6 +98,8 @@ def train(arguments: argparse.Namespace, stop: StopSignals, lock: RunLock) -> in
     if not hold_run(inputs, lock):
         logger.info("%s has changed since it was read; reading it again", inputs.source)
         return train(arguments, stop, lock)
+
+    # Build
     if arguments.find_lr is not None:
         # Constructing a schedule changes learning rates and momenta: the range test builds none.
         config = dataclasses.replace(config, lr_scheduler=None)
@@ -104,6 +110,8 @@ def train(arguments: argparse.Namespace, stop: StopSignals, lock: RunLock) -> in
         return 1
     if arguments.find_lr is not None:
         return 0 if find_rate(config, components, arguments.find_lr) else 1
+
+    # Open the run, train, finish
     with run.open_run(config, components, inputs, stop, lock) as trainer:
         try:
             result = trainer.train()
