@@ -230,6 +230,8 @@ def find_rate(config: Config, components: TrainingComponents, steps: int) -> boo
         except WorkerError as error:
             logger.error("%s", error)
             return False
+        finally:
+            components.train_loader.close()
         plot_file = folder.path / "lr_finder.png"
         title = f"{config.name}: {config.arch.type}, {config.optimizer.type}"
         points = (curve.rates, curve.losses, curve.smoothed)

@@ -1,6 +1,7 @@
 """training/lr_finder.py: the sweep, what it says, and the program."""
 
 import json
+import multiprocessing
 
 import cv2
 import numpy as np
@@ -226,3 +227,11 @@ def test_exception_arguments(tmp_path, capsys):
     assert train.main(["--find-lr", "--resume", "auto"]) == 2
     assert "leave out --resume" in capsys.readouterr().err
     assert not (tmp_path / "saved").exists()
+
+
+def test_feature_its_loading_processes_end_with_it(tmp_path):
+    before = set(multiprocessing.active_children())
+    loader = small_config(tmp_path)["train_loader"]
+    loader["args"]["num_workers"] = 1
+    assert find(tmp_path, "12", train_loader=loader) in (0, 1)
+    assert set(multiprocessing.active_children()) <= before
