@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -92,11 +93,28 @@ def test_feature_the_readme_shows_every_room():
     assert len(tree.splitlines()) <= 60
 
 
+def anchors(file: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a Markdown file."""
+    text = re.sub(r"^ *```.*?^ *```", "", file.read_text(), flags=re.S | re.M)
+    found: set[str] = set()
+    for heading in re.findall(r"^#{1,6} +(.+)", text, re.M):
+        shown = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading)
+        slug = re.sub(r"[^\w -]", "", shown.strip().lower()).replace(" ", "-")
+        repeats = (f"{slug}-{number}" for number in itertools.count(1))
+        found.add(slug if slug not in found else next(s for s in repeats if s not in found))
+    return found
+
+
 def test_feature_links_lead_somewhere():
+    count = 0
     for file in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
-        for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
-            if not target.startswith("http"):
-                assert (file.parent / target).exists(), (file, target)
+        for path, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", file.read_text()):
+            if not path.startswith("http"):
+                target = file.parent / path if path else file
+                assert target.exists(), (file, path)
+                assert not anchor or anchor in anchors(target), (file, path, anchor)
+                count += bool(anchor)
+    assert count > 10
 
 
 def defined_names(path: Path) -> set[str]:
