@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from prediction.find_images import ImageFile
-from prediction.jobs import (
+from prediction.jobs.find_images import ImageFile
+from prediction.jobs.plan import (
     Plan,
     check_output_path,
     find_on_main,

@@ -26,7 +26,7 @@ from dataloaders.camvid import CamVid
 from dataloaders.carparts import CarParts
 from evaluation.label_errors import LabelErrors, Regions, find_regions
 from prediction.load_model import restore
-from prediction.predictor import Predictor
+from prediction.predictor.network import Predictor
 
 FIRST = (20, 50, 100, 200)
 SUBSETS = {"even": (0, 2), "odd": (1, 2), "all": (0, 1)}  # first image, step

@@ -11,7 +11,7 @@ import torch
 from base.compatibility import check_same, statistics_warning
 from evaluation.data import Data, open_data, read_tree
 from prediction.load_model import Meta, restore_from
-from prediction.predictor import Predictor
+from prediction.predictor.network import Predictor
 from utils.checkpoint.content import Checkpoint, read_checkpoint
 from utils.checkpoint.last import stamp_of
 from utils.config.keys import value_at

@@ -7,7 +7,7 @@ from base.label_counts import absent_classes
 from evaluation.evaluation_run import EvaluationRun
 from evaluation.scores import Results
 from evaluation.table import OVERALL
-from prediction.predictor import IN_TILES
+from prediction.predictor.network import IN_TILES
 from utils.metrics.threshold import digest_of
 
 FEW = 10  # images

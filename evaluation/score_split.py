@@ -18,7 +18,7 @@ from evaluation.evaluation_run import EvaluationRun
 from evaluation.notes import notes_of
 from evaluation.result import Evaluation, PredictedImage, Skipped
 from evaluation.scores import Scores
-from prediction.predictor import Predictor, check_finite, out_of_memory_advice
+from prediction.predictor.network import Predictor, check_finite, out_of_memory_advice
 from utils.cli.sanitize import first_line
 from utils.distributed.collectives import all_gather_json, world_size
 from utils.files.file_notes import FileNote

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prediction.find_images import ImageFile, first_bands, leave_out_masks
-from prediction.jobs import Job
+from prediction.jobs.find_images import ImageFile, first_bands, leave_out_masks
+from prediction.jobs.plan import Job
 from prediction.load_model import Meta, restore_from
-from prediction.predictor import Predictor, out_of_memory_advice
+from prediction.predictor.network import Predictor, out_of_memory_advice
 from utils.checkpoint.content import read_checkpoint
 from utils.cli.launcher import launched_rank
 from utils.cli.sanitize import first_line, plain_lines

@@ -292,13 +292,13 @@ PROCESSES = [
 ]
 
 PREDICTION = [
-    Fault("overlapping tiles are not averaged", "prediction/predictor.py",
+    Fault("overlapping tiles are not averaged", "prediction/predictor/network.py",
           "return total.div_(counts.to(total.device))", "return total",
           "tests/prediction/test_predictor.py::TestSliding::test_feature_equals_naive_where_that_covers"),
-    Fault("mirrored logits are not mirrored back", "prediction/predictor.py",
+    Fault("mirrored logits are not mirrored back", "prediction/predictor/network.py",
           "return (straight + mirrored.flip(-1)) / 2", "return (straight + mirrored) / 2",
           "tests/prediction/test_predictor.py::TestWhole::test_feature_flip_makes_mirrored_images_alike"),
-    Fault("logits are resized with other corners", "prediction/predictor.py",
+    Fault("logits are resized with other corners", "prediction/predictor/network.py",
           'mode="bilinear", align_corners=True', 'mode="bilinear", align_corners=False',
           "tests/prediction/test_predictor.py::TestMultiscale::test_feature_equals_naive"),
     Fault("inference ignores the threshold", "prediction/masks.py",

@@ -12,7 +12,7 @@ import models
 import train
 from dataloaders.shapes import Shapes
 from prediction.load_model import restore
-from prediction.predictor import Predictor
+from prediction.predictor.network import Predictor
 from utils.cli.choices import SPLITS
 from utils.logits.to_labels import predict_labels
 

@@ -19,8 +19,8 @@ from base.base_dataloader import BaseDataLoader
 from base.loader_stream import WorkerError
 from builders.data import describe_dataset
 from dataloaders.camvid import CamVid
-from prediction import predictor
-from prediction.predictor import IN_TILES, SLOWER, Predictor
+from prediction.predictor import network
+from prediction.predictor.network import IN_TILES, SLOWER, Predictor
 from tests.evaluation.evaluate_case import (
     CLASSES,
     collected,
@@ -299,7 +299,7 @@ def test_feature_images_in_tiles_are_noted(model, tmp_path, monkeypatch, capsys)
         return whole(self, images)
 
     monkeypatch.setattr(models.UNet, "forward", forward)
-    monkeypatch.setattr(predictor, "_SMALLEST_TILE", 32)
+    monkeypatch.setattr(network, "_SMALLEST_TILE", 32)
     code, report = run(model)
     out, err = capsys.readouterr()
     assert (code, report["skipped"]) == (0, [])

@@ -9,7 +9,7 @@ from PIL import Image
 import dataloaders
 import inference
 import models
-from prediction import predictor
+from prediction.predictor import network
 from tests.prediction.conftest import CLASSES
 from utils.checkpoint.content import as_checkpoint
 from utils.cli.choices import MODES
@@ -76,7 +76,7 @@ class TestSmoke:
         assert run(model_file, "-i", folder, "--overlay") == 0
         model, meta = restore(model_file, "cpu")
         image = np.array(Image.open(source))
-        ids = predictor.Predictor(model, meta.mean, meta.std, "cpu", mode="whole").predict(image)
+        ids = network.Predictor(model, meta.mean, meta.std, "cpu", mode="whole").predict(image)
         assert len(np.unique(ids)) > 1
         mask = Image.open("outputs/a.png")
         assert mask.mode == "P"
@@ -168,7 +168,7 @@ class TestImages:
             assert 0.8 < (one == other).mean() < 1
         out, err = capsys.readouterr()
         assert without_rate(out) == "3 masks written to outputs (mode whole, ...)\n"
-        assert err == f"warning: {predictor.IN_TILES}\n"
+        assert err == f"warning: {network.IN_TILES}\n"
 
 
 class TestProgress:
@@ -297,7 +297,7 @@ class TestInterrupt:
                 raise KeyboardInterrupt
             return np.zeros(image.shape[:2], np.uint8)
 
-        monkeypatch.setattr(predictor.Predictor, "predict", interrupt)
+        monkeypatch.setattr(network.Predictor, "predict", interrupt)
         for name in "abc":
             write_image(folder / f"{name}.jpg")
         assert run(model_file, "-i", folder) == 130

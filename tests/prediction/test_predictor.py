@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-import prediction.predictor
-from prediction.predictor import IN_TILES, SCALES, SLOWER, Predictor
-from prediction.tiles import tile_layout
+import prediction.predictor.network
+from prediction.predictor.network import IN_TILES, SCALES, SLOWER, Predictor
+from prediction.predictor.tiles import tile_layout
 from tests.slow import mark_slow
 from utils.cli.choices import MODES
 from utils.out_of_memory import is_out_of_memory
@@ -205,7 +205,7 @@ class TestSliding:
 def test_feature_large_sums_leave_the_device(model, mode, monkeypatch):
     image = random_image(20, 30)
     expected = predictor(model, mode).predict_logits(image)
-    monkeypatch.setattr(prediction.predictor, "_MAX_BYTES_ON_DEVICE", 0)
+    monkeypatch.setattr(prediction.predictor.network, "_MAX_BYTES_ON_DEVICE", 0)
     assert torch.equal(predictor(model, mode).predict_logits(image), expected)
 
 

@@ -22,7 +22,7 @@ import evaluation.score_split
 import inference
 import models
 from dataloaders.shapes import Shapes
-from prediction.predictor import IN_TILES
+from prediction.predictor.network import IN_TILES
 from tests.conftest import ROOT
 from tests.processes import run_program
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
@@ -144,10 +144,10 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
         damage(data / f"images/val/p{index}.png")
     # As where the disk of a network shows them late.
     late = (
-        "import prediction.jobs\n"
-        "prediction.jobs.Job.is_done = lambda job: False\n"
-        "prediction.jobs.find_images = None\n"
-        "import prediction.predictor as used\n"
+        "import prediction.jobs.plan\n"
+        "prediction.jobs.plan.Job.is_done = lambda job: False\n"
+        "prediction.jobs.plan.find_images = None\n"
+        "import prediction.predictor.network as used\n"
         "predict = used.Predictor.predict\n"
         "used.Predictor.predict = lambda *args: args[0].note(used.IN_TILES) or predict(*args)"
     )
@@ -188,12 +188,12 @@ def test_feature_an_interrupted_run_leaves_whole_masks(made, data, tmp_path, cap
     assert predict(capsys, *words, tmp_path / "whole")[0] == 0
     expected = contents(tmp_path / "whole")
     slow = (
-        "import prediction.predictor\n"
-        "whole = prediction.predictor.Predictor.predict\n"
+        "import prediction.predictor.network\n"
+        "whole = prediction.predictor.network.Predictor.predict\n"
         "def predict(*args):\n"
         "    time.sleep(1.5)\n"
         "    return whole(*args)\n"
-        "prediction.predictor.Predictor.predict = predict"
+        "prediction.predictor.network.Predictor.predict = predict"
     )
     out = tmp_path / "out"
     process = under_torchrun(patched("inference", slow, tmp_path), 2, *words, out)
@@ -213,10 +213,10 @@ def test_feature_an_interrupted_run_leaves_whole_masks(made, data, tmp_path, cap
 @pytest.mark.slow
 def test_exception_a_process_that_fails_ends_all(made, data, tmp_path):
     broken = (
-        "import prediction.predictor\n"
+        "import prediction.predictor.network\n"
         "def predict(*_):\n"
         "    raise SystemError('process 1 is broken')\n"
-        "prediction.predictor.Predictor.predict = predict"
+        "prediction.predictor.network.Predictor.predict = predict"
     )
     words = ["--model", made / "model.pth", "--images", data / "images", "-o", tmp_path / "out"]
     script = patched("inference", broken, tmp_path)

@@ -15,7 +15,7 @@ from builders.data import build_loaders, build_val_loader
 from builders.training import build_training
 from dataloaders.shapes import Shapes
 from prediction.load_model import restore
-from prediction.predictor import Predictor
+from prediction.predictor.network import Predictor
 from tests.slow import mark_slow
 from tests.training_runs import (
     Constant,

@@ -14,7 +14,7 @@ from base.label_counts import count_labels
 from builders.training import TrainingComponents
 from conversion.parallel import run_each
 from inspection.look import look
-from prediction.predictor import Predictor
+from prediction.predictor.network import Predictor
 from tests.prediction.test_predictor import Net, predictor, random_image
 from tests.training_runs import Constant, make_trainer
 from training.lr_finder import RateSweep

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prediction.tiles import TileLayout, tile_layout
+from prediction.predictor.tiles import TileLayout, tile_layout
 from utils.cli.choices import DEFAULT_MODE, MODES
 from utils.logits.to_labels import all_channels, predict_labels
 from utils.out_of_memory import none_if_out_of_memory, with_cpu_fallback

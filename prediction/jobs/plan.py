@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prediction.find_images import ImageFile, exclude, find_images, wanted_extensions
+from prediction.jobs.find_images import ImageFile, exclude, find_images, wanted_extensions
 from utils.cli.launcher import is_launched
 
 

@@ -1,0 +1,1 @@
+"""Which images to predict, which files to make of each, and which of them exist."""
