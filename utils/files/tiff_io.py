@@ -1,12 +1,10 @@
 """TIFF files of any number of bands and any sample type, exactly as stored."""
 
 import contextlib
-import importlib.util
 import logging
 import math
 import os
 import threading
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from utils.files.data_file import DataError, StrPath, check_pixels, damaged, open_file
+from utils.files.gdal import gdal_settings, has_rasterio
 from utils.files.tiff_checks import check_segments
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, either byte order
@@ -22,7 +21,7 @@ MAX_BYTES = 4 << 30
 
 _ORIENTATION = 274
 _GDAL_NODATA = 42113  # https://gdal.org/en/stable/drivers/raster/gtiff.html
-_GEO_TAGS = (33550, 34264, 34735)  # ModelPixelScale, ModelTransformation, GeoKeyDirectory
+GEO_TAGS = (33550, 34264, 34735)  # ModelPixelScale, ModelTransformation, GeoKeyDirectory
 _BAND_AXES = "SCIQ"  # samples, channels, and pages without another meaning
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # PhotometricInterpretation -> its samples
 _WHITE_IS_ZERO, _RGB, _YCBCR = 0, 2, 6
@@ -223,7 +222,7 @@ def _decode(path: StrPath, series: Any, nodata: float | None) -> np.ndarray:
     page = series.keyframe
     known = _is_known(page)
     single = len(series.pages) == 1
-    if single and (not known or any(tag in page.tags for tag in _GEO_TAGS)) and _has_rasterio():
+    if single and (not known or any(tag in page.tags for tag in GEO_TAGS)) and has_rasterio():
         return _read_gdal(path, series.dtype)
     if any(p.is_contiguous and p.dataoffsets[0] == 0 for p in series.pages):
         # GDAL writes no data for empty strips, and tifffile would read the header as pixels.
@@ -248,18 +247,12 @@ def _is_known(page: Any) -> bool:
     )
 
 
-def _has_rasterio() -> bool:
-    return importlib.util.find_spec("rasterio") is not None
-
-
 def _read_gdal(path: StrPath, dtype: np.dtype) -> np.ndarray:
     """Return the same values (H, W, C), read by GDAL."""
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import RasterioError
 
-    # Files beside this one, such as .aux.xml or .ovr, must not change its content.
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with gdal_settings():
         try:
             with rasterio.open(path, driver="GTiff") as source:
                 pixels = source.read()

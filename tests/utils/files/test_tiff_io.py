@@ -127,7 +127,7 @@ def test_feature_both_ways_agree_with_gdal(tmp_path, monkeypatch, dtype, planar)
     plain = tiff_io._read_gdal
     monkeypatch.setattr(tiff_io, "_read_gdal", lambda *a: calls.append(a) or plain(*a))
     by_gdal = read_raster(path)
-    monkeypatch.setattr(tiff_io, "_has_rasterio", lambda: False)
+    monkeypatch.setattr(tiff_io, "has_rasterio", lambda: False)
     by_tifffile = read_raster(path)
     assert len(calls) == 1
     for raster in (by_gdal, by_tifffile):
@@ -146,7 +146,7 @@ def test_feature_both_ways_agree_with_gdal(tmp_path, monkeypatch, dtype, planar)
 def test_feature_what_gdal_leaves_out_is_nodata(tmp_path, monkeypatch, nodata, options, full):
     """A sparse file has no bytes for empty blocks; one that is all empty is its header alone."""
     rasterio = pytest.importorskip("rasterio")
-    monkeypatch.setattr(tiff_io, "_has_rasterio", lambda: False)
+    monkeypatch.setattr(tiff_io, "has_rasterio", lambda: False)
     path = tmp_path / "x.tif"
     shape = {"width": 32, "height": 4 if options == {} else 32, "count": 1, "dtype": "uint16"}
     options = {"driver": "GTiff", "sparse_ok": True, "nodata": nodata, **shape, **options}
@@ -174,7 +174,7 @@ import sys
 sys.modules["imagecodecs"] = sys.modules["rasterio"] = None
 import numpy as np
 import utils.files.tiff_io as tiff_io
-tiff_io._has_rasterio = lambda: False
+tiff_io.has_rasterio = lambda: False
 from utils.files.raster_io import read_raster
 for path in sys.argv[1:]:
     try:
@@ -212,7 +212,7 @@ def test_feature_pillow_reads_planar_colours_too(tmp_path, monkeypatch):
     options = {"compression": "zlib", "planarconfig": "separate", "photometric": "rgb"}
     tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(rgb, 2, 0), **options)
     monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {})
-    monkeypatch.setattr(tiff_io, "_has_rasterio", lambda: False)
+    monkeypatch.setattr(tiff_io, "has_rasterio", lambda: False)
     assert np.array_equal(read_raster(tmp_path / "x.tif").pixels, rgb)
 
 
@@ -237,7 +237,7 @@ def samples_of_tiffs(tmp_path):
 def test_exception_tiff_cut_off_anywhere(tmp_path, monkeypatch, rasterio, caplog):
     """A shorter file is an error or, where only padding is gone, the same image: never zeros."""
     if not rasterio:
-        monkeypatch.setattr(tiff_io, "_has_rasterio", lambda: False)
+        monkeypatch.setattr(tiff_io, "has_rasterio", lambda: False)
     for kind, data in samples_of_tiffs(tmp_path):
         whole = read_raster(write(tmp_path / "cut.tif", data)).pixels
         for length in range(1, len(data), 37):
