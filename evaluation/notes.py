@@ -7,7 +7,7 @@ from base.label_counts import absent_classes
 from evaluation.evaluation_run import EvaluationRun
 from evaluation.scores import Results
 from evaluation.table import OVERALL
-from prediction.predictor.network import IN_TILES
+from prediction.predictor.network import IN_WINDOWS
 from utils.metrics.threshold import digest_of
 
 FEW = 10  # images
@@ -40,10 +40,10 @@ def _other_mode(run: EvaluationRun) -> Iterator[str]:
     mode = run.predictor.mode
     if mode != "whole":
         yield f"Predicted in mode {mode}; the metrics of the training are of mode whole."
-    if IN_TILES in run.predictor.notes:
+    if any(note.startswith(IN_WINDOWS) for note in run.predictor.notes):
         yield (
             "Memory was too small for some images as a whole. They were predicted in overlapping "
-            f"tiles, so their metrics are not quite those of mode {mode}."
+            f"windows, so their metrics are not quite those of mode {mode}."
         )
     searched = run.searched.get("mode", mode)
     if searched != mode:

@@ -1,85 +1,57 @@
-"""A model's prediction for one image: whole, sliding, multi-scale."""
+"""A model's prediction for one image of any size, at once or in windows."""
 
 import contextlib
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import inf
+from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prediction.predictor.tiles import TileLayout, tile_layout
-from utils.cli.choices import DEFAULT_MODE, MODES
-from utils.logits.to_labels import all_channels, predict_labels
+from prediction.predictor.merge import Flip, Merge
+from prediction.predictor.mosaic import Block, blend
+from prediction.predictor.views import SCALES, Member, Views, Watcher
+from prediction.predictor.windows import Grid, Window, WindowRule, same_size_runs
+from utils.cli.choices import DEFAULT_MODE
+from utils.files.spill import Spill
+from utils.logits.to_labels import predict_labels
 from utils.out_of_memory import none_if_out_of_memory, with_cpu_fallback
-from utils.samples.normalize import normalize
 
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
-SCALES = (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+# The sizes of windows that are chosen where memory runs out. Smaller ones show too little of an
+# image to be of use.
+WINDOW_SIZES = (1024, 512, 256, 128)
 
-# A sum of logits above this many bytes is kept in the host's memory, not in the accelerator's,
-# where the model's features need the room (21 classes of 3500 x 3500 pixels are 1 GiB).
-_MAX_BYTES_ON_DEVICE = 2**30
-
-# Smaller tiles show too little of an image to be of use.
-_SMALLEST_TILE = 128
-
-# What a predictor notes, each at most once.
-SLOWER = (
-    "memory is short: from now on the model takes fewer images or tiles at once, or the sums are "
-    "kept in the host's memory; that is slower, with the same result"
-)
-IN_TILES = (
-    "memory is too small for some images as a whole: they are predicted in overlapping tiles, as "
-    "in mode sliding, which gives a somewhat different result"
+# Followed by the size.
+IN_WINDOWS = (
+    "memory is too small for some images as a whole: they are predicted in overlapping windows, "
+    "with a somewhat different result, which is that of --window"
 )
 
-
-# Called after each forward pass of an image: how many are done, how many it needs as far as is
-# known, and the fraction of their pixels that is done, from 0 to 1.
-Watcher = Callable[[int, int, float], None]
-
-
-@dataclasses.dataclass
-class _Passes:
-    """The forward passes of one image, or of one batch of images."""
-
-    total: int  # how many there will be; more if a view is cut into tiles for want of memory
-    pixels: int  # how many pixels they see together, which is what they cost
-    done: int = 0  # how many are done
-    seen: int = 0  # the pixels of those
-
-
-@dataclasses.dataclass
-class _Limits:
-    """The sizes in pixels at which memory ran out; infinite where it did not."""
-
-    # The most pixels that go through the model at once, if in more than one view.
-    together: float = inf
-    view: float = inf  # a view of this many pixels or more is cut into tiles
-    # An image of this many pixels or more, and its sums, stay in the host's memory.
-    image: float = inf
+# Returns the pixels (h, w, C) of a window.
+Reader = Callable[[Window], np.ndarray]
 
 
 class Predictor:
     """Predicts the classes of an image of any size.
 
-    Where a pixel is seen several times (scales, tiles, mirrored), the **logits** are averaged and
-    the class with the largest mean is predicted, as in pytorch-segmentation. This weighs the views
-    like the geometric mean of their probabilities.
+    Where a pixel is seen several times (scales, tiles, mirrored, several models, windows), the
+    **logits** are averaged by default and the class with the largest mean is predicted, as in
+    pytorch-segmentation; `merge` has other ways.
 
-    If memory runs out, prediction continues with less, and begins with that the next time:
+    A large image is predicted in overlapping windows if a `WindowRule` says so: each window like an
+    image of its own in the same mode, blended by `blend()`. If memory runs out, prediction
+    continues with less, and begins with that the next time:
 
     - fewer views (mirrored ones, images of a batch) at once, half as many and half again; and
       images and sums in the host's memory instead of the accelerator's. Neither changes the result,
       but for rounding.
-    - a view that does not fit by itself is predicted in overlapping tiles like those of
-      `"sliding"`, not mirrored; so is a tile, again and again, down to 128 pixels a side. A model
-      predicts a tile differently from the whole: `notes` then has `IN_TILES`.
+    - windows of half the size, from the start of the image, down to 128 pixels a side: the result
+      is that of `WindowRule(size)`, and `notes` then has `IN_WINDOWS`.
 
     Args:
         model: From images (B, C, H, W) to logits (B, K, H, W). It is moved to `device` and
@@ -91,16 +63,19 @@ class Predictor:
             over the image resized by each of `scales`. `"sliding"` averages overlapping tiles of
             2/5 of the height and width, so that the model never sees more at once.
         scales: For `"multiscale"`; for Cityscapes 2.25 is usually added.
-        flip: Average with the mirrored image too, which takes twice the time. None leaves it to
-            the mode: on for `"sliding"`, off for the others.
+        flip: Average with the mirrored image too (`"horizontal"`), which takes twice the time;
+            `"both"` with the four mirror images, `"all8"` with those of the transposed image too.
+            None leaves it to the mode: horizontal for `"sliding"`, none for the others.
         threshold: For two classes, predict class 1 where its probability is at least this; None
             predicts the more probable class.
-
-    Attributes:
-        notes: The warnings so far, each given once: about memory, and about files.
+        merge: How views become one: `"mean-logits"`, `"mean-probabilities"` or `"max"`.
+        others: More models of the same classes, whose scores are merged with those of `model`.
+        weight: How much `model` counts beside `others`.
+        amp: The precision of the network: `"off"` for 32 bits, `"bf16"`, `"fp16"`, or `"auto"`.
 
     Raises:
-        ValueError: If `mode` is unknown, a scale is not positive, or a standard deviation is zero.
+        ValueError: If `mode`, `flip` or `merge` is unknown, a scale or weight is not positive, a
+            standard deviation is zero, or the device cannot do `amp`.
     """
 
     def __init__(
@@ -112,45 +87,52 @@ class Predictor:
         *,
         mode: str = DEFAULT_MODE,
         scales: Sequence[float] = SCALES,
-        flip: bool | None = None,
+        flip: Flip | None = None,
         threshold: float | None = None,
+        merge: Merge = "mean-logits",
+        others: Sequence[Member] = (),
+        weight: float = 1.0,
+        amp: str = "off",
     ) -> None:
-        if mode not in MODES:
-            raise ValueError(f"there is no mode {mode!r}; choose from {', '.join(MODES)}")
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"scales are one or more positive numbers, got {list(scales)}")
-        if min(std, default=0) <= 0:
-            raise ValueError(f"each standard deviation must be positive, got {list(std)}")
         self.device = torch.device(device)
-        self.model = model.to(self.device).eval()
-        self.mean = torch.tensor(mean, dtype=torch.float32, device=self.device)
-        self.std = torch.tensor(std, dtype=torch.float32, device=self.device)
+        self.views = Views(
+            (Member(model, mean, std, weight), *others),
+            self.device,
+            mode=mode,
+            scales=scales,
+            flip=flip,
+            merge=merge,
+            amp=amp,
+        )
         self.mode = mode
-        self.scales = tuple(scales)
-        self.flip = mode == "sliding" if flip is None else flip
         self.threshold = threshold
-        self.min_size: int = getattr(model, "min_size", 1)
-        self.notes: list[str] = []
-        self._watcher: Watcher | None = None
-        self._limits = _Limits()
-        self._passes = _Passes(0, 0)
+
+    @property
+    def model(self) -> nn.Module:
+        """The first model."""
+        return self.views.members[0].model
+
+    @property
+    def notes(self) -> list[str]:
+        """The warnings so far, each given once: about memory, and about files."""
+        return self.views.notes
 
     def note(self, text: str) -> None:
         """Log a warning, once."""
-        if text not in self.notes:
-            self.notes.append(text)
-            logger.warning(text)
+        self.views.note(text)
 
     @contextlib.contextmanager
     def watched_by(self, watcher: Watcher) -> Iterator[None]:
         """Call `watcher` after every forward pass in this context; the result is the same."""
-        self._watcher = watcher
+        self.views.watcher = watcher
         try:
             yield
         finally:
-            self._watcher = None
+            self.views.watcher = None
 
-    def predict(self, image: np.ndarray) -> np.ndarray:
+    # One image in memory
+
+    def predict(self, image: np.ndarray, rule: WindowRule | None = None) -> np.ndarray:
         """Predict the class of each pixel of an image (H, W, C), see `predict_logits()`.
 
         Returns:
@@ -159,18 +141,19 @@ class Predictor:
         Raises:
             ValueError: As `predict_logits()`; or if a logit is not finite.
         """
-        logits = self.predict_logits(image)
+        logits = self.predict_logits(image, rule)
         check_finite(logits)
         dtype = np.uint8 if logits.shape[0] <= 256 else np.uint16
         ids = with_cpu_fallback(lambda part: predict_labels(part[None], self.threshold)[0], logits)
         return ids.cpu().numpy().astype(dtype)
 
     @torch.inference_mode()
-    def predict_logits(self, image: np.ndarray) -> Tensor:
+    def predict_logits(self, image: np.ndarray, rule: WindowRule | None = None) -> Tensor:
         """Predict the mean logits of each pixel.
 
         Args:
             image: (H, W, C), uint8 or in the raw units of the sensor.
+            rule: How to cut the image into windows; None for none, as long as it fits into memory.
 
         Returns:
             (K, H, W) float32, on the device or, if they are large, in the host's memory; K is 2
@@ -178,18 +161,34 @@ class Predictor:
 
         Raises:
             ValueError: If `image` is not (H, W, C), is empty, or has the wrong number of channels.
-            RuntimeError: If not even a small tile fits into memory, see `is_out_of_memory()`.
+            RuntimeError: If not even a small window fits into memory, see `is_out_of_memory()`.
         """
         if image.ndim != 3 or not image.size:
             raise ValueError(f"expected an image (H, W, C), got shape {image.shape}")
-        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))
-        ways = {"multiscale": self._multiscale, "sliding": self._sliding, "whole": self._forward}
-        views = self._views(*image.shape[:2])
-        return self._with_room(pixels.unsqueeze(0), ways[self.mode], views)[0]
+        height, width = image.shape[:2]
+
+        def read(window: Window) -> np.ndarray:
+            top, left, h, w = window
+            return image[top : top + h, left : left + w]
+
+        def assemble(chosen: WindowRule | None) -> Tensor:
+            total: Tensor | None = None
+            with Spill(inf) as spill:
+                for top, left, scores in self.blocks(read, height, width, chosen, spill):
+                    h, w = scores.shape[1:]
+                    if (h, w) == (height, width):
+                        return scores
+                    if total is None:
+                        total = torch.empty(len(scores), height, width)
+                    total[:, top : top + h, left : left + w] = scores.to(total.device)
+            assert total is not None
+            return total
+
+        return self.with_room(height, width, rule, assemble)
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
-        """Predict the logits of images (B, H, W, C) in one pass at their size, whatever the mode.
+        """Predict the logits of images (B, H, W, C) of one size, each as a whole.
 
         Returns:
             (B, K, H, W) float32, on the device or, if there is no room, in the host's memory.
@@ -197,153 +196,132 @@ class Predictor:
         Raises:
             RuntimeError: As `predict_logits()`.
         """
-        return self._with_room(images, self._forward, [(images.shape[1], images.shape[2])])
+        height, width = images.shape[1:3]
+        self.views.expect([(height, width)])
+        return self.views.logits(images)
 
-    def _views(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Return the (height, width) that each forward pass takes, if memory is large enough."""
-        if self.mode == "multiscale":
-            return [self._scaled(height, width, scale) for scale in self.scales]
-        if self.mode == "sliding":
-            tile, corners = tile_layout(height, width, self.min_size)
-            return [tile] * len(corners)
-        return [(height, width)]
+    # Windows
 
-    def _scaled(self, height: int, width: int, scale: float) -> tuple[int, int]:
-        # round() and align_corners are what scipy.ndimage.zoom(order=1) does.
-        return max(self.min_size, round(height * scale)), max(self.min_size, round(width * scale))
+    @torch.inference_mode()
+    def blocks(
+        self,
+        read: Reader,
+        height: int,
+        width: int,
+        rule: WindowRule | None,
+        spill: Spill,
+        at_once: int = 1,
+    ) -> Iterator[Block]:
+        """Yield the logits of an image block by block, from the top down, each pixel once.
 
-    def _with_room(
-        self, pixels: Tensor, predict: Callable[[Tensor], Tensor], views: Sequence[tuple[int, int]]
-    ) -> Tensor:
-        """Return the logits (B, K, H, W) of images (B, H, W, C), wherever there is room."""
+        Args:
+            read: Returns the pixels (h, w, C) of a window; called from another thread, for
+                windows in the order of `Grid.windows()`.
+            height: Height of the image, in pixels.
+            width: Width of the image, in pixels.
+            rule: How the image is cut; None for one block that is the whole image.
+            spill: Keeps what bands of windows share.
+            at_once: How many windows of one size go through the model together.
 
-        def predict_on(device: torch.device) -> Tensor:
-            self._passes = _Passes(len(views), sum(height * width for height, width in views))
-            mean, std = self.mean.to(device), self.std.to(device)
-            return all_channels(predict(normalize(pixels.to(device), mean, std)))
+        Raises:
+            RuntimeError: If a window does not fit into memory, see `with_room()`.
+        """
+        grid = Grid(height, width, rule)
+        self.views.expect([(window.height, window.width) for window in grid.windows()])
+        batches = (
+            batch
+            for row in range(len(grid.rows))
+            for batch in same_size_runs(grid.band(row), at_once)
+        )
+        yield from blend(grid, self._predicted(batches, read), spill)
 
-        size, before = pixels[..., 0].numel(), dataclasses.replace(self._limits)
-        if self.device.type != "cpu" and size < self._limits.image:
-            logits = none_if_out_of_memory(predict_on, self.device)
-            if logits is not None:
-                return logits
-            self._limits.image = size
-            self.note(SLOWER)
+    def _predicted(
+        self, batches: Iterable[list[Window]], read: Reader
+    ) -> Iterator[tuple[Window, Tensor]]:
+        """Yield each window and its logits (K, h, w); the next windows are read meanwhile."""
+
+        def pixels(batch: list[Window]) -> tuple[list[Window], np.ndarray]:
+            return batch, np.stack([read(window) for window in batch])
+
+        for batch, stacked in _one_ahead(batches, pixels):
+            logits = self.views.logits(torch.from_numpy(stacked))
+            yield from zip(batch, logits, strict=True)
+
+    def with_room(
+        self,
+        height: int,
+        width: int,
+        rule: WindowRule | None,
+        work: Callable[[WindowRule | None], T],
+    ) -> T:
+        """Return `work(rule)`; with windows half as large, again and again, if memory runs out.
+
+        `work` begins anew each time, so that its result is that of the last rule alone.
+
+        Args:
+            height: Height of the image, in pixels.
+            width: Width of the image, in pixels.
+            rule: How the image is cut at first; None for not at all.
+            work: Predicts the image by a rule.
+
+        Raises:
+            RuntimeError: If memory is too small for the smallest windows.
+        """
+        limits = self.views.limits
+        before = dataclasses.replace(limits)
+        if height * width >= limits.whole and _span(rule, inf) > limits.window:
+            rule = _with_size(rule, limits.window)
         try:
-            return predict_on(self.device if size < self._limits.image else torch.device("cpu"))
+            while (smaller := self._smaller(height, width, rule)) is not None:
+                made = none_if_out_of_memory(work, rule)
+                if made is not None:
+                    return made
+                limits.whole = min(limits.whole, height * width)
+                limits.window = smaller.size
+                rule = smaller
+                self.note(f"{IN_WINDOWS} {rule.size}")
+            return work(rule)
         except BaseException:
             # If not even the smallest fits, other programs use the memory, perhaps for a moment.
-            self._limits = before
+            self.views.limits = before
             raise
 
-    def _forward(self, images: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, K, H, W), averaged with the mirrored images if `flip` is on."""
-        if not self.flip:
-            return self._run(images)
-        straight, mirrored = self._run(torch.cat([images, images.flip(-1)])).chunk(2)
-        return (straight + mirrored.flip(-1)) / 2
+    def _smaller(self, height: int, width: int, rule: WindowRule | None) -> WindowRule | None:
+        """Return the next smaller windows; None if there are none."""
+        side = min(_span(rule, inf), max(height, width))
+        sizes = [size for size in WINDOW_SIZES if size < side and size >= self.views.min_size]
+        return _with_size(rule, sizes[0]) if sizes else None
 
-    def _run(self, views: Tensor) -> Tensor:
-        """Return the logits (N, K, h, w) of views (N, C, h, w), on the device of these.
 
-        As many views as fit go through the model at once; if not even one does, in tiles.
-        """
-        height, width = views.shape[2:]
-        pixels, limits = height * width, self._limits
-        tiles = tile_layout(height, width, self.min_size, _SMALLEST_TILE)
-        smaller = tiles[0][0] < height or tiles[0][1] < width
-        # Tiles are summed on the CPU. While the views are on an accelerator, the out-of-memory
-        # error of a single view is passed on: the caller moves them and comes back.
-        can_be_cut = smaller and views.device.type == "cpu"
+def _one_ahead(
+    items: Iterable[T], work: Callable[[T], tuple[T, np.ndarray]]
+) -> Iterator[tuple[T, np.ndarray]]:
+    """Yield `work(item)` of each item in order; the next is worked on in a thread meanwhile."""
+    source = iter(items)
+    first = next(source, None)
+    if first is None:
+        return
+    made = work(first)
+    with ThreadPoolExecutor(1) as pool:
+        for item in source:
+            ahead = pool.submit(work, item)
+            yield made
+            made = ahead.result()
+    yield made
 
-        # As many at once as fit
-        at_once = len(views)
-        logits: Tensor | None
-        if at_once * pixels > limits.together:
-            at_once = max(1, int(limits.together / pixels))
-        while not can_be_cut or pixels < limits.view:
-            if at_once == 1 and not can_be_cut:
-                logits = self._pass(views, 1)
-            else:
-                logits = none_if_out_of_memory(self._pass, views, at_once)
-            if logits is not None:
-                self._count_pass(pixels)
-                return logits
-            if at_once > 1:
-                at_once //= 2
-                limits.together = at_once * pixels
-                self.note(SLOWER)
-            else:
-                limits.view = pixels
-                self.note(IN_TILES)
 
-        # Tiles
-        (tile_height, tile_width), corners = tiles
-        count = len(views) * len(corners)
-        self._passes.total += count - 1  # in place of this one
-        self._passes.pixels += count * tile_height * tile_width - pixels
-        cut = (self._in_tiles(view, tiles, self._run) for view in views.split(1))
-        return torch.cat(list(cut))
+def _span(rule: WindowRule | None, whole: float) -> float:
+    return whole if rule is None else rule.size
 
-    def _pass(self, views: Tensor, at_once: int) -> Tensor:
-        """Put the views through the model, so many at once."""
-        logits = [self.model(v.to(self.device)).to(views.device) for v in views.split(at_once)]
-        return logits[0] if len(logits) == 1 else torch.cat(logits)
 
-    def _count_pass(self, pixels: int) -> None:
-        passes = self._passes
-        passes.done += 1
-        passes.seen += pixels
-        if self._watcher is not None:
-            self._watcher(passes.done, passes.total, passes.seen / passes.pixels)
-
-    def _multiscale(self, images: Tensor) -> Tensor:
-        height, width = images.shape[2:]
-        total: Tensor | None = None
-        for scale in self.scales:
-            logits = self._forward(_resize(images, self._scaled(height, width, scale)))
-            if total is None:
-                total = self._new_total(logits, height, width)
-            total += _resize(logits.to(total.device), [height, width])
-        assert total is not None
-        return total.div_(len(self.scales))
-
-    def _sliding(self, images: Tensor) -> Tensor:
-        height, width = images.shape[2:]
-        return self._in_tiles(images, tile_layout(height, width, self.min_size), self._forward)
-
-    def _in_tiles(
-        self, images: Tensor, tiles: TileLayout, predict: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        """Return the mean logits (1, K, H, W) over overlapping tiles of an image (1, C, H, W)."""
-        height, width = images.shape[2:]
-        (tile_height, tile_width), corners = tiles
-        total: Tensor | None = None
-        counts = torch.zeros(height, width)
-        for top, left in corners:
-            tile = images[:, :, top : top + tile_height, left : left + tile_width]
-            h, w = tile.shape[2:]
-            # Zero is the mean colour here, as the image has been normalised.
-            padded = F.pad(tile, (0, tile_width - w, 0, tile_height - h))
-            logits = predict(padded)[:, :, :h, :w]
-            if total is None:
-                total = self._new_total(logits, height, width)
-            total[:, :, top : top + h, left : left + w] += logits.to(total.device)
-            counts[top : top + h, left : left + w] += 1
-        assert total is not None
-        return total.div_(counts.to(total.device))
-
-    def _new_total(self, logits: Tensor, height: int, width: int) -> Tensor:
-        """Return zeros (1, K, H, W) to add logits (1, K, h, w) to."""
-        num_classes = logits.shape[1]
-        large = num_classes * height * width * 4 > _MAX_BYTES_ON_DEVICE
-        return torch.zeros(1, num_classes, height, width, device="cpu" if large else logits.device)
+def _with_size(rule: WindowRule | None, size: int) -> WindowRule:
+    return WindowRule(size) if rule is None else dataclasses.replace(rule, size=size)
 
 
 def out_of_memory_advice(device: torch.device) -> str:
     """Describe why an image cannot be predicted that does not fit into memory."""
     advice = "" if device.type == "cpu" else "; try --device cpu"
-    return f"does not fit into the memory of {device}, not even in small tiles{advice}"
+    return f"does not fit into the memory of {device}, not even in small windows{advice}"
 
 
 def check_finite(logits: Tensor) -> None:
@@ -351,9 +329,3 @@ def check_finite(logits: Tensor) -> None:
     # isfinite() would need several more arrays of this size; a NaN becomes both extremes.
     if not all(extreme.isfinite() for extreme in logits.aminmax()):
         raise ValueError("the model gives logits that are not finite: its weights are broken")
-
-
-def _resize(images: Tensor, size: Sequence[int]) -> Tensor:
-    if list(images.shape[2:]) == list(size):
-        return images
-    return F.interpolate(images, size=list(size), mode="bilinear", align_corners=True)

@@ -20,7 +20,8 @@ from base.loader_stream import WorkerError
 from builders.data import describe_dataset
 from dataloaders.camvid import CamVid
 from prediction.predictor import network
-from prediction.predictor.network import IN_TILES, SLOWER, Predictor
+from prediction.predictor.network import IN_WINDOWS, Predictor
+from prediction.predictor.views import SLOWER
 from tests.evaluation.evaluate_case import (
     CLASSES,
     collected,
@@ -290,7 +291,7 @@ def test_feature_a_batch_that_does_not_fit_is_halved(model, monkeypatch, capsys)
     assert capsys.readouterr().err == f"warning: {SLOWER}\n"
 
 
-def test_feature_images_in_tiles_are_noted(model, tmp_path, monkeypatch, capsys):
+def test_feature_images_in_windows_are_noted(model, tmp_path, monkeypatch, capsys):
     whole = models.UNet.forward
 
     def forward(self, images):
@@ -299,17 +300,17 @@ def test_feature_images_in_tiles_are_noted(model, tmp_path, monkeypatch, capsys)
         return whole(self, images)
 
     monkeypatch.setattr(models.UNet, "forward", forward)
-    monkeypatch.setattr(network, "_SMALLEST_TILE", 32)
+    monkeypatch.setattr(network, "WINDOW_SIZES", (32,))
     code, report = run(model)
     out, err = capsys.readouterr()
     assert (code, report["skipped"]) == (0, [])
-    (note,) = [note for note in report["notes"] if "tiles" in note]
+    (note,) = [note for note in report["notes"] if "windows" in note]
     assert note == (
         "Memory was too small for some images as a whole. They were predicted in overlapping "
-        "tiles, so their metrics are not quite those of mode whole."
+        "windows, so their metrics are not quite those of mode whole."
     )
     assert note in " ".join(out.split())
-    assert err == f"warning: {SLOWER}\nwarning: {IN_TILES}\n"
+    assert err == f"warning: {SLOWER}\nwarning: {IN_WINDOWS} 32\n"
 
 
 def test_feature_what_scoring_does_not_fit_is_done_in_the_machines_memory(model, monkeypatch):

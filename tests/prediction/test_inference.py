@@ -168,7 +168,7 @@ class TestImages:
             assert 0.8 < (one == other).mean() < 1
         out, err = capsys.readouterr()
         assert without_rate(out) == "3 masks written to outputs (mode whole, ...)\n"
-        assert err == f"warning: {network.IN_TILES}\n"
+        assert err == f"warning: {network.IN_WINDOWS} 128\n"
 
 
 class TestProgress:

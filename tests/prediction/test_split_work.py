@@ -22,7 +22,7 @@ import evaluation.score_split
 import inference
 import models
 from dataloaders.shapes import Shapes
-from prediction.predictor.network import IN_TILES
+from prediction.predictor.network import IN_WINDOWS
 from tests.conftest import ROOT
 from tests.processes import run_program
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
@@ -149,7 +149,7 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
         "prediction.jobs.plan.find_images = None\n"
         "import prediction.predictor.network as used\n"
         "predict = used.Predictor.predict\n"
-        "used.Predictor.predict = lambda *args: args[0].note(used.IN_TILES) or predict(*args)"
+        "used.Predictor.predict = lambda *args: args[0].note(used.IN_WINDOWS) or predict(*args)"
     )
     few = [data / "images/val" / name for name in ("p6.png", "p2.png")]  # one process has none
     for processes, images in ((2, [data / "images"]), (3, few)):
@@ -170,7 +170,7 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
         assert said_of_many == said.replace(str(outputs[0]), str(outputs[1]))
         assert sorted(skipped(err)) == sorted(failures)
         # What process 1 has noted, for it has a whole image among the many.
-        assert err.count(IN_TILES) == (processes == 2)
+        assert err.count(IN_WINDOWS) == (processes == 2)
         assert contents(outputs[1]) == contents(outputs[0])
         if processes == 2:
             assert len(contents(outputs[0])) == 10
@@ -296,7 +296,7 @@ def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, ca
         (tmp_path / "out.json").unlink(missing_ok=True)
 
         def gathered(own):
-            return [own, [bad, failed, [IN_TILES], []]]
+            return [own, [bad, failed, [IN_WINDOWS], []]]
 
         monkeypatch.setattr(evaluation.score_split, "all_gather_json", gathered)
         return evaluate.main(words), capsys.readouterr().err
@@ -305,8 +305,8 @@ def test_feature_failures_of_all_processes_count_as_one(made, data, tmp_path, ca
     assert code == 1
     assert re.findall(r"(p\d).png", "".join(skipped(err))) == ["p0", "p1", "p3"]
     assert [one["name"] for one in report("out.json")["skipped"]] == ["p0", "p1", "p3"]
-    assert err.count(IN_TILES) == 1
-    assert any("overlapping tiles" in note for note in report("out.json")["notes"])
+    assert err.count(IN_WINDOWS) == 1
+    assert any("overlapping windows" in note for note in report("out.json")["notes"])
     code, err = run([[3, "p3.png: broken"]], [])
     assert code == 2
     last = err.splitlines()[-1]

@@ -15,7 +15,7 @@ from builders.training import TrainingComponents
 from conversion.parallel import run_each
 from inspection.look import look
 from prediction.predictor.network import Predictor
-from tests.prediction.test_predictor import Net, predictor, random_image
+from tests.prediction.predictor.test_network import Net, predictor, random_image
 from tests.training_runs import Constant, make_trainer
 from training.lr_finder import RateSweep
 from utils.cli.choices import MODES
@@ -178,7 +178,7 @@ def test_feature_rates():
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("flip", ["none", "horizontal", "all8"])
 def test_feature_every_forward_pass_of_an_image_is_counted(mode, flip):
     model, seen = Net().eval(), []
     one = predictor(model, mode, flip=flip)

@@ -1,12 +1,16 @@
 """Mixed precision: which type, the scaler that fp16 needs."""
 
+import contextlib
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from utils.config.types import Amp
+
+AMP_FOR_INFERENCE = ("auto", "bf16", "fp16", "off")
 
 
 class MixedPrecision:
@@ -85,6 +89,53 @@ class MixedPrecision:
         """Take what `state_dict()` gave."""
         if state and self._scaler.is_enabled():
             self._scaler.load_state_dict(state)
+
+
+class InferencePrecision:
+    """The precision that a network predicts in.
+
+    Args:
+        amp: `"off"` for 32 bits, `"bf16"`, `"fp16"`, or `"auto"`: bf16 where the device computes
+            with it, fp16 on a GPU that does not, else 32 bits.
+        device: Where the network runs.
+
+    Raises:
+        ValueError: If the device cannot do what is asked for.
+    """
+
+    def __init__(self, amp: str, device: torch.device) -> None:
+        if amp not in AMP_FOR_INFERENCE:
+            raise ValueError(f"there is no amp {amp!r}; choose from {', '.join(AMP_FOR_INFERENCE)}")
+        self._device = device
+        if device.type == "cpu" and amp == "auto":
+            amp = "bf16" if cpu_has_bf16() else "off"
+        if device.type == "cpu" and amp == "fp16":
+            raise ValueError('amp: the CPU does not predict in fp16; use "bf16", or "auto"')
+        self.dtype = _dtype_of(cast(Amp, False if amp == "off" else amp), device)
+
+    @property
+    def name(self) -> str:
+        """Return "bf16" or "fp16"; empty for 32 bits."""
+        return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(self.dtype, "")  # type: ignore[arg-type]
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context for a forward pass."""
+        if self.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, dtype=self.dtype)
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether the processor computes with bf16; others emulate it, which is slower."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if capabilities:
+        names = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+        return any(capabilities.get(name, False) for name in names)
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def tf32_text(device: torch.device) -> str:

@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-import prediction.predictor.network
-from prediction.predictor.network import IN_TILES, SCALES, SLOWER, Predictor
+import prediction.predictor.views
+from prediction.predictor.merge import FLIPS
+from prediction.predictor.network import IN_WINDOWS, Predictor
 from prediction.predictor.tiles import tile_layout
-from tests.slow import mark_slow
+from prediction.predictor.views import SCALES, SLOWER
+from prediction.predictor.windows import WindowRule
 from utils.cli.choices import MODES
 from utils.out_of_memory import is_out_of_memory
 
@@ -105,7 +107,7 @@ def naive_sliding(model, image, steps=None, run=run_numpy):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("flip", [None, False, True])
+@pytest.mark.parametrize("flip", [None, *FLIPS])
 def test_smoke(model, mode, flip):
     image = random_image(20, 30)
     logits = predictor(model, mode, flip=flip).predict_logits(image)
@@ -132,7 +134,7 @@ class TestWhole:
 
     def test_feature_flip_makes_mirrored_images_alike(self, model):
         image = random_image(9, 12)
-        both = predictor(model, "whole", flip=True)
+        both = predictor(model, "whole", flip="horizontal")
         mirrored, logits = both.predict_logits(image[:, ::-1]), both.predict_logits(image)
         np.testing.assert_allclose(mirrored.flip(-1), logits, rtol=1e-4, atol=1e-5)
 
@@ -142,7 +144,8 @@ class TestMultiscale:
     @pytest.mark.parametrize("flip", [False, True])
     def test_feature_equals_naive(self, model, size, flip):
         image = random_image(*size)
-        logits = predictor(model, "multiscale", flip=flip).predict_logits(image)
+        mirrored = "horizontal" if flip else "none"
+        logits = predictor(model, "multiscale", flip=mirrored).predict_logits(image)
         truth = naive_multiscale(model, image, SCALES, flip)
         np.testing.assert_allclose(logits, truth, rtol=1e-3, atol=1e-4)
 
@@ -205,7 +208,7 @@ class TestSliding:
 def test_feature_large_sums_leave_the_device(model, mode, monkeypatch):
     image = random_image(20, 30)
     expected = predictor(model, mode).predict_logits(image)
-    monkeypatch.setattr(prediction.predictor.network, "_MAX_BYTES_ON_DEVICE", 0)
+    monkeypatch.setattr(prediction.predictor.views, "_MAX_BYTES_ON_DEVICE", 0)
     assert torch.equal(predictor(model, mode).predict_logits(image), expected)
 
 
@@ -283,36 +286,15 @@ class Tight(Net):
         return torch.cat([super(Tight, self).forward(image) for image in images.split(1)])
 
 
-def naive_in_tiles(model, images):
-    """Images (1, 3, H, W) of more pixels than fit in overlapping tiles, and these in smaller."""
-    height, width = images.shape[2:]
-    if height * width <= model.pixels:
-        return run_numpy(model, images)[0]
-    tile_h, tile_w = (max(int(side // 2.5), min(side, 128)) for side in (height, width))
-    total = np.zeros((NUM_CLASSES, height, width))
-    counts = np.zeros((height, width))
-    step_y = ceil(tile_h * (1 - 1 / 3))
-    step_x = step_y if step_y <= tile_w else ceil(tile_w * (1 - 1 / 3))
-    for y in range(0, ceil(max(height - tile_h, 0) / step_y) * step_y + 1, step_y):
-        for x in range(0, ceil(max(width - tile_w, 0) / step_x) * step_x + 1, step_x):
-            cut = images[:, :, y : y + tile_h, x : x + tile_w]
-            h, w = cut.shape[2:]
-            tile = np.zeros((1, 3, tile_h, tile_w))
-            tile[:, :, :h, :w] = cut
-            total[:, y : y + h, x : x + w] += naive_in_tiles(model, tile)[:, :h, :w]
-            counts[y : y + h, x : x + w] += 1
-    return total / counts
-
-
 class TestMemory:
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("error", ERRORS, ids=["accelerator", "processor"])
     def test_feature_fewer_views_give_the_same(self, mode, error, caplog):
         """Image and mirrored image one after the other."""
         images = [random_image(41, 60), random_image(50, 33)]
-        plain = predictor(Tight().eval(), mode, flip=True)
+        plain = predictor(Tight().eval(), mode, flip="horizontal")
         tight = Tight(views=1, error=error).eval()
-        made = predictor(tight, mode, flip=True)
+        made = predictor(tight, mode, flip="horizontal")
         for image in images:
             assert torch.equal(made.predict_logits(image), plain.predict_logits(image))
         assert set(tight.passes) == {1}
@@ -337,45 +319,33 @@ class TestMemory:
         assert tight.passes == [2, 2, 2, 1]
         assert [record.message for record in caplog.records] == [SLOWER]
 
+    @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("size", [(300, 260), (420, 150), (129, 500)])
-    @pytest.mark.parametrize("pixels", [260 * 200, 150 * 140])
     @pytest.mark.parametrize("error", ERRORS, ids=["accelerator", "processor"])
-    def test_feature_a_image_that_does_not_fit_is_cut(self, model, size, pixels, error, caplog):
+    def test_feature_windows_halve_until_they_fit(self, mode, size, error, caplog):
+        """The result is that of windows which had this size from the start."""
+        model = Tight().eval()
         image = random_image(*size)
-        tight = Tight(pixels=pixels, error=error).eval()
-        made = predictor(tight, "whole")
-        logits, expected = made.predict_logits(image), naive_in_tiles(tight, normalized(image))
-        np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
+        plain = predictor(model, mode).predict_logits(image)
+        largest = max(height * width for height, width in model.sizes)
+        model.sizes.clear()
+        expected = predictor(model, mode).predict_logits(image, WindowRule(128))
+        room = max(height * width for height, width in model.sizes)
+        assert room < largest
+        tight = Tight(pixels=room, error=error).eval()
+        made = predictor(tight, mode)
+        logits = made.predict_logits(image)
+        assert torch.equal(logits, expected) and not torch.equal(logits, plain)
         failures = tight.failures
         assert failures and torch.equal(made.predict_logits(image), logits)
         assert tight.failures == failures  # it is remembered
-        assert made.notes == [IN_TILES] == [record.message for record in caplog.records]
+        cut = [note for note in made.notes if note != SLOWER]
+        assert cut[-1] == f"{IN_WINDOWS} 128"
+        assert made.notes == [record.message for record in caplog.records]
         # A image that fits is predicted as before.
-        small = random_image(100, 120)
-        expected = predictor(model, "whole").predict_logits(small)
+        small = random_image(60, 60)
+        expected = predictor(model, mode).predict_logits(small)
         assert torch.equal(made.predict_logits(small), expected)
-
-    @pytest.mark.parametrize("mode", mark_slow(["sliding", "multiscale"]))
-    def test_feature_views_that_do_not_fit_are_cut(self, mode):
-        """Some of the scales, or all of the tiles; mirrored ones alike."""
-        image = random_image(360, 350)
-        tight = Tight(pixels=135 * 131).eval()
-        made = predictor(tight, mode, flip=True)
-        logits = made.predict_logits(image)
-        assert IN_TILES in made.notes
-        views = []
-
-        def run(model, images):
-            views.append(images.shape[2:])
-            return naive_in_tiles(tight, images)[None]
-
-        if mode == "sliding":
-            total, counts = naive_sliding(tight, image, run=run)
-            expected = total / counts
-        else:
-            expected = naive_multiscale(tight, image, SCALES, flip=True, run=run)
-        assert any(h * w > tight.pixels for h, w in views)
-        np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
     @pytest.mark.parametrize("mode", MODES)
     def test_feature_images_stay_in_host_memory(self, model, mode, monkeypatch):
@@ -383,11 +353,11 @@ class TestMemory:
         images = [random_image(40, 60), random_image(40, 60, seed=1), random_image(20, 30)]
         expected = [predictor(model, mode).predict_logits(image) for image in images]
         made, real = predictor(model, mode), torch.Tensor.to
-        made.device = torch.device("cuda")
+        made.views.device = torch.device("cuda")
         tried = []
 
         def to(tensor, target):
-            if target != made.device:
+            if target != made.views.device:
                 return real(tensor, target)
             if tensor.dtype == torch.uint8:
                 tried.append(tensor[0, ..., 0].numel())
@@ -425,7 +395,7 @@ class TestMemory:
 @pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["sliding", "whole"])
 def test_feature_real_memory_of_a_gpu(model, mode):
-    """40 MiB: too little for the image and its sums (60 MiB), enough for a tile of 2/5."""
+    """40 MiB: too little for the image and its sums (60 MiB), enough for a window."""
     image = random_image(1500, 1500)
     made = Predictor(Net(), MEAN, STD, "cuda", mode=mode)
     torch.cuda.empty_cache()
@@ -443,7 +413,7 @@ def test_feature_real_memory_of_a_gpu(model, mode):
         np.testing.assert_allclose(logits, truth, rtol=1e-2, atol=1e-2)
         assert made.notes == [SLOWER]
     else:
-        assert made.notes == [SLOWER, IN_TILES]
+        assert made.notes[0] == SLOWER and made.notes[-1].startswith(IN_WINDOWS)
         assert logits.isfinite().all()
 
 
