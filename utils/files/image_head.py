@@ -1,7 +1,7 @@
 """Size and EXIF orientation of an image file, from its first bytes."""
 
 import warnings
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -56,7 +56,7 @@ def read_head(path: StrPath) -> ImageHead:
                 # Pillow also warns of problems that the readers of the pixels refuse.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    image = Image.open(file, formats=_LAZY_FORMATS)
+                    image = _open_lazily(file, start)
                     exif = image.info.get("exif", b"")
             except Exception as error:
                 # A damaged header can make the reader raise anything.
@@ -66,6 +66,20 @@ def read_head(path: StrPath) -> ImageHead:
     orientation = facts.exif_orientation
     known = orientation if orientation in range(1, 9) else None
     return ImageHead(facts.width, facts.height, known or UPRIGHT)
+
+
+def _open_lazily(file: BinaryIO, start: bytes) -> Image.Image:
+    """Return an image whose pixels are not decoded, of any size.
+
+    `Image.open()` would refuse a large one, although a part of it can be read.
+    """
+    Image.init()
+    for name in _LAZY_FORMATS:
+        factory, accepts = Image.OPEN[name]
+        if accepts is None or accepts(start) is True:
+            image: Image.Image = factory(file, "")
+            return image
+    raise ValueError(f"it begins with {start!r}")
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -18,6 +18,17 @@ def read_npy(path: StrPath) -> np.ndarray:
     Raises:
         DataError: If the file is cut off, too large, or something else.
     """
+    pixels = open_npy(path)
+    check_pixels(path, pixels.shape[1], pixels.shape[0])
+    return np.array(pixels, pixels.dtype.newbyteorder("="))
+
+
+def open_npy(path: StrPath) -> np.ndarray:
+    """Return an array as an image (H, W, C), mapped: its values are read when they are used.
+
+    Raises:
+        DataError: As `read_npy`.
+    """
     try:
         # Memory-mapped, because the header may claim any size: mapping fails beyond the file's end.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -25,9 +36,7 @@ def read_npy(path: StrPath) -> np.ndarray:
         raise DataError(
             f"{path}: is cut off or not a plain array ({error}); save it again with numpy.save"
         ) from None
-    pixels = _orient(path, array)
-    check_pixels(path, pixels.shape[1], pixels.shape[0])
-    return np.array(pixels, pixels.dtype.newbyteorder("="))
+    return _orient(path, array)
 
 
 def _orient(path: StrPath, array: np.ndarray) -> np.ndarray:

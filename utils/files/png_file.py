@@ -1,13 +1,15 @@
 """The structure of a PNG file: its header, and whether a part is missing or changed."""
 
 import dataclasses
+import os
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 
-from utils.files.data_file import DataError, StrPath, damaged
+from utils.files.data_file import DataError, StrPath, damaged, open_file
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -114,6 +116,50 @@ def needed_chunks(path: StrPath, data: bytes, *, indices: bool = False) -> bytes
     return data if size == len(data) else b"".join((PNG_START, *kept))
 
 
+def check_png_file(path: StrPath) -> None:
+    """Check the chunks of a PNG of any size as `needed_chunks()` does, without holding them.
+
+    Raises:
+        DataError: If a chunk is missing, cut off, changed, or of an unknown kind; or the file is an
+            animation.
+    """
+    size = os.stat(path).st_size
+    with open_file(path) as file:
+        file.seek(len(PNG_START))
+        kind = b""
+        while kind != b"IEND":
+            head = file.read(8)
+            if len(head) < 8:
+                raise _cut_off(path, size)
+            length, kind = struct.unpack(">I4s", head)
+            place = file.tell()
+            if not kind.isalpha():
+                raise damaged(path, f"is damaged at byte {place - 8}")
+            if place + length + 4 > size:
+                raise _cut_off(path, size)
+            if kind == b"acTL":
+                raise DataError(
+                    f"{path}: is an animation; save the image to use as a PNG of its own"
+                )
+            if kind[0] & 32:  # a lower-case letter: can be left out
+                file.seek(length + 4, os.SEEK_CUR)
+                continue
+            _check_chunk(path, file, kind, length)
+
+
+def _check_chunk(path: StrPath, file: BinaryIO, kind: bytes, length: int) -> None:
+    """Check the content of one chunk, a megabyte at a time."""
+    name, place = kind.decode("ascii"), file.tell()
+    if kind not in _NEEDED:
+        raise DataError(f"{path}: has an unknown chunk {name!r}; export it as a plain PNG")
+    crc = zlib.crc32(kind)
+    while length:
+        data = file.read(min(length, 1 << 20))
+        crc, length = zlib.crc32(data, crc), length - len(data)
+    if crc != int.from_bytes(file.read(4), "big"):
+        raise damaged(path, f"is damaged (wrong checksum of {name} at byte {place})")
+
+
 def _grey_header(header: bytes) -> bytes:
     content = b"IHDR" + header[:9] + bytes([GREY]) + header[10:]
     return struct.pack(">I", len(header)) + content + struct.pack(">I", zlib.crc32(content))
@@ -125,14 +171,14 @@ def _chunks(path: StrPath, data: bytes) -> Iterator[tuple[bytes, int, int]]:
     kind = b""
     while kind != b"IEND":
         if position + 12 > len(data):
-            raise _cut_off(path, data)
+            raise _cut_off(path, len(data))
         length, kind = struct.unpack_from(">I4s", data, position)
         start = position + 8
         position = start + length + 4
         if not kind.isalpha():
             raise damaged(path, f"is damaged at byte {start - 8}")
         if position > len(data):
-            raise _cut_off(path, data)
+            raise _cut_off(path, len(data))
         yield kind, start, start + length
 
 
@@ -144,5 +190,5 @@ def _parse_header(path: StrPath, header: bytes) -> PngHeader:
     raise damaged(path, "has a damaged header")
 
 
-def _cut_off(path: StrPath, data: bytes) -> DataError:
-    return damaged(path, f"is cut off (a PNG of {len(data)} bytes without its last chunk)")
+def _cut_off(path: StrPath, size: int) -> DataError:
+    return damaged(path, f"is cut off (a PNG of {size} bytes without its last chunk)")

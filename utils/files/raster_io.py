@@ -119,7 +119,17 @@ def read_bands(
         DataError: If a file cannot be used, files of one image differ in size, or bands or type
             differ from the rule.
     """
-    rasters = [read_raster(path) for path in paths]
+    return apply_rule(paths, [read_raster(path) for path in paths], rule, fill)
+
+
+def apply_rule(
+    paths: Sequence[StrPath], rasters: Sequence[Raster], rule: BandRule, fill: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Make the pixels of an image, or of a window of it, of what its files have; see `read_bands`.
+
+    Raises:
+        DataError: As `read_bands`.
+    """
     _check_files(paths, rasters)
     layers = [_prepare(path, raster, rule) for path, raster in zip(paths, rasters, strict=True)]
     pixels = np.dstack([values for values, _ in layers])

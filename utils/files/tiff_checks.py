@@ -18,7 +18,7 @@ _DEFLATE = (8, 32946)
 _LZMA = 34925
 # Maximum bytes that one byte can hold; LZW: 3840 in twelve bits. For other compressions there is
 # nearly no limit.
-_MAX_IN_BYTE = {5: 2600, **dict.fromkeys(_DEFLATE, 1032), 32773: 64}
+MAX_IN_BYTE = {5: 2600, **dict.fromkeys(_DEFLATE, 1032), 32773: 64}
 _BLOCK = 32  # pixels by which an encoder may pad a strip or tile
 _SLACK = 1 << 20  # bytes of a strip beyond its rows
 
@@ -33,19 +33,38 @@ def check_segments(path: StrPath, series: Any) -> None:
     page = series.keyframe
     kind = int(page.compression)
     for each in series.pages:
-        if kind in _MAX_IN_BYTE and all(each.databytecounts):  # 0: GDAL leaves out empty ones
+        if kind in MAX_IN_BYTE and all(each.databytecounts):  # 0: GDAL leaves out empty ones
             bits = math.prod(page.shape) * page.bitspersample
-            check_stored(path, bits // 8, sum(each.databytecounts), _MAX_IN_BYTE[kind])
-    if kind in _JPEG and page.dtype == np.uint8:
+            check_stored(path, bits // 8, sum(each.databytecounts), MAX_IN_BYTE[kind])
+    if _needs_check(page):
+        for data in _segments(series):
+            check_segment(path, page, data)
+
+
+def _needs_check(page: Any) -> bool:
+    kind = int(page.compression)
+    if kind in (*_DEFLATE, _LZMA):
+        # tifffile's own decoder unpacks everything; imagecodecs stops at the end of the strip.
+        return importlib.util.find_spec("imagecodecs") is None
+    return kind in _JPEG and page.dtype == np.uint8
+
+
+def check_segment(path: StrPath, page: Any, data: bytes) -> None:
+    """Refuse one strip or tile of a page as `check_segments()` does.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    if not _needs_check(page):
+        return
+    kind = int(page.compression)
+    if kind in _JPEG:
         width, height = page.tilewidth or page.imagewidth, page.tilelength or page.rowsperstrip
         most = (width + _BLOCK) * (min(height, page.imagelength) + _BLOCK)
-        for data in _segments(series):
-            _check_jpeg(path, data, page.jpegtables, most)
-    elif kind in (*_DEFLATE, _LZMA) and importlib.util.find_spec("imagecodecs") is None:
-        # tifffile's own decoder unpacks everything; imagecodecs stops at the end of the strip.
+        _check_jpeg(path, data, page.jpegtables, most)
+    else:
         most = math.prod(page.chunks) * page.dtype.itemsize + _SLACK
-        for data in _segments(series):
-            _check_inflated(path, data, most, is_lzma=kind == _LZMA)
+        _check_inflated(path, data, most, is_lzma=kind == _LZMA)
 
 
 def _segments(series: Any) -> Iterator[bytes]:

@@ -22,15 +22,15 @@ MAX_BYTES = 4 << 30
 _ORIENTATION = 274
 _GDAL_NODATA = 42113  # https://gdal.org/en/stable/drivers/raster/gtiff.html
 GEO_TAGS = (33550, 34264, 34735)  # ModelPixelScale, ModelTransformation, GeoKeyDirectory
-_BAND_AXES = "SCIQ"  # samples, channels, and pages without another meaning
+BAND_AXES = "SCIQ"  # samples, channels, and pages without another meaning
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # PhotometricInterpretation -> its samples
-_WHITE_IS_ZERO, _RGB, _YCBCR = 0, 2, 6
-_GREY_OR_RGB = (0, 1, 2)
+WHITE_IS_ZERO, _RGB, YCBCR = 0, 2, 6
+GREY_OR_RGB = (0, 1, 2)
 _JPEG = 7
 _ALPHA = (1, 2)  # ExtraSamples: premultiplied or not
 
 # A microscope's file may continue in others; only the named file is read.
-_ONE_FILE: dict[str, Any] = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
+ONE_FILE: dict[str, Any] = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
 
 
 def read_tiff(path: StrPath) -> tuple[np.ndarray, float | None]:
@@ -54,7 +54,7 @@ def read_tiff(path: StrPath) -> tuple[np.ndarray, float | None]:
     """
     with _open(path) as series:
         _check(path, series)
-        nodata = _nodata(path, series.keyframe)
+        nodata = nodata_of(path, series.keyframe)
         return _decode(path, series, nodata), nodata
 
 
@@ -71,13 +71,22 @@ def read_plain_tiff(path: StrPath) -> np.ndarray | None:
     with _open(path) as series:
         _check(path, series)
         page = series.keyframe
-        kind, is_jpeg = int(page.photometric), int(page.compression) == _JPEG
-        if not (_is_known(page) and (kind in _GREY_OR_RGB or (kind == _YCBCR and is_jpeg))):
+        if not (is_known(page) and has_known_colours(page)):
             return None
-        pixels = _decode(path, series, None)
+        return as_rgb(page, _decode(path, series, None))
+
+
+def has_known_colours(page: Any) -> bool:
+    """Return whether `as_rgb()` knows the colours of a page."""
+    kind, is_jpeg = int(page.photometric), int(page.compression) == _JPEG
+    return kind in GREY_OR_RGB or (kind == YCBCR and is_jpeg)
+
+
+def as_rgb(page: Any, pixels: np.ndarray) -> np.ndarray:
+    """Return pixels (h, w, C) of an 8-bit page as RGB (h, w, 3) uint8, without its alpha."""
     if pixels.dtype == np.bool_:
         pixels = pixels * np.uint8(255)
-    if kind == _WHITE_IS_ZERO:
+    if int(page.photometric) == WHITE_IS_ZERO:
         pixels = 255 - pixels
     bands = [0, 1, 2] if pixels.shape[2] > 2 else [0, 0, 0]
     return np.ascontiguousarray(pixels[..., bands])
@@ -94,7 +103,7 @@ def holds_bands(path: StrPath) -> bool:
     """
     with _open(path) as series:
         page = series.keyframe
-        if int(page.photometric) in _GREY_OR_RGB and _GDAL_NODATA in page.tags:
+        if int(page.photometric) in GREY_OR_RGB and _GDAL_NODATA in page.tags:
             return True
         if page.samplesperpixel != 4 or int(page.photometric) != _RGB:
             return False
@@ -124,11 +133,11 @@ def _open(path: StrPath) -> Iterator[Any]:
     """Yield the pages of a TIFF's image; any failure of a damaged file is a `DataError`."""
     with open_file(path) as file, collect_complaints() as complaints:
         try:
-            with tifffile.TiffFile(file, **_ONE_FILE) as tiff:
+            with tifffile.TiffFile(file, **ONE_FILE) as tiff:
                 # Count first: in a circular chain of pages, `series` would not end.
                 if len(tiff.pages) == 0:
                     raise ValueError("it has no page")
-                series = _only_series(path, tiff.series)
+                series = only_series(path, tiff.series)
                 if complaints:
                     raise ValueError(complaints[0])
                 yield series
@@ -137,7 +146,7 @@ def _open(path: StrPath) -> Iterator[Any]:
         except Exception as error:
             # A damaged header can make the decoder raise anything.
             if "imagecodecs" in str(error):
-                raise _needs_codec(path, str(error)) from None
+                raise needs_codec(path, str(error)) from None
             raise damaged(path, f"is cut off or damaged ({error})") from None
 
 
@@ -160,7 +169,7 @@ def collect_complaints() -> Iterator[list[str]]:
         logger.removeFilter(collect)
 
 
-def _only_series(path: StrPath, every: list[Any]) -> Any:
+def only_series(path: StrPath, every: list[Any]) -> Any:
     """Return the one image of a file, without its overviews and masks."""
     found = [s for s in every if not (s.keyframe.is_reduced or s.keyframe.is_mask)]
     if len(found) != 1:
@@ -174,7 +183,7 @@ def _only_series(path: StrPath, every: list[Any]) -> Any:
 
 def _check(path: StrPath, series: Any) -> None:
     _check_size(path, series)
-    _check_complete(path, series)
+    check_complete(path, series)
     check_segments(path, series)
 
 
@@ -193,14 +202,14 @@ def _check_size(path: StrPath, series: Any) -> None:
             f"{path}: claims {shape} values, more than {MAX_BYTES >> 30} GiB; cut it into tiles"
         )
     others = [axis for axis in series.axes if axis not in "YX"]
-    if page.imagedepth > 1 or len(others) > 1 or set(others) - set(_BAND_AXES):
+    if page.imagedepth > 1 or len(others) > 1 or set(others) - set(BAND_AXES):
         raise DataError(
             f"{path}: has the axes {series.axes} ({shape}); expected rows, columns and one axis "
             "of bands; save each image as a file of its own"
         )
 
 
-def _check_complete(path: StrPath, series: Any) -> None:
+def check_complete(path: StrPath, series: Any) -> None:
     """Check that every strip and tile lies in the file; decoders may make up missing ones."""
     end = series.dataoffset + series.size * series.dtype.itemsize if series.dataoffset else 0
     for page in series.pages:
@@ -220,7 +229,7 @@ def _check_complete(path: StrPath, series: Any) -> None:
 def _decode(path: StrPath, series: Any, nodata: float | None) -> np.ndarray:
     """Return all values (H, W, C), by a package that can decode them."""
     page = series.keyframe
-    known = _is_known(page)
+    known = is_known(page)
     single = len(series.pages) == 1
     if single and (not known or any(tag in page.tags for tag in GEO_TAGS)) and has_rasterio():
         return _read_gdal(path, series.dtype)
@@ -236,10 +245,10 @@ def _decode(path: StrPath, series: Any, nodata: float | None) -> np.ndarray:
     if plain and page.photometric in (1, 2) and not page.extrasamples:
         pixels = np.array(Image.open(path))
         return pixels.reshape(*pixels.shape[:2], -1)
-    raise _needs_codec(path, f"compression {page.compression.name}, predictor {page.predictor}")
+    raise needs_codec(path, f"compression {page.compression.name}, predictor {page.predictor}")
 
 
-def _is_known(page: Any) -> bool:
+def is_known(page: Any) -> bool:
     """Return whether tifffile can decode a page with the installed packages."""
     return (
         page.compression in tifffile.TIFF.DECOMPRESSORS
@@ -261,7 +270,8 @@ def _read_gdal(path: StrPath, dtype: np.dtype) -> np.ndarray:
     return np.moveaxis(pixels, 0, 2).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _needs_codec(path: StrPath, what: str) -> DataError:
+def needs_codec(path: StrPath, what: str) -> DataError:
+    """Return the error of a file whose compression no installed package knows."""
     return DataError(
         f"{path}: cannot be decoded ({what}) without another package: pip install imagecodecs "
         "(or rasterio)"
@@ -276,7 +286,7 @@ def _bands_last(pixels: np.ndarray, axes: str) -> np.ndarray:
     return pixels.transpose([axes.index(axis) for axis in ("Y", "X", *bands)])
 
 
-def _nodata(path: StrPath, page: Any) -> float | None:
+def nodata_of(path: StrPath, page: Any) -> float | None:
     """Return the value of GDAL's nodata tag."""
     tag = page.tags.get(_GDAL_NODATA)
     if tag is None:
