@@ -22,7 +22,8 @@ from utils.config.types import Fraction, NonNegativeInt, PositiveFloat, Positive
 from utils.distributed.collectives import all_gather_json, world_size
 from utils.files.data_file import DataError
 from utils.files.file_notes import FileNote, count_notes
-from utils.samples.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache, free_memory
+from utils.memory import free_memory
+from utils.samples.pair_cache import CACHE_FOLDER, DiskCache, PairCache, RamCache
 from utils.samples.pairing import Sample
 from utils.transforms.augmentation import Augmentation
 

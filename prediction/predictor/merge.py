@@ -1,17 +1,16 @@
 """How the predictions of several views of an image become one: flips, scales, models."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from utils.cli.choices import FLIPS, MERGES
 from utils.logits.to_labels import all_channels
 
 Merge = Literal["mean-logits", "mean-probabilities", "max"]
 Flip = Literal["none", "horizontal", "both", "all8"]
-MERGES: tuple[str, ...] = get_args(Merge)
-FLIPS: tuple[str, ...] = get_args(Flip)
 
 
 class Scores:

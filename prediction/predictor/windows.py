@@ -3,12 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from utils.cli.choices import BLENDS
+
 Blend = Literal["gaussian", "linear", "none"]
-BLENDS: tuple[str, ...] = get_args(Blend)
 
 # Windows begin at multiples of this many pixels. Networks see an image on a coarser grid, of 8 to
 # 32 pixels: with windows on that grid they give what they give for the image as a whole.

@@ -8,9 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from utils.cli.choices import AMPS
 from utils.config.types import Amp
-
-AMP_FOR_INFERENCE = ("auto", "bf16", "fp16", "off")
 
 
 class MixedPrecision:
@@ -104,8 +103,8 @@ class InferencePrecision:
     """
 
     def __init__(self, amp: str, device: torch.device) -> None:
-        if amp not in AMP_FOR_INFERENCE:
-            raise ValueError(f"there is no amp {amp!r}; choose from {', '.join(AMP_FOR_INFERENCE)}")
+        if amp not in AMPS:
+            raise ValueError(f"there is no amp {amp!r}; choose from {', '.join(AMPS)}")
         self._device = device
         if device.type == "cpu" and amp == "auto":
             amp = "bf16" if cpu_has_bf16() else "off"

@@ -1,6 +1,5 @@
 """Decoded pairs, kept in memory that all loader processes share, or on disk."""
 
-import contextlib
 import errno
 import hashlib
 import logging
@@ -15,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from utils.files.atomic_write import new_file
+from utils.memory import free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +31,6 @@ EMPTY = -1
 CACHE_FOLDER = "saved/cache"  # the folder of everything that is kept for later runs
 
 MIN_FREE = 2_000_000_000  # bytes on the disk, for checkpoints
-
-# Limit and usage: https://docs.kernel.org/admin-guide/cgroup-v2.html, and version 1.
-CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 
 
 class PairCache(Protocol):
@@ -212,14 +206,3 @@ class DiskCache:
 def _write(path: Path, array: np.ndarray) -> None:
     with new_file(path, overwrite=True) as file:
         np.save(file, array, allow_pickle=False)
-
-
-def free_memory() -> int:
-    """Return the bytes that can be allocated without swapping, within a container's limit."""
-    import psutil
-
-    free = psutil.virtual_memory().available
-    for limit, used in CGROUPS:
-        with contextlib.suppress(OSError, ValueError):  # no such limit
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-    return max(free, 0)

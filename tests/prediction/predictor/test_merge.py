@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from prediction.predictor.merge import FLIPS, MERGES, Scores, views_of
+from prediction.predictor.merge import Scores, views_of
 from prediction.predictor.network import Predictor
 from prediction.predictor.views import Member
 from tests.prediction.predictor.test_network import MEAN, STD, Net, normalized, random_image
+from utils.cli.choices import FLIPS, MERGES
 
 
 def naive(models, image, turns, merge, weights=None):

@@ -6,12 +6,11 @@ import torch
 from torch import nn
 
 import prediction.predictor.views
-from prediction.predictor.merge import FLIPS
 from prediction.predictor.network import IN_WINDOWS, Predictor
 from prediction.predictor.tiles import tile_layout
 from prediction.predictor.views import SCALES, SLOWER
 from prediction.predictor.windows import WindowRule
-from utils.cli.choices import MODES
+from utils.cli.choices import FLIPS, MODES
 from utils.out_of_memory import is_out_of_memory
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

@@ -7,15 +7,8 @@ from torch import nn
 
 from prediction.predictor.mosaic import blend
 from prediction.predictor.network import Predictor
-from prediction.predictor.windows import (
-    ALIGNMENT,
-    BLENDS,
-    Axis,
-    Grid,
-    Window,
-    WindowRule,
-    same_size_runs,
-)
+from prediction.predictor.windows import ALIGNMENT, Axis, Grid, Window, WindowRule, same_size_runs
+from utils.cli.choices import BLENDS
 from utils.files.spill import Spill
 
 rules = st.builds(

@@ -67,15 +67,6 @@ def test_exception_ram_that_is_not_there(limit):
         RamCache(1, limit)
 
 
-def test_feature_free_memory_is_that_of_the_container(tmp_path, monkeypatch):
-    (tmp_path / "max").write_text("5000\n")
-    (tmp_path / "current").write_text("2000\n")
-    monkeypatch.setattr(pair_cache, "CGROUPS", ((tmp_path / "max", tmp_path / "current"),))
-    assert pair_cache.free_memory() == 3000
-    (tmp_path / "max").write_text("max\n")
-    assert pair_cache.free_memory() > 10**6
-
-
 def test_feature_disk_leaves_room_for_checkpoints(tmp_path, files, monkeypatch, caplog):
     usage = pair_cache.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(pair_cache, "MIN_FREE", usage.free + 10**12)

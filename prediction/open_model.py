@@ -1,0 +1,165 @@
+"""One or several checkpoints as a predictor, ready to predict."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import nn
+
+from prediction.load_model import Meta, restore_from
+from prediction.predictor.merge import Flip, Merge
+from prediction.predictor.network import Predictor
+from prediction.predictor.views import SCALES, Member
+from utils.checkpoint.content import Checkpoint, read_checkpoint
+from utils.cli.choices import DEFAULT_MODE
+from utils.cli.launcher import launched_rank
+from utils.devices import resolve_device
+from utils.files.image_head import ExifRule
+from utils.metrics.threshold import recorded_search
+from utils.out_of_memory import is_out_of_memory
+from utils.runs.last_score import LastScore, last_score
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """How often and how a model sees each pixel; see `Predictor`."""
+
+    mode: str = DEFAULT_MODE
+    scales: Sequence[float] = SCALES
+    flip: Flip | None = None
+    merge: Merge = "mean-logits"
+    amp: str = "off"
+    compile: bool = False  # whether the network goes through `torch.compile()`
+
+
+class OpenedModel(NamedTuple):
+    """A model that is ready to predict, what belongs to it, and how it was scored last."""
+
+    predictor: Predictor
+    meta: Meta
+    score: LastScore | None  # None also for several models
+
+
+def open_model(
+    paths: Sequence[str],
+    passes: Passes | None = None,
+    *,
+    weights: Sequence[float] = (),
+    device: str | None = None,
+    config: str | None = None,
+    exif: ExifRule | None = None,
+) -> OpenedModel:
+    """Load one checkpoint, or several of the same classes as an ensemble.
+
+    Args:
+        paths: The files.
+        passes: How the models see an image; None for the defaults.
+        weights: How much each model counts; none for all alike.
+        device: `cpu`, `cuda` or the number of a GPU; None for a GPU if there is one.
+        config: The training's config, for a file of bare weights.
+        exif: Whether the EXIF orientation is applied; None: as in training.
+
+    Raises:
+        ValueError: If a checkpoint, the config or the device cannot be used, or the models do not
+            fit together.
+    """
+    passes = passes or Passes()
+    if weights and len(weights) != len(paths):
+        raise ValueError(f"--ensemble-weights: {len(weights)} weights for {len(paths)} models")
+    if weights and passes.merge == "max":
+        raise ValueError(
+            "--ensemble-weights: merge max takes the largest probability, without weights"
+        )
+    chosen = resolve_device(device)
+    loaded = [_load(path, chosen, config) for path in paths]
+    _check_alike(paths, [meta for _, meta, _ in loaded])
+    members = [
+        Member(_compiled(model, passes), meta.mean, meta.std, weight)
+        for (model, meta, _), weight in zip(loaded, weights or [1.0] * len(paths), strict=True)
+    ]
+    _, meta, checkpoint = loaded[0]
+    if len(paths) == 1:
+        _note_threshold(checkpoint, meta, passes.mode)
+    else:
+        meta = dataclasses.replace(meta, threshold=None)  # it was searched for one model alone
+    if exif is not None:
+        meta = dataclasses.replace(meta, exif=exif)
+    first = members[0]
+    predictor = Predictor(
+        first.model,
+        first.mean,
+        first.std,
+        chosen,
+        mode=passes.mode,
+        scales=passes.scales,
+        flip=passes.flip,
+        threshold=meta.threshold,
+        merge=passes.merge,
+        others=members[1:],
+        weight=first.weight,
+        amp=passes.amp,
+    )
+    score = last_score(checkpoint, paths[0]) if len(paths) == 1 else None
+    return OpenedModel(predictor, meta, score)
+
+
+def _load(
+    path: str, device: torch.device, config: str | None
+) -> tuple[nn.Module, Meta, Checkpoint]:
+    checkpoint = read_checkpoint(path)
+    try:
+        model, meta = restore_from(checkpoint, path, device, config)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"--device: the model does not fit into the memory of {device}; try cpu"
+        ) from None
+    if meta.band_rule is None and meta.channels != 3:
+        raise ValueError(
+            f"{path} is for images of {meta.channels} channels and does not say how they are read"
+        )
+    return model, meta, checkpoint
+
+
+def _compiled(model: nn.Module, passes: Passes) -> nn.Module:
+    if not passes.compile:
+        return model
+    return cast(nn.Module, torch.compile(model, dynamic=True))
+
+
+def _check_alike(paths: Sequence[str], metas: Sequence[Meta]) -> None:
+    """Refuse models of other classes or other images than the first one's."""
+    first = metas[0]
+    for path, meta in zip(paths[1:], metas[1:], strict=True):
+        if meta.classes != first.classes:
+            different = [
+                f"{number}: {one!r} and {other!r}"
+                for number, (one, other) in enumerate(
+                    zip(first.classes, meta.classes, strict=False)
+                )
+                if one != other
+            ]
+            raise ValueError(
+                f"--model: {paths[0]} has {len(first.classes)} classes and {path} has "
+                f"{len(meta.classes)}; models of an ensemble have the same classes in one order"
+                + (f" (class {different[0]})" if different else "")
+            )
+        if (meta.channels, meta.band_rule) != (first.channels, first.band_rule):
+            raise ValueError(
+                f"--model: {path} reads its images otherwise than {paths[0]}; models of an "
+                "ensemble take the same bands of the same type"
+            )
+
+
+def _note_threshold(checkpoint: Checkpoint, meta: Meta, mode: str) -> None:
+    """Say that a threshold was found in another mode."""
+    searched = recorded_search(checkpoint.meta).get("mode", mode)
+    if searched != mode and not launched_rank():
+        print(
+            f"note: the threshold {meta.threshold:.4g} was chosen in mode {searched}; in mode "
+            f"{mode} another may be best",
+            file=sys.stderr,
+        )

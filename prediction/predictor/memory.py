@@ -1,0 +1,170 @@
+"""What fits into memory: whether an image goes through the model at once, or in which windows."""
+
+import dataclasses
+import logging
+
+import torch
+
+from prediction.predictor.network import WINDOW_SIZES, Predictor
+from prediction.predictor.windows import WindowRule
+from utils.memory import free_memory, peak_of, resident_memory, return_unused
+
+logger = logging.getLogger(__name__)
+
+# How what is free is shared out. The rest is for what nobody counts.
+_NETWORK = 0.5  # the features of a window
+_KEPT = 0.1  # what bands of windows share; as much for their products; as much for rows of a file
+_LOADED = 0.1  # images that are read at once, all of them together
+_ONCE = 0.6  # a file that has to be decoded at once, before the network works
+
+# Images of fewer pixels are not worth a look at the memory unless a budget is given.
+_SMALL = 1 << 22
+# More than networks take for each pixel of an image, in bytes: no measurement is needed below.
+_PESSIMISTIC = 16_000
+_SIDE = 256  # pixels; what is measured. Small images take more for each pixel than large ones.
+_MARGIN = 1.2
+
+_RULE = WindowRule(WINDOW_SIZES[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Shares:
+    """What each part of the work may have in memory, in bytes; the rest goes to files."""
+
+    loaded: float  # an image that is read at once and stays in memory
+    once: float  # a file that is decoded at once
+    rows: float  # the last rows of a file that is read in order
+    carry: float  # the scores that bands of windows share
+    products: float  # what a band's products are made of
+
+
+class MemoryBudget:
+    """Plans windows so that the process stays within a budget.
+
+    Args:
+        predictor: The predictor; its memory for an image is measured the first time it matters.
+        channels: C of its images.
+        total: The most memory of this process in bytes, everything included; None for what is free
+            now.
+        rule: How images are cut.
+        fixed: Whether the size of windows is given: then all images larger than it are cut;
+            otherwise only those that would not fit, into windows of a size that does.
+        ahead: How many images are in memory at the same time.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        channels: int,
+        *,
+        total: int | None = None,
+        rule: WindowRule = _RULE,
+        fixed: bool = False,
+        ahead: int = 1,
+    ) -> None:
+        self._predictor, self._channels = predictor, channels
+        self._given = total is not None
+        self._total = total if total is not None else resident_memory() + int(0.8 * free_memory())
+        self._rule, self._fixed = rule, fixed
+        self._ahead = max(1, ahead)
+        self._per_pixel: float | None = None
+
+    def free(self) -> float:
+        """Return what is left of the budget.
+
+        Raises:
+            ValueError: If the program alone takes more than it.
+        """
+        resident = resident_memory()
+        left = self._total - resident
+        if left < 0.1 * self._total:
+            return_unused()
+            left = self._total - resident_memory()
+        if self._given and left < 0.1 * self._total:
+            raise ValueError(
+                f"--memory: the program and the model alone take {resident / 1e6:.0f} MB of "
+                f"{self._total / 1e6:.0f} MB; give at least {(resident * 1.5 + 2e8) / 1e6:.0f}MB"
+            )
+        return max(left, 1e8)
+
+    def shares(self) -> Shares:
+        """Return what each part of the work may have now."""
+        free = self.free()
+        kept = _KEPT * free
+        return Shares(_LOADED * free / self._ahead, _ONCE * free, kept, kept, kept)
+
+    def rule_for(self, height: int, width: int, classes: int) -> WindowRule | None:
+        """Return how to cut an image; None for not at all.
+
+        Args:
+            height: Height of the image, in pixels.
+            width: Width of the image, in pixels.
+            classes: K.
+
+        Raises:
+            ValueError: If a window that the user asks for does not fit into the given budget.
+        """
+        pixels = height * width
+        if self._fixed:
+            if self._given:
+                self._check(min(pixels, self._rule.size**2))
+            return self._rule
+        if pixels < _SMALL and not self._given:
+            return None
+        if self._predictor.device.type == "cpu":
+            free = self.free()
+            if pixels * _PESSIMISTIC < free:
+                return None
+            network = self.per_pixel()
+            if pixels * (network * _MARGIN + 8 * classes) < (_NETWORK + _KEPT) * free:
+                return None
+            room = _NETWORK * free / (network * _MARGIN)
+        else:
+            # The model's features are on the device, where memory that runs out is noticed.
+            room = self._room_on_device(pixels, classes)
+            if pixels < room:
+                return None
+        sizes = [size for size in WINDOW_SIZES if size**2 <= room]
+        size = sizes[0] if sizes else WINDOW_SIZES[-1]
+        return dataclasses.replace(self._rule, size=size)
+
+    def _room_on_device(self, pixels: int, classes: int) -> float:
+        free, _ = torch.cuda.mem_get_info(self._predictor.device)
+        if pixels * _PESSIMISTIC < free:
+            return float("inf")
+        return 0.8 * free / (self.per_pixel() * _MARGIN + 8 * classes)
+
+    def _check(self, pixels: int) -> None:
+        need, free = pixels * self.per_pixel() * _MARGIN, self.free()
+        if need <= 0.8 * free:
+            return
+        side = int((0.8 * free / (self.per_pixel() * _MARGIN)) ** 0.5) // 32 * 32
+        raise ValueError(
+            f"--window: a window of {self._rule.size} pixels takes about "
+            f"{need / 1e6:.0f} MB with this model, and --memory leaves {free / 1e6:.0f} MB; use "
+            + (f"--window {side}" if side >= 64 else "more --memory, or a smaller model")
+        )
+
+    def per_pixel(self) -> float:
+        """Return the bytes that the network takes for each pixel of an image, measured once."""
+        if self._per_pixel is None:
+            self._per_pixel = self._measure()
+            logger.info("the network takes %.0f bytes a pixel", self._per_pixel)
+        return self._per_pixel
+
+    def _measure(self) -> float:
+        pixels = torch.zeros(1, _SIDE, _SIDE, self._channels)
+
+        def work() -> None:
+            with torch.inference_mode():
+                self._predictor.predict_batch(pixels)
+
+        device = self._predictor.device
+        if device.type == "cuda":
+            work()
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+            work()
+            return (torch.cuda.max_memory_allocated(device) - before) / _SIDE**2
+        # The first pass takes more, for what is set up once.
+        return max(peak_of(work), peak_of(work)) / _SIDE**2
