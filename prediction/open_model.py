@@ -69,9 +69,7 @@ def open_model(
     if weights and len(weights) != len(paths):
         raise ValueError(f"--ensemble-weights: {len(weights)} weights for {len(paths)} models")
     if weights and passes.merge == "max":
-        raise ValueError(
-            "--ensemble-weights: merge max takes the largest probability, without weights"
-        )
+        raise ValueError("--ensemble-weights: --merge max takes the largest probability, unweighed")
     chosen = resolve_device(device)
     loaded = [_load(path, chosen, config) for path in paths]
     _check_alike(paths, [meta for _, meta, _ in loaded])

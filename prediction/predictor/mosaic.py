@@ -43,7 +43,8 @@ def blend(grid: Grid, predicted: Iterable[tuple[Window, Tensor]], spill: Spill) 
             if right is not None:
                 scores[:, :, : right.shape[2]] += right
             height, width = grid.rows.complete(row), grid.columns.complete(column)
-            yield Block(window.top, window.left, scores[:, :height, :width])
+            # Contiguous: reductions over slices take several times as long.
+            yield Block(window.top, window.left, scores[:, :height, :width].contiguous())
             right = scores[:, :, width:].clone() if width < window.width else None
             if height < window.height:
                 spill.put(column, scores[:, height:, :width].cpu().contiguous().numpy())
