@@ -2,22 +2,20 @@
 
 import fnmatch
 import glob
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from prediction.jobs.addresses import check_address, name_of_address
+from prediction.jobs.image_file import ImageFile
+from prediction.jobs.image_folders import images_below, images_of_pattern
+from prediction.jobs.image_lists import read_image_list
+from prediction.jobs.source_kinds import TABLE_EXTENSIONS, kind_of_source
 from utils.cli.extensions import IMAGE_EXTENSIONS
 from utils.cli.launcher import launched_rank
 from utils.cli.sanitize import plain_lines
-
-
-class ImageFile(NamedTuple):
-    """An image to predict."""
-
-    path: Path  # the file
-    relative: Path  # its path below the folder or pattern that named it
 
 
 def wanted_extensions(extension: str | None) -> tuple[str, ...]:
@@ -27,84 +25,66 @@ def wanted_extensions(extension: str | None) -> tuple[str, ...]:
     return ("." + extension.lower().lstrip("*").lstrip("."),)
 
 
-def find_images(sources: Sequence[str], extensions: Sequence[str], output: Path) -> list[ImageFile]:
+def find_images(
+    sources: Sequence[str],
+    extensions: Sequence[str],
+    output: Path,
+    *,
+    column: str | None = None,
+    allow_download: bool = False,
+) -> list[ImageFile]:
     """Return all images that `--images` names, in order.
 
     Hidden files are left out, since copies from other systems are full of them, and so are files
-    in the output folder, since those are masks.
+    in the output folder, since those are masks. Nothing is downloaded.
 
     Args:
-        sources: Folders, files and patterns.
-        extensions: The allowed extensions, in lower case. A file that is named itself may have any.
+        sources: Folders, files, patterns, lists and addresses.
+        extensions: The allowed extensions, in lower case. A file that is named itself, or by a
+            list, may have any.
         output: The folder that the masks go to.
+        column: The column of a table that has the images; see `read_image_list()`.
+        allow_download: Whether http(s) addresses may be named.
 
     Raises:
-        ValueError: If a source does not exist, or no source has an image.
+        ValueError: If a source does not exist or cannot be used here, or no source has an image.
     """
-    found: dict[Path, Path] = {}
+    if column is not None and not any(s.lower().endswith(TABLE_EXTENSIONS) for s in sources):
+        raise ValueError("--column: is for a table, and --images names no .csv or .tsv file")
+    found: dict[str, str] = {}
     for source in sources:
-        path = Path(source)
-        if path.is_file():
-            found[path] = Path(path.name)
-            continue
-        if path.is_dir():
-            if is_same_path(path, output) and ".png" in extensions:
-                raise ValueError(
-                    f"--output: {output} is the folder of the images, where the next run would "
-                    "take the masks for images; choose another"
-                )
-            root, files = path, _files_below(path, output)
-        else:
-            root, files = _files_of_pattern(source, output)
-        found.update((p, p.relative_to(root)) for p in files if p.suffix.lower() in extensions)
+        found.update(_images_of(source, extensions, output, column, allow_download))
     if not found:
         endings = ", ".join(extension[1:] for extension in extensions)
         raise ValueError(
             f"--images: no image in {', '.join(sources)} (looked for: {endings}; --extension "
             "names another)"
         )
-    return [ImageFile(path, relative) for path, relative in found.items()]
+    return [ImageFile(*item) for item in found.items()]
 
 
-def _files_below(folder: Path, output: Path) -> list[Path]:
-    """Return every file below `folder` that is neither hidden nor in `output`, in order."""
-    files = []
-    seen: set[str] = set()
-    for here, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=True):
-        real = os.path.realpath(here)
-        # A link to a folder above would be walked for ever.
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and not is_same_path(Path(here, name), output)
-        )
-        files += [Path(here, name) for name in sorted(names) if not name.startswith(".")]
-    return files
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise ValueError(f"--images: {error.filename} cannot be read ({error.strerror})")
-
-
-def _files_of_pattern(pattern: str, output: Path) -> tuple[Path, list[Path]]:
-    """Return the folders of a pattern before its first wildcard, and the files that match."""
-    if not glob.has_magic(pattern):
-        raise ValueError(f"--images: there is no file or folder {pattern}")
-    parts = Path(pattern).parts
-    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:fixed])
-    files = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    # Where the pattern itself begins in the output folder, that is what the user wants.
-    inside = output.resolve() not in (root.resolve(), *root.resolve().parents)
-    return root, [
-        file
-        for file in files
-        if file.is_file() and not (inside and output.resolve() in file.resolve().parents)
-    ]
+def _images_of(
+    source: str, extensions: Sequence[str], output: Path, column: str | None, allow_download: bool
+) -> Iterable[ImageFile]:
+    """Return the images of one source."""
+    kind, path = kind_of_source(source), Path(source)
+    if kind == "folder":
+        if is_same_path(path, output) and ".png" in extensions:
+            raise ValueError(
+                f"--output: {output} is the folder of the images, where the next run would "
+                "take the masks for images; choose another"
+            )
+        return images_below(path, extensions, output)
+    if kind == "pattern":
+        return images_of_pattern(source, extensions, output)
+    if kind == "url":
+        check_address(source, allow_download=allow_download)
+        return [ImageFile(source, os.path.basename(name_of_address(source)))]
+    if not path.is_file():
+        raise ValueError(f"--images: there is no file or folder {source}")
+    if kind == "list":
+        return read_image_list(path, column, allow_download=allow_download)
+    return [ImageFile(str(path), path.name)]
 
 
 def is_same_path(one: Path, other: Path) -> bool:
@@ -125,7 +105,7 @@ def exclude(images: Sequence[ImageFile], patterns: Sequence[str]) -> list[ImageF
     """
     chosen = list(images)
     for pattern in patterns:
-        left = [image for image in chosen if not _matches(image.relative, pattern)]
+        left = [image for image in chosen if not _matches(image.name, pattern)]
         number = len(chosen) - len(left)
         _note(f"--exclude {pattern} leaves out {number} {'image' if number == 1 else 'images'}")
         chosen = left
@@ -134,13 +114,14 @@ def exclude(images: Sequence[ImageFile], patterns: Sequence[str]) -> list[ImageF
     return chosen
 
 
-def _matches(relative: Path, pattern: str) -> bool:
+def _matches(name: str, pattern: str) -> bool:
     """Return whether a pattern matches a path, or one of its parts."""
     pattern = pattern.removeprefix("./").rstrip("/")
+    parts = name.split("/")
     if "/" not in pattern:
-        return any(fnmatch.fnmatchcase(part, pattern) for part in relative.parts)
-    paths = [relative, *relative.parents]
-    return any(fnmatch.fnmatchcase(path.as_posix(), pattern) for path in paths)
+        return any(fnmatch.fnmatchcase(part, pattern) for part in parts)
+    paths = itertools.accumulate(parts, "{}/{}".format)
+    return any(fnmatch.fnmatchcase(path, pattern) for path in paths)
 
 
 def leave_out_masks(
@@ -152,33 +133,40 @@ def leave_out_masks(
         images: What `find_images()` returned.
         prefix: What the stems of masks begin with; "" for nothing.
         suffix: What they end with, likewise.
-        sources: What `--images` names. A file, or a pattern with the masks' affixes in it, is meant
-            as it is typed, unless the images of such masks are named too.
+        sources: What `--images` names. A file, a list, or a pattern with the masks' affixes in it
+            is meant as it is typed, unless the images of such masks are named too.
 
     Raises:
         ValueError: If none is left.
     """
     if not (prefix or suffix):
         return images
-    stems = {path.with_suffix("") for path, _ in images}
-    named = {Path(source) for source in sources}
-    meant = any(
-        glob.has_magic(s) and prefix in Path(s).name and suffix in Path(s).name for s in sources
-    )
+    stems = {os.path.splitext(image.file)[0] for image in images}
+    named = {str(Path(source)) for source in sources}
+    meant = any(_names_masks(source, prefix, suffix) for source in sources)
 
-    def is_mask(path: Path) -> bool:
-        stem = path.stem
+    def is_mask(file: str) -> bool:
+        folder, name = os.path.split(file)
+        stem = os.path.splitext(name)[0]
         if len(stem) < len(prefix) + len(suffix):
             return False
         if not (stem.startswith(prefix) and stem.endswith(suffix)):
             return False
-        image = path.with_name(stem[len(prefix) : len(stem) - len(suffix)] or stem)
-        return image in stems or not (meant or path in named)
+        image = os.path.join(folder, stem[len(prefix) : len(stem) - len(suffix)] or stem)
+        return image in stems or not (meant or file in named)
 
-    chosen = [image for image in images if not is_mask(image.path)]
+    chosen = [image for image in images if not is_mask(image.file)]
     if number := len(images) - len(chosen):
         _note_masks(number, f"{prefix}*{suffix}", some_left=bool(chosen))
     return chosen
+
+
+def _names_masks(source: str, prefix: str, suffix: str) -> bool:
+    """Return whether a source can name masks only because they are meant."""
+    if kind_of_source(source) == "list":
+        return True
+    name = Path(source).name
+    return glob.has_magic(source) and prefix in name and suffix in name
 
 
 def _note_masks(number: int, pattern: str, *, some_left: bool) -> None:
@@ -207,11 +195,11 @@ def first_bands(images: Sequence[ImageFile], suffix: str) -> list[ImageFile]:
     Raises:
         ValueError: If there is none.
     """
-    found = [
-        ImageFile(path, relative.with_name(relative.stem.removesuffix(suffix) + relative.suffix))
-        for path, relative in images
-        if relative.stem.endswith(suffix)
-    ]
+    found = []
+    for file, name in images:
+        stem, extension = os.path.splitext(name)
+        if stem.endswith(suffix):
+            found.append(ImageFile(file, stem.removesuffix(suffix) + extension))
     if not found:
         raise ValueError(
             f"--images: the model reads one file for each band, and none of the {len(images)} "

@@ -1,30 +1,32 @@
 """Which files to write for which images; imports torch only where several processes share them."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prediction.jobs.find_images import ImageFile, exclude, find_images, wanted_extensions
+from prediction.jobs.claims import Claims, Outputs
+from prediction.jobs.find_images import exclude, find_images, wanted_extensions
+from prediction.jobs.folders import Folders
+from prediction.jobs.image_file import ImageFile
+from prediction.jobs.shards import Shard, in_shard
 from utils.cli.launcher import is_launched
+from utils.files.data_file import StrPath
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+class Work(NamedTuple):
+    """The images of a run, and those of which an output is missing."""
+
+    images: Sequence[ImageFile]
+    pending: Sequence[ImageFile]
+
+
+class Job(NamedTuple):
     """One image, and the files to make of it."""
 
     image: Path
     mask: Path
     overlay: Path | None
-
-    def outputs(self) -> list[Path]:
-        """Return the files to make."""
-        return [self.mask] if self.overlay is None else [self.mask, self.overlay]
-
-    def is_done(self) -> bool:
-        """Return whether all of them exist."""
-        return all(path.exists() for path in self.outputs())
 
 
 class Plan(NamedTuple):
@@ -35,7 +37,13 @@ class Plan(NamedTuple):
 
 
 def find_on_main(
-    sources: Sequence[str], excluded: Sequence[str], extension: str | None, output: Path
+    sources: Sequence[str],
+    excluded: Sequence[str],
+    extension: str | None,
+    output: Path,
+    *,
+    column: str | None = None,
+    allow_download: bool = False,
 ) -> list[ImageFile]:
     """Return, on every process, the images that the main process finds.
 
@@ -43,11 +51,17 @@ def find_on_main(
         ValueError: If it finds none; see `find_images()` and `exclude()`.
     """
 
-    def find() -> list[tuple[str, str]]:
-        images = exclude(find_images(sources, wanted_extensions(extension), output), excluded)
-        return [(str(path), str(relative)) for path, relative in images]
+    def find() -> list[ImageFile]:
+        images = find_images(
+            sources,
+            wanted_extensions(extension),
+            output,
+            column=column,
+            allow_download=allow_download,
+        )
+        return exclude(images, excluded)
 
-    return [ImageFile(Path(path), Path(relative)) for path, relative in run_on_main(find)]
+    return [ImageFile(*image) for image in run_on_main(find)]
 
 
 def run_on_main(find: Callable[[], Any]) -> Any:
@@ -63,43 +77,55 @@ def run_on_main(find: Callable[[], Any]) -> Any:
     return run_on_main_and_broadcast(find, ValueError)
 
 
+def plan_work(
+    images: Sequence[ImageFile], outputs: Outputs, *, shard: Shard | None = None, overwrite: bool
+) -> Work:
+    """Choose the images of a shard, and those to predict; of several processes the main one looks.
+
+    Args:
+        images: The images of all shards.
+        outputs: Returns the files to make of an image.
+        shard: The shard of this run; None for all images.
+        overwrite: Whether to make what exists, too, as where a manifest decides about each image.
+
+    Raises:
+        ValueError: If two images of any shards would make the same file, or one is an image itself.
+    """
+
+    def look() -> tuple[list[int], list[int]]:
+        there = Folders()
+        claims = Claims(outputs, there.real)
+        for image in images:
+            claims.claim(image)
+        own = [n for n, image in enumerate(images) if not shard or in_shard(image.name, shard)]
+        return own, [n for n in own if overwrite or not is_done(outputs(images[n]), there.exists)]
+
+    own, pending = run_on_main(look)
+    return Work([images[n] for n in own], [images[n] for n in pending])
+
+
+def is_done(paths: Sequence[StrPath], exists: Callable[[str], bool] = os.path.exists) -> bool:
+    """Return whether all outputs of an image exist."""
+    return all(exists(os.fspath(path)) for path in paths)
+
+
 def make_plan(images: Sequence[ImageFile], output: Path, *, overlay: bool, overwrite: bool) -> Plan:
-    """Name the files to make; of several processes the main one sees which exist already.
+    """Name the masks and overlays to make; see `plan_work()`.
 
     Raises:
         ValueError: If two of them would be the same file, or one is an image itself.
     """
-    jobs = [
-        Job(
-            path,
-            output / relative.with_name(relative.stem + ".png"),
-            output / relative.with_name(relative.stem + "_overlay.png") if overlay else None,
-        )
-        for path, relative in images
-    ]
-    _check_outputs(jobs)
-    pending = run_on_main(
-        lambda: [index for index, job in enumerate(jobs) if overwrite or not job.is_done()]
-    )
-    return Plan(jobs, [jobs[index] for index in pending])
+    endings = (".png", "_overlay.png")[: 1 + overlay]
 
+    def job(image: ImageFile) -> Job:
+        drawn = Path(image.output(output, endings[1])) if overlay else None
+        return Job(image.path, Path(image.output(output, endings[0])), drawn)
 
-def _check_outputs(jobs: Sequence[Job]) -> None:
-    images = {job.image.resolve() for job in jobs}
-    owners: dict[Path, Path] = {}
-    for job in jobs:
-        for path in job.outputs():
-            other = owners.setdefault(path, job.image)
-            if other != job.image:
-                raise ValueError(
-                    f"{other} and {job.image} would both become {path}: rename one, choose with "
-                    "--extension, or run them with two --output folders"
-                )
-            if path.resolve() in images:
-                raise ValueError(
-                    f"--output: {path} is one of the images and would be replaced; choose "
-                    "another folder"
-                )
+    def outputs(image: ImageFile) -> list[str]:
+        return [image.output(output, ending) for ending in endings]
+
+    work = plan_work(images, outputs, overwrite=overwrite)
+    return Plan([job(image) for image in work.images], [job(image) for image in work.pending])
 
 
 def check_output_path(output: Path) -> None:

@@ -145,7 +145,7 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
     # As where the disk of a network shows them late.
     late = (
         "import prediction.jobs.plan\n"
-        "prediction.jobs.plan.Job.is_done = lambda job: False\n"
+        "prediction.jobs.plan.is_done = lambda *_: False\n"
         "prediction.jobs.plan.find_images = None\n"
         "import prediction.predictor.network as used\n"
         "predict = used.Predictor.predict\n"
