@@ -136,7 +136,7 @@ def _lock(descriptor: int) -> bool:
 def _warn(run: Path, reason: str) -> None:
     logger.warning(
         "%s cannot be locked (%s), so a second program could write into it: start no other one "
-        "with --resume until this one has ended",
+        "that does until this one has ended",
         run,
         reason,
     )
