@@ -51,12 +51,11 @@ def draw_legend(
     indent = round(1.4 * size)
     needed = max((indent + length("".join(pair), size) for pair in texts), default=0) + gap
     wide = min(math.ceil(needed) + 1, WIDEST * size)
-    # Of many entries below a narrow image a single column would be far too long.
-    columns = max(1, int((width + gap) // max(wide, 1)), round(len(shown) ** 0.5 / 2.5))
+    columns = max(int((width + gap) // max(wide, 1)), least_columns(len(shown)))
     lines = -(-len(shown) // columns)
     more = len(entries) - len(shown)
     columns = -(-len(shown) // max(lines, 1))
-    size_of_block = (max(width, int(columns * wide - gap) + 1), (lines + bool(more)) * line)
+    size_of_block = (max(width, math.ceil(columns * wide - gap)), (lines + bool(more)) * line)
     block = Image.new("RGB", size_of_block, PAPER)
     draw = ImageDraw.Draw(block)
     for index, (entry, (name, fraction)) in enumerate(zip(shown, texts, strict=True)):
@@ -70,6 +69,11 @@ def draw_legend(
     if more:
         write(draw, (0, lines * line), f"and {more} more", FAINT, size)
     return block
+
+
+def least_columns(entries: int) -> int:
+    """Return how many columns so many entries have even if the image is too narrow for them."""
+    return max(1, round(entries**0.5 / 2.5))  # a single column would be far too long
 
 
 def draw_swatch(

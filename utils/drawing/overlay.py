@@ -4,15 +4,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from utils.drawing.legend import FONT_SIZE, PAPER, Entry, draw_legend
+from utils.drawing.legend_strip import draw_legend_strip, legend_entries, legend_size, size_factor
 from utils.drawing.palette import blend, colorize
 
 OPACITY = 0.45
 BRIGHT = 210  # lower bound of the largest of an outline's red, green and blue
-# An outline is one pixel wide in an image of this many, and the font has its usual size.
-USUAL_SIDE = 900
 
 # Names of classes that mean "nothing here": their regions are not tinted. Compared in
 # lower case, without spaces, underscores and hyphens.
@@ -43,19 +40,20 @@ def draw_overlay(
         pixel for pixel.
     """
     clear = [number for number, name in enumerate(classes) if is_background(name)]
-    scale = max(1.0, max(image.shape[:2]) / USUAL_SIDE)
-    tinted = lay_over(image, ids, palette, clear=clear, thickness=round(scale))
+    height, width = ids.shape
+    tinted = lay_over(image, ids, palette, clear=clear, thickness=outline_thickness(height, width))
     counts = np.bincount(ids.ravel(), minlength=len(classes))
-    occurring = np.flatnonzero(counts)[np.argsort(-counts[counts > 0], kind="stable")].tolist()
-    entries = []
-    for number in occurring:
-        red, green, blue = palette[number]
-        fraction = float(counts[number]) / ids.size
-        tinted_class = number not in clear
-        entries.append(
-            Entry(classes[number], (red, green, blue), fraction, str(number), tinted_class)
-        )
-    return _with_legend(tinted, entries, round(FONT_SIZE * scale))
+    entries = legend_entries(counts, classes, palette, clear)
+    strip = draw_legend_strip(entries, width, legend_size(height, width))
+    sheet = np.full((height + len(strip), max(width, strip.shape[1]), 3), 255, np.uint8)  # PAPER
+    sheet[:height, :width] = tinted
+    sheet[height:, : strip.shape[1]] = strip
+    return sheet
+
+
+def outline_thickness(height: int, width: int) -> int:
+    """Return the thickness of outlines in an image of a size, for `lay_over`."""
+    return round(size_factor(height, width))
 
 
 def lay_over(
@@ -106,18 +104,3 @@ def outline_colours(palette: Sequence[Sequence[int]]) -> list[list[int]]:
         factor = max(1.0, BRIGHT / brightest) if brightest else 0.0
         colours.append([round(value * factor) if brightest else BRIGHT for value in colour])
     return colours
-
-
-def _with_legend(image: np.ndarray, entries: Sequence[Entry], size: int) -> np.ndarray:
-    """Append a legend below an image."""
-    height, width = image.shape[:2]
-    margin = size
-    legend = draw_legend(entries, max(1, width - 2 * margin), size)
-    strip = Image.new(
-        "RGB", (max(width, legend.width + 2 * margin), legend.height + 2 * margin), PAPER
-    )
-    strip.paste(legend, (margin, margin))
-    sheet = np.full((height + strip.height, strip.width, 3), 255, np.uint8)  # PAPER
-    sheet[:height, :width] = image
-    sheet[height:] = np.asarray(strip)
-    return sheet

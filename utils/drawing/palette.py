@@ -1,5 +1,6 @@
 """Colours of classes, and masks as files."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def voc_palette(num_classes: int) -> list[tuple[int, int, int]]:
 def _spread(bits: int) -> int:
     """Return every third bit, the lowest of them first, as the highest bits of a byte."""
     return sum((bits >> (3 * i) & 1) << (7 - i) for i in range(8))
+
+
+def mask_palette(palette: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """Return a colour for each of 256 ids: those of the classes, then those of VOC."""
+    return [*palette, *_voc_colours()[len(palette) :]]
+
+
+@functools.cache  # computing them takes as long as compressing a small mask
+def _voc_colours() -> tuple[tuple[int, int, int], ...]:
+    return tuple(voc_palette(256))
 
 
 def colorize(
@@ -98,8 +109,7 @@ def save_mask(
         mask = Image.fromarray(ids.astype(np.uint16))
     else:
         mask = Image.fromarray(ids.astype(np.uint8))
-        colours = [*palette, *voc_palette(256)[len(palette) :]]
-        mask.putpalette(np.array(colours, dtype=np.uint8).tobytes())
+        mask.putpalette(np.array(mask_palette(palette), dtype=np.uint8).tobytes())
     _save_png(Path(path), mask, overwrite)
 
 
