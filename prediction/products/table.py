@@ -1,0 +1,190 @@
+"""One table of all images of a folder: how much of each class is in them."""
+
+import csv
+import heapq
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from prediction.products.journal import Entry, Journal, Place
+from prediction.products.map_facts import area_unit, pixel_area
+from prediction.products.regions import RegionFinder, Regions
+from prediction.products.rows import ImageFacts, Product, Rows
+from utils.files.atomic_write import new_file
+from utils.files.data_file import DataError
+from utils.runs.metrics_csv import column_name
+
+NAME = "table.csv"
+COLUMNS = (
+    "image", "class_id", "class", "pixels", "share", "area", "unit", "mean_confidence", "regions",
+)  # fmt: skip
+UNSURE = "(unsure)"  # the class of pixels that have the ignored id
+
+# What would break a line, or could not be read back from the file.
+_ODD = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+Line = list[str]
+
+
+class RunTable:
+    """A CSV file, `table.csv`, with a line for each class and image, also for absent classes.
+
+    `area` is in the unit that `unit` names, and empty for images without a geo-reference. `regions`
+    counts regions whose pixels touch at their sides. Where the model may be unsure, the pixels of
+    the ignored id have a line of their own, so that the shares add up to 1.
+
+    Lines of images that are not predicted again are kept. Until `close` the lines of a run lie in a
+    journal beside the table, so that a run that is killed loses unfinished images only; the next
+    one takes them over. Several processes may write to one folder.
+
+    Args:
+        folder: Where the table is, or will be.
+
+    Raises:
+        DataError: If there is a `table.csv` that something else has written.
+        OSError: If it cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self._journal = Journal(self._path)
+        self._images = {line[0] for line in _read_table(self._path)} | self._journal.keys()
+
+    def has(self, relative: PurePath) -> bool:
+        """Return whether the table has an image, by its path below the folder of images."""
+        return image_name(relative) in self._images
+
+    def product(self, facts: ImageFacts) -> Product:
+        """Return the product that adds the lines of an image, when it is finished."""
+        return _ImageLines(self, facts)
+
+    def add(self, facts: ImageFacts, lines: Sequence[Line]) -> None:
+        """Keep the lines of an image, without its name, until the table is written.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        name = image_name(facts.relative)
+        self._journal.append(name, {"lines": lines})
+        self._images.add(name)
+
+    def close(self) -> None:
+        """Write the table with the lines of all processes so far.
+
+        Raises:
+            DataError: If something else has written a `table.csv` meanwhile.
+            OSError: If it cannot be written; the lines are kept for the next time.
+        """
+        with self._journal.merge() as places:
+            if not places:
+                return
+            kept = (line for line in _read_table(self._path) if line[0] not in places)
+            with new_file(self._path, overwrite=True) as file:
+                text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+                rows = csv.writer(text, lineterminator="\n")
+                rows.writerow(COLUMNS)
+                merged: Iterator[Line] = heapq.merge(kept, _new_lines(places), key=_first)
+                rows.writerows(merged)
+                text.detach()
+
+
+class _ImageLines:
+    """Count the pixels, confidence and regions of each class of an image."""
+
+    needs: Iterable[str] = ("confidence",)
+
+    def __init__(self, table: RunTable, facts: ImageFacts) -> None:
+        self._table, self._facts = table, facts
+        self._finder = RegionFinder(facts.width)
+        ids = [*range(len(facts.classes)), facts.ignore_index]
+        self._size = 1 + max(number for number in ids if number is not None)
+        self._pixels = np.zeros(self._size, np.int64)
+        self._regions = np.zeros(self._size, np.int64)
+        self._confidence = np.zeros(self._size)
+
+    def write(self, rows: Rows) -> None:
+        """Take the next rows."""
+        for found in self._finder.add(rows.ids, rows.confidence):
+            self._count(found.ended)
+
+    def finish(self) -> None:
+        """Keep the lines of the image.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        self._count(self._finder.rest())
+        names = dict(enumerate(self._facts.classes))
+        if self._facts.ignore_index is not None:
+            names[self._facts.ignore_index] = UNSURE
+        lines = [self._line(number, name) for number, name in sorted(names.items())]
+        self._table.add(self._facts, lines)
+
+    def discard(self) -> None:
+        """Do nothing: an image that is not finished has no lines."""
+
+    def _count(self, regions: Regions) -> None:
+        np.add.at(self._pixels, regions.ids, regions.pixels)
+        np.add.at(self._confidence, regions.ids, regions.confidence)
+        self._regions += np.bincount(regions.ids, minlength=self._size)
+
+    def _line(self, number: int, name: str) -> Line:
+        facts, pixels = self._facts, int(self._pixels[number])
+        area = f"{pixels * pixel_area(facts.geo):.12g}" if facts.geo else ""
+        mean = self._confidence[number] / pixels if pixels else np.nan
+        return [
+            str(number), column_name(name), str(pixels),
+            f"{pixels / (facts.height * facts.width):.8g}", area, area_unit(facts.geo),
+            "" if np.isnan(mean) else f"{mean:.6g}", str(self._regions[number]),
+        ]  # fmt: skip
+
+
+def image_name(relative: PurePath) -> str:
+    r"""Return how the table names an image: with `/`, and `\n` for what cannot be shown.
+
+    A name that a spreadsheet would take for a formula gets an apostrophe.
+    """
+    text = _ODD.sub(lambda odd: repr(odd[0])[1:-1], relative.as_posix())
+    return column_name(text)
+
+
+def _first(line: Line) -> str:
+    return line[0]
+
+
+def _new_lines(places: dict[str, Place]) -> Iterator[Line]:
+    for name in sorted(places):
+        entry: Entry = places[name].read()
+        for line in entry["lines"]:
+            yield [name, *line]
+
+
+def _read_table(path: Path) -> Iterator[Line]:
+    """Yield the lines of a table, without its heading.
+
+    Raises:
+        DataError: If it is not a table of this program.
+        OSError: If it cannot be read.
+    """
+    try:
+        file = open(path, encoding="utf-8-sig", newline="")  # noqa: SIM115
+    except FileNotFoundError:
+        return
+    with file:
+        try:
+            rows = csv.reader(file)
+            if tuple(next(rows, ())) != COLUMNS:
+                raise ValueError("it has other columns")
+            for row in rows:
+                if len(row) not in (0, len(COLUMNS)):
+                    raise ValueError(f"line {rows.line_num} has {len(row)} columns")
+                if row:
+                    yield row
+        except (ValueError, csv.Error) as error:
+            raise DataError(
+                f"{path}: was not written by this program ({error}), so it is not replaced; move "
+                "it, or choose another folder"
+            ) from None
