@@ -38,7 +38,7 @@ ROOMS = {
     "logits": "logits to labels", "metrics": "confusion matrix",
     "optim": "rates, groups, EMA", "checkpoint": "save, load, verify",
     "distributed": "collectives", "runs": "log, lock, tables",
-    "drawing": "palettes, overlays",
+    "drawing": "palettes, overlays", "pages": "what pages share",
 }  # fmt: skip
 
 Edge = tuple[str, str]

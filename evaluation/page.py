@@ -1,20 +1,21 @@
 """The report of an evaluation: one page that needs no other file."""
 
-import base64
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from evaluation import page_cases, page_charts, page_metrics
+from evaluation.output import PROGRAM
 from evaluation.page_images import ERROR_COLOURS, IGNORED, MAX_SIDE, WRONG
-from evaluation.page_metrics import hexadecimal
 from evaluation.result import Evaluation, PredictedImage
 from utils.files.atomic_write import write_text
+from utils.pages import render as pages
+from utils.pages.text import clean, hexadecimal
 
-TEMPLATES = Path(__file__).with_name("templates")
-SCRIPTS = ("tables.js", "confusion.js", "heat.js", "lightbox.js", "zoom.js")
-STYLES = ("page.css", "charts.css", "cases.css")
+TEMPLATE = Path(__file__).parent / "templates" / "page.html"
+SCRIPTS = ("sorting.js", "tables.js", "sections.js", "confusion.js", "heat.js", "lightbox.js",
+           "zoom.js")  # fmt: skip
+STYLES = ("base.css", "page.css", "charts.css", "cases.css")
 
 
 def write_page(
@@ -34,24 +35,8 @@ def write_page(
 
 def render(evaluation: Evaluation, predict: Callable[[int], PredictedImage]) -> str:
     """Return the page as text; the same for the same evaluation."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,  # names of classes and files come from anywhere
-        finalize=page_metrics.clean,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= page_metrics.FILTERS
-    script = "\n".join(_read(name) for name in SCRIPTS)
-    return environment.get_template("page.html").render(
-        _content(evaluation, predict),
-        style="\n".join(_read(name) for name in STYLES),
-        script=script,
-        # The browser runs this script and no other, whatever else the page may contain.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return pages.render(
+        TEMPLATE, _content(evaluation, predict), generator=PROGRAM, styles=STYLES, scripts=SCRIPTS
     )
 
 
@@ -76,14 +61,10 @@ def _content(evaluation: Evaluation, predict: Callable[[int], PredictedImage]) -
         "ignored_colour": hexadecimal(ERROR_COLOURS[IGNORED]),
         "max_side": MAX_SIDE,
         "data": {
-            "classes": [page_metrics.clean(name) for name in evaluation.classes],
+            "classes": [clean(name) for name in evaluation.classes],
             "colours": colours,
             "rows": page_charts.sparse_rows(evaluation.confusion),
             "scale": scale,
             "images": page_metrics.image_rows(evaluation, cases.keys_by_index()),
         },
     }
-
-
-def _read(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from evaluation.page_images import MAX_SIDE, Thumbnail, View, encode, fitting, outline, shrink
-from evaluation.page_metrics import colours, percent
+from evaluation.page_images import MAX_SIDE, Thumbnail, View, encode, outline, shrink
+from evaluation.page_metrics import colours
 from evaluation.result import Evaluation, ImageScore, LabelIssue, PredictedImage
+from utils.pages.images import fitting
+from utils.pages.text import percent
 from utils.progress import track
 
 NUM_IMAGES = 8  # worst, and as many best

@@ -1,18 +1,15 @@
 """Metrics as the page shows them."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from evaluation.result import Evaluation
-from utils.cli.sanitize import one_line
+from utils.pages.text import NOTHING, SPACE, clean, hexadecimal, percent
 
 NUM_PAIRS = 12  # pairs in each of the two lists
-NOTHING = "–"
-SPACE = "\u00a0"  # a value and its unit stay on one line
 
 # Metric, its name on the page, what it means.
 CARDS = (
@@ -70,47 +67,6 @@ class Confused(NamedTuple):
     predicted: int
     fraction: float
     pixels: int
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Return a fraction as text: `12.3 %` for 0.1234."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    least = 10.0**-digits
-    if 0 < 100 * value < least:
-        return f"<{least:.{digits}f}{SPACE}%"
-    return f"{100 * value:.{digits}f}{SPACE}%"
-
-
-def number(value: int) -> str:
-    """Return `1,234,567` for 1234567."""
-    return f"{value:,}"
-
-
-def sortable(value: float | None) -> str:
-    """Return a number for the page's script; an empty text if there is none."""
-    return "" if value is None or not math.isfinite(value) else f"{value:.9g}"
-
-
-_JOINT = re.compile(r"(?<=[_\-/.])(?=.)", re.DOTALL)
-
-
-def clean(value: object) -> object:
-    """Return text with a mark for what cannot be shown or reorders its neighbours.
-
-    Other values, and the page's own markup, stay as they are.
-    """
-    if isinstance(value, str) and not hasattr(value, "__html__"):
-        return one_line(value)
-    return value
-
-
-def parts(name: str) -> list[str]:
-    """Return the pieces of a name between which a line may end: `["sign_", "symbol"]`."""
-    return _JOINT.split(name)
-
-
-FILTERS = {"percent": percent, "number": number, "sortable": sortable, "parts": parts}
 
 
 def cards(evaluation: Evaluation) -> list[Card]:
@@ -192,11 +148,6 @@ def absent_classes(evaluation: Evaluation) -> list[str]:
 def colours(evaluation: Evaluation) -> list[str]:
     """Return the palette for style sheets."""
     return list(map(hexadecimal, evaluation.palette))
-
-
-def hexadecimal(colour: Sequence[int]) -> str:
-    """Return a colour for style sheets: `#e62828`."""
-    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def confused_pairs(evaluation: Evaluation) -> dict[str, list[Confused]]:

@@ -33,7 +33,12 @@ DEAD = {
     r"\b(in_either_memory|unless_out_of_memory|no_room|let_main_speak)\b": "out of memory",
 }  # fmt: skip
 DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-TEXTS = [*PROGRAM, *DOCS, *(ROOT / "evaluation" / "templates").iterdir()]
+PAGES = [
+    ROOT / "evaluation/templates",
+    ROOT / "prediction/products/templates",
+    ROOT / "utils/pages",
+]
+TEXTS = [*PROGRAM, *DOCS, *(path for folder in PAGES for path in folder.glob("*.[chj]*"))]
 
 
 def is_property(function: ast.FunctionDef) -> bool:

@@ -1,5 +1,3 @@
-"use strict";
-
 const report = JSON.parse(document.getElementById("report-data").textContent);
 
 /** Return a fraction as text: 0.1234 is "12.3 %". */
@@ -29,43 +27,6 @@ function swatch(number) {
   const element = make("i", "swatch");
   element.style.background = report.colours[number];
   return element;
-}
-
-const byName = new Intl.Collator("en", { numeric: true });
-
-/** Compare numbers by value, names as people sort them; missing values come last either way. */
-function compare(a, b, down) {
-  const missing = value => value === null || value === "";
-  if (missing(a) || missing(b)) return missing(a) - missing(b);
-  const order = typeof a === "number" ? a - b : byName.compare(a, b);
-  return down ? -order : order;
-}
-
-/** Mark a heading as the one that sorts; return whether the largest come first. */
-function turn(heading) {
-  const numbers = heading.classList.contains("num");
-  const now = heading.getAttribute("aria-sort");
-  const down = now ? now === "ascending" : numbers;
-  for (const other of heading.parentElement.children) other.removeAttribute("aria-sort");
-  heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-  return down;
-}
-
-for (const table of document.querySelectorAll("table.sortable")) {
-  for (const heading of table.tHead.rows[0].cells) {
-    const button = heading.querySelector("button");
-    if (!button) continue;
-    button.addEventListener("click", () => {
-      const down = turn(heading);
-      const value = row => {
-        const text = row.cells[heading.cellIndex].dataset.v;
-        return heading.classList.contains("num") && text !== "" ? Number(text) : text;
-      };
-      const rows = [...table.tBodies[0].rows];
-      rows.sort((a, b) => compare(value(a), value(b), down));
-      table.tBodies[0].append(...rows);
-    });
-  }
 }
 
 /* All images: rows are [name, width, height, IoU, accuracy, labelled pixels, element id or null]. */
@@ -119,27 +80,3 @@ allMore.addEventListener("click", () => {
   showRows();
 });
 showRows();
-
-/* The section in view is marked in the navigation. */
-
-const bar = document.querySelector("nav");
-const sections = [...document.querySelectorAll("section")];
-
-function markSection() {
-  const rest = document.documentElement.scrollHeight - innerHeight - scrollY;
-  // The end of the page cannot be scrolled further up: there the line goes down to meet it.
-  const line = Math.max(0.3 * innerHeight, innerHeight - rest);
-  const current = sections.findLast(section => section.getBoundingClientRect().top < line);
-  for (const link of bar.children) {
-    const marked = link.hash === `#${current?.id}`;
-    if (!marked) {
-      link.removeAttribute("aria-current");
-    } else if (!link.hasAttribute("aria-current")) {
-      link.setAttribute("aria-current", "true");
-      bar.scrollTo({ left: link.offsetLeft - (bar.clientWidth - link.offsetWidth) / 2 });
-    }
-  }
-}
-addEventListener("scroll", markSection, { passive: true });
-addEventListener("resize", markSection);
-markSection();

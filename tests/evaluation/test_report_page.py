@@ -291,12 +291,6 @@ def test_feature_ignored_pixels_cannot_be_taken_for_right_ones():
         assert f"background:#{red:02x}{green:02x}{blue:02x}" in swatches
 
 
-def test_feature_a_name_breaks_at_its_joints_alone():
-    assert page_metrics.parts("sign_symbol") == ["sign_", "symbol"]
-    assert page_metrics.parts("a-b/c.png") == ["a-", "b/", "c.", "png"]
-    assert page_metrics.parts("pavement") == ["pavement"] and page_metrics.parts("_") == ["_"]
-
-
 def test_feature_figures_without_an_interval_have_no_range():
     evaluation, predict = make(num_images=2)
     for missing in ({}, {"Mean_IoU": None, "Class_IoU": None},
@@ -413,10 +407,3 @@ def test_feature_a_split_without_a_label_has_a_page_too():
                      "No confidence was measured.", "No pixel is wrong."):  # fmt: skip
         assert sentence in words
     assert page.text_in("data-metric", "Mean_IoU").startswith("Mean IoU –")
-
-
-def test_feature_fractions_as_text():
-    shown = [page_metrics.percent(value) for value in (0.1234, 0.0, 0.0004, 1.0, None, np.nan)]
-    assert [text.replace("\u00a0", " ") for text in shown] == [
-        "12.3 %", "0.0 %", "<0.1 %", "100.0 %", "–", "–",
-    ]  # fmt: skip

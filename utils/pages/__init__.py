@@ -1,0 +1,1 @@
+"""What the pages of all programs share: text, images, style and scripts."""
