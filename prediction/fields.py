@@ -50,9 +50,14 @@ class LabelRule:
         fits = self.num_classes <= (256 if self.unsure is None else 255)
         return np.uint8 if fits else np.uint16
 
+    @property
+    def has_room_for_ignored(self) -> bool:
+        """Whether the ignored id fits into the type of ids; not for exactly 256 classes."""
+        return self.ignored_id <= np.iinfo(self.dtype).max
+
     def ignore(self, ids: np.ndarray, hole: np.ndarray | None) -> None:
         """Set the ids (h, w) where an image has no data, (h, w) bool, if the ignored id fits."""
-        if hole is not None and self.ignored_id <= np.iinfo(self.dtype).max:
+        if hole is not None and self.has_room_for_ignored:
             ids[hole] = self.ignored_id
 
 

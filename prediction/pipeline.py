@@ -1,6 +1,7 @@
 """The one path from the pixels of images to their products: read, predict and write at once."""
 
 import collections
+import contextvars
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -92,27 +93,34 @@ class Pipeline:
         self._readers: Executor = _Inline()
         self._writers: Executor = _Inline()
 
-    def run(self, tasks: Iterable[Task[J]]) -> Iterator[Done[J]]:
+    def run(
+        self, tasks: Iterable[Task[J]], began: Callable[[J], None] = lambda job: None
+    ) -> Iterator[Done[J]]:
         """Yield what has become of each image, in order.
+
+        Args:
+            tasks: The images.
+            began: Called when the network begins with an image.
 
         Raises:
             ValueError: If the memory budget is too small for any image.
         """
         if not self._workers:
-            yield from self._run(tasks)
+            yield from self._run(tasks, began)
             return
         with (
             ThreadPoolExecutor(self._workers, "reader") as self._readers,
             ThreadPoolExecutor(self._workers, "writer") as self._writers,
         ):
-            yield from self._run(tasks)
+            yield from self._run(tasks, began)
 
-    def _run(self, tasks: Iterable[Task[J]]) -> Iterator[Done[J]]:
+    def _run(self, tasks: Iterable[Task[J]], began: Callable[[J], None]) -> Iterator[Done[J]]:
         waiting: collections.deque[tuple[Task[J], Future[None], float]] = collections.deque()
         for group in self._groups(self._opened(tasks)):
-            began = time.perf_counter()
+            start = time.perf_counter()
+            began(group[0][0].job)
             for (task, _), future in zip(group, self._predict(group), strict=True):
-                waiting.append((task, future, began))
+                waiting.append((task, future, start))
             while waiting and (waiting[0][1].done() or len(waiting) > 2 * self._workers):
                 yield _done(*waiting.popleft())
         while waiting:
@@ -124,11 +132,16 @@ class Pipeline:
         """Yield each task and its open image, or why it cannot be opened; others are read ahead."""
         ahead: collections.deque[tuple[Task[J], Future[ImageSource]]] = collections.deque()
         for task in tasks:
-            ahead.append((task, self._readers.submit(task.open, self._limits())))
+            ahead.append((task, self._read(task)))
             while len(ahead) > self._workers + self._batch_size - 1:
                 yield _opened(*ahead.popleft())
         while ahead:
             yield _opened(*ahead.popleft())
+
+    def _read(self, task: Task[J]) -> Future[ImageSource]:
+        # Notes about files go to the collector of this thread.
+        here = contextvars.copy_context()
+        return self._readers.submit(here.run, task.open, self._limits())
 
     def _limits(self) -> Limits:
         shares = self._budget.shares()
@@ -229,11 +242,13 @@ class Pipeline:
     # Products
 
     def _facts(self, task: Task[J], source: ImageSource) -> ImageFacts:
-        asked = self._labels.unsure is not None or task.geo is not None
+        ignored: int | None = None
+        if self._labels.unsure is not None or source.may_miss:
+            ignored = self._labels.ignored_id if self._labels.has_room_for_ignored else None
         return ImageFacts(
             task.path, task.relative, source.height, source.width,
             self._names.classes, self._names.palette,
-            self._labels.ignored_id if asked else None, task.geo,
+            ignored, task.geo,
         )  # fmt: skip
 
     def _completed(self, rows: Rows, source: ImageSource) -> Rows:

@@ -32,7 +32,7 @@ class Progress:
     nothing. An update between two lines reads the clock and costs nothing else.
 
     Args:
-        total: How many items there are.
+        total: How many items there are; None if they come one by one, until there are no more.
         unit: What an item is called, in the singular.
         label: What the work is called.
         initial: How many items are done already, as in an epoch that is resumed. They are not
@@ -41,7 +41,7 @@ class Progress:
     """
 
     def __init__(
-        self, *, total: int, unit: str, label: str = "", initial: int = 0, leave: bool = True
+        self, *, total: int | None, unit: str, label: str = "", initial: int = 0, leave: bool = True
     ) -> None:
         main = launched_rank() == 0
         self._bar: tqdm[Any] = tqdm(
@@ -112,11 +112,11 @@ class Progress:
         now = clock()
         self._due = now + INTERVAL
         seconds = now - self._started
-        began = min(fraction * self._items, self._total - self.done)  # of items that are not done
+        rest = self._items if self._total is None else self._total - self.done
+        began = min(fraction * self._items, rest)  # of items that are not done
         worked = self.done - self._initial + began
-        position = (
-            f"{self.done + 1}/{self._total} ({within})" if within else f"{self.done}/{self._total}"
-        )
+        of_all = "" if self._total is None else f"/{self._total}"
+        position = f"{self.done + 1}{of_all} ({within})" if within else f"{self.done}{of_all}"
         parts = [f"{self._unit} {position}"]
         if detail:
             parts.append(detail)
@@ -125,7 +125,7 @@ class Progress:
                 parts.append(rate_text(self._images / seconds, "image"))
             else:
                 parts.append(rate_text(worked / seconds, self._unit))
-        if worked > 0:
+        if worked > 0 and self._total is not None:
             left = seconds / worked * max(0.0, self._total - self.done - began)
             parts.append(f"{duration_text(left)} left")
         line = ", ".join(parts)

@@ -77,6 +77,12 @@ class Kind:
     label: str = ""  # for `class`: its name in names of files
 
     @property
+    def title(self) -> str:
+        """Its name in tables."""
+        title = f"class_{self.label}" if self.name == "class" else self.name
+        return title if self.format is None else f"{title}.{self.format}"
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The fields of `Rows` that it takes beside the ids."""
         is_geojson = self.name == "polygons" and self.format_for(False) == "geojson"
@@ -128,9 +134,11 @@ class Kind:
         assert not self.is_per_run
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.name == "polygons":
-            from prediction.products import polygons  # type: ignore[attr-defined]
+            from prediction.products import polygons
 
-            return polygons.FORMATS[self.format_for(facts.geo is not None)](path, facts, settings)
+            return polygons.open_polygons(
+                self.format_for(facts.geo is not None), path, facts, settings
+            )
         if self.name in ("colour", "overlay"):
             from prediction.products import sheets
 
@@ -161,6 +169,11 @@ def parse_save(text: str, classes: Sequence[str]) -> tuple[Kind, ...]:
         ValueError: If there is no such product, format or class, or two would be the same file.
     """
     return _parse(text, classes)
+
+
+def names_product(text: str, name: str) -> bool:
+    """Return whether `--save` names a product, such as `table`."""
+    return any(kind.name == name for kind in _parse(text, None))
 
 
 def check_save_words(text: str) -> None:

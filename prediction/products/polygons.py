@@ -1,11 +1,13 @@
 """The formats of polygons."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from prediction.products import geojson
 from prediction.products.coco import CocoPolygons
 from prediction.products.geojson import GeoJsonPolygons
 from prediction.products.labelme import LabelmePolygons
+from prediction.products.rows import ImageFacts, Product
 from prediction.products.vector_rules import VectorSettings
 from utils.samples.coco_regions import import_pycocotools
 
@@ -14,7 +16,16 @@ __all__ = [
     "check_available",
 ]  # fmt: skip
 
-FORMATS = {"geojson": GeoJsonPolygons, "coco": CocoPolygons, "labelme": LabelmePolygons}
+FORMATS: dict[str, Callable[[Path, ImageFacts, VectorSettings], Product]] = {
+    "geojson": GeoJsonPolygons,
+    "coco": CocoPolygons,
+    "labelme": LabelmePolygons,
+}
+
+
+def open_polygons(format: str, path: Path, facts: ImageFacts, settings: VectorSettings) -> Product:
+    """Open the polygons of an image in a format of `FORMATS`."""
+    return FORMATS[format](path, facts, settings)
 
 
 def check_available(format: str, *, simplify: float = 0.0) -> None:

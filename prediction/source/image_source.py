@@ -12,6 +12,7 @@ from utils.files.image_head import SWAPPING, ExifRule, read_head, turn_upright
 from utils.files.image_io import read_image
 from utils.files.raster_io import BandRule, Raster, apply_rule, band_siblings, read_bands
 from utils.files.raster_window import ArrayWindows, RasterWindows, RowsInOrder
+from utils.files.tiff_io import tiff_nodata
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ImageSource(Protocol):
 
     height: int
     width: int
+    may_miss: bool  # whether pixels can be missing
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Return the pixels (height, width, C) of a window, as a model takes them."""
@@ -65,6 +67,7 @@ class LoadedImage:
 
     def __init__(self, pixels: np.ndarray, hole: np.ndarray | None = None) -> None:
         self.pixels, self.hole = pixels, hole
+        self.may_miss = hole is not None
         self.height, self.width = pixels.shape[:2]
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -94,6 +97,10 @@ class WindowedImage:
     def __init__(self, rasters: Sequence[RasterWindows], rule: PixelRule, to_rgb: ToRgb) -> None:
         self._rasters, self._rule, self._to_rgb = rasters, rule, to_rgb
         self.height, self.width = rasters[0].height, rasters[0].width
+        own = rule.band_rule
+        self.may_miss = any(raster.nodata is not None for raster in rasters) or (
+            own is not None and (own.nodata is not None or own.dtype == "float32")
+        )
         for other in rasters[1:]:
             if (other.height, other.width) != (self.height, self.width):
                 raise DataError(
@@ -107,6 +114,8 @@ class WindowedImage:
 
     def missing(self, top: int, left: int, height: int, width: int) -> np.ndarray | None:
         """Return where a window has no data, (height, width) bool."""
+        if not self.may_miss:
+            return None
         hole = self._prepared(top, left, height, width)[1]
         return np.zeros((height, width), bool) if hole is None else hole
 
@@ -148,6 +157,7 @@ class SpooledImage:
 
     def __init__(self, path: Path, loaded: LoadedImage, folder: Path | None) -> None:
         self.height, self.width = loaded.height, loaded.width
+        self.may_miss = loaded.may_miss
         self._pixels = _spool(path, loaded.pixels, folder)
         hole = loaded.hole
         self._hole = None if hole is None else _spool(path, hole[..., None], folder)
@@ -187,6 +197,7 @@ class UprightImage:
     def __init__(self, stored: ImageSource, orientation: int) -> None:
         self._stored, self._orientation = stored, orientation
         self.height, self.width = stored.height, stored.width
+        self.may_miss = stored.may_miss
         if orientation in SWAPPING:
             self.height, self.width = self.width, self.height
 
@@ -229,6 +240,7 @@ def load_image(path: Path, rule: PixelRule) -> LoadedImage:
     hole = None
     if rule.band_rule is None:
         pixels = read_image(path)
+        hole = all_nodata(pixels, tiff_nodata(path))
     else:
         pixels, hole = read_bands(rule.paths(path), rule.band_rule, rule.mean)
     if rule.exif == "apply":

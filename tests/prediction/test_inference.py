@@ -176,7 +176,7 @@ class TestProgress:
         monkeypatch.setattr("utils.progress.INTERVAL", 0.0)
         for name in "ab":
             write_image(folder / f"{name}.png")
-        assert run(model_file, "-i", folder, "--mode", "multiscale") == 0
+        assert run(model_file, "-i", folder, "--mode", "multiscale", "--workers", "0") == 0
         out = capsys.readouterr().out.splitlines()
         assert f"image 1/2 ({folder / 'a.png'}: pass 1/6), " in out[0]
         assert [line.partition(", ")[0] for line in out[4:7]] == [
@@ -291,13 +291,15 @@ class TestInterrupt:
     def test_feature_exit_code(self, model_file, folder, capsys, monkeypatch):
         calls = []
 
-        def interrupt(self, image):
-            calls.append(image)
+        whole = network.Predictor.blocks
+
+        def interrupt(self, *arguments):
+            calls.append(arguments)
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            return np.zeros(image.shape[:2], np.uint8)
+            return whole(self, *arguments)
 
-        monkeypatch.setattr(network.Predictor, "predict", interrupt)
+        monkeypatch.setattr(network.Predictor, "blocks", interrupt)
         for name in "abc":
             write_image(folder / f"{name}.jpg")
         assert run(model_file, "-i", folder) == 130

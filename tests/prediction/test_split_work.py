@@ -148,8 +148,8 @@ def test_feature_masks_are_those_of_one_process(made, data, tmp_path, capsys):
         "prediction.jobs.plan.is_done = lambda *_: False\n"
         "prediction.jobs.plan.find_images = None\n"
         "import prediction.predictor.network as used\n"
-        "predict = used.Predictor.predict\n"
-        "used.Predictor.predict = lambda *args: args[0].note(used.IN_WINDOWS) or predict(*args)"
+        "predict = used.Predictor.blocks\n"
+        "used.Predictor.blocks = lambda *args: args[0].note(used.IN_WINDOWS) or predict(*args)"
     )
     few = [data / "images/val" / name for name in ("p6.png", "p2.png")]  # one process has none
     for processes, images in ((2, [data / "images"]), (3, few)):
@@ -189,11 +189,11 @@ def test_feature_an_interrupted_run_leaves_whole_masks(made, data, tmp_path, cap
     expected = contents(tmp_path / "whole")
     slow = (
         "import prediction.predictor.network\n"
-        "whole = prediction.predictor.network.Predictor.predict\n"
+        "whole = prediction.predictor.network.Predictor.blocks\n"
         "def predict(*args):\n"
         "    time.sleep(1.5)\n"
         "    return whole(*args)\n"
-        "prediction.predictor.network.Predictor.predict = predict"
+        "prediction.predictor.network.Predictor.blocks = predict"
     )
     out = tmp_path / "out"
     process = under_torchrun(patched("inference", slow, tmp_path), 2, *words, out)
@@ -216,7 +216,7 @@ def test_exception_a_process_that_fails_ends_all(made, data, tmp_path):
         "import prediction.predictor.network\n"
         "def predict(*_):\n"
         "    raise SystemError('process 1 is broken')\n"
-        "prediction.predictor.network.Predictor.predict = predict"
+        "prediction.predictor.network.Predictor.blocks = predict"
     )
     words = ["--model", made / "model.pth", "--images", data / "images", "-o", tmp_path / "out"]
     script = patched("inference", broken, tmp_path)

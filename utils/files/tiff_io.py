@@ -92,6 +92,19 @@ def as_rgb(page: Any, pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., bands])
 
 
+def tiff_nodata(path: StrPath) -> float | None:
+    """Return the value that marks missing pixels of a TIFF; None if there is none, or no TIFF.
+
+    Raises:
+        DataError: As `read_tiff`.
+    """
+    with open_file(path) as file:
+        if not file.read(4).startswith(TIFF_STARTS):
+            return None
+    with _open(path) as series:
+        return nodata_of(path, series.keyframe)
+
+
 def holds_bands(path: StrPath) -> bool:
     """Return whether a TIFF of `is_plain_tiff` must be read band by band nevertheless.
 

@@ -23,8 +23,8 @@ def test_feature_files(tmp_path, size):
 def test_feature_what_a_shell_computes(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
-    command = "sha256sum a b | cut -c-64 | sha256sum"
-    text = subprocess.check_output(command, shell=True, cwd=tmp_path, text=True)
+    command = ["sh", "-c", "sha256sum a b | cut -c-64 | sha256sum"]
+    text = subprocess.check_output(command, cwd=tmp_path, text=True)
     assert digest_files([tmp_path / "a", tmp_path / "b"]) == text[:64]
     assert digest_files([tmp_path / "b", tmp_path / "a"]) != text[:64]
 
