@@ -12,6 +12,8 @@ from prediction.jobs.image_file import ImageFile, is_address
 from prediction.products.kinds import Kind, Settings, names_product, parse_save
 from prediction.products.polygons import check_available
 from prediction.products.rows import ImageFacts, Product
+from prediction.products.summary import SummaryPage
+from prediction.products.summary_page import RunFacts
 from prediction.products.table import RunTable
 from utils.files.gdal import import_rasterio
 from utils.files.geo_file import is_georeferenced
@@ -28,9 +30,6 @@ class RunProduct(Protocol):
     def product(self, facts: ImageFacts) -> Product:
         """Return what adds an image."""
 
-    def close(self) -> None:
-        """Write it, with the images of all processes."""
-
 
 class RunProducts:
     """The products of a whole run that `--save` names.
@@ -45,15 +44,28 @@ class RunProducts:
 
     def __init__(self, folder: Path, words: str) -> None:
         self.table = RunTable(folder) if names_product(words, "table") else None
+        self.page = SummaryPage(folder) if names_product(words, "summary") else None
 
     @property
     def opened(self) -> list[RunProduct]:
         """Those that are wanted."""
-        return [each for each in (self.table,) if each is not None]
+        return [each for each in (self.table, self.page) if each is not None]
 
     def have(self, image: ImageFile) -> bool:
         """Return whether all of them have an image."""
         return all(each.has(image.relative) for each in self.opened)
+
+    def failed(self, image: ImageFile, reason: str) -> None:
+        """Note on the page why an image has no mask."""
+        if self.page is not None:
+            self.page.add_failure(image.relative, reason)
+
+    def close(self, run: RunFacts) -> None:
+        """Write them, with the images of all processes, on the main process."""
+        if self.table is not None:
+            self.table.close()
+        if self.page is not None:
+            self.page.close(run)
 
 
 @dataclasses.dataclass(frozen=True)

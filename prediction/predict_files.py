@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from prediction.jobs.plan import Work, find_on_main, make_output_folder, plan_wo
 from prediction.jobs.results_file import check_results_file
 from prediction.jobs.shards import parse_shard, shard_path
 from prediction.outputs import Outputs, RunProducts, settings_of
+from prediction.products.summary_page import RunFacts
 from utils.cli.launcher import launched_rank
 
 # torch is loaded only once it is known that there is something to do.
@@ -68,7 +70,7 @@ def predict_files(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         work = _plan(wanted, outputs, of_run, arguments)
     run_on_main(lambda: make_output_folder(output))
     run = image_run(opened, outputs, of_run, arguments)
-    return _predict(models, run, opened.score, work, of_run, arguments)
+    return _predict(models, run, opened.score, work, arguments)
 
 
 def _plan(
@@ -147,7 +149,7 @@ def image_run(
         opened,
         outputs,
         budget,
-        of_run=of_run.opened,
+        of_run=of_run,
         unsure=arguments.unsure,
         speed=Speed(workers, arguments.batch_size, arguments.large),
         replace=arguments.overwrite or arguments.manifest is not None,
@@ -175,7 +177,6 @@ def _predict(
     run: ImageRun,
     score: LastScore | None,
     work: Work,
-    of_run: RunProducts,
     arguments: argparse.Namespace,
 ) -> Outcome:
     """Predict what is pending, and close the products of the run."""
@@ -187,18 +188,22 @@ def _predict(
     with contextlib.ExitStack() as stack:
         recorder = recorder_of(models, run, arguments, stack)
         counts = predict_all(run, own, len(work.pending), recorder)
-    close(of_run)
     seconds = time.perf_counter() - started
+    run_on_main(lambda: run.of_run.close(run_facts(models, run, arguments, seconds)))
     kept = len(work.images) - len(work.pending) + counts.kept
     written = len(work.pending) - counts.kept - counts.failed
     how = how_made(run, written / seconds, arguments.mode) if written else ""
     return Outcome(written, kept, counts.failed, how, score)
 
 
-def close(of_run: RunProducts) -> None:
-    """Write the products of the run, once all processes have added their images."""
-    for product in of_run.opened:
-        run_on_main(product.close)
+def run_facts(
+    models: Sequence[str], run: ImageRun, arguments: argparse.Namespace, seconds: float
+) -> RunFacts:
+    """Return what the page of a run says about it."""
+    date = f"{datetime.datetime.now():%Y-%m-%d %H:%M}"
+    mode = arguments.mode if arguments.window is None else f"{arguments.mode}, {arguments.window}"
+    device = str(run.predictor.device)
+    return RunFacts(", ".join(models), mode, date, seconds=seconds, device=device)
 
 
 def recorder_of(

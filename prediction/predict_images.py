@@ -13,7 +13,7 @@ from prediction.jobs.find_images import first_bands, leave_out_masks
 from prediction.jobs.image_file import ImageFile
 from prediction.load_model import Meta
 from prediction.open_model import OpenedModel
-from prediction.outputs import Outputs, RunProduct
+from prediction.outputs import Outputs, RunProducts
 from prediction.pipeline import Done, Names, Pipeline, Task
 from prediction.predictor.memory import MemoryBudget
 from prediction.predictor.network import Predictor, out_of_memory_advice
@@ -57,14 +57,14 @@ class ImageRun:
         outputs: Outputs,
         budget: MemoryBudget,
         *,
-        of_run: Sequence[RunProduct] = (),
+        of_run: RunProducts,
         unsure: float | None = None,
         speed: Speed | None = None,
         replace: bool = False,
     ) -> None:
         self.predictor, self.meta = opened.predictor, opened.meta
         self.outputs, self.rule = outputs, pixel_rule(opened.meta)
-        self._of_run, self._replace = of_run, replace
+        self.of_run, self._replace = of_run, replace
         speed = speed or Speed()
         self._pipeline = Pipeline(
             self.predictor,
@@ -95,7 +95,7 @@ class ImageRun:
             return open_image(path, self.rule, limits)
 
         def open_products(facts: ImageFacts) -> list[Product]:
-            return self.outputs.open(image, facts, self._of_run, replace=self._replace)
+            return self.outputs.open(image, facts, self.of_run.opened, replace=self._replace)
 
         geo = read_georeference(image.path) if self.outputs.is_geo(image) else None
         return Task(image, image.path, image.relative, open_source, open_products, geo)
@@ -166,7 +166,9 @@ def predict_all(
     def end(done: Done[ImageFile]) -> None:
         bar.update(_at_once(bar, total))
         if done.error is not None:
-            failed.append(_failure(done, predictor))
+            reason = _reason(done, predictor)
+            run.of_run.failed(done.job, reason)
+            failed.append(plain_lines(f"skipped {done.job.file}: {reason}"))
             if is_main():
                 complain(failed[-1])
         if finished is not None:
@@ -187,9 +189,9 @@ def _at_once(bar: Progress, total: int | None) -> int:
     return 1 if total is None else min(world_size(), total - bar.done)
 
 
-def _failure(done: Done[ImageFile], predictor: Predictor) -> str:
-    """Return the line that names an image and why it failed; raise what is no fault of it."""
-    error, file = done.error, done.job.file
+def _reason(done: Done[ImageFile], predictor: Predictor) -> str:
+    """Return why an image failed; raise what is no fault of it."""
+    error = done.error
     assert error is not None
     if is_out_of_memory(error):
         reason = out_of_memory_advice(predictor.device)
@@ -202,7 +204,7 @@ def _failure(done: Done[ImageFile], predictor: Predictor) -> str:
             f"the disk of the output folder is full ({reason}); what is written is complete. Free "
             "some space, and run the same command again: it continues"
         )
-    return plain_lines(f"skipped {file}: {reason.removeprefix(f'{file}: ')}")
+    return reason.removeprefix(f"{done.job.file}: ")
 
 
 def _merge_processes(

@@ -13,7 +13,7 @@ from prediction.jobs.source_kinds import Stream
 from prediction.jobs.stdin_images import PathOutput, images_of_lines
 from prediction.outputs import Outputs, RunProducts, settings_of
 from prediction.pipeline import Done
-from prediction.predict_files import Outcome, close, how_made, image_run, load
+from prediction.predict_files import Outcome, how_made, image_run, load, run_facts
 from prediction.predict_images import predict_all
 from utils.progress import complain
 
@@ -60,8 +60,8 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
 
         started = time.perf_counter()
         failed = predict_all(run, pending(), None, finished=finished).failed
-        close(of_run)
         seconds = time.perf_counter() - started
+        of_run.close(run_facts(models, run, arguments, seconds))
         how = how_made(run, counts["written"] / seconds, arguments.mode)
         return Outcome(
             counts["written"], counts["kept"], failed + counts["refused"], how, opened.score

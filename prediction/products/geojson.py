@@ -29,7 +29,7 @@ class GeoJsonPolygons:
 
     Polygons follow the sides of pixels. `simplify` lets their outlines move by about so much;
     regions that share a border still share it afterwards, without gaps or overlaps, and all
-    polygons stay valid.
+    polygons stay valid. For that, all of them are in memory at once.
 
     Args:
         path: The file to write.

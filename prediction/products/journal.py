@@ -5,7 +5,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -63,13 +63,12 @@ class Journal:
                 break
             self._close()
 
-    def keys(self) -> set[str]:
-        """Return the keys of all entries that are not merged yet, of all processes."""
-        found: set[str] = set()
-        for path in (*self._files(".journal"), *self._files(".merging")):
-            with contextlib.suppress(FileNotFoundError):  # just merged
-                found |= {key for key, _ in _read(path)}
-        return found
+    def waiting(self) -> dict[str, Place]:
+        """Return where the newest entry of each key lies that is not merged yet, of all processes.
+
+        While other processes merge, an entry may be gone before it is read.
+        """
+        return _newest((*self._files(".journal"), *self._files(".merging")))
 
     @contextlib.contextmanager
     def merge(self) -> Iterator[dict[str, Place]]:
@@ -86,12 +85,7 @@ class Journal:
             for path in self._files(".journal"):
                 os.replace(path, path.with_suffix(".merging"))
             taken = self._files(".merging")
-            newest: dict[str, Place] = {}
-            for path in taken:
-                for key, place in _read(path):
-                    if key not in newest or newest[key].time <= place.time:
-                        newest[key] = place
-            yield newest
+            yield _newest(taken)
             for path in taken:
                 path.unlink(missing_ok=True)
 
@@ -128,6 +122,16 @@ class Journal:
             with contextlib.suppress(OSError):  # after a failure there may be more to write
                 self._file.close()
             self._file = None
+
+
+def _newest(paths: Iterable[Path]) -> dict[str, Place]:
+    newest: dict[str, Place] = {}
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # just merged
+            for key, place in _read(path):
+                if key not in newest or newest[key].time <= place.time:
+                    newest[key] = place
+    return newest
 
 
 def _read(path: Path) -> Iterator[tuple[str, Place]]:

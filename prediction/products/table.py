@@ -3,12 +3,12 @@
 import csv
 import heapq
 import io
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
 
+from prediction.products.image_name import image_name
 from prediction.products.journal import Entry, Journal, Place
 from prediction.products.map_facts import area_unit, pixel_area
 from prediction.products.regions import RegionFinder, Regions
@@ -22,9 +22,6 @@ COLUMNS = (
     "image", "class_id", "class", "pixels", "share", "area", "unit", "mean_confidence", "regions",
 )  # fmt: skip
 UNSURE = "(unsure)"  # the class of pixels that have the ignored id
-
-# What would break a line, or could not be read back from the file.
-_ODD = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Line = list[str]
 
@@ -51,11 +48,11 @@ class RunTable:
     def __init__(self, folder: Path) -> None:
         self._path = folder / NAME
         self._journal = Journal(self._path)
-        self._images = {line[0] for line in _read_table(self._path)} | self._journal.keys()
+        self._images = {line[0] for line in _read_table(self._path)} | set(self._journal.waiting())
 
     def has(self, relative: PurePath) -> bool:
         """Return whether the table has an image, by its path below the folder of images."""
-        return image_name(relative) in self._images
+        return _cell(relative) in self._images
 
     def product(self, facts: ImageFacts) -> Product:
         """Return the product that adds the lines of an image, when it is finished."""
@@ -67,7 +64,7 @@ class RunTable:
         Raises:
             OSError: If they cannot be written.
         """
-        name = image_name(facts.relative)
+        name = _cell(facts.relative)
         self._journal.append(name, {"lines": lines})
         self._images.add(name)
 
@@ -142,13 +139,9 @@ class _ImageLines:
         ]  # fmt: skip
 
 
-def image_name(relative: PurePath) -> str:
-    r"""Return how the table names an image: with `/`, and `\n` for what cannot be shown.
-
-    A name that a spreadsheet would take for a formula gets an apostrophe.
-    """
-    text = _ODD.sub(lambda odd: repr(odd[0])[1:-1], relative.as_posix())
-    return column_name(text)
+def _cell(relative: PurePath) -> str:
+    """Return the cell of an image; a name that would be a formula gets an apostrophe."""
+    return column_name(image_name(relative))
 
 
 def _first(line: Line) -> str:
