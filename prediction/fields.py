@@ -17,7 +17,7 @@ from utils.out_of_memory import with_cpu_fallback
 
 # What a block becomes at once: more would take as much memory again as the logits.
 _FIELDS = ("confidence", "entropy", "probabilities")
-_CHUNK = 32 << 20  # bytes of rows that products get at once
+_CHUNK = 32 << 20  # the most bytes of rows that products get at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +65,8 @@ class LabelRule:
 def fields_of(logits: Tensor, rule: LabelRule, needs: Collection[str]) -> dict[str, np.ndarray]:
     """Return the ids (h, w) of logits (K, h, w), and the fields of `Rows` that are needed.
 
+    The logits may be overwritten.
+
     Raises:
         ValueError: If a logit is not finite.
     """
@@ -83,7 +85,9 @@ def _fields_of(logits: Tensor, rule: LabelRule, needs: Collection[str]) -> dict[
         if "confidence" in needs:
             made["confidence"] = confidence.cpu().numpy()
         if "entropy" in needs:
-            entropy = torch.special.entr(probabilities).sum(0) / math.log(len(probabilities))
+            # Into the logits, which nobody needs any more: another copy would be large.
+            torch.special.entr(probabilities, out=logits)
+            entropy = logits.sum(0) / math.log(len(probabilities))
             made["entropy"] = entropy.clamp_(0, 1).cpu().numpy()
         if "probabilities" in needs:
             made["probabilities"] = probabilities.cpu().numpy()
@@ -93,8 +97,18 @@ def _fields_of(logits: Tensor, rule: LabelRule, needs: Collection[str]) -> dict[
     return made
 
 
+def copies_of(needs: Collection[str]) -> int:
+    """Return how many arrays of the size of a block's logits are in memory beside the network."""
+    return 5 if any(name in needs for name in _FIELDS) else 3
+
+
 def complete_rows(
-    blocks: Iterator[Block], width: int, rule: LabelRule, needs: Collection[str], spill: Spill
+    blocks: Iterator[Block],
+    width: int,
+    rule: LabelRule,
+    needs: Collection[str],
+    spill: Spill,
+    chunk: float = _CHUNK,
 ) -> Iterator[Rows]:
     """Yield rows over the full width of an image from its blocks, in order.
 
@@ -104,6 +118,7 @@ def complete_rows(
         rule: How logits become ids.
         needs: The fields of `Rows` that products need.
         spill: Keeps the blocks of a band until it is complete.
+        chunk: About the most bytes of the rows that are yielded at once.
     """
     lefts: list[int] = []
     for top, left, logits in blocks:
@@ -116,19 +131,25 @@ def complete_rows(
             spill.put((name, left), np.ascontiguousarray(values))
         lefts.append(left)
         if left + w == width:
-            yield from _rows_of_band(top, height, width, lefts, list(fields), spill)
+            yield from _rows_of_band(top, height, width, lefts, list(fields), spill, chunk)
             lefts = []
 
 
 def _rows_of_band(
-    top: int, height: int, width: int, lefts: list[int], names: list[str], spill: Spill
+    top: int,
+    height: int,
+    width: int,
+    lefts: list[int],
+    names: list[str],
+    spill: Spill,
+    chunk: float,
 ) -> Iterator[Rows]:
     """Yield the rows of a band, as many at once as take little memory."""
     sample = {name: spill.rows((name, lefts[0]), 0, 1) for name in names}
     row_bytes = sum(
         width * values.dtype.itemsize * math.prod(values.shape[:-2]) for values in sample.values()
     )
-    count = max(1, min(height, _CHUNK // max(1, row_bytes)))
+    count = max(1, min(height, int(min(chunk, _CHUNK)) // max(1, row_bytes)))
     for first in range(0, height, count):
         last = min(height, first + count)
         fields = {

@@ -182,7 +182,7 @@ class Pipeline:
     def _write_rows(self, task: Task[J], source: ImageSource) -> tuple["_Chain", list[Product]]:
         """Predict an image, and hand its rows to its products."""
         height, width = source.height, source.width
-        rule = self._budget.rule_for(height, width, self._labels.num_classes)
+        rule = self._budget.rule_for(height, width)
         shares = self._budget.shares()
 
         def attempt(rule: WindowRule | None) -> tuple[_Chain, list[Product]]:
@@ -197,7 +197,9 @@ class Pipeline:
                         lambda window: source.read(*window),
                         height, width, rule, carry, self._batch_size,
                     )  # fmt: skip
-                    for rows in complete_rows(blocks, width, self._labels, self._needs, kept):
+                    for rows in complete_rows(
+                        blocks, width, self._labels, self._needs, kept, shares.products / 12
+                    ):
                         chain.submit(_write, products, self._completed(rows, source))
                 return chain, products
             except BaseException:
@@ -211,7 +213,7 @@ class Pipeline:
         """Predict small images of one size in one batch; None if that does not work out."""
         sources = [source for _, source in group if isinstance(source, LoadedImage)]
         first = sources[0]
-        rule = self._budget.rule_for(first.height, first.width, self._labels.num_classes)
+        rule = self._budget.rule_for(first.height, first.width)
         if len(sources) < len(group) or (rule and rule.size < max(first.height, first.width)):
             return None
         pixels = torch.from_numpy(np.stack([source.pixels for source in sources]))

@@ -131,6 +131,7 @@ def image_run(
     Raises:
         ValueError: If the windows or the memory are out of range.
     """
+    from prediction.fields import copies_of
     from prediction.predict_images import ImageRun, Speed
     from prediction.predictor.memory import MemoryBudget
     from prediction.predictor.network import WINDOW_SIZES
@@ -144,6 +145,8 @@ def image_run(
         rule=WindowRule(arguments.window or WINDOW_SIZES[0], arguments.overlap, arguments.blend),
         fixed=arguments.window is not None,
         ahead=workers + arguments.batch_size,
+        classes=len(opened.meta.classes),
+        copies=copies_of(outputs.needs),
     )
     return ImageRun(
         opened,

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from prediction.fields import copies_of
 from prediction.open_model import Passes, open_model
 from prediction.outputs import Outputs
 from prediction.pipeline import Pipeline, Task
@@ -23,7 +24,7 @@ from prediction.predictor.views import SCALES
 from prediction.predictor.windows import Blend, WindowRule
 from prediction.products.kinds import Settings
 from prediction.products.map_facts import area_unit, pixel_area
-from prediction.products.rows import ImageFacts, Product, Rows
+from prediction.products.rows import FIELDS, ImageFacts, Product, Rows
 from prediction.source.image_source import ImageSource, LoadedImage
 from prediction.source.open_image import Limits, open_image
 from utils.checkpoint.model_file import find_model
@@ -106,6 +107,8 @@ class Segmenter:
             total=parse_bytes(memory) if isinstance(memory, str) else memory,
             rule=WindowRule(window or WINDOW_SIZES[0], overlap, blend),
             fixed=window is not None,
+            classes=len(opened.meta.classes),
+            copies=copies_of(FIELDS),
         )
         self.classes = opened.meta.classes
         self.palette = opened.meta.palette[: len(self.classes)]

@@ -12,9 +12,9 @@ from utils.memory import free_memory, peak_of, resident_memory, return_unused
 logger = logging.getLogger(__name__)
 
 # How what is free is shared out. The rest is for what nobody counts.
-_NETWORK = 0.5  # the features of a window
-_KEPT = 0.1  # what bands of windows share; as much for their products; as much for rows of a file
-_LOADED = 0.1  # images that are read at once, all of them together
+_NETWORK = 0.45  # the features of a window
+_KEPT = 0.08  # what bands of windows share; as much for their products; as much for rows of a file
+_LOADED = 0.08  # images that are read at once, all of them together
 _ONCE = 0.6  # a file that has to be decoded at once, before the network works
 
 # Images of fewer pixels are not worth a look at the memory unless a budget is given.
@@ -50,6 +50,8 @@ class MemoryBudget:
         fixed: Whether the size of windows is given: then all images larger than it are cut;
             otherwise only those that would not fit, into windows of a size that does.
         ahead: How many images are in memory at the same time.
+        classes: K.
+        copies: How many arrays of the size of a window's logits there are beside the network.
     """
 
     def __init__(
@@ -61,12 +63,15 @@ class MemoryBudget:
         rule: WindowRule = _RULE,
         fixed: bool = False,
         ahead: int = 1,
+        classes: int = 1,
+        copies: int = 3,
     ) -> None:
         self._predictor, self._channels = predictor, channels
         self._given = total is not None
         self._total = total if total is not None else resident_memory() + int(0.8 * free_memory())
         self._rule, self._fixed = rule, fixed
         self._ahead = max(1, ahead)
+        self._beside = 4 * classes * copies  # bytes a pixel
         self._per_pixel: float | None = None
 
     def free(self) -> float:
@@ -93,13 +98,12 @@ class MemoryBudget:
         kept = _KEPT * free
         return Shares(_LOADED * free / self._ahead, _ONCE * free, kept, kept, kept)
 
-    def rule_for(self, height: int, width: int, classes: int) -> WindowRule | None:
+    def rule_for(self, height: int, width: int) -> WindowRule | None:
         """Return how to cut an image; None for not at all.
 
         Args:
             height: Height of the image, in pixels.
             width: Width of the image, in pixels.
-            classes: K.
 
         Raises:
             ValueError: If a window that the user asks for does not fit into the given budget.
@@ -115,30 +119,33 @@ class MemoryBudget:
             free = self.free()
             if pixels * _PESSIMISTIC < free:
                 return None
-            network = self.per_pixel()
-            if pixels * (network * _MARGIN + 8 * classes) < (_NETWORK + _KEPT) * free:
+            if pixels * self._need() < (_NETWORK + _KEPT) * free:
                 return None
-            room = _NETWORK * free / (network * _MARGIN)
+            room = _NETWORK * free / self._need()
         else:
             # The model's features are on the device, where memory that runs out is noticed.
-            room = self._room_on_device(pixels, classes)
+            room = self._room_on_device(pixels)
             if pixels < room:
                 return None
         sizes = [size for size in WINDOW_SIZES if size**2 <= room]
         size = sizes[0] if sizes else WINDOW_SIZES[-1]
         return dataclasses.replace(self._rule, size=size)
 
-    def _room_on_device(self, pixels: int, classes: int) -> float:
+    def _need(self) -> float:
+        """Return about how many bytes each pixel of a window takes."""
+        return self.per_pixel() * _MARGIN + self._beside
+
+    def _room_on_device(self, pixels: int) -> float:
         free, _ = torch.cuda.mem_get_info(self._predictor.device)
         if pixels * _PESSIMISTIC < free:
             return float("inf")
-        return 0.8 * free / (self.per_pixel() * _MARGIN + 8 * classes)
+        return 0.8 * free / self._need()
 
     def _check(self, pixels: int) -> None:
-        need, free = pixels * self.per_pixel() * _MARGIN, self.free()
+        need, free = pixels * self._need(), self.free()
         if need <= 0.8 * free:
             return
-        side = int((0.8 * free / (self.per_pixel() * _MARGIN)) ** 0.5) // 32 * 32
+        side = int((0.8 * free / self._need()) ** 0.5) // 32 * 32
         raise ValueError(
             f"--window: a window of {self._rule.size} pixels takes about "
             f"{need / 1e6:.0f} MB with this model, and --memory leaves {free / 1e6:.0f} MB; use "
