@@ -15,6 +15,8 @@ CGROUPS = (
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
 
@@ -49,6 +51,19 @@ def return_unused() -> None:
     """Give memory back to the system that the C library keeps for later, where it can be asked."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_little_unused() -> None:
+    """Let the C library keep less freed memory for later from now on, where it is glibc.
+
+    By default each thread has an arena of its own, whose holes nobody else can fill, and arrays of
+    up to 32 MB leave such holes once one of that size has been freed.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        # https://man7.org/linux/man-pages/man3/mallopt.3.html
+        library.mallopt(_M_ARENA_MAX, 1)
+        library.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def peak_of(work: Callable[[], object]) -> int:

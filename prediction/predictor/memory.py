@@ -7,13 +7,13 @@ import torch
 
 from prediction.predictor.network import WINDOW_SIZES, Predictor
 from prediction.predictor.windows import WindowRule
-from utils.memory import free_memory, peak_of, resident_memory, return_unused
+from utils.memory import free_memory, keep_little_unused, peak_of, resident_memory, return_unused
 
 logger = logging.getLogger(__name__)
 
 # How what is free is shared out. The rest is for what nobody counts.
-_NETWORK = 0.45  # the features of a window
-_KEPT = 0.08  # what bands of windows share; as much for their products; as much for rows of a file
+_NETWORK = 0.5  # the features of a window
+_KEPT = 0.1  # what bands of windows share; as much for their products; as much for rows of a file
 _LOADED = 0.08  # images that are read at once, all of them together
 _ONCE = 0.6  # a file that has to be decoded at once, before the network works
 
@@ -68,6 +68,8 @@ class MemoryBudget:
     ) -> None:
         self._predictor, self._channels = predictor, channels
         self._given = total is not None
+        if self._given:
+            keep_little_unused()
         self._total = total if total is not None else resident_memory() + int(0.8 * free_memory())
         self._rule, self._fixed = rule, fixed
         self._ahead = max(1, ahead)

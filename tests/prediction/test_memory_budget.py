@@ -33,6 +33,7 @@ from prediction.predictor.windows import WindowRule
 from prediction.products.kinds import Settings
 
 image, output, budget, save = sys.argv[1:]
+Path(output).mkdir(exist_ok=True)
 
 def peak_so_far():
     # Not `ru_maxrss`, which begins with that of the process that started this one.
