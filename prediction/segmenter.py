@@ -25,6 +25,7 @@ from prediction.predictor.windows import Blend, WindowRule
 from prediction.products.kinds import Settings
 from prediction.products.map_facts import area_unit, pixel_area
 from prediction.products.rows import FIELDS, ImageFacts, Product, Rows
+from prediction.products.sheets import names_and_colours
 from prediction.source.image_source import ImageSource, LoadedImage
 from prediction.source.open_image import Limits, open_image
 from utils.checkpoint.model_file import find_model
@@ -316,7 +317,11 @@ class Segmentation:
     def overlay(self) -> Image.Image:
         """Return the image with the classes tinted and outlined, and a legend below."""
         pixels = self._segmenter._meta.preview(self._segmenter.pixels(self._image))
-        return Image.fromarray(draw_overlay(pixels, self.ids, self.classes, self.palette))
+        height, width = self.ids.shape
+        facts = ImageFacts(
+            Path(), Path(), height, width, self.classes, self.palette, self._ignored()
+        )
+        return Image.fromarray(draw_overlay(pixels, self.ids, *names_and_colours(facts)))
 
     def save(
         self, folder: str | Path, products: Sequence[str] = ("ids",), **settings: Any

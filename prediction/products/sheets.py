@@ -40,7 +40,7 @@ class Colour:
     needs: Iterable[str] = ()
 
     def __init__(self, path: Path, facts: ImageFacts, settings: Settings) -> None:
-        self._names, self._palette = _names_and_colours(facts)
+        self._names, self._palette = names_and_colours(facts)
         self._counts = np.zeros(len(self._names), np.int64)
         self._size = legend_size(facts.height, facts.width)
         self._sheet = Sheet(path, facts, settings, is_flat=True)
@@ -71,7 +71,7 @@ class Overlay:
     needs: Iterable[str] = ("image",)
 
     def __init__(self, path: Path, facts: ImageFacts, settings: Settings) -> None:
-        self._names, self._palette = _names_and_colours(facts)
+        self._names, self._palette = names_and_colours(facts)
         self._clear = [i for i, name in enumerate(self._names) if is_background(name)]
         self._opacity = 0.0 if settings.outlines_only else settings.strength
         self._reach = outline_thickness(facts.height, facts.width)
@@ -190,7 +190,7 @@ class Sheet:
         )
 
 
-def _names_and_colours(facts: ImageFacts) -> tuple[list[str], list[Sequence[int]]]:
+def names_and_colours(facts: ImageFacts) -> tuple[list[str], list[Sequence[int]]]:
     """Return the name and the colour of each id that may come, the ignored one's too."""
     names, colours = list(facts.classes), list[Sequence[int]](facts.palette)
     if facts.ignore_index is not None:
