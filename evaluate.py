@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from utils.checkpoint.model_file import find_model
-from utils.cli.choices import DEFAULT_MODE, MODES, SCORED_KEYS, SPLITS, TRAINING_MODE
+from utils.cli.choices import AMPS, DEFAULT_MODE, MODES, SCORED_KEYS, SPLITS, TRAINING_MODE
 from utils.cli.command_line import Parser, add_overrides, end_after_broken_pipe, report_mistake
 from utils.cli.launcher import launched_rank
 from utils.cli.sanitize import plain_lines
@@ -81,6 +81,15 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         help="whole: one pass, as in training (default); sliding: mean over overlapping tiles, "
         "mirrored too; multiscale: mean over six sizes of the image",
     )  # fmt: skip
+    add(
+        "--window", type=int, metavar="PIXELS",
+        help="predict images larger than this in overlapping windows, as inference.py does",
+    )  # fmt: skip
+    add(
+        "--amp", choices=AMPS, default="off",
+        help="the network in 16 bits: auto where the GPU or processor computes with them "
+        "(default: off)",
+    )  # fmt: skip
     add("-d", "--device", help="cpu, cuda, or the number of a GPU (default: cuda if there is one)")
     add("--json", metavar="FILE", help="also write everything as JSON; - is stdout")
     add("--report", metavar="FOLDER", help="also write a page to look at: FOLDER/index.html")
@@ -144,6 +153,8 @@ def score(
         device,
         split=arguments.split,
         mode=arguments.mode,
+        window=arguments.window,
+        amp=arguments.amp,
         config_path=arguments.config,
         overrides=arguments.overrides,
     )

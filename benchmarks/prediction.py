@@ -212,7 +212,7 @@ def bare_loop(checkpoint: Path, device: str) -> Side:
     return run
 
 
-def ancestor(checkpoint: Path, device: str, mode: str) -> Side:
+def original(checkpoint: Path, device: str, mode: str) -> Side:
     """Return pytorch-segmentation's way to predict in a mode, after its description."""
     from torchvision import transforms
 
@@ -277,9 +277,9 @@ def _tiled(model: BaseModel, image: Tensor, device: str) -> np.ndarray:
 Row = tuple[Side | None, Side, float]
 
 
-def _against_ancestor(mode: str) -> Callable[[Path, str], Row]:
+def _against_original(mode: str) -> Callable[[Path, str], Row]:
     return lambda checkpoint, device: (
-        ours(checkpoint, device, mode), ancestor(checkpoint, device, mode), AGREEMENT
+        ours(checkpoint, device, mode), original(checkpoint, device, mode), AGREEMENT
     )  # fmt: skip
 
 
@@ -292,9 +292,9 @@ def _bf16(checkpoint: Path, device: str) -> Row:
 
 
 ROWS: dict[str, Callable[[Path, str], Row]] = {
-    "whole": _against_ancestor("whole"),
-    "multiscale": _against_ancestor("multiscale"),
-    "sliding": _against_ancestor("sliding"),
+    "whole": _against_original("whole"),
+    "multiscale": _against_original("multiscale"),
+    "sliding": _against_original("sliding"),
     "bare loop, 0 workers": lambda checkpoint, device: (
         ours(checkpoint, device, "whole", workers=0), bare_loop(checkpoint, device), AGREEMENT
     ),

@@ -12,6 +12,7 @@ from base.compatibility import check_same, statistics_warning
 from evaluation.data import Data, open_data, read_tree
 from prediction.load_model import Meta, restore_from
 from prediction.predictor.network import Predictor
+from prediction.predictor.windows import WindowRule
 from utils.checkpoint.content import Checkpoint, read_checkpoint
 from utils.checkpoint.last import stamp_of
 from utils.config.keys import value_at
@@ -61,10 +62,22 @@ def open_run(
     *,
     split: str,
     mode: str = "whole",
+    window: int | None = None,
+    amp: str = "off",
     config_path: str | None = None,
     overrides: Sequence[str] = (),
 ) -> EvaluationRun:
     """Load a checkpoint, open the images of a split, and check that they fit together.
+
+    Args:
+        path: The checkpoint.
+        device: Where the model runs.
+        split: Whose images are scored.
+        mode: How the model sees an image; see `Predictor`.
+        window: Images larger than this are cut into windows; None for none.
+        amp: The precision of the network.
+        config_path: A config whose loaders replace the checkpoint's.
+        overrides: What `-o` says.
 
     Raises:
         ValueError: If checkpoint, config or data cannot be used, or do not fit together.
@@ -73,7 +86,7 @@ def open_run(
     checkpoint = read_checkpoint(path)
     tree, source = read_tree(checkpoint.config, path, config_path, overrides)
     # Only mode whole predicts images together; for the others one by one is the more even split.
-    data = open_data(tree, source, split, one_by_one=mode != "whole")
+    data = open_data(tree, source, split, one_by_one=mode != "whole" or window is not None)
     model, meta = restore_from(checkpoint, path, device, config_path)
     _check_dataset(meta, data, path)
     trained = {**tree, **checkpoint.config}  # the training's own config wins
@@ -81,7 +94,15 @@ def open_run(
     return EvaluationRun(
         checkpoint=path,
         arch=type(model).__name__,
-        predictor=Predictor(model, meta.mean, meta.std, device, mode=mode),
+        predictor=Predictor(
+            model,
+            meta.mean,
+            meta.std,
+            device,
+            mode=mode,
+            amp=amp,
+            window=None if window is None else WindowRule(window),
+        ),
         meta=meta,
         data=data,
         threshold=meta.threshold,

@@ -40,6 +40,11 @@ def _other_mode(run: EvaluationRun) -> Iterator[str]:
     mode = run.predictor.mode
     if mode != "whole":
         yield f"Predicted in mode {mode}; the metrics of the training are of mode whole."
+    if run.predictor.window is not None:
+        size = run.predictor.window.size
+        yield f"Images larger than {size} pixels were predicted in windows of {size}, blended."
+    if precision := run.predictor.views.precision.name:
+        yield f"Predicted in {precision}; the metrics of the training are of 32 bits."
     if any(note.startswith(IN_WINDOWS) for note in run.predictor.notes):
         yield (
             "Memory was too small for some images as a whole. They were predicted in overlapping "

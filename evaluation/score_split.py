@@ -154,7 +154,8 @@ def _count_failed(failed: dict[int, str], index: int, reason: str) -> None:
 def logits_of(predictor: Predictor, batch: Batch) -> Iterator[Tensor | str]:
     """Yield finite logits (K, H, W) of each image, or why there are none."""
     together: Tensor | None = None
-    if predictor.mode == "whole" and len(batch.images) > 1:
+    alone = predictor.mode != "whole" or predictor.window is not None
+    if not alone and len(batch.images) > 1:
         try:
             # As in validation: the same numbers to the last bit.
             together = predictor.predict_batch(batch.images)

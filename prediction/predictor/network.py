@@ -72,6 +72,7 @@ class Predictor:
         others: More models of the same classes, whose scores are merged with those of `model`.
         weight: How much `model` counts beside `others`.
         amp: The precision of the network: `"off"` for 32 bits, `"bf16"`, `"fp16"`, or `"auto"`.
+        window: How images in memory are cut; None for not at all, as long as they fit.
 
     Raises:
         ValueError: If `mode`, `flip` or `merge` is unknown, a scale or weight is not positive, a
@@ -93,6 +94,7 @@ class Predictor:
         others: Sequence[Member] = (),
         weight: float = 1.0,
         amp: str = "off",
+        window: WindowRule | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.views = Views(
@@ -106,6 +108,7 @@ class Predictor:
         )
         self.mode = mode
         self.threshold = threshold
+        self.window = window
 
     @property
     def model(self) -> nn.Module:
@@ -153,7 +156,7 @@ class Predictor:
 
         Args:
             image: (H, W, C), uint8 or in the raw units of the sensor.
-            rule: How to cut the image into windows; None for none, as long as it fits into memory.
+            rule: How to cut the image into windows; None for `window`.
 
         Returns:
             (K, H, W) float32, on the device or, if they are large, in the host's memory; K is 2
@@ -184,7 +187,7 @@ class Predictor:
             assert total is not None
             return total
 
-        return self.with_room(height, width, rule, assemble)
+        return self.with_room(height, width, rule or self.window, assemble)
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
