@@ -159,7 +159,7 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
     add("--batch-size", type=_count, default=1, metavar="N",
         help="windows, or small images of one size, that go through the model together "
         "(default: 1)")  # fmt: skip
-    add("--workers", type=int, metavar="N",
+    add("--workers", type=_count_or_none, metavar="N",
         help="threads that read and threads that write meanwhile (default: 2)")  # fmt: skip
     add(
         "--amp", choices=AMPS, default="off",
@@ -201,6 +201,13 @@ def _count(text: str) -> int:
     value = _parsed(text, int, "a whole number")
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text!r}")
+    return value
+
+
+def _count_or_none(text: str) -> int:
+    value = _parsed(text, int, "a whole number")
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text!r}")
     return value
 
 
