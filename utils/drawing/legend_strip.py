@@ -59,13 +59,16 @@ def legend_entries(
     return entries
 
 
-def draw_legend_strip(entries: Sequence[Entry], width: int, size: int) -> np.ndarray:
+def draw_legend_strip(
+    entries: Sequence[Entry], width: int, size: int, *, fractions: bool = True
+) -> np.ndarray:
     """Draw a legend with a margin, to go below an image.
 
     Args:
         entries: The entries.
         width: The width of the image in pixels.
         size: The size of the font.
+        fractions: Whether to show the fraction of the image that each has.
 
     Returns:
         (h, w, 3) uint8 RGB; w is the width of the image, more if a name needs that, and less below
@@ -73,7 +76,7 @@ def draw_legend_strip(entries: Sequence[Entry], width: int, size: int) -> np.nda
     """
     margin = size
     room = max(1, min(width - 2 * margin, MAX_LETTERS_WIDE * size))
-    legend = draw_legend(entries, room, size)
+    legend = draw_legend(entries, room, size, fractions=fractions)
     strip = Image.new("RGB", (legend.width + 2 * margin, legend.height + 2 * margin), PAPER)
     strip.paste(legend, (margin, margin))
     return np.asarray(strip)
