@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     if launched_rank():
         return 0
     report(models, outcome, arguments)
-    return 1 if outcome.failed else 0
+    return 1 if outcome.failed or outcome.is_cut else 0
 
 
 def find_models(arguments: argparse.Namespace) -> list[str]:
@@ -89,9 +89,15 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: If something is.
     """
-    if arguments.overlay and not names_product(arguments.save, "overlay"):
-        arguments.save += ",overlay"
-    check_save_words(arguments.save)
+    stream = stream_of(arguments.images)
+    if arguments.every > 1 and stream not in ("video", "camera"):
+        raise ValueError("--every: is for a video or a camera; --images names neither")
+    if arguments.save is None:
+        arguments.save = {"video": "overlay", "camera": ""}.get(stream or "", "ids")
+    if arguments.overlay and not (arguments.save and names_product(arguments.save, "overlay")):
+        arguments.save = f"{arguments.save},overlay".lstrip(",")
+    if arguments.save or stream != "camera":
+        check_save_words(arguments.save)
     from prediction.predict_files import manifest_path, memory_of
 
     memory_of(arguments)
@@ -120,12 +126,19 @@ def predict(models: Sequence[str], arguments: argparse.Namespace) -> Outcome:
 
 def report(models: Sequence[str], outcome: Outcome, arguments: argparse.Namespace) -> None:
     """Print what was written, and where the masks are not those that were scored."""
-    written, failed, score = outcome.written, outcome.failed, outcome.score
+    written, score = outcome.written, outcome.score
     if written and score is not None and score.mode != arguments.mode:
         config = f" --config {shlex.quote(arguments.config)}" if arguments.config else ""
         words = f"--model {shlex.quote(models[0])}{config} --mode {arguments.mode}"
         note = f"{score.sentence}; score this mode with: python evaluate.py {words}"
         print(f"note: {plain_lines(note)}", file=sys.stderr)
+    text = outcome.text or masks_text(outcome, arguments)
+    print(text, file=sys.stderr if "-" in arguments.images else sys.stdout)
+
+
+def masks_text(outcome: Outcome, arguments: argparse.Namespace) -> str:
+    """Return how many masks there are and where."""
+    written, failed = outcome.written, outcome.failed
     text = f"{written} {'mask' if written == 1 else 'masks'} written to {arguments.output}"
     if written and outcome.how:
         text += f" ({outcome.how})"
@@ -133,7 +146,7 @@ def report(models: Sequence[str], outcome: Outcome, arguments: argparse.Namespac
         text += f"; {outcome.kept} kept as they were (--overwrite replaces them)"
     if failed:
         text += f"; {failed} {'image' if failed == 1 else 'images'} failed, named above"
-    print(text, file=sys.stderr if "-" in arguments.images else sys.stdout)
+    return text
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ done because of a mistake in the call; 130 interrupted.
 """
 
 SAVE_HELP = (
-    "what to write, separated by commas (default: ids): ids, colour, overlay, confidence, entropy, "
+    "what to write, separated by commas (default: ids; of a video, overlay, which is one video; of "
+    "a camera, nothing, only a window): ids, colour, overlay, confidence, entropy, "
     "probabilities, class:NAME, polygons, table, summary; with a dot and a format where there are "
     "several: ids.npy, ids.tif, colour.jpg, confidence.tif, probabilities.tif, polygons.coco, "
     "polygons.labelme (default: polygons.geojson)"
@@ -92,7 +93,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("-o", "--output", default="outputs", metavar="FOLDER",
         help="where the masks go (default: outputs)")  # fmt: skip
-    add("--save", default="ids", metavar="LIST", help=SAVE_HELP)
+    add("--save", metavar="LIST", help=SAVE_HELP)
     add("--overlay", action="store_true", help="also write overlays, as --save ids,overlay does")
     add("--overwrite", action="store_true", help="replace masks that exist")
     add(

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prediction.open_model import OpenedModel
     from prediction.predict_images import ImageRun
     from prediction.record import Recorder
+    from prediction.source.image_source import ImageSource
     from utils.runs.last_score import LastScore
 
 DEFAULT_WORKERS = 2
@@ -37,6 +38,8 @@ class Outcome(NamedTuple):
     failed: int = 0
     how: str = ""  # how the masks were made and how fast; empty if none was
     score: LastScore | None = None  # how the model was scored last, if that is known
+    text: str = ""  # what to print at the end, where it is more than the numbers of masks
+    is_cut: bool = False  # whether the source ended before its time
 
 
 def predict_files(models: Sequence[str], arguments: argparse.Namespace) -> Outcome:
@@ -124,9 +127,20 @@ def load(models: Sequence[str], arguments: argparse.Namespace) -> OpenedModel:
 
 
 def image_run(
-    opened: OpenedModel, outputs: Outputs, of_run: RunProducts, arguments: argparse.Namespace
+    opened: OpenedModel,
+    outputs: Outputs,
+    of_run: RunProducts,
+    arguments: argparse.Namespace,
+    opener: Callable[[ImageFile], ImageSource] | None = None,
 ) -> ImageRun:
     """Return what predicts images as the arguments say.
+
+    Args:
+        opened: The model.
+        outputs: What is written of each image.
+        of_run: The products of the whole run.
+        arguments: The command line.
+        opener: Opens an image that is no file; None for files.
 
     Raises:
         ValueError: If the windows or the memory are out of range.
@@ -156,6 +170,7 @@ def image_run(
         unsure=arguments.unsure,
         speed=Speed(workers, arguments.batch_size, arguments.large),
         replace=arguments.overwrite or arguments.manifest is not None,
+        opener=opener,
     )
 
 
@@ -234,13 +249,13 @@ def manifest_path(arguments: argparse.Namespace) -> Path:
     return path
 
 
-def how_made(run: ImageRun, per_second: float, mode: str) -> str:
+def how_made(run: ImageRun, per_second: float, mode: str, unit: str = "image") -> str:
     """Return how masks were made, and how fast, from files to files."""
     from utils.optim.precision import tf32_text
     from utils.progress import rate_text
 
     views = run.predictor.views
-    parts = [f"mode {mode}", rate_text(per_second, "image"), views.precision.name]
+    parts = [f"mode {mode}", rate_text(per_second, unit), views.precision.name]
     if not views.precision.name:
         parts.append(tf32_text(views.device))
     return ", ".join(filter(None, parts))

@@ -49,6 +49,7 @@ class ImageRun:
         unsure: The confidence below which ids are the ignored one; None for none.
         speed: How the work is spread.
         replace: Whether files that exist are replaced.
+        opener: Opens an image that is no file; None for files.
     """
 
     def __init__(
@@ -61,10 +62,11 @@ class ImageRun:
         unsure: float | None = None,
         speed: Speed | None = None,
         replace: bool = False,
+        opener: Callable[[ImageFile], ImageSource] | None = None,
     ) -> None:
         self.predictor, self.meta = opened.predictor, opened.meta
         self.outputs, self.rule = outputs, pixel_rule(opened.meta)
-        self.of_run, self._replace = of_run, replace
+        self.of_run, self._replace, self._opener = of_run, replace, opener
         speed = speed or Speed()
         self._pipeline = Pipeline(
             self.predictor,
@@ -88,6 +90,8 @@ class ImageRun:
 
     def _task(self, image: ImageFile, copies: contextlib.ExitStack) -> Task[ImageFile]:
         def open_source(limits: Limits) -> ImageSource:
+            if self._opener is not None:
+                return self._opener(image)
             # A download is removed when the run ends, since large images are read until then.
             path = copies.enter_context(local_file(image))
             if self.meta.exif is None:
@@ -143,6 +147,7 @@ def predict_all(
     total: int | None,
     recorder: Recorder | None = None,
     finished: Callable[[Done[ImageFile]], None] | None = None,
+    unit: str = "image",
 ) -> Counts:
     """Predict images, and name each that fails.
 
@@ -155,13 +160,14 @@ def predict_all(
         total: How many images there are in all processes; None if that is not known.
         recorder: Says what is done already, and is told of the others.
         finished: Called after each image.
+        unit: What an image is called.
 
     Raises:
         ValueError: If the disk is full: all other images would fail too.
     """
     failed: list[str] = []
     predictor = run.predictor
-    bar = Progress(total=total, unit="image")
+    bar = Progress(total=total, unit=unit)
 
     def end(done: Done[ImageFile]) -> None:
         bar.update(_at_once(bar, total))
@@ -199,12 +205,22 @@ def _reason(done: Done[ImageFile], predictor: Predictor) -> str:
         reason = first_line(error)
     else:
         raise error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise ValueError(
-            f"the disk of the output folder is full ({reason}); what is written is complete. Free "
-            "some space, and run the same command again: it continues"
-        )
+    if isinstance(error, OSError):
+        refuse_full_disk(error)
     return reason.removeprefix(f"{done.job.file}: ")
+
+
+def refuse_full_disk(error: OSError) -> None:
+    """Explain an error that is no fault of an image: the disk is full.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise ValueError(
+            f"the disk of the output folder is full ({first_line(error)}); what is written is "
+            "complete. Free some space, and run the same command again: it continues"
+        )
 
 
 def _merge_processes(

@@ -27,6 +27,14 @@ def predict_stream(stream: Stream, models: Sequence[str], arguments: argparse.Na
     if arguments.shard or arguments.manifest:
         option = "--shard" if arguments.shard else "--manifest"
         raise ValueError(f"{option}: is for files; a stream is predicted by one process, once")
+    if stream == "video":
+        from prediction.predict_video import predict_video
+
+        return predict_video(models, arguments)
+    if stream == "camera":
+        from prediction.predict_camera import predict_camera
+
+        return predict_camera(models, arguments)
     return predict_lines(models, arguments)
 
 
