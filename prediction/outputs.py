@@ -17,6 +17,7 @@ from prediction.products.summary_page import RunFacts
 from prediction.products.table import RunTable
 from utils.files.gdal import import_rasterio
 from utils.files.geo_file import is_georeferenced
+from utils.files.output_files import refusing
 
 _TIFF_ENDINGS = (".tif", ".tiff")
 
@@ -43,6 +44,7 @@ class RunProducts:
     """
 
     def __init__(self, folder: Path, words: str) -> None:
+        self._folder = folder
         self.table = RunTable(folder) if names_product(words, "table") else None
         self.page = SummaryPage(folder) if names_product(words, "summary") else None
 
@@ -61,11 +63,16 @@ class RunProducts:
             self.page.add_failure(image.relative, reason)
 
     def close(self, run: RunFacts) -> None:
-        """Write them, with the images of all processes, on the main process."""
-        if self.table is not None:
-            self.table.close()
-        if self.page is not None:
-            self.page.close(run)
+        """Write them, with the images of all processes, on the main process.
+
+        Raises:
+            ValueError: If one cannot be written.
+        """
+        with refusing(f"--output {self._folder}"):
+            if self.table is not None:
+                self.table.close()
+            if self.page is not None:
+                self.page.close(run)
 
 
 @dataclasses.dataclass(frozen=True)

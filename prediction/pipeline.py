@@ -151,10 +151,13 @@ class Pipeline:
         """Yield images in order; together if they are small, of one size and type."""
         group: list[_Opened[J]] = []
         for each in opened:
-            if group and (len(group) == self._batch_size or not _alike(group[0][1], each[1])):
+            if group and not _alike(group[0][1], each[1]):
                 yield group
                 group = []
             group.append(each)
+            if len(group) == self._batch_size:
+                yield group
+                group = []
         if group:
             yield group
 

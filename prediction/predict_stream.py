@@ -40,6 +40,9 @@ def predict_stream(stream: Stream, models: Sequence[str], arguments: argparse.Na
 
 def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outcome:
     """Predict the images whose paths come on standard input; print the paths of their masks."""
+    if arguments.workers is None:
+        # Nothing is read ahead: the next path may come in an hour.
+        arguments = argparse.Namespace(**{**vars(arguments), "workers": 0})
     with PathOutput() as paths:
         opened = load(models, arguments)
         output = Path(arguments.output)
@@ -49,22 +52,29 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         run = image_run(opened, outputs, of_run, arguments)
         counts = {"kept": 0, "refused": 0, "written": 0}
 
+        def is_made(image: ImageFile) -> bool:
+            return is_done(outputs.paths(image)) and of_run.have(image)
+
+        def name(image: ImageFile) -> None:
+            for path in outputs.paths(image)[:1]:  # none where only a table is wanted
+                paths.write(path)
+
         def pending() -> Iterator[ImageFile]:
             lines = images_of_lines(sys.stdin.buffer, allow_download=arguments.allow_download)
             for image, problem in check_one_by_one(lines, outputs.paths):
                 if problem is not None:
                     counts["refused"] += 1
                     complain(f"skipped {image.file}: {problem}")
-                elif not arguments.overwrite and is_done(outputs.paths(image)):
+                elif not arguments.overwrite and is_made(image):
                     counts["kept"] += 1
-                    paths.write(outputs.paths(image)[0])
+                    name(image)
                 else:
                     yield image
 
         def finished(done: Done[ImageFile]) -> None:
             if done.error is None:
                 counts["written"] += 1
-                paths.write(outputs.paths(done.job)[0])
+                name(done.job)
 
         started = time.perf_counter()
         failed = predict_all(run, pending(), None, finished=finished).failed

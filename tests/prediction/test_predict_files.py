@@ -324,6 +324,27 @@ class TestSources:
         ]  # fmt: skip
         assert b"gone.png: no such file" in err and b"masks written to outputs" in err
 
+    def test_feature_each_path_is_answered_before_the_next_one_comes(
+        self, model_file, folder, monkeypatch
+    ):
+        for name in "ab":
+            write_image(folder / f"{name}.png")
+        seen = []
+
+        class Lines:
+            def __iter__(self):
+                for name in "ab":
+                    yield f"{folder}/{name}.png\n".encode()
+                    seen.append(len(list(Path("outputs").rglob("*.png"))))
+
+        class Stream:
+            buffer = Lines()
+
+        monkeypatch.setattr("sys.stdin", Stream())
+        assert run(model_file, "-i", "-", "--save", "ids,table") == 0
+        assert seen == [1, 2]
+        assert run(model_file, "-i", "-", "--save", "table") == 0
+
     @pytest.mark.slow
     def test_feature_a_pipe_that_is_closed(self, model_file, folder):
         for number in range(30):
