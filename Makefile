@@ -37,3 +37,4 @@ bench:  ## ratios against peers on this machine
 	$(PYTHON) -m benchmarks.data
 	$(PYTHON) -m benchmarks.trainer
 	$(PYTHON) -m benchmarks.models
+	$(PYTHON) -m benchmarks.prediction

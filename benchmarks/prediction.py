@@ -37,12 +37,14 @@ from prediction.products.kinds import Settings
 from utils.checkpoint.save_load import save_checkpoint
 from utils.drawing.palette import save_mask, voc_palette
 from utils.files.image_io import list_images, read_image
-from utils.optim.precision import cpu_has_bf16
+from utils.optim.precision import InferencePrecision, cpu_has_bf16
+from utils.samples.normalize import normalize
 
 NUM_CLASSES = 21
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = (375, 500)
 SCALES = (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+Side = Callable[[Sequence[Path], Path], None]  # predicts files into a folder
 AGREEMENT = 0.995  # of all pixels, at least
 
 
@@ -53,7 +55,11 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="photos (default: images made here)")
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument(
+        "--network", type=int, metavar="BATCH", help="also time networks alone, with this batch"
+    )
+    parser.add_argument("--network-size", type=int, default=513)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,8 +75,9 @@ def main() -> None:
             if first is not None:
                 compare(row, first, second, files, Path(folder), arguments, needs_agreement)
 
-
-Side = Callable[[Sequence[Path], Path], None]
+    if arguments.network is not None:
+        size, batch = arguments.network_size, arguments.network
+        measure_networks(arguments.device, size, batch, arguments.rounds)
 
 
 def compare(
@@ -272,6 +279,61 @@ def _tiled(model: BaseModel, image: Tensor, device: str) -> np.ndarray:
             total[:, top : top + h, left : left + w] += mean
             counts[:, top : top + h, left : left + w] += 1
     return total / counts
+
+
+# --- The network alone
+
+
+def networks(num_classes: int) -> dict[str, BaseModel]:
+    """Return the networks whose speed is reported, with random weights."""
+    return {
+        "PSPNet-R50": models.PSPNet(num_classes, backbone="resnet50", pretrained=False),
+        "SegFormer-B2": models.SMP(
+            num_classes, architecture="Segformer", encoder_name="mit_b2", encoder_weights=None
+        ),
+    }
+
+
+@torch.inference_mode()
+def measure_networks(device: str, size: int, batch_size: int, rounds: int) -> None:
+    """Print how many images a second each network predicts, from pixels to ids on the device."""
+    for name, model in networks(NUM_CLASSES).items():
+        model = model.to(device).eval().to(memory_format=torch.channels_last)
+        pixels = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
+        mean, std = (torch.tensor(values, device=device) for values in (MEAN, STD))
+        precision = InferencePrecision("auto", torch.device(device))
+
+        def predict(network: Callable[[Tensor], Tensor], pixels: Tensor = pixels,
+                    mean: Tensor = mean, std: Tensor = std,
+                    precision: InferencePrecision = precision) -> Tensor:  # fmt: skip
+            with precision.autocast():
+                logits = network(normalize(pixels.to(device), mean, std))
+            ids = logits.argmax(1)
+            if ids.shape != (batch_size, size, size):
+                raise SystemExit(f"{ids.shape}: not every pixel was predicted")
+            return ids
+
+        kinds: dict[str, Callable[[Tensor], Tensor]] = {"eager": model}
+        if device != "cpu":
+            kinds["compiled"] = torch.compile(model)
+        for kind, network in kinds.items():
+            for _ in range(3):  # warms up, and compiles
+                predict(network)
+            times = []
+            for _ in range(rounds):
+                _wait(device)
+                started = time.perf_counter()
+                predict(network)
+                _wait(device)
+                times.append(time.perf_counter() - started)
+            rate = batch_size / statistics.median(times)
+            label = f"{name}, {size}x{size}, batch {batch_size}, {precision.name or '32 bits'}"
+            print(f"{label:44}{kind:10}{rate:10.1f} images/s", flush=True)
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
 
 
 Row = tuple[Side | None, Side, float]
