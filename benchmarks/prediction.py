@@ -16,7 +16,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,7 +77,8 @@ def main() -> None:
 
     if arguments.network is not None:
         size, batch = arguments.network_size, arguments.network
-        measure_networks(arguments.device, size, batch, arguments.rounds)
+        built = networks(NUM_CLASSES)
+        measure_networks(built, arguments.device, size, batch, arguments.rounds)
 
 
 def compare(
@@ -295,9 +296,11 @@ def networks(num_classes: int) -> dict[str, BaseModel]:
 
 
 @torch.inference_mode()
-def measure_networks(device: str, size: int, batch_size: int, rounds: int) -> None:
+def measure_networks(
+    built: Mapping[str, BaseModel], device: str, size: int, batch_size: int, rounds: int
+) -> None:
     """Print how many images a second each network predicts, from pixels to ids on the device."""
-    for name, model in networks(NUM_CLASSES).items():
+    for name, model in built.items():
         model = model.to(device).eval().to(memory_format=torch.channels_last)
         pixels = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
         mean, std = (torch.tensor(values, device=device) for values in (MEAN, STD))
