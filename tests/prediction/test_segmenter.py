@@ -1,5 +1,8 @@
 """`Segmenter`: the same as inference.py, from Python, from any folder."""
 
+import ast
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +160,30 @@ def test_exception_names(segmenter, model_file, tmp_path):
         Segmenter(tmp_path / "gone.pth")
     with pytest.raises(ValueError, match="not a size"):
         Segmenter(model_file, memory="much")
+
+
+def printing(cell):
+    """A cell that prints what a notebook would show: the value of its last line."""
+    tree = ast.parse(cell)
+    last = tree.body[-1]
+    if isinstance(last, ast.Expr):
+        shown = ast.Call(ast.Name("print", ast.Load()), [last.value], [])
+        tree.body[-1] = ast.fix_missing_locations(ast.Expr(shown))
+    return ast.unparse(tree)
+
+
+def test_feature_the_notebook_of_the_guide_runs(model_file, tmp_path):
+    """Its cells as one script, in its folder."""
+    tree = json.loads((ROOT / "docs/prediction.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in tree["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) > 7 and all(not cell.get("outputs") for cell in tree["cells"])
+    script = "\n".join(map(printing, cells))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT / "docs", capture_output=True, text=True,
+        timeout=300, env={**os.environ, "MODEL": str(model_file), "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Segmentation(" in done.stdout and "torch.Size([2, 3, 64, 64])" in done.stdout
 
 
 class TestElsewhere:
