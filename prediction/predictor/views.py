@@ -127,7 +127,11 @@ class Views:
             torch.tensor(values, dtype=torch.float32, device=self.device)
             for values in (member.mean, member.std)
         )
-        return Member(member.model.to(self.device).eval(), mean, std, member.weight)  # type: ignore[arg-type]
+        model = member.model.to(self.device).eval()
+        if self.device.type == "cuda" and self.precision.dtype is not None:
+            # Tensor cores take channels last; images come so already, see `normalize()`.
+            model = model.to(memory_format=torch.channels_last)
+        return Member(model, mean, std, member.weight)  # type: ignore[arg-type]
 
     def note(self, text: str) -> None:
         """Log a warning, once."""
