@@ -17,6 +17,7 @@ from utils.checkpoint.model_file import find_model
 from utils.cli.command_line import end_after_broken_pipe, report_mistake
 from utils.cli.launcher import is_launched, launched_rank
 from utils.cli.sanitize import plain_lines
+from utils.cli.signals import unwind_on_sigterm
 
 # Only light modules up here: --help and a mistyped word answer without loading torch.
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; return its exit code."""
     arguments = parse_arguments(argv)
     try:
-        return run(arguments)
+        with unwind_on_sigterm():
+            return run(arguments)
     except ValueError as error:  # ConfigError, CheckpointError: one message, no traceback
         return report_mistake(error, "inference.py")
     except KeyboardInterrupt:

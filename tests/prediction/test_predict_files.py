@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -382,6 +384,36 @@ class TestFaults:
         assert written(Path("outputs")) == ["a.png", "b.png"]
         assert run(model_file, "-i", folder) == 0
         assert written(Path("outputs")) == [f"{name}.png" for name in "abcd"]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_feature_a_signal_in_the_middle_of_a_mosaic(self, model_file, folder, number):
+        """No half file stays, and the same command goes on."""
+        write_image(folder / "a.png", (30, 20))
+        write_image(folder / "b.png", (2500, 2500))
+        command = [
+            sys.executable, ROOT / "inference.py", "-m", model_file, "-i", folder, "--device",
+            "cpu", "--mode", "whole", "--window", "64", "--save", "ids,overlay,probabilities",
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        until, names = time.monotonic() + 200, ["a.png", "a_overlay.png", "a_probabilities.npy"]
+
+        def is_in_the_middle():
+            there = [path.name for path in Path("outputs").glob("*")]
+            return set(names) < set(there) and process.poll() is None
+
+        while not is_in_the_middle() and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=200)
+        assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number], err
+        assert b"Traceback" not in err
+        assert written(Path("outputs")) == names
+        assert run(model_file, "-i", folder, "--window", "512", "--save", "ids,overlay") == 0
+        assert "b.png" in written(Path("outputs"))
 
     def test_feature_an_image_that_vanishes(self, model_file, folder, capsys, monkeypatch):
         import prediction.predict_images as module

@@ -41,6 +41,22 @@ def exit_ignoring_signals(code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+@contextlib.contextmanager
+def unwind_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the program as an error would, so that temporary files are removed.
+
+    The exit code is 143. Use it in the main thread; in any other one it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
 class StopSignals:
     """Handlers of the signals that ask the program to end.
 
