@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from prediction.fields import LabelRule, complete_rows, fields_of
-from prediction.predictor.memory import MemoryBudget
+from prediction.predictor.memory import BudgetError, MemoryBudget
 from prediction.predictor.network import Predictor
 from prediction.predictor.windows import Window, WindowRule
 from prediction.products.rows import ImageFacts, Product, Rows
@@ -103,7 +103,7 @@ class Pipeline:
             began: Called when the network begins with an image.
 
         Raises:
-            ValueError: If the memory budget is too small for any image.
+            BudgetError: If the memory budget is too small.
         """
         if not self._workers:
             yield from self._run(tasks, began)
@@ -176,6 +176,8 @@ class Pipeline:
             return _failed(source)
         try:
             chain, products = self._write_rows(task, source)
+        except BudgetError:
+            raise  # which is no fault of this image
         except Exception as error:
             return _failed(error)
         finally:

@@ -27,6 +27,10 @@ _MARGIN = 1.2
 _RULE = WindowRule(WINDOW_SIZES[0])
 
 
+class BudgetError(ValueError):
+    """A budget that no image, or no window, fits into; the message says what to give."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Shares:
     """What each part of the work may have in memory, in bytes; the rest goes to files."""
@@ -80,7 +84,7 @@ class MemoryBudget:
         """Return what is left of the budget.
 
         Raises:
-            ValueError: If the program alone takes more than it.
+            BudgetError: If the program alone takes more than it.
         """
         resident = resident_memory()
         left = self._total - resident
@@ -88,7 +92,7 @@ class MemoryBudget:
             return_unused()
             left = self._total - resident_memory()
         if self._given and left < 0.1 * self._total:
-            raise ValueError(
+            raise BudgetError(
                 f"--memory: the program and the model alone take {resident / 1e6:.0f} MB of "
                 f"{self._total / 1e6:.0f} MB; give at least {(resident * 1.5 + 2e8) / 1e6:.0f}MB"
             )
@@ -108,7 +112,7 @@ class MemoryBudget:
             width: Width of the image, in pixels.
 
         Raises:
-            ValueError: If a window that the user asks for does not fit into the given budget.
+            BudgetError: If a window that the user asks for does not fit into the given budget.
         """
         pixels = height * width
         if self._fixed:
@@ -148,7 +152,7 @@ class MemoryBudget:
         if need <= 0.8 * free:
             return
         side = int((0.8 * free / self._need()) ** 0.5) // 32 * 32
-        raise ValueError(
+        raise BudgetError(
             f"--window: a window of {self._rule.size} pixels takes about "
             f"{need / 1e6:.0f} MB with this model, and --memory leaves {free / 1e6:.0f} MB; use "
             + (f"--window {side}" if side >= 64 else "more --memory, or a smaller model")

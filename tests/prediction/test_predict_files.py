@@ -218,6 +218,13 @@ class TestSizes:
         assert message in " ".join(capsys.readouterr().err.split())
         assert not list(Path().rglob("a*.png"))[1:]
 
+    def test_exception_a_window_beyond_the_memory(self, model_file, folder, capsys):
+        write_image(folder / "a.png", (3000, 2500))
+        words = ["--memory", "1.3GB", "--window", "2600"]
+        assert run(model_file, "-i", folder, *words) == 2
+        assert "--window: a window of 2600 pixels takes about" in capsys.readouterr().err
+        assert written(Path("outputs")) == []
+
 
 class TestPasses:
     def test_feature_an_ensemble(self, model_file, folder):
