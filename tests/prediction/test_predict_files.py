@@ -24,6 +24,7 @@ from prediction.predictor.windows import WindowRule
 from tests.conftest import ROOT
 from tests.prediction.conftest import CLASSES
 from tests.prediction.test_inference import write_image, written
+from utils.memory import resident_memory
 
 
 def run(model_file, *arguments):
@@ -220,7 +221,7 @@ class TestSizes:
 
     def test_exception_a_window_beyond_the_memory(self, model_file, folder, capsys):
         write_image(folder / "a.png", (3000, 2500))
-        words = ["--memory", "1.3GB", "--window", "2600"]
+        words = ["--memory", f"{resident_memory() + 600_000_000}", "--window", "2600"]
         assert run(model_file, "-i", folder, *words) == 2
         assert "--window: a window of 2600 pixels takes about" in capsys.readouterr().err
         assert written(Path("outputs")) == []
