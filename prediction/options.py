@@ -57,8 +57,8 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add(
         "-i", "--images", required=True, nargs="+", metavar="PATH",
         help="a folder (with all folders below it), an image, a pattern like 'a/*.jpg', a list of "
-        "paths (.txt, .csv), - for paths from standard input (the masks' paths go to standard "
-        "output), a video, camera:0, or an http(s) address with --allow-download",
+        "paths (.txt, .csv, .parquet), - for paths from standard input (the masks' paths go to "
+        "standard output), a video, camera:0, or an http(s) address with --allow-download",
     )  # fmt: skip
     add(
         "--exclude", action="append", default=[], metavar="PATTERN",
@@ -71,7 +71,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         + " ".join(extension[1:] for extension in IMAGE_EXTENSIONS)
         + ")",
     )  # fmt: skip
-    add("--column", metavar="NAME", help="the column of a .csv list that has the paths")
+    add("--column", metavar="NAME", help="the column of a table that has the paths")
     add(
         "--allow-download", action="store_true",
         help="fetch images whose http(s) addresses are named, each up to 512 MB",

@@ -50,7 +50,9 @@ def find_images(
         ValueError: If a source does not exist or cannot be used here, or no source has an image.
     """
     if column is not None and not any(s.lower().endswith(TABLE_EXTENSIONS) for s in sources):
-        raise ValueError("--column: is for a table, and --images names no .csv or .tsv file")
+        raise ValueError(
+            "--column: is for a table, and --images names no .csv, .tsv or .parquet file"
+        )
     found: dict[str, str] = {}
     for source in sources:
         found.update(_images_of(source, extensions, output, column, allow_download))

@@ -1,6 +1,7 @@
 """Images from a list: a text file with one path a line, or a column of a table."""
 
 import csv
+import importlib.util
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from prediction.jobs.addresses import check_address, name_of_address
 from prediction.jobs.image_file import ImageFile, is_address, posix
 from prediction.jobs.source_kinds import TABLE_EXTENSIONS
 from utils.cli.extensions import IMAGE_EXTENSIONS
+from utils.cli.sanitize import first_line
 
 COLUMNS = ("image", "path", "file", "filename")  # what a table calls the images, in any case
 LOOKED_AT = 10  # files of a list, of which one has to exist
@@ -21,9 +23,7 @@ def read_image_list(
 ) -> list[ImageFile]:
     """Return the images that a list names, in its order, each once.
 
-    A `.csv` or `.tsv` file is a table with a header. Of any other file each line is a path; blank
-    lines and lines that begin with `#` are skipped. Paths are relative to the list's folder. Bytes
-    that are not UTF-8 stay as they are, as in the names of files.
+    Paths are relative to the list's folder; see `read_entries()`.
 
     An image is named by its path below the deepest folder that contains all files of the list, an
     address by its host and path. So names, and with them the shards, depend on the list's files
@@ -38,19 +38,64 @@ def read_image_list(
     Raises:
         ValueError: If the list cannot be read, or names no image.
     """
+    return _named(read_entries(path, column), path, allow_download)
+
+
+def read_entries(path: Path, column: str | None = None) -> list[str]:
+    """Return what is written in a list, in its order.
+
+    A `.csv`, `.tsv` or `.parquet` file is a table with a header. Of any other file each line is a
+    path; blank lines and lines that begin with `#` are skipped. Bytes that are not UTF-8 stay as
+    they are, as in the names of files.
+
+    Args:
+        path: The list.
+        column: As in `read_image_list()`.
+
+    Raises:
+        ValueError: If the list cannot be read, or names no image.
+    """
+    try:
+        entries = (
+            _parquet(path, column) if path.suffix.lower() == ".parquet" else _text(path, column)
+        )
+    except OSError as error:
+        raise ValueError(f"--images: {path} cannot be read ({error.strerror or error})") from None
+    if not entries:
+        raise ValueError(f"--images: {path} names no image")
+    return entries
+
+
+def _text(path: Path, column: str | None) -> list[str]:
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             is_table = path.suffix.lower() in TABLE_EXTENSIONS
             entries = list(_cells(file, path, column) if is_table else _lines(file))
-    except OSError as error:
-        raise ValueError(f"--images: {path} cannot be read ({error.strerror})") from None
     except csv.Error as error:
         raise ValueError(f"--images: {path} is no table: {error}") from None
-    if not entries:
-        raise ValueError(f"--images: {path} names no image")
     if any("\0" in entry for entry in entries):
         raise ValueError(f"--images: {path} contains NUL characters; save it as UTF-8 text")
-    return _named(entries, path, allow_download)
+    return entries
+
+
+def _parquet(path: Path, column: str | None) -> list[str]:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(f"--images: {path} takes another package: pip install pyarrow")
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        names = parquet.read_schema(path).names
+        index = _column(names, path, column)
+        cells = parquet.read_table(path, columns=[names[index]]).column(0).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise ValueError(f"--images: {path} is no table: {first_line(error)}") from None
+    for number, cell in enumerate(cells, 1):
+        if not (isinstance(cell, str) and cell and "\0" not in cell):
+            raise ValueError(
+                f"--images: row {number} of {path} has no {names[index]}, but {cell!r}"
+            )
+    return cells
 
 
 def _lines(file: TextIO) -> Iterator[str]:

@@ -12,7 +12,7 @@ Kind = Literal["folder", "file", "pattern", "list", "stdin", "url", "video", "ca
 # What hands on its images while it is read, and so is named alone.
 Stream = Literal["stdin", "video", "camera"]
 
-TABLE_EXTENSIONS = (".csv", ".tsv")
+TABLE_EXTENSIONS = (".csv", ".tsv", ".parquet")
 LIST_EXTENSIONS = (".txt", ".lst", *TABLE_EXTENSIONS)
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 

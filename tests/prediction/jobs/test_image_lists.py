@@ -5,7 +5,9 @@ import os
 import random
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from prediction.jobs.find_images import find_images, leave_out_masks
 from prediction.jobs.image_lists import read_image_list
@@ -79,6 +81,37 @@ def test_feature_tables_of_pythons_writer(data, ending):
         assert all(image.path.is_file() for image in found)
     assert names(data("x\nsub/b.jpg\na.jpg\n", "data/one.csv")) == ["sub/b.jpg", "a.jpg"]
     assert names(data("image;n\nsub/b.jpg;1,5\na.jpg;2\n", "data/s.csv")) == ["sub/b.jpg", "a.jpg"]
+
+
+def test_feature_parquet(data):
+    """As pandas and others write it: the column as in a table of text."""
+    paths = ["sub/b.jpg", "odd/a b.jpg", "odd/ü,;.jpg", "sub/b.jpg"]
+    parquet.write_table(pyarrow.table({"n": [1.0, 2, 3, 4], "Path": paths}), "data/t.parquet")
+    found = read_image_list(Path("data/t.parquet"))
+    assert [image.name for image in found] == ["sub/b.jpg", "odd/a b.jpg", "odd/ü,;.jpg"]
+    assert all(image.path.is_file() for image in found)
+    parquet.write_table(pyarrow.table({"n": paths, "image": ["x"] * 4}), "data/t.parquet")
+    assert find_images(["data/t.parquet"], (".jpg",), Path("out"), column="n") == found
+
+
+PARQUET_MISTAKES = {
+    "empty cell": ({"image": ["a.jpg", None]}, None, "row 2 of data/t.parquet has no image"),
+    "numbers": ({"n": [1, 2]}, None, "row 1 of data/t.parquet has no n, but 1"),
+    "two columns": ({"a": ["a.jpg"], "b": ["b.jpg"]}, None, "choose with --column from a, b"),
+    "unknown column": ({"a": ["a.jpg"]}, "c", "has not one column c, but a"),
+    "no rows": ({"image": pyarrow.array([], pyarrow.string())}, None, "names no image"),
+    "no parquet": (None, None, "data/t.parquet is no table: "),
+}
+
+
+@pytest.mark.parametrize("case", PARQUET_MISTAKES)
+def test_exception_parquet(data, case):
+    columns, column, said = PARQUET_MISTAKES[case]
+    data("path\na.jpg\n", "data/t.parquet")
+    if columns is not None:
+        parquet.write_table(pyarrow.table(columns), "data/t.parquet")
+    with pytest.raises(ValueError, match=said):
+        read_image_list(Path("data/t.parquet"), column)
 
 
 MISTAKES = {
