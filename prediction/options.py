@@ -40,9 +40,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; `--help` and wrong options end the program here."""
     parser = Parser(DESCRIPTION, EPILOG)
     _add_inputs(parser)
-    _add_outputs(parser.add_argument_group("what is written"))
-    _add_passes(parser.add_argument_group("how the model sees an image"))
-    _add_sizes(parser.add_argument_group("large images, memory and speed"))
+    add_outputs(parser)
+    add_passes(parser)
+    add_sizes(parser)
     _add_many(parser.add_argument_group("many images"))
     return parser.parse_args(argv)
 
@@ -60,6 +60,16 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "paths (.txt, .csv, .parquet), - for paths from standard input (the masks' paths go to "
         "standard output), a video, camera:0, or an http(s) address with --allow-download",
     )  # fmt: skip
+    add_selection(parser)
+    add_model_settings(parser)
+    add("-d", "--device", help="cpu, cuda, or the number of a GPU (default: cuda if there is one)")
+    add("--every", type=count, default=1, metavar="N",
+        help="of a video or camera, predict each N-th frame (default: 1)")  # fmt: skip
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which of the images are meant, and where a list has them."""
+    add = parser.add_argument
     add(
         "--exclude", action="append", default=[], metavar="PATTERN",
         help="leave out images and folders of this name, such as '*_mask.*' or masks; with a / "
@@ -76,12 +86,16 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--allow-download", action="store_true",
         help="fetch images whose http(s) addresses are named, each up to 512 MB",
     )  # fmt: skip
+
+
+def add_model_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options on how models are loaded and images are read."""
+    add = parser.add_argument
     add("-c", "--config", metavar="FILE", help="for a file of bare weights: the training's config")
     add(
         "--ensemble-weights", type=_numbers, default=(), metavar="W,W",
         help="how much each model of an ensemble counts (default: all alike)",
     )  # fmt: skip
-    add("-d", "--device", help="cpu, cuda, or the number of a GPU (default: cuda if there is one)")
     add(
         "--exif", choices=("apply", "ignore"),
         help="turn images as their EXIF orientation says, and so their masks, or leave both as "
@@ -89,34 +103,34 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_outputs(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add the options on what is written, and where."""
+    add = parser.add_argument_group("what is written").add_argument
     add("-o", "--output", default="outputs", metavar="FOLDER",
         help="where the masks go (default: outputs)")  # fmt: skip
     add("--save", metavar="LIST", help=SAVE_HELP)
     add("--overlay", action="store_true", help="also write overlays, as --save ids,overlay does")
     add("--overwrite", action="store_true", help="replace masks that exist")
     add(
-        "--unsure", type=_number, metavar="P",
+        "--unsure", type=number, metavar="P",
         help="give pixels the ignored id where the confidence is lower than this",
     )  # fmt: skip
-    add("--strength", type=_number, default=0.45, metavar="S",
+    add("--strength", type=number, default=0.45, metavar="S",
         help="how strong an overlay's tint is, 0 to 1 (default: 0.45)")  # fmt: skip
     add("--outlines", action="store_true", help="overlays have outlines only")
     add("--no-legend", action="store_true", help="colour masks and overlays have no legend")
-    add("--min-area", type=_number, default=0.0, metavar="A",
+    add("--min-area", type=number, default=0.0, metavar="A",
         help="leave out polygons of a smaller area, in pixels or map units")  # fmt: skip
     add(
-        "--simplify", type=_number, default=0.0, metavar="D",
+        "--simplify", type=number, default=0.0, metavar="D",
         help="how far a simplified polygon may lie from its region, in pixels or map units "
         "(default: 0, exact)",
     )  # fmt: skip
-    add("--every", type=_count, default=1, metavar="N",
-        help="of a video or camera, predict each N-th frame (default: 1)")  # fmt: skip
 
 
-def _add_passes(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
+def add_passes(parser: argparse.ArgumentParser) -> None:
+    """Add the options on how often and how a model sees each pixel."""
+    add = parser.add_argument_group("how the model sees an image").add_argument
     add(
         "-mo", "--mode", choices=MODES, default=DEFAULT_MODE,
         help="multiscale: mean over six sizes of the image (default); sliding: mean over "
@@ -137,14 +151,15 @@ def _add_passes(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
 
 
-def _add_sizes(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Add the options on windows, memory and speed."""
+    add = parser.add_argument_group("large images, memory and speed").add_argument
     add(
-        "--window", type=_count, metavar="PIXELS",
+        "--window", type=count, metavar="PIXELS",
         help="cut images larger than this into overlapping windows (default: only those that do "
         "not fit into memory, into windows of 1024 or less)",
     )  # fmt: skip
-    add("--overlap", type=_number, default=0.25, metavar="F",
+    add("--overlap", type=number, default=0.25, metavar="F",
         help="the part of a window that the next one sees too (default: 0.25)")  # fmt: skip
     add("--blend", choices=BLENDS, default=BLENDS[0],
         help="how overlapping windows are weighed (default: gaussian)")  # fmt: skip
@@ -157,7 +172,7 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         "--large", action="store_true",
         help="read images that claim more pixels than their file's size makes likely",
     )  # fmt: skip
-    add("--batch-size", type=_count, default=1, metavar="N",
+    add("--batch-size", type=count, default=1, metavar="N",
         help="windows, or small images of one size, that go through the model together "
         "(default: 1)")  # fmt: skip
     add("--workers", type=_count_or_none, metavar="N",
@@ -191,14 +206,16 @@ def _parsed(text: str, convert: Callable[[str], T], what: str) -> T:
         raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}") from None
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """Return a finite number, for argparse."""
     value = _parsed(text, float, "a number")
     if value != value or abs(value) == float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Return a whole number from 1 on, for argparse."""
     value = _parsed(text, int, "a whole number")
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text!r}")
@@ -213,4 +230,4 @@ def _count_or_none(text: str) -> int:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(_number(word) for word in text.split(","))
+    return tuple(number(word) for word in text.split(","))

@@ -132,6 +132,8 @@ def image_run(
     of_run: RunProducts,
     arguments: argparse.Namespace,
     opener: Callable[[ImageFile], ImageSource] | None = None,
+    *,
+    processes: int = 1,
 ) -> ImageRun:
     """Return what predicts images as the arguments say.
 
@@ -141,6 +143,7 @@ def image_run(
         of_run: The products of the whole run.
         arguments: The command line.
         opener: Opens an image that is no file; None for files.
+        processes: How many processes like this one share the machine's memory.
 
     Raises:
         ValueError: If the windows or the memory are out of range.
@@ -159,6 +162,7 @@ def image_run(
         rule=WindowRule(arguments.window or WINDOW_SIZES[0], arguments.overlap, arguments.blend),
         fixed=arguments.window is not None,
         ahead=workers + arguments.batch_size,
+        processes=processes,
         classes=len(opened.meta.classes),
         copies=copies_of(outputs.needs),
     )

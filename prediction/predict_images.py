@@ -172,7 +172,7 @@ def predict_all(
     def end(done: Done[ImageFile]) -> None:
         bar.update(_at_once(bar, total))
         if done.error is not None:
-            reason = _reason(done, predictor)
+            reason = reason_of_failure(done.error, done.job.file, predictor)
             run.of_run.failed(done.job, reason)
             failed.append(plain_lines(f"skipped {done.job.file}: {reason}"))
             if is_main():
@@ -195,10 +195,12 @@ def _at_once(bar: Progress, total: int | None) -> int:
     return 1 if total is None else min(world_size(), total - bar.done)
 
 
-def _reason(done: Done[ImageFile], predictor: Predictor) -> str:
-    """Return why an image failed; raise what is no fault of it."""
-    error = done.error
-    assert error is not None
+def reason_of_failure(error: BaseException, file: str, predictor: Predictor) -> str:
+    """Return why an image failed, without its name; raise what is no fault of the image.
+
+    Raises:
+        ValueError: If the disk is full.
+    """
     if is_out_of_memory(error):
         reason = out_of_memory_advice(predictor.device)
     elif isinstance(error, (ValueError, RuntimeError, OSError)):
@@ -207,7 +209,7 @@ def _reason(done: Done[ImageFile], predictor: Predictor) -> str:
         raise error
     if isinstance(error, OSError):
         refuse_full_disk(error)
-    return reason.removeprefix(f"{done.job.file}: ")
+    return reason.removeprefix(f"{file}: ")
 
 
 def refuse_full_disk(error: OSError) -> None:

@@ -18,6 +18,17 @@ RESULT_OPTIONS = (
 )  # fmt: skip
 
 
+def digest_of_run(models: Sequence[str], arguments: argparse.Namespace) -> tuple[str, str]:
+    """Return the digests of the models and of the options that every result depends on.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+    options = {name: getattr(arguments, name) for name in RESULT_OPTIONS}
+    config = arguments.config and digest_file(arguments.config)
+    return digest_files(models), digest_settings({**options, "config": config})
+
+
 class Recorder:
     """Skips the images of which a manifest knows that they are done, and records the others.
 
@@ -39,10 +50,7 @@ class Recorder:
     ) -> None:
         self._manifest, self._outputs, self._bands = manifest, outputs, bands
         self._overwrite: bool = arguments.overwrite
-        self._model = digest_files(models)
-        options = {name: getattr(arguments, name) for name in RESULT_OPTIONS}
-        config = arguments.config and digest_file(arguments.config)
-        self._settings = digest_settings({**options, "config": config})
+        self._model, self._settings = digest_of_run(models, arguments)
         self._digests: dict[str, Digests] = {}
         self.kept = 0  # images that were done already
 

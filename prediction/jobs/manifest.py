@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +52,10 @@ class Manifest:
         self._output = output
         self._journal = Journal(journal_folder(path))
 
+    def row(self, name: str) -> Row | None:
+        """Return what is known of an image, by its name."""
+        return self._rows.get(name)
+
     def is_done(self, image: ImageFile, digests: Digests, outputs: Sequence[StrPath]) -> bool:
         """Return whether all outputs are there as they were made, of just this input.
 
@@ -61,15 +65,27 @@ class Manifest:
             outputs: The files to make of it.
         """
         row = self._rows.get(image.name)
-        if row is None or row.error or _digests_of(row) != digests:
+        if row is None or not is_result(row, digests, map(self._relative, outputs)):
             return False
-        made = {path for path, _ in row.files().values()}
-        return made >= set(map(self._relative, outputs)) and not changed_products(row, self._output)
+        return not changed_products(row, self._output)
 
-    def begin(self, image: ImageFile, outputs: Sequence[StrPath], *, overwrite: bool) -> None:
+    def begin(
+        self,
+        image: ImageFile,
+        outputs: Sequence[StrPath],
+        *,
+        overwrite: bool,
+        exists: Callable[[Path], bool] = os.path.lexists,
+    ) -> None:
         """Note that the files of an image are about to be written, replacing older ones.
 
         If the process is killed now, the next run knows whose they are.
+
+        Args:
+            image: The image.
+            outputs: The files to make of it.
+            overwrite: Whether files that no run with this manifest has made are replaced, too.
+            exists: Returns whether there is such a file.
 
         Raises:
             ValueError: If one exists that no run with this manifest has made, and `overwrite` is
@@ -80,14 +96,14 @@ class Manifest:
         ours = {path for path, _ in row.files().values()} if row is not None else set()
         wanted = set(map(self._relative, outputs))
         for path in () if overwrite else sorted(wanted - ours):
-            if os.path.lexists(self._output / path):
+            if exists(self._output / path):
                 raise ValueError(
                     f"{self._output / path} exists and is not in the manifest; --overwrite "
                     "replaces it"
                 )
         # From now on they are, whatever becomes of this image.
         files = products_text({path: (path, "") for path in sorted(wanted | ours)})
-        self._add(Row(image.name, *NO_DIGESTS, files, 0.0, UNFINISHED))
+        self.add(Row(image.name, *NO_DIGESTS, files, 0.0, UNFINISHED))
 
     def finish(
         self, image: ImageFile, digests: Digests, products: Mapping[str, StrPath], seconds: float
@@ -105,7 +121,7 @@ class Manifest:
             OSError: If the row cannot be written.
         """
         files = {name: (self._relative(path), digest_file(path)) for name, path in products.items()}
-        self._add(Row(image.name, *digests, products_text(files), seconds, ""))
+        self.add(Row(image.name, *digests, products_text(files), seconds, ""))
 
     def fail(self, image: ImageFile, digests: Digests, error: str, seconds: float) -> None:
         """Add the row of an image that has no result; what is left of it or earlier stays ours.
@@ -121,13 +137,18 @@ class Manifest:
         """
         row = self._rows.get(image.name)
         products = "{}" if row is None else row.products
-        self._add(Row(image.name, *digests, products, seconds, error or "failed"))
+        self.add(Row(image.name, *digests, products, seconds, error or "failed"))
 
     def close(self) -> None:
         """Wait until the rows of this process are on the disk."""
         self._journal.close()
 
-    def _add(self, row: Row) -> None:
+    def add(self, row: Row) -> None:
+        """Add the row of an image.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
         self._journal.add(row)
         self._rows[row.path] = row
 
@@ -135,8 +156,11 @@ class Manifest:
         return posix(os.path.relpath(path, self._output))
 
 
-def _digests_of(row: Row) -> Digests:
-    return Digests(row.image_sha256, row.model_sha256, row.settings_sha256)
+def is_result(row: Row, digests: Digests, outputs: Iterable[str]) -> bool:
+    """Return whether a row is of a result that depends on just this, and has all outputs."""
+    made = {path for path, _ in row.files().values()}
+    of_row = Digests(row.image_sha256, row.model_sha256, row.settings_sha256)
+    return not row.error and of_row == digests and made.issuperset(outputs)
 
 
 def changed_products(row: Row, output: Path) -> list[str]:

@@ -54,6 +54,7 @@ class MemoryBudget:
         fixed: Whether the size of windows is given: then all images larger than it are cut;
             otherwise only those that would not fit, into windows of a size that does.
         ahead: How many images are in memory at the same time.
+        processes: How many processes like this one share what is free.
         classes: K.
         copies: How many arrays of the size of a window's logits there are beside the network.
     """
@@ -67,6 +68,7 @@ class MemoryBudget:
         rule: WindowRule = _RULE,
         fixed: bool = False,
         ahead: int = 1,
+        processes: int = 1,
         classes: int = 1,
         copies: int = 3,
     ) -> None:
@@ -74,7 +76,9 @@ class MemoryBudget:
         self._given = total is not None
         if self._given:
             keep_little_unused()
-        self._total = total if total is not None else resident_memory() + int(0.8 * free_memory())
+        if total is None:
+            total = resident_memory() + int(0.8 * free_memory() / processes)
+        self._total = total
         self._rule, self._fixed = rule, fixed
         self._ahead = max(1, ahead)
         self._beside = 4 * classes * copies  # bytes a pixel

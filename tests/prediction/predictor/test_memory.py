@@ -51,6 +51,13 @@ def test_feature_images_that_do_not_fit_are_cut(
     assert (rule and rule.size) == expected
 
 
+def test_feature_processes_share_what_is_free(predictor, quiet, monkeypatch):
+    """An image of 4.4 megapixels takes 3.8 GB: one process has the room, several have not."""
+    monkeypatch.setattr(MemoryBudget, "_measure", lambda self: 700.0)
+    rules = [MemoryBudget(predictor, 3, processes=n).rule_for(2100, 2100) for n in (1, 2, 8, 32)]
+    assert [rule and rule.size for rule in rules] == [None, 1024, 512, 256]
+
+
 def test_feature_a_given_window_is_taken(predictor, quiet):
     rule = WindowRule(300, 0.5, "linear")
     budget = MemoryBudget(predictor, 3, rule=rule, fixed=True)
