@@ -1,0 +1,1 @@
+"""What `prediction.on_ray` is made of: object stores, actors and their calls."""
