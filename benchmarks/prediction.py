@@ -29,6 +29,7 @@ from torch import Tensor
 import models
 from base.base_model import BaseModel
 from prediction.jobs.image_file import ImageFile
+from prediction.load_model import restore
 from prediction.open_model import OpenedModel, Passes, open_model
 from prediction.outputs import Outputs, RunProducts
 from prediction.predict_images import ImageRun, Speed, predict_all
@@ -170,10 +171,10 @@ def make_checkpoint(folder: Path) -> Path:
 
 
 def ours(checkpoint: Path, device: str, mode: str, *, workers: int = 2, amp: str = "off",
-         batch_size: int = 1, compile: bool = False) -> Side:  # fmt: skip
+         batch_size: int = 1, compile_model: bool = False) -> Side:  # fmt: skip
     """Return what inference.py does with files, without the start of the program."""
     opened: OpenedModel = open_model(
-        [str(checkpoint)], Passes(mode=mode, amp=amp, compile=compile), device=device
+        [str(checkpoint)], Passes(mode=mode, amp=amp, compile=compile_model), device=device
     )
 
     def run(files: Sequence[Path], output: Path) -> None:
@@ -197,10 +198,7 @@ def ours(checkpoint: Path, device: str, mode: str, *, workers: int = 2, amp: str
 
 def network(checkpoint: Path, device: str) -> BaseModel:
     """Return the model, ready to predict."""
-    content = torch.load(checkpoint, weights_only=True)
-    model = models.PSPNet(NUM_CLASSES, **content["config"]["arch"]["args"])
-    model.load_state_dict(content["state_dict"])
-    return model.to(device).eval()
+    return restore(checkpoint, device)[0]
 
 
 def bare_loop(checkpoint: Path, device: str) -> Side:

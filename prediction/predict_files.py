@@ -16,7 +16,7 @@ from prediction.jobs.results_file import check_results_file
 from prediction.jobs.shards import parse_shard, shard_path
 from prediction.outputs import Outputs, RunProducts, settings_of
 from prediction.products.summary_page import RunFacts
-from utils.cli.launcher import launched_rank
+from utils.cli.launcher import launched_rank, local_world_size
 
 # torch is loaded only once it is known that there is something to do.
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def predict_files(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         outputs = Outputs.of(arguments.save, opened.meta.classes, output, settings_of(arguments))
         work = _plan(wanted, outputs, of_run, arguments)
     run_on_main(lambda: make_output_folder(output))
-    run = image_run(opened, outputs, of_run, arguments)
+    run = image_run(opened, outputs, of_run, arguments, processes=local_world_size())
     return _predict(models, run, opened.score, work, arguments)
 
 

@@ -52,7 +52,7 @@ class Segmenter:
         flip: Which mirror images are predicted too.
         merge: How sizes, mirror images and models become one.
         amp: The precision of the network: `"off"`, `"auto"`, `"bf16"` or `"fp16"`.
-        compile: Whether the network goes through `torch.compile()`.
+        compile_model: Whether the network goes through `torch.compile()`.
         window: Cut images larger than this many pixels a side into windows; None: only those that
             do not fit into memory.
         overlap: The part of a window that the next one sees too.
@@ -81,7 +81,7 @@ class Segmenter:
         flip: Flip | None = None,
         merge: Merge = "mean-logits",
         amp: str = "off",
-        compile: bool = False,
+        compile_model: bool = False,
         window: int | None = None,
         overlap: float = 0.25,
         blend: Blend = "gaussian",
@@ -94,7 +94,7 @@ class Segmenter:
         paths = [model] if isinstance(model, (str, Path)) else list(model)
         opened = open_model(
             [find_model(str(path))[0] for path in paths],
-            Passes(mode, scales, flip, merge, amp, compile),
+            Passes(mode, scales, flip, merge, amp, compile_model),
             weights=weights,
             device=None if device == "auto" else device,
             config=config,

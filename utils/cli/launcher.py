@@ -30,6 +30,11 @@ def local_rank() -> int:
     return int(os.environ["LOCAL_RANK"]) if is_launched() else 0
 
 
+def local_world_size() -> int:
+    """Return how many processes of the run are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if is_launched() else 1
+
+
 def end_with_launcher() -> None:
     """Watch torchrun, and end as by SIGTERM once it is gone.
 
