@@ -317,7 +317,7 @@ PREDICTION = [
           "        _refuse_bomb(path, head.width, head.height)", "        pass",
           "tests/prediction/source/test_open_image.py::TestHostile::test_exception_a_bomb_is_refused_by_its_header"),
     Fault("a manifest is believed without a look at the files", "prediction/jobs/manifest.py",
-          " and not changed_products(row, self._output)", "",
+          "return not changed_products(row, self._output)", "return True",
           "tests/prediction/test_predict_files.py::TestMany::test_feature_a_manifest_verifies_and_skips"),
     Fault("memory that runs out leaves rows of the first attempt", "prediction/pipeline.py",
           "                chain.wait()\n                _discard(products)\n", "",
