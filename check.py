@@ -15,7 +15,7 @@ from utils.cli.command_line import (
     DEFAULT_CONFIG,
     Parser,
     add_overrides,
-    end_after_broken_pipe,
+    end_after_failed_output,
     report_mistake,
 )
 from utils.cli.launcher import refuse_several
@@ -68,7 +68,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         refuse_several()
         if arguments.json != "-":
-            return run(arguments)
+            code = run(arguments)
+            sys.stdout.flush()
+            return code
         with contextlib.redirect_stdout(sys.stderr):
             return run(arguments)
     except ValueError as error:  # ConfigError, DataError: one message, no traceback
@@ -76,8 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; what has been read is kept in the cache", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return end_after_broken_pipe()
+    except OSError as error:
+        return end_after_failed_output(error)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from utils.checkpoint.model_file import find_model
 from utils.cli.choices import AMPS, DEFAULT_MODE, MODES, SCORED_KEYS, SPLITS, TRAINING_MODE
-from utils.cli.command_line import Parser, add_overrides, end_after_broken_pipe, report_mistake
+from utils.cli.command_line import Parser, add_overrides, end_after_failed_output, report_mistake
 from utils.cli.launcher import launched_rank
 from utils.cli.sanitize import plain_lines
 
@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     written: list[str] = []
     try:
         if arguments.json != "-":
-            return run(arguments, words, written)
+            code = run(arguments, words, written)
+            sys.stdout.flush()
+            return code
         with contextlib.redirect_stdout(sys.stderr):
             return run(arguments, words, written)
     except ValueError as error:  # ConfigError, DataError, CheckpointError: one message
@@ -58,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         done = f"written before: {', '.join(written)}" if written else "nothing was written"
         print(f"\ninterrupted; {plain_lines(done)}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return end_after_broken_pipe()
+    except OSError as error:
+        return end_after_failed_output(error)
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -217,10 +219,13 @@ def show(
         page = write_report(arguments.report, evaluation, lambda index: predict_image(run, index))
         written.append(str(page))
         print(f"Report: {page}", flush=True)
-    if arguments.mode != DEFAULT_MODE:
+    words = "" if arguments.mode == DEFAULT_MODE else f" --mode {arguments.mode}"
+    words += "" if arguments.window is None else f" --window {arguments.window}"
+    words += "" if arguments.amp == "off" else f" --amp {arguments.amp}"
+    if words:
         print(
-            f"Note: inference.py makes masks in mode {DEFAULT_MODE}, whose score differs; with "
-            f"--mode {arguments.mode} they are those that were scored here.",
+            "Note: by default, inference.py makes other masks, whose score differs; with"
+            f"{words} they are those that were scored here.",
             flush=True,
         )
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from prediction.jobs.plan import check_output_path
 from prediction.jobs.source_kinds import stream_of
-from prediction.options import parse_arguments
-from prediction.products.kinds import check_save_words, names_product
+from prediction.options import parse_arguments, refuse_idle_options
+from prediction.products.kinds import names_product, parse_words
 from utils.checkpoint.model_file import find_model
-from utils.cli.command_line import end_after_broken_pipe, report_mistake
+from utils.cli.command_line import end_after_failed_output, report_mistake
 from utils.cli.launcher import is_launched, launched_rank
 from utils.cli.sanitize import plain_lines
 from utils.cli.signals import unwind_on_sigterm
+from utils.files.output_files import FullDiskError
 
 # Only light modules up here: --help and a mistyped word answer without loading torch.
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
         with unwind_on_sigterm():
-            return run(arguments)
+            code = run(arguments)
+            sys.stdout.flush()
+            return code
+    except FullDiskError as error:
+        report_mistake(error, "inference.py")
+        return 1  # unlike after a mistake, something may have been written
     except ValueError as error:  # ConfigError, CheckpointError: one message, no traceback
         return report_mistake(error, "inference.py")
     except KeyboardInterrupt:
@@ -39,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
         return 130
-    except BrokenPipeError:
-        return end_after_broken_pipe()
+    except OSError as error:
+        return end_after_failed_output(error)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -99,12 +105,14 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     if arguments.overlay and not (arguments.save and names_product(arguments.save, "overlay")):
         arguments.save = f"{arguments.save},overlay".lstrip(",")
     if arguments.save or stream != "camera":
-        check_save_words(arguments.save)
+        refuse_idle_options(arguments)
     from prediction.predict_files import manifest_path, memory_of
 
     memory_of(arguments)
     if arguments.config is not None and not Path(arguments.config).is_file():
         raise ValueError(f"--config: there is no file {arguments.config}")
+    if not arguments.output:
+        raise ValueError("--output: the name of the folder is empty")
     check_output_path(Path(arguments.output))
     if arguments.manifest is not None:
         manifest_path(arguments)
@@ -141,7 +149,8 @@ def report(models: Sequence[str], outcome: Outcome, arguments: argparse.Namespac
 def masks_text(outcome: Outcome, arguments: argparse.Namespace) -> str:
     """Return how many masks there are and where."""
     written, failed = outcome.written, outcome.failed
-    text = f"{written} {'mask' if written == 1 else 'masks'} written to {arguments.output}"
+    what = "image" if all(kind.is_per_run for kind in parse_words(arguments.save)) else "mask"
+    text = f"{written} {what if written == 1 else f'{what}s'} written to {arguments.output}"
     if written and outcome.how:
         text += f" ({outcome.how})"
     if outcome.kept:

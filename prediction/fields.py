@@ -55,9 +55,9 @@ class LabelRule:
         """Whether the ignored id fits into the type of ids; not for exactly 256 classes."""
         return self.ignored_id <= np.iinfo(self.dtype).max
 
-    def ignore(self, ids: np.ndarray, hole: np.ndarray | None) -> None:
+    def ignore(self, ids: np.ndarray, hole: np.ndarray) -> None:
         """Set the ids (h, w) where an image has no data, (h, w) bool, if the ignored id fits."""
-        if hole is not None and self.has_room_for_ignored:
+        if self.has_room_for_ignored:
             ids[hole] = self.ignored_id
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prediction.cluster.options import parse_arguments
-from prediction.products.kinds import PER_RUN, check_save_words, names_product
+from prediction.options import refuse_idle_options
+from prediction.products.kinds import PER_RUN, names_product
 from utils.checkpoint.model_file import find_model
 from utils.cli.command_line import report_mistake
 from utils.cli.launcher import refuse_several
@@ -63,7 +64,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     refuse_several()
     if arguments.overlay and not names_product(arguments.save, "overlay"):
         arguments.save += ",overlay"
-    check_save_words(arguments.save)
+    refuse_idle_options(arguments)
     for name in PER_RUN:
         if names_product(arguments.save, name):
             raise ValueError(

@@ -2,8 +2,9 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from prediction.products.kinds import parse_words
 from utils.cli.choices import AMPS, BLENDS, DEFAULT_MODE, FLIPS, MERGES, MODES
 from utils.cli.command_line import Parser
 from utils.cli.extensions import IMAGE_EXTENSIONS
@@ -50,12 +51,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "-m", "--model", required=True, nargs="+", metavar="PATH",
+        "-m", "--model", required=True, nargs="+", action="extend", metavar="PATH",
         help="the checkpoint: best_model.pth, or the folder of a run; several of the same classes "
         "are an ensemble",
     )  # fmt: skip
     add(
-        "-i", "--images", required=True, nargs="+", metavar="PATH",
+        "-i", "--images", required=True, nargs="+", action="extend", metavar="PATH",
         help="a folder (with all folders below it), an image, a pattern like 'a/*.jpg', a list of "
         "paths (.txt, .csv, .parquet), - for paths from standard input (the masks' paths go to "
         "standard output), a video, camera:0, or an http(s) address with --allow-download",
@@ -108,22 +109,22 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what is written").add_argument
     add("-o", "--output", default="outputs", metavar="FOLDER",
         help="where the masks go (default: outputs)")  # fmt: skip
-    add("--save", metavar="LIST", help=SAVE_HELP)
+    add("--save", metavar="LIST", action=_Joined, help=SAVE_HELP)
     add("--overlay", action="store_true", help="also write overlays, as --save ids,overlay does")
     add("--overwrite", action="store_true", help="replace masks that exist")
     add(
         "--unsure", type=number, metavar="P",
         help="give pixels the ignored id where the confidence is lower than this",
     )  # fmt: skip
-    add("--strength", type=number, default=0.45, metavar="S",
+    add("--strength", type=number, metavar="S",
         help="how strong an overlay's tint is, 0 to 1 (default: 0.45)")  # fmt: skip
     add("--outlines", action="store_true", help="overlays have outlines only")
     add("--no-legend", action="store_true", help="colour masks and overlays have no legend")
-    add("--min-area", type=number, default=0.0, metavar="A",
+    add("--min-area", type=number, metavar="A",
         help="leave out polygons of a smaller area, in pixels or map units")  # fmt: skip
     add(
-        "--simplify", type=number, default=0.0, metavar="D",
-        help="how far a simplified polygon may lie from its region, in pixels or map units "
+        "--simplify", type=number, metavar="D",
+        help="leave out bends of polygons that are smaller than about this, in pixels or map units "
         "(default: 0, exact)",
     )  # fmt: skip
 
@@ -197,6 +198,44 @@ def _add_many(group: argparse._ArgumentGroup) -> None:
         help="write a line for each image with digests of image, model and products, to a .csv or "
         ".parquet file; what it has already is verified and skipped",
     )  # fmt: skip
+
+
+def refuse_idle_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that have no effect beside the others.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    saved = {kind.name for kind in parse_words(arguments.save)} if arguments.save else set()
+    if arguments.scales is not None and arguments.mode != "multiscale":
+        raise ValueError(f"--scales: is for --mode multiscale, not {arguments.mode}")
+    if arguments.blend != BLENDS[0] and arguments.overlap == 0:
+        raise ValueError("--blend: needs windows that overlap; raise --overlap")
+    needed = {
+        "strength": ("overlay",), "outlines": ("overlay",), "no_legend": ("overlay", "colour"),
+        "min_area": ("polygons",), "simplify": ("polygons",),
+    }  # fmt: skip
+    for name, products in needed.items():
+        if getattr(arguments, name) not in (None, False) and not saved & set(products):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: is for --save {' or '.join(products)}, which is not asked")
+
+
+class _Joined(argparse.Action):
+    """Joins what is given several times with commas; a default counts for nothing then."""
+
+    given = False
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = f"{getattr(namespace, self.dest)}," if self.given else ""
+        setattr(namespace, self.dest, f"{before}{values}")
+        self.given = True
 
 
 def _parsed(text: str, convert: Callable[[str], T], what: str) -> T:

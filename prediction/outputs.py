@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,8 @@ from prediction.products.summary import SummaryPage
 from prediction.products.summary_page import RunFacts
 from prediction.products.table import RunTable
 from utils.files.gdal import import_rasterio
-from utils.files.geo_file import is_georeferenced
-from utils.files.output_files import refusing
+from utils.files.geo_file import is_georeferenced, lost_placement
+from utils.files.output_files import refuse_full_disk
 
 _TIFF_ENDINGS = (".tif", ".tiff")
 
@@ -30,6 +29,9 @@ class RunProduct(Protocol):
 
     def product(self, facts: ImageFacts) -> Product:
         """Return what adds an image."""
+
+    def is_complete(self) -> bool:
+        """Return whether its file is there, with all that is known."""
 
 
 class RunProducts:
@@ -57,6 +59,15 @@ class RunProducts:
         """Return whether all of them have an image."""
         return all(each.has(image.relative) for each in self.opened)
 
+    def complete(self, run: RunFacts) -> None:
+        """Write those that are known of, but not there: an earlier run was ended too early.
+
+        Raises:
+            ValueError: If one cannot be written.
+        """
+        if not all(each.is_complete() for each in self.opened):
+            self.close(run)
+
     def failed(self, image: ImageFile, reason: str) -> None:
         """Note on the page why an image has no mask."""
         if self.page is not None:
@@ -68,11 +79,15 @@ class RunProducts:
         Raises:
             ValueError: If one cannot be written.
         """
-        with refusing(f"--output {self._folder}"):
+        try:
             if self.table is not None:
                 self.table.close()
             if self.page is not None:
                 self.page.close(run)
+        except OSError as error:
+            refuse_full_disk(error)
+            reason = error.strerror or error
+            raise ValueError(f"--output: {self._folder} cannot be written ({reason})") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +140,15 @@ class Outputs:
         """Return whether products are geo-referenced like the image."""
         if is_address(image.file) or not image.file.lower().endswith(_TIFF_ENDINGS):
             return False
-        if not _is_geo(image.file):
+        if not is_georeferenced(image.file):
             return False
         import_rasterio(f"{image.file}: is geo-referenced, and so are its masks")
         return True
+
+    def lost_placement(self, image: ImageFile) -> str | None:
+        """Return how an image is placed in a way that its products do not take over, or None."""
+        is_tiff = image.file.lower().endswith(_TIFF_ENDINGS) and not is_address(image.file)
+        return lost_placement(image.file) if is_tiff else None
 
     def open(
         self, image: ImageFile, facts: ImageFacts, of_run: Sequence[RunProduct], *, replace: bool
@@ -153,22 +173,16 @@ class Outputs:
         return opened
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _is_geo(file: str) -> bool:
-    return is_georeferenced(file)
-
-
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """Return how products look, as the command line says.
 
     Raises:
         ValueError: If a number is out of its range.
     """
+    given = {name: getattr(arguments, name) for name in ("strength", "min_area", "simplify")}
     return Settings(
         overwrite=arguments.overwrite,
-        strength=arguments.strength,
         outlines_only=arguments.outlines,
         legend=not arguments.no_legend,
-        min_area=arguments.min_area,
-        simplify=arguments.simplify,
+        **{name: value for name, value in given.items() if value is not None},
     )

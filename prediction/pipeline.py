@@ -176,13 +176,13 @@ class Pipeline:
             return _failed(source)
         try:
             chain, products = self._write_rows(task, source)
+            return chain.submit(_finish, products)
         except BudgetError:
             raise  # which is no fault of this image
         except Exception as error:
             return _failed(error)
         finally:
             source.close()
-        return chain.submit(_finish, products)
 
     def _write_rows(self, task: Task[J], source: ImageSource) -> tuple["_Chain", list[Product]]:
         """Predict an image, and hand its rows to its products."""
@@ -200,7 +200,8 @@ class Pipeline:
                 ):
                     blocks = self._predictor.blocks(
                         lambda window: source.read(*window),
-                        height, width, rule, carry, self._batch_size,
+                        height, width, rule, carry,
+                        self._budget.at_once(rule, self._batch_size),
                     )  # fmt: skip
                     for rows in complete_rows(
                         blocks, width, self._labels, self._needs, kept, shares.products / 12
@@ -219,7 +220,8 @@ class Pipeline:
         sources = [source for _, source in group if isinstance(source, LoadedImage)]
         first = sources[0]
         rule = self._budget.rule_for(first.height, first.width)
-        if len(sources) < len(group) or (rule and rule.size < max(first.height, first.width)):
+        whole = rule is None or rule.size >= max(first.height, first.width)
+        if not whole or not self._budget.fits(len(group) * first.height * first.width):
             return None
         pixels = torch.from_numpy(np.stack([source.pixels for source in sources]))
         try:
@@ -249,20 +251,25 @@ class Pipeline:
     # Products
 
     def _facts(self, task: Task[J], source: ImageSource) -> ImageFacts:
-        ignored: int | None = None
-        if self._labels.unsure is not None or source.may_miss:
-            ignored = self._labels.ignored_id if self._labels.has_room_for_ignored else None
+        reasons = ["no data"] * source.may_miss + ["unsure"] * (self._labels.unsure is not None)
+        has_ignored = bool(reasons) and self._labels.has_room_for_ignored
         return ImageFacts(
             task.path, task.relative, source.height, source.width,
             self._names.classes, self._names.palette,
-            ignored, task.geo,
+            self._labels.ignored_id if has_ignored else None, task.geo,
+            ignored=" or ".join(reasons), may_miss=source.may_miss,
         )  # fmt: skip
 
     def _completed(self, rows: Rows, source: ImageSource) -> Rows:
         """Return rows with the image, and with the ignored id where the image has no data."""
         height, width = rows.ids.shape
         window = Window(rows.top, 0, height, width)
-        self._labels.ignore(rows.ids, source.missing(*window))
+        hole = source.missing(*window)
+        if hole is not None:
+            self._labels.ignore(rows.ids, hole)
+            for field in (rows.confidence, rows.entropy, rows.probabilities):
+                if field is not None:
+                    field[..., hole] = np.nan
         if "image" not in self._needs:
             return rows
         return rows._replace(image=self._names.preview(source.read(*window)))

@@ -16,6 +16,7 @@ from prediction.jobs.results_file import check_results_file
 from prediction.jobs.shards import parse_shard, shard_path
 from prediction.outputs import Outputs, RunProducts, settings_of
 from prediction.products.summary_page import RunFacts
+from prediction.provenance import check_provenance, record_provenance
 from utils.cli.launcher import launched_rank, local_world_size
 
 # torch is loaded only once it is known that there is something to do.
@@ -61,8 +62,10 @@ def predict_files(models: Sequence[str], arguments: argparse.Namespace) -> Outco
     work: Work | None = None
     if "class:" not in arguments.save:  # else the model has to say which classes there are
         outputs = Outputs.of(arguments.save, (), output, settings_of(arguments))
-        work = _plan(images, outputs, of_run, arguments)
+        work = _plan(models, images, outputs, of_run, arguments)
         if not work.pending:
+            # The table or page of an earlier run may not have come to its end.
+            run_on_main(lambda: of_run.complete(run_facts(models, arguments)))
             return Outcome(kept=len(work.images))
     opened = load(models, arguments)
     from prediction.predict_images import images_for
@@ -70,29 +73,37 @@ def predict_files(models: Sequence[str], arguments: argparse.Namespace) -> Outco
     wanted = images_for(opened.meta, images, arguments.images)
     if work is None or wanted != images:
         outputs = Outputs.of(arguments.save, opened.meta.classes, output, settings_of(arguments))
-        work = _plan(wanted, outputs, of_run, arguments)
+        work = _plan(models, wanted, outputs, of_run, arguments)
     run_on_main(lambda: make_output_folder(output))
+    run_on_main(lambda: record_provenance(models, arguments, output))
     run = image_run(opened, outputs, of_run, arguments, processes=local_world_size())
     return _predict(models, run, opened.score, work, arguments)
 
 
 def _plan(
+    models: Sequence[str],
     images: Sequence[ImageFile],
     outputs: Outputs,
     of_run: RunProducts,
     arguments: argparse.Namespace,
 ) -> Work:
-    """Return the images of this shard, and those to predict: with a manifest, it decides."""
+    """Return the images of this shard, and those to predict: with a manifest, it decides.
+
+    Raises:
+        ValueError: If products of one image would contradict each other, see
+            `check_provenance()`, or two images would give the same file.
+    """
     shard = parse_shard(arguments.shard) if arguments.shard else None
     anew = arguments.overwrite or arguments.manifest is not None
     work = plan_work(images, outputs.paths, shard=shard, overwrite=anew)
-    if anew or not of_run.opened:
+    if anew:
         return work
-    pending = {image.name for image in work.pending}
-    return Work(
-        work.images,
-        [image for image in work.images if image.name in pending or not of_run.have(image)],
-    )
+    if of_run.opened:
+        pending = {image.name for image in work.pending}
+        missing = (i for i in work.images if i.name in pending or not of_run.have(i))
+        work = Work(work.images, list(missing))
+    run_on_main(lambda: check_provenance(models, arguments, work, outputs))
+    return work
 
 
 def load(models: Sequence[str], arguments: argparse.Namespace) -> OpenedModel:
@@ -211,7 +222,9 @@ def _predict(
         recorder = recorder_of(models, run, arguments, stack)
         counts = predict_all(run, own, len(work.pending), recorder)
     seconds = time.perf_counter() - started
-    run_on_main(lambda: run.of_run.close(run_facts(models, run, arguments, seconds)))
+    device = str(run.predictor.device)
+    facts = run_facts(models, arguments, seconds, device)
+    run_on_main(lambda: run.of_run.close(facts))
     kept = len(work.images) - len(work.pending) + counts.kept
     written = len(work.pending) - counts.kept - counts.failed
     how = how_made(run, written / seconds, arguments.mode) if written else ""
@@ -219,12 +232,14 @@ def _predict(
 
 
 def run_facts(
-    models: Sequence[str], run: ImageRun, arguments: argparse.Namespace, seconds: float
+    models: Sequence[str],
+    arguments: argparse.Namespace,
+    seconds: float | None = None,
+    device: str = "",
 ) -> RunFacts:
     """Return what the page of a run says about it."""
     date = f"{datetime.datetime.now():%Y-%m-%d %H:%M}"
     mode = arguments.mode if arguments.window is None else f"{arguments.mode}, {arguments.window}"
-    device = str(run.predictor.device)
     return RunFacts(", ".join(models), mode, date, seconds=seconds, device=device)
 
 
@@ -238,7 +253,7 @@ def recorder_of(
 
     path = manifest_path(arguments)
     manifest = stack.enter_context(open_manifest(path, Path(arguments.output)))
-    return Recorder(manifest, run.outputs, models, arguments, run.rule.paths)
+    return Recorder(manifest, run.outputs, run.of_run, models, arguments, run.rule.paths)
 
 
 def manifest_path(arguments: argparse.Namespace) -> Path:

@@ -129,7 +129,7 @@ def predict_frames(
     started = time.perf_counter()
     failed = predict_all(run, pending(), total, finished=finished, unit="frame").failed
     seconds = time.perf_counter() - started
-    of_run.close(run_facts(models, run, arguments, seconds))
+    of_run.close(run_facts(models, arguments, seconds, str(run.predictor.device)))
     how = how_made(run, written / seconds, arguments.mode, "frame") if written else ""
     return Tally(written, kept, failed, how)
 

@@ -1,7 +1,6 @@
 """The images of a run: predicted, written, counted, and named where they fail."""
 
 import contextlib
-import errno
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from prediction.fields import LabelRule
 from prediction.jobs.download import local_file
 from prediction.jobs.find_images import first_bands, leave_out_masks
 from prediction.jobs.image_file import ImageFile
+from prediction.jobs.plan import is_done
 from prediction.load_model import Meta
 from prediction.open_model import OpenedModel
 from prediction.outputs import Outputs, RunProducts
@@ -20,14 +20,20 @@ from prediction.predictor.network import Predictor, out_of_memory_advice
 from prediction.products.rows import ImageFacts, Product
 from prediction.record import Recorder
 from prediction.source.image_source import ImageSource, PixelRule
-from prediction.source.open_image import Limits, open_image
+from prediction.source.open_image import Limits, open_image, open_map
 from utils.cli.sanitize import first_line, plain_lines
 from utils.distributed.collectives import all_gather_json, is_main, world_size
 from utils.files.file_notes import FileNote, collect_notes, count_notes
 from utils.files.geo_file import read_georeference
 from utils.files.image_head import UPRIGHT, read_head
+from utils.files.output_files import refuse_full_disk
 from utils.out_of_memory import is_out_of_memory
 from utils.progress import Progress, complain
+
+# What is said once, of the first image that it is true of.
+_NOT_TURNED = "its EXIF orientation is not applied"
+_NOT_PLACED = "which its products do not have"
+_ONCE = (_NOT_TURNED, _NOT_PLACED)
 
 
 class Speed(NamedTuple):
@@ -96,12 +102,16 @@ class ImageRun:
             path = copies.enter_context(local_file(image))
             if self.meta.exif is None:
                 note_orientation(path, self.predictor)
-            return open_image(path, self.rule, limits)
+            return (open_image if geo is None else open_map)(path, self.rule, limits)
 
         def open_products(facts: ImageFacts) -> list[Product]:
             return self.outputs.open(image, facts, self.of_run.opened, replace=self._replace)
 
         geo = read_georeference(image.path) if self.outputs.is_geo(image) else None
+        if geo is None and (lost := self.outputs.lost_placement(image)):
+            # Once: the other images are placed so too.
+            text = f"{image.file}: is placed by {lost}, {_NOT_PLACED}"
+            self.predictor.note(text, _NOT_PLACED)
         return Task(image, image.path, image.relative, open_source, open_products, geo)
 
 
@@ -138,7 +148,7 @@ class Counts(NamedTuple):
     """What has become of images, in all processes."""
 
     failed: int
-    kept: int  # which a manifest knows to be done
+    kept: int  # which a manifest knows to be done, or another run has made meanwhile
 
 
 def predict_all(
@@ -163,15 +173,19 @@ def predict_all(
         unit: What an image is called.
 
     Raises:
-        ValueError: If the disk is full: all other images would fail too.
+        FullDiskError: If the disk is full: all other images would fail too.
     """
     failed: list[str] = []
+    made_by_others = 0
     predictor = run.predictor
     bar = Progress(total=total, unit=unit)
 
     def end(done: Done[ImageFile]) -> None:
+        nonlocal made_by_others
         bar.update(_at_once(bar, total))
-        if done.error is not None:
+        if isinstance(done.error, FileExistsError) and is_done(run.outputs.paths(done.job)):
+            made_by_others += 1  # another run with the same output folder was quicker
+        elif done.error is not None:
             reason = reason_of_failure(done.error, done.job.file, predictor)
             run.of_run.failed(done.job, reason)
             failed.append(plain_lines(f"skipped {done.job.file}: {reason}"))
@@ -186,7 +200,7 @@ def predict_all(
             if recorder is not None:
                 recorder.finished(done)
             end(done)
-    kept = 0 if recorder is None else recorder.kept
+    kept = made_by_others + (0 if recorder is None else recorder.kept)
     return _merge_processes(failed, kept, predictor, file_notes)
 
 
@@ -199,7 +213,7 @@ def reason_of_failure(error: BaseException, file: str, predictor: Predictor) -> 
     """Return why an image failed, without its name; raise what is no fault of the image.
 
     Raises:
-        ValueError: If the disk is full.
+        FullDiskError: If the disk is full.
     """
     if is_out_of_memory(error):
         reason = out_of_memory_advice(predictor.device)
@@ -212,19 +226,6 @@ def reason_of_failure(error: BaseException, file: str, predictor: Predictor) -> 
     return reason.removeprefix(f"{file}: ")
 
 
-def refuse_full_disk(error: OSError) -> None:
-    """Explain an error that is no fault of an image: the disk is full.
-
-    Raises:
-        ValueError: If it is.
-    """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise ValueError(
-            f"the disk of the output folder is full ({first_line(error)}); what is written is "
-            "complete. Free some space, and run the same command again: it continues"
-        )
-
-
 def _merge_processes(
     failed: Sequence[str], kept: int, predictor: Predictor, file_notes: Sequence[FileNote]
 ) -> Counts:
@@ -235,7 +236,7 @@ def _merge_processes(
         kept_in_all += others
         merged += [FileNote(*note) for note in of_files]
         for note in notes:
-            predictor.note(note)
+            predictor.note(note, next((text for text in _ONCE if text in note), None))
         for message in messages if is_main() and number else ():
             print(message, file=sys.stderr)
         count += len(messages)
@@ -246,13 +247,11 @@ def _merge_processes(
 
 def note_orientation(path: Path, predictor: Predictor) -> None:
     """Say once that masks have the orientation of the stored pixels, where viewers turn images."""
-    text = "its EXIF orientation is not applied"
-    if any(text in note for note in predictor.notes):
-        return
     orientation = read_head(path).orientation
     if orientation != UPRIGHT:
         predictor.note(
-            f"{path}: {text} (orientation {orientation}), nor that of any other image, as in "
-            "training: the mask fits the pixels as they are stored, not as a viewer shows the "
-            "image; --exif apply turns image and mask upright"
+            f"{path}: {_NOT_TURNED} (orientation {orientation}), nor that of any other image, as "
+            "in training: the mask fits the pixels as they are stored, not as a viewer shows the "
+            "image; --exif apply turns image and mask upright",
+            _NOT_TURNED,
         )

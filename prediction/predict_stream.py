@@ -15,6 +15,7 @@ from prediction.outputs import Outputs, RunProducts, settings_of
 from prediction.pipeline import Done
 from prediction.predict_files import Outcome, how_made, image_run, load, run_facts
 from prediction.predict_images import predict_all
+from prediction.provenance import difference_from_earlier, has_some, note_kept, record_provenance
 from utils.progress import complain
 
 
@@ -47,6 +48,8 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         opened = load(models, arguments)
         output = Path(arguments.output)
         make_output_folder(output)
+        otherwise = difference_from_earlier(models, arguments, output)
+        record_provenance(models, arguments, output)
         outputs = Outputs.of(arguments.save, opened.meta.classes, output, settings_of(arguments))
         of_run = RunProducts(output, arguments.save)
         run = image_run(opened, outputs, of_run, arguments)
@@ -60,6 +63,8 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
                 paths.write(path)
 
         def pending() -> Iterator[ImageFile]:
+            if sys.stdin is None:
+                raise ValueError("--images: -: the program was started without standard input")
             lines = images_of_lines(sys.stdin.buffer, allow_download=arguments.allow_download)
             for image, problem in check_one_by_one(lines, outputs.paths):
                 if problem is not None:
@@ -68,6 +73,12 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
                 elif not arguments.overwrite and is_made(image):
                     counts["kept"] += 1
                     name(image)
+                elif otherwise and has_some(image, outputs):
+                    counts["refused"] += 1
+                    complain(
+                        f"skipped {image.file}: it has products that were made otherwise "
+                        f"({otherwise}); --overwrite makes all of them anew"
+                    )
                 else:
                     yield image
 
@@ -79,7 +90,9 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         started = time.perf_counter()
         failed = predict_all(run, pending(), None, finished=finished).failed
         seconds = time.perf_counter() - started
-        of_run.close(run_facts(models, run, arguments, seconds))
+        device = str(run.predictor.device)
+        note_kept(counts["kept"], otherwise)
+        of_run.close(run_facts(models, arguments, seconds, device))
         how = how_made(run, counts["written"] / seconds, arguments.mode)
         return Outcome(
             counts["written"], counts["kept"], failed + counts["refused"], how, opened.score

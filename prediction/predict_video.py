@@ -21,13 +21,13 @@ from prediction.predict_frames import (
     predict_frames,
     refuse_other_images,
 )
-from prediction.predict_images import refuse_full_disk
 from prediction.products.video_file import BackgroundVideo, VideoFile
 from prediction.source.frame import Frame
 from prediction.source.read_ahead import ReadAhead
 from prediction.source.video import Video
 from utils.cli.launcher import refuse_several
 from utils.cli.sanitize import first_line
+from utils.files.output_files import refuse_full_disk
 from utils.progress import complain
 
 AHEAD = 2  # frames that are decoded before they are wanted

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from prediction.jobs.image_file import ImageFile, is_address
 from prediction.jobs.manifest import NO_DIGESTS, Digests, Manifest
-from prediction.outputs import Outputs
+from prediction.outputs import Outputs, RunProducts
 from prediction.pipeline import Done
+from prediction.provenance import OPTIONS
 from utils.cli.sanitize import first_line
 from utils.files.digest import digest_file, digest_files, digest_settings
 
 # The options that change what is written of an image.
 RESULT_OPTIONS = (
-    "ensemble_weights", "exif", "save", "unsure", "strength", "outlines", "no_legend", "min_area",
-    "simplify", "mode", "scales", "flip", "merge", "window", "overlap", "blend", "amp",
+    *OPTIONS, "save", "strength", "outlines", "no_legend", "min_area", "simplify"
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ class Recorder:
     Args:
         manifest: The manifest.
         outputs: What is written of each image.
+        of_run: The products of the whole run, which the manifest knows nothing of.
         models: The checkpoints.
         arguments: The command line.
         bands: Returns all files of an image.
@@ -44,11 +45,13 @@ class Recorder:
         self,
         manifest: Manifest,
         outputs: Outputs,
+        of_run: RunProducts,
         models: Sequence[str],
         arguments: argparse.Namespace,
         bands: Callable[[Path], Sequence[Path]],
     ) -> None:
         self._manifest, self._outputs, self._bands = manifest, outputs, bands
+        self._of_run = of_run
         self._overwrite: bool = arguments.overwrite
         self._model, self._settings = digest_of_run(models, arguments)
         self._digests: dict[str, Digests] = {}
@@ -62,7 +65,7 @@ class Recorder:
             try:
                 digests = Digests(self._digest(image), self._model, self._settings)
                 paths = self._outputs.paths(image)
-                if not self._overwrite and self._manifest.is_done(image, digests, paths):
+                if not self._overwrite and self._is_done(image, digests, paths):
                     self.kept += 1
                     continue
                 self._manifest.begin(image, paths, overwrite=self._overwrite)
@@ -71,6 +74,9 @@ class Recorder:
                 continue
             self._digests[image.name] = digests
             yield image
+
+    def _is_done(self, image: ImageFile, digests: Digests, paths: Sequence[str]) -> bool:
+        return self._of_run.have(image) and self._manifest.is_done(image, digests, paths)
 
     def _digest(self, image: ImageFile) -> str:
         if is_address(image.file):  # whose bytes are not here yet

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from prediction.fields import copies_of
@@ -27,14 +27,17 @@ from prediction.products.map_facts import area_unit, pixel_area
 from prediction.products.rows import FIELDS, ImageFacts, Product, Rows
 from prediction.products.sheets import names_and_colours
 from prediction.source.image_source import ImageSource, LoadedImage
-from prediction.source.open_image import Limits, open_image
+from prediction.source.open_image import Limits, open_image, open_map
 from utils.checkpoint.model_file import find_model
 from utils.cli.choices import DEFAULT_MODE
 from utils.drawing.overlay import draw_overlay
 from utils.drawing.palette import colorize
-from utils.files.geo_file import GeoReference, read_georeference
+from utils.files.geo_file import GeoReference, is_georeferenced, read_georeference
 from utils.files.image_head import ExifRule
 from utils.memory import parse_bytes
+
+# Modes of PIL that `convert("RGB")` keeps the values of.
+_8_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 
 ImageLike = str | Path | np.ndarray | torch.Tensor | Image.Image
 
@@ -92,6 +95,13 @@ class Segmenter:
         exif: ExifRule | None = None,
     ) -> None:
         paths = [model] if isinstance(model, (str, Path)) else list(model)
+        if not paths:
+            raise ValueError("model: expected a checkpoint, or a list of at least one")
+        if exif not in (None, "apply", "ignore"):
+            raise ValueError(f'exif: expected "apply", "ignore" or None, got {exif!r}')
+        if window is not None and (isinstance(window, bool) or not isinstance(window, int)):
+            raise ValueError(f"window: expected a whole number of pixels, got {window!r}")
+        size = WINDOW_SIZES[0] if window is None else window
         opened = open_model(
             [find_model(str(path))[0] for path in paths],
             Passes(mode, scales, flip, merge, amp, compile_model),
@@ -106,7 +116,7 @@ class Segmenter:
             opened.predictor,
             opened.meta.channels,
             total=parse_bytes(memory) if isinstance(memory, str) else memory,
-            rule=WindowRule(window or WINDOW_SIZES[0], overlap, blend),
+            rule=WindowRule(size, overlap, blend),
             fixed=window is not None,
             classes=len(opened.meta.classes),
             copies=copies_of(FIELDS),
@@ -138,6 +148,11 @@ class Segmenter:
             return [self._segment(image) for image in images]
         if isinstance(images, (str, Path, np.ndarray, torch.Tensor, Image.Image)):
             return self._segment(images)
+        if not isinstance(images, Iterable):
+            raise ValueError(
+                "expected a path, an image of PIL, an array, a tensor, or a list of these, got "
+                f"{type(images).__name__}"
+            )
         return [self._segment(image) for image in images]
 
     def save(
@@ -199,7 +214,8 @@ class Segmenter:
     def _opener(self, image: ImageLike) -> Any:
         def open_source(limits: Limits) -> ImageSource:
             if isinstance(image, (str, Path)):
-                return open_image(Path(image), pixel_rule(self._meta), limits)
+                opener = open_map if is_georeferenced(image) else open_image
+                return opener(Path(image), pixel_rule(self._meta), limits)
             return LoadedImage(self.pixels(image))
 
         return open_source
@@ -215,14 +231,29 @@ class Segmenter:
             with contextlib.closing(source):
                 return source.read(0, 0, source.height, source.width)
         if isinstance(image, Image.Image):
-            image = np.asarray(image.convert("RGB") if self._meta.channels == 3 else image)
+            image = self._pixels_of_pil(image)
         if isinstance(image, torch.Tensor):
             if image.dim() != 3:
                 raise ValueError(f"expected a tensor (C, H, W), got shape {tuple(image.shape)}")
             image = image.detach().cpu().permute(1, 2, 0).numpy()
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"an image cannot be a {type(image).__name__}")
         if image.ndim == 2:
             image = image[..., None]
         return self._checked(image)
+
+    def _pixels_of_pil(self, image: Image.Image) -> np.ndarray:
+        """Return the pixels of an image of PIL, read as its file would be."""
+        if self._meta.exif == "apply":
+            image = ImageOps.exif_transpose(image)
+        if self._meta.band_rule is not None:
+            return np.asarray(image)
+        if image.mode not in _8_BITS:
+            raise ValueError(
+                f"the image of PIL has mode {image.mode}, which is not 8 bits a channel; scale its "
+                "values to 0..255 and convert it to RGB"
+            )
+        return np.asarray(image.convert("RGB"))
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         channels, rule = self._meta.channels, self._meta.band_rule

@@ -318,7 +318,7 @@ PREDICTION = [
           "tests/prediction/source/test_open_image.py::TestHostile::test_exception_a_bomb_is_refused_by_its_header"),
     Fault("a manifest is believed without a look at the files", "prediction/jobs/manifest.py",
           "return not changed_products(row, self._output)", "return True",
-          "tests/prediction/test_predict_files.py::TestMany::test_feature_a_manifest_verifies_and_skips"),
+          "tests/prediction/test_predict_runs.py::TestMany::test_feature_a_manifest_verifies_and_skips"),
     Fault("memory that runs out leaves rows of the first attempt", "prediction/pipeline.py",
           "                chain.wait()\n                _discard(products)\n", "",
           "tests/prediction/test_pipeline.py::test_feature_memory_that_runs_out_begins_anew"),

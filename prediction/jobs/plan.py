@@ -21,21 +21,6 @@ class Work(NamedTuple):
     pending: Sequence[ImageFile]
 
 
-class Job(NamedTuple):
-    """One image, and the files to make of it."""
-
-    image: Path
-    mask: Path
-    overlay: Path | None
-
-
-class Plan(NamedTuple):
-    """All jobs, and those whose files are to be made."""
-
-    jobs: Sequence[Job]
-    pending: Sequence[Job]
-
-
 def find_on_main(
     sources: Sequence[str],
     excluded: Sequence[str],
@@ -107,25 +92,6 @@ def plan_work(
 def is_done(paths: Sequence[StrPath], exists: Callable[[str], bool] = os.path.exists) -> bool:
     """Return whether all outputs of an image exist."""
     return all(exists(os.fspath(path)) for path in paths)
-
-
-def make_plan(images: Sequence[ImageFile], output: Path, *, overlay: bool, overwrite: bool) -> Plan:
-    """Name the masks and overlays to make; see `plan_work()`.
-
-    Raises:
-        ValueError: If two of them would be the same file, or one is an image itself.
-    """
-    endings = (".png", "_overlay.png")[: 1 + overlay]
-
-    def job(image: ImageFile) -> Job:
-        drawn = Path(image.output(output, endings[1])) if overlay else None
-        return Job(image.path, Path(image.output(output, endings[0])), drawn)
-
-    def outputs(image: ImageFile) -> list[str]:
-        return [image.output(output, ending) for ending in endings]
-
-    work = plan_work(images, outputs, overwrite=overwrite)
-    return Plan([job(image) for image in work.images], [job(image) for image in work.pending])
 
 
 def check_output_path(output: Path) -> None:

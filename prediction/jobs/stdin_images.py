@@ -22,10 +22,12 @@ def images_of_lines(lines: Iterable[bytes], *, allow_download: bool = False) -> 
 
     Raises:
         ValueError: If several processes share the work, or a line is an address and that is not
-            allowed.
+            allowed, or lines are separated by NULs.
     """
     refuse_several()
     for line in lines:
+        if b"\0" in line:
+            raise ValueError("--images: -: expected a path a line, got NULs (find without -print0)")
         text = os.fsdecode(line).strip("\r\n")
         if is_address(text):
             check_address(text, allow_download=allow_download)

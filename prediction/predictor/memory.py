@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from typing import NoReturn
 
 import torch
 
@@ -13,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 # How what is free is shared out. The rest is for what nobody counts.
 _NETWORK = 0.5  # the features of a window
+_ASKED = 0.8  # the same, of windows whose size is asked for
 _KEPT = 0.1  # what bands of windows share; as much for their products; as much for rows of a file
 _LOADED = 0.08  # images that are read at once, all of them together
 _ONCE = 0.6  # a file that has to be decoded at once, before the network works
@@ -21,7 +23,8 @@ _ONCE = 0.6  # a file that has to be decoded at once, before the network works
 _SMALL = 1 << 22
 # More than networks take for each pixel of an image, in bytes: no measurement is needed below.
 _PESSIMISTIC = 16_000
-_SIDE = 256  # pixels; what is measured. Small images take more for each pixel than large ones.
+# What is measured, in pixels, at the largest scale; small images take more for each pixel.
+_SIDE, _SMALLEST_SIDE = 256, 16
 _MARGIN = 1.2
 
 _RULE = WindowRule(WINDOW_SIZES[0])
@@ -82,6 +85,11 @@ class MemoryBudget:
         self._rule, self._fixed = rule, fixed
         self._ahead = max(1, ahead)
         self._beside = 4 * classes * copies  # bytes a pixel
+        # Each pixel of an image is so many in the largest pass.
+        views = predictor.views
+        largest = max(views.scales) if views.mode == "multiscale" else 1.0
+        self._enlarged = max(1.0, largest) ** 2 * views.at_once
+        self._side = max(_SMALLEST_SIDE, min(_SIDE, int(_SIDE / max(1.0, largest / 2))))
         self._per_pixel: float | None = None
 
     def free(self) -> float:
@@ -120,46 +128,64 @@ class MemoryBudget:
         """
         pixels = height * width
         if self._fixed:
-            if self._given:
-                self._check(min(pixels, self._rule.size**2))
+            if self._given and not self.fits(min(pixels, self._rule.size**2)):
+                self._refuse(self._rule.size)
             return self._rule
-        if pixels < _SMALL and not self._given:
+        if self.fits(pixels):
             return None
-        if self._predictor.device.type == "cpu":
-            free = self.free()
-            if pixels * _PESSIMISTIC < free:
-                return None
-            if pixels * self._need() < (_NETWORK + _KEPT) * free:
-                return None
-            room = _NETWORK * free / self._need()
-        else:
-            # The model's features are on the device, where memory that runs out is noticed.
-            room = self._room_on_device(pixels)
-            if pixels < room:
-                return None
+        # What an image as a whole does not keep for later, its windows do.
+        room = self._room() * _NETWORK / (_NETWORK + _KEPT)
         sizes = [size for size in WINDOW_SIZES if size**2 <= room]
+        if not sizes and self._given:
+            self._refuse(WINDOW_SIZES[-1])
         size = sizes[0] if sizes else WINDOW_SIZES[-1]
         return dataclasses.replace(self._rule, size=size)
+
+    def fits(self, pixels: int) -> bool:
+        """Return whether an image, or a batch of images, goes through the model at once.
+
+        Args:
+            pixels: How many pixels it has together.
+        """
+        enlarged = pixels * self._enlarged
+        if enlarged < _SMALL and not self._given:
+            return True
+        if enlarged * _PESSIMISTIC < self._free_for_network():
+            return True
+        return pixels <= self._room()
+
+    def at_once(self, rule: WindowRule | None, wanted: int) -> int:
+        """Return how many windows of a rule go through the model together, at most `wanted`."""
+        while wanted > 1 and rule is not None and not self.fits(wanted * rule.size**2):
+            wanted //= 2
+        return wanted
 
     def _need(self) -> float:
         """Return about how many bytes each pixel of a window takes."""
         return self.per_pixel() * _MARGIN + self._beside
 
-    def _room_on_device(self, pixels: int) -> float:
-        free, _ = torch.cuda.mem_get_info(self._predictor.device)
-        if pixels * _PESSIMISTIC < free:
-            return float("inf")
-        return 0.8 * free / self._need()
+    def _free_for_network(self) -> float:
+        """Return the bytes that a pass may take, with what is made of it."""
+        if self._predictor.device.type != "cpu":
+            # The features are on the device, where memory that runs out is noticed.
+            return 0.8 * torch.cuda.mem_get_info(self._predictor.device)[0]
+        # Windows that are asked for leave less for the rest.
+        share = _ASKED if self._fixed else _NETWORK + _KEPT
+        return share * self.free()
 
-    def _check(self, pixels: int) -> None:
-        need, free = pixels * self._need(), self.free()
-        if need <= 0.8 * free:
-            return
-        side = int((0.8 * free / self._need()) ** 0.5) // 32 * 32
+    def _room(self) -> float:
+        """Return how many pixels of an image may go through the model at once."""
+        return self._free_for_network() / self._need()
+
+    def _refuse(self, size: int) -> NoReturn:
+        need, room = size**2 * self._need(), self._free_for_network()
+        side = int((room / self._need()) ** 0.5) // 32 * 32
         raise BudgetError(
-            f"--window: a window of {self._rule.size} pixels takes about "
-            f"{need / 1e6:.0f} MB with this model, and --memory leaves {free / 1e6:.0f} MB; use "
-            + (f"--window {side}" if side >= 64 else "more --memory, or a smaller model")
+            f"--memory: a window of {size} pixels takes about {need / 1e6:.0f} MB with this model "
+            f"and these options, and {room / 1e6:.0f} MB are left for it; use "
+            + (f"--window {side}, or " if side >= 64 and self._fixed else "")
+            + "more --memory"
+            + (", or smaller --scales" if self._predictor.mode == "multiscale" else "")
         )
 
     def per_pixel(self) -> float:
@@ -170,7 +196,8 @@ class MemoryBudget:
         return self._per_pixel
 
     def _measure(self) -> float:
-        pixels = torch.zeros(1, _SIDE, _SIDE, self._channels)
+        side = max(self._side, self._predictor.views.min_size)
+        pixels = torch.zeros(1, side, side, self._channels)
 
         def work() -> None:
             with torch.inference_mode():
@@ -182,6 +209,6 @@ class MemoryBudget:
             torch.cuda.reset_peak_memory_stats(device)
             before = torch.cuda.memory_allocated(device)
             work()
-            return (torch.cuda.max_memory_allocated(device) - before) / _SIDE**2
+            return (torch.cuda.max_memory_allocated(device) - before) / side**2
         # The first pass takes more, for what is set up once.
-        return max(peak_of(work), peak_of(work)) / _SIDE**2
+        return max(peak_of(work), peak_of(work)) / side**2

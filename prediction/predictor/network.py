@@ -120,9 +120,9 @@ class Predictor:
         """The warnings so far, each given once: about memory, and about files."""
         return self.views.notes
 
-    def note(self, text: str) -> None:
-        """Log a warning, once."""
-        self.views.note(text)
+    def note(self, text: str, about: str | None = None) -> None:
+        """Log a warning, once, see `Views.note()`."""
+        self.views.note(text, about)
 
     @contextlib.contextmanager
     def watched_by(self, watcher: Watcher) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from utils.samples.normalize import normalize
 logger = logging.getLogger(__name__)
 
 SCALES = (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+
+MAX_SCALE = 32  # more is a slip: each pixel would be a thousand
 
 # A sum of scores above this many bytes is kept in the host's memory, not in the accelerator's,
 # where the model's features need the room (21 classes of 3500 x 3500 pixels are 1 GiB).
@@ -80,6 +83,7 @@ class Views:
 
     Attributes:
         limits: Where memory ran out so far.
+        at_once: How many views of an image go through the model as one batch.
         notes: The warnings so far, each given once.
 
     Raises:
@@ -99,8 +103,10 @@ class Views:
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"there is no mode {mode!r}; choose from {', '.join(MODES)}")
-        if not scales or min(scales) <= 0:
-            raise ValueError(f"scales are one or more positive numbers, got {list(scales)}")
+        if not scales or not all(0 < scale <= MAX_SCALE for scale in scales):
+            raise ValueError(
+                f"scales are one or more numbers above 0, up to {MAX_SCALE}, got {list(scales)}"
+            )
         for member in members:
             if min(member.std, default=0) <= 0:
                 raise ValueError(
@@ -116,9 +122,11 @@ class Views:
         self.flip: Flip = flip or ("horizontal" if mode == "sliding" else "none")
         self._views = views_of(self.flip)
         self._scores = Scores(merge)
+        self.at_once = max(1, len(self._views) // (2 if self.flip == "all8" else 1))
         self.min_size: int = max(getattr(member.model, "min_size", 1) for member in members)
         self.limits = Limits()
         self.notes: list[str] = []
+        self._noting = threading.Lock()
         self.watcher: Watcher | None = None
         self._passes = _Passes(0, 0)
 
@@ -133,11 +141,18 @@ class Views:
             model = model.to(memory_format=torch.channels_last)
         return Member(model, mean, std, member.weight)  # type: ignore[arg-type]
 
-    def note(self, text: str) -> None:
-        """Log a warning, once."""
-        if text not in self.notes:
+    def note(self, text: str, about: str | None = None) -> None:
+        """Log a warning, once; threads may call it.
+
+        Args:
+            text: The warning.
+            about: A part of it: of several warnings with it, only the first one is logged.
+        """
+        with self._noting:
+            if any(text == note or (about and about in note) for note in self.notes):
+                return
             self.notes.append(text)
-            logger.warning(text)
+        logger.warning(text)
 
     def expect(self, images: Sequence[tuple[int, int]]) -> None:
         """Begin to count the passes of images or windows of these (height, width)."""

@@ -57,7 +57,7 @@ class Settings:
     outlines_only: bool = False  # whether an overlay has outlines and no tint
     legend: bool = True  # whether colour and overlay have a legend below
     min_area: float = 0.0  # smaller regions become no polygon
-    simplify: float = 0.0  # how far a simplified polygon may be from the border of its region
+    simplify: float = 0.0  # bends of polygons that are smaller than about this are left out
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -160,6 +160,7 @@ def parse_save(text: str, classes: Sequence[str]) -> tuple[Kind, ...]:
 
     They are separated by commas: a name, `name.format`, `class:<name of a class>` or
     `class:<name of a class>.format`. Commas within double quotes do not separate: `class:"a, b"`.
+    A number that is no name is the id of a class.
 
     Args:
         text: The products.
@@ -171,18 +172,18 @@ def parse_save(text: str, classes: Sequence[str]) -> tuple[Kind, ...]:
     return _parse(text, classes)
 
 
-def names_product(text: str, name: str) -> bool:
-    """Return whether `--save` names a product, such as `table`."""
-    return any(kind.name == name for kind in _parse(text, None))
-
-
-def check_save_words(text: str) -> None:
-    """Check what `--save` names as far as that is possible without the names of the classes.
+def parse_words(text: str) -> tuple[Kind, ...]:
+    """Read the products of `--save` without the names of the classes; see `parse_save`.
 
     Raises:
-        ValueError: As `parse_save`.
+        ValueError: As `parse_save`, but for names of classes.
     """
-    _parse(text, None)
+    return _parse(text, None)
+
+
+def names_product(text: str, name: str) -> bool:
+    """Return whether `--save` names a product, such as `table`."""
+    return any(kind.name == name for kind in parse_words(text))
 
 
 def _parse(text: str, classes: Sequence[str] | None) -> tuple[Kind, ...]:
@@ -227,6 +228,8 @@ def _parse_class(text: str, classes: Sequence[str] | None) -> Kind:
         text, form = name, ending
     else:
         form = None
+    if text not in classes and text.isascii() and text.isdigit() and int(text) < len(classes):
+        text = classes[int(text)]
     if text not in classes:
         raise ValueError(f"--save: no class {text!r}{_choices(text, classes)}")
     number = list(classes).index(text)

@@ -85,16 +85,21 @@ def open_class_mask(path: Path, facts: ImageFacts, settings: Settings, class_id:
 
 
 def open_values(path: Path, facts: ImageFacts, settings: Settings, field: str) -> Raster:
-    """Open the file of a field of `Rows` in 0..1: 0..255 in a PNG, as it is in a float32 TIFF."""
+    """Open the file of a field of `Rows` in 0..1: 0..255 in a PNG, as it is in a float32 TIFF.
+
+    Where the image has no data, that is 0 in a PNG, and NaN in a TIFF.
+    """
     writer: RowWriter
     if path.suffix == ".tif":
         size = (facts.height, facts.width)
-        writer = _open_tiff(path, facts, settings, size, np.dtype(np.float32))
+        nodata = np.nan if facts.may_miss else None
+        writer = _open_tiff(path, facts, settings, size, np.dtype(np.float32), nodata=nodata)
         return Raster(writer, lambda rows: getattr(rows, field), (field,))
     writer = PngWriter(path, facts.width, facts.height, flat=False, overwrite=settings.overwrite)
 
     def grey(rows: Rows) -> np.ndarray:
-        return np.rint(getattr(rows, field) * np.float32(255)).astype(np.uint8)
+        values = getattr(rows, field) * np.float32(255)
+        return np.rint(np.nan_to_num(values, copy=False)).astype(np.uint8)
 
     return Raster(writer, grey, (field,))
 
@@ -105,7 +110,10 @@ def open_probabilities(path: Path, facts: ImageFacts, settings: Settings) -> Ras
     writer: RowWriter
     if path.suffix == ".tif":
         names = tuple(map(one_line, facts.classes))
-        writer = _open_tiff(path, facts, settings, shape, np.dtype(np.float32), bands=names)
+        nodata = np.nan if facts.may_miss else None
+        writer = _open_tiff(
+            path, facts, settings, shape, np.dtype(np.float32), nodata=nodata, bands=names
+        )
     else:
         writer = NpyWriter(path, shape, np.float16, overwrite=settings.overwrite)
     return Raster(writer, lambda rows: _there(rows.probabilities), ("probabilities",))
@@ -118,7 +126,7 @@ def _open_tiff(
     shape: tuple[int, ...],
     dtype: np.dtype,
     palette: Sequence[Sequence[int]] = (),
-    nodata: int | None = None,
+    nodata: float | None = None,
     bands: Sequence[str] = (),
 ) -> RowWriter:
     """Open a TIFF, with the image's geo-reference if it has one."""

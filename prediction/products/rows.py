@@ -22,7 +22,9 @@ class Rows(NamedTuple):
 
     top: int  # the first row's number in the image
     ids: np.ndarray  # (h, W) class ids, uint8 or uint16; the ignored id where the model is unsure
-    confidence: np.ndarray | None = None  # (h, W) float32: the probability of the predicted class
+    # (h, W) float32: the probability of the predicted class; NaN where the image has no data, as in
+    # the next two.
+    confidence: np.ndarray | None = None
     # (h, W) float32, 0..1: the entropy of the probabilities, divided by that of equal ones.
     entropy: np.ndarray | None = None
     probabilities: np.ndarray | None = None  # (K, h, W) float32
@@ -41,6 +43,8 @@ class ImageFacts:
     palette: tuple[tuple[int, int, int], ...]  # a colour for each class
     ignore_index: int | None = None  # the id where the model is unsure; None if that is not asked
     geo: GeoReference | None = None  # where the image lies, if its file says so
+    ignored: str = "unsure"  # why pixels have the ignored id
+    may_miss: bool = False  # whether pixels can have no data: their numbers are NaN
 
 
 class Product(Protocol):

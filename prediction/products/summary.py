@@ -12,7 +12,6 @@ from prediction.products.journal import Journal, Place
 from prediction.products.rows import ImageFacts, Product, Rows
 from prediction.products.summary_page import MARK, RunFacts, render
 from prediction.products.summary_store import ClassPixels, ImageEntry, Views, digest
-from prediction.products.table import UNSURE
 from prediction.products.thumbnail import Thumbnail
 from utils.cli.sanitize import first_line, one_line
 from utils.drawing.palette import IGNORED_COLOUR
@@ -57,6 +56,10 @@ class SummaryPage:
     def has(self, relative: PurePath) -> bool:
         """Return whether the page knows an image, by its path below the folder of images."""
         return image_name(relative) in self._images
+
+    def is_complete(self) -> bool:
+        """Return whether the page is there, with all images that were finished."""
+        return self._page.exists() and not self._journal.waiting()
 
     def product(self, facts: ImageFacts) -> Product:
         """Return the product that adds an image, when it is finished."""
@@ -148,7 +151,9 @@ class _PageImage:
     def _class(self, number: int) -> ClassPixels:
         pixels = int(self._pixels[number])
         if number == self._facts.ignore_index:
-            return ClassPixels(None, UNSURE, hexadecimal(IGNORED_COLOUR), pixels)
+            return ClassPixels(
+                None, f"({self._facts.ignored})", hexadecimal(IGNORED_COLOUR), pixels
+            )
         name = one_line(self._facts.classes[number])
         return ClassPixels(number, name, hexadecimal(self._facts.palette[number]), pixels)
 

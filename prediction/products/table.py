@@ -21,7 +21,6 @@ NAME = "table.csv"
 COLUMNS = (
     "image", "class_id", "class", "pixels", "share", "area", "unit", "mean_confidence", "regions",
 )  # fmt: skip
-UNSURE = "(unsure)"  # the class of pixels that have the ignored id
 
 Line = list[str]
 
@@ -29,9 +28,10 @@ Line = list[str]
 class RunTable:
     """A CSV file, `table.csv`, with a line for each class and image, also for absent classes.
 
-    `area` is in the unit that `unit` names, and empty for images without a geo-reference. `regions`
-    counts regions whose pixels touch at their sides. Where the model may be unsure, the pixels of
-    the ignored id have a line of their own, so that the shares add up to 1.
+    `area` is in the unit that `unit` names, and empty for images without a geo-reference.
+    `regions` counts regions whose pixels touch at their sides. Where the model may be unsure, or
+    the image may have no data, the pixels of the ignored id have a line of their own, so that the
+    shares of all pixels add up to 1.
 
     Lines of images that are not predicted again are kept. Until `close` the lines of a run lie in a
     journal beside the table, so that a run that is killed loses unfinished images only; the next
@@ -53,6 +53,10 @@ class RunTable:
     def has(self, relative: PurePath) -> bool:
         """Return whether the table has an image, by its path below the folder of images."""
         return _cell(relative) in self._images
+
+    def is_complete(self) -> bool:
+        """Return whether the table is there, with the lines of all images that were finished."""
+        return self._path.exists() and not self._journal.waiting()
 
     def product(self, facts: ImageFacts) -> Product:
         """Return the product that adds the lines of an image, when it is finished."""
@@ -116,7 +120,7 @@ class _ImageLines:
         self._count(self._finder.rest())
         names = dict(enumerate(self._facts.classes))
         if self._facts.ignore_index is not None:
-            names[self._facts.ignore_index] = UNSURE
+            names[self._facts.ignore_index] = f"({self._facts.ignored})"
         lines = [self._line(number, name) for number, name in sorted(names.items())]
         self._table.add(self._facts, lines)
 

@@ -11,7 +11,7 @@ from utils.files.data_file import DataError
 from utils.files.image_head import SWAPPING, ExifRule, read_head, turn_upright
 from utils.files.image_io import read_image
 from utils.files.raster_io import BandRule, Raster, apply_rule, band_siblings, read_bands
-from utils.files.raster_window import ArrayWindows, RasterWindows, RowsInOrder
+from utils.files.raster_window import ArrayWindows, GdalMask, RasterWindows, RowsInOrder
 from utils.files.tiff_io import tiff_nodata
 
 
@@ -184,6 +184,38 @@ def _spool(path: Path, array: np.ndarray, folder: Path | None) -> RowsInOrder:
     rows = RowsInOrder(lambda: ArrayWindows(path, array), 0, folder)
     rows.spool()
     return rows
+
+
+class MaskedImage:
+    """Another image, with what its file says of missing pixels beside their values.
+
+    Args:
+        source: The image.
+        mask: Where its file says that it has data.
+    """
+
+    def __init__(self, source: ImageSource, mask: GdalMask) -> None:
+        self._source, self._mask = source, mask
+        self.height, self.width, self.may_miss = source.height, source.width, True
+
+    def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Return the pixels (height, width, C) of a window."""
+        return self._source.read(top, left, height, width)
+
+    def missing(self, top: int, left: int, height: int, width: int) -> np.ndarray | None:
+        """Return where a window has no data, (height, width) bool."""
+        hole = self._mask.missing(top, left, height, width)
+        other = self._source.missing(top, left, height, width)
+        return hole if other is None else hole | other
+
+    def keep(self, rows: int) -> None:
+        """Prepare for windows that go back so many rows at most."""
+        self._source.keep(rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+        self._mask.close()
 
 
 class UprightImage:

@@ -10,6 +10,7 @@ import numpy as np
 
 from prediction.source.image_source import (
     ImageSource,
+    MaskedImage,
     PixelRule,
     SpooledImage,
     ToRgb,
@@ -23,7 +24,7 @@ from utils.files.image_head import UPRIGHT, read_head
 from utils.files.jpeg_file import JPEG_START
 from utils.files.npy_file import NPY_START
 from utils.files.png_file import PNG_START, check_png_file
-from utils.files.raster_window import GdalWindows, NpyWindows, RasterWindows, RowsInOrder
+from utils.files.raster_window import GdalMask, GdalWindows, NpyWindows, RasterWindows, RowsInOrder
 from utils.files.tiff_io import TIFF_STARTS
 from utils.files.tiff_windows import TiffWindows
 
@@ -46,6 +47,17 @@ class Limits:
     rows: float = 64 << 20  # the most bytes of rows that are kept of a file read in order
     folder: Path | None = None  # where other rows go; None for the system's temporary folder
     large: bool = False  # whether more pixels are meant than a file's size makes likely
+
+
+def open_map(path: Path, rule: PixelRule, limits: Limits) -> ImageSource:
+    """Open a geo-referenced image, with the mask or alpha band that says where it has data.
+
+    Raises:
+        DataError: As `open_image()`.
+    """
+    source = open_image(path, rule, limits)
+    mask = GdalMask(path, alpha=rule.band_rule is None)
+    return MaskedImage(source, mask) if mask.exists else source
 
 
 def open_image(path: Path, rule: PixelRule, limits: Limits) -> ImageSource:

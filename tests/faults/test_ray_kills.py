@@ -18,7 +18,7 @@ from prediction.jobs import summary
 from prediction.jobs.results_file import read_results
 from tests.conftest import ROOT
 from tests.prediction.conftest import model_file  # noqa: F401  the fixture
-from tests.prediction.test_inference import write_image
+from tests.prediction.program import write_image
 from tests.ray_here import changed_actors, environment, needs_ray
 
 pytestmark = [needs_ray, pytest.mark.faults]

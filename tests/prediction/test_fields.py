@@ -60,7 +60,6 @@ def test_feature_the_ignored_id_is_no_class(classes, ignore_index, unsure, dtype
     ids = np.zeros((2, 2), dtype)
     rule.ignore(ids, np.array([[True, False], [False, False]]))
     assert ids.tolist() == [[ignored or 0, 0], [0, 0]]
-    rule.ignore(ids, None)
 
 
 @pytest.mark.parametrize("classes", [3, 300])

@@ -11,35 +11,12 @@ import inference
 import models
 from prediction.predictor import network
 from tests.prediction.conftest import CLASSES
+from tests.prediction.program import run, without_rate, write_image, written
 from utils.checkpoint.content import as_checkpoint
 from utils.cli.choices import MODES
 from utils.drawing.overlay import draw_overlay
 from utils.drawing.palette import colorize, voc_palette
 from utils.runs.last_score import last_score
-
-
-def write_image(path, size=(20, 14), mode="RGB", seed=0):
-    """Write an image of `size` (width, height)."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else None
-    Image.fromarray(pixels).convert(mode).save(path, kind)
-    return path
-
-
-def run(model_file, *arguments, device="cpu"):
-    words = ["--model", str(model_file), "--device", device, *map(str, arguments)]
-    if "--mode" not in arguments:
-        words += ["--mode", "whole"]
-    return inference.main(words)
-
-
-def without_rate(text):
-    return re.sub(r"[\d.]+ images/s", "...", text)
-
-
-def written(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def score_of(content):

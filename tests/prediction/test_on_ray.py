@@ -9,7 +9,7 @@ from prediction.cluster.calls import unpack_report
 from prediction.cluster.start import Share
 from prediction.cluster.worker import Worker
 from tests.conftest import run_code
-from tests.prediction.test_inference import write_image, written
+from tests.prediction.program import write_image, written
 
 
 @pytest.fixture

@@ -142,6 +142,11 @@ def test_feature_an_ensemble(model_file, tmp_path):
         (np.full((4, 4, 3), 300, np.int32), "takes uint8 values .* got int32 from 300 to 300"),
         (np.full((4, 4, 3), 2.5), "floats in 0..1.* got float64 from 2.5"),
         ("nowhere.png", "no such file"),
+        (Image.fromarray(np.full((4, 4), 700, np.uint16)), "mode I;16, which is not 8 bits"),
+        (Image.fromarray(np.zeros((4, 4), np.float32)), "mode F, which is not 8 bits"),
+        (None, "got NoneType"),
+        ([None], "cannot be a NoneType"),
+        (7, "got int"),
     ],
 )
 def test_exception_images(segmenter, image, message):
@@ -158,8 +163,26 @@ def test_exception_names(segmenter, model_file, tmp_path):
         segmenter.save(pixels_of(), tmp_path, ["idz"])
     with pytest.raises(ValueError, match="there is no file"):
         Segmenter(tmp_path / "gone.pth")
-    with pytest.raises(ValueError, match="not a size"):
-        Segmenter(model_file, memory="much")
+    for settings, message in (
+        ({"memory": "much"}, "not a size"), ({"window": 0}, "at least 32 pixels a side, got 0"),
+        ({"window": 64.5}, "whole number of pixels, got 64.5"), ({"exif": "x"}, "exif: expected"),
+        ({"mode": "all"}, "no mode 'all'"), ({"scales": ()}, "one or more numbers"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            Segmenter(model_file, **settings)
+    with pytest.raises(ValueError, match="at least one"):
+        Segmenter([])
+
+
+def test_feature_exif_of_files_and_of_pil(model_file, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels_of()).save(tmp_path / "a.png", exif=exif.tobytes())
+    for rule, size in (("apply", (30, 22)), ("ignore", (22, 30))):
+        segmenter = Segmenter(model_file, device="cpu", mode="whole", exif=rule)
+        results = segmenter([tmp_path / "a.png", Image.open(tmp_path / "a.png")])
+        assert [result.ids.shape for result in results] == [size, size]
+        assert results[0].ids.tolist() == results[1].ids.tolist()
 
 
 def printing(cell):

@@ -23,6 +23,7 @@ import inference
 import models
 from dataloaders.shapes import Shapes
 from prediction.predictor.network import IN_WINDOWS
+from prediction.provenance import NAME
 from tests.conftest import ROOT
 from tests.processes import run_program
 from utils.checkpoint.save_load import load_checkpoint, save_checkpoint
@@ -119,7 +120,7 @@ def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != NAME
     }
 
 

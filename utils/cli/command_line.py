@@ -32,6 +32,7 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse once every word is known; the parser of a command comes here, too."""
+        open_missing_streams()
         words = sys.argv[1:] if args is None else list(args)
         if not {"-h", "--help"} & set(words):
             from utils.cli.near_misses import explain  # it reads configs: not for a --help
@@ -69,8 +70,30 @@ def report_mistake(error: Exception, prefix: str = "error") -> int:
     return 2
 
 
+def open_missing_streams() -> None:
+    """Discard what goes to a standard stream that the program was started without, as by `2>&-`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def end_after_failed_output(error: OSError) -> int:
+    """Say that a file, or standard output, cannot be written; return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return end_after_broken_pipe()
+    where = error.filename or "standard output"
+    print(plain_lines(f"error: {where}: {error.strerror or error}"), file=sys.stderr)
+    if error.filename is None:
+        _discard_output()
+    return 1
+
+
 def end_after_broken_pipe() -> int:
     """Discard the rest of the output, whose reader has gone, and return the exit code, 141."""
+    _discard_output()
+    return 141
+
+
+def _discard_output() -> None:
     # Python would try to write the rest when it ends, and complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141

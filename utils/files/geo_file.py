@@ -7,7 +7,7 @@ import tifffile
 
 from utils.files.data_file import DataError, StrPath, open_file
 from utils.files.gdal import gdal_settings, import_rasterio
-from utils.files.tiff_io import GEO_TAGS, TIFF_STARTS
+from utils.files.tiff_io import TIFF_STARTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +23,48 @@ class GeoReference:
     overviews: bool = False  # whether the file has smaller copies of itself
 
 
+_WORLD_FILES = (".tfw", ".TFW", ".tifw", ".wld")
+# https://docs.ogc.org/is/19-008r4/19-008r4.html
+_PIXEL_SCALE, _TIEPOINT, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735
+_ONE_POINT = 6  # numbers; more than one point are control points
+
+
 def is_georeferenced(path: StrPath) -> bool:
-    """Return whether a file is a TIFF that says where it lies; reads the header only."""
+    """Return whether a file is a TIFF that says where each pixel lies; reads the header only."""
+    tags = _placing_tags(path)
+    return bool(tags) and not _has_control_points(tags)
+
+
+def lost_placement(path: StrPath) -> str | None:
+    """Return how a file is placed on the earth in a way that products do not take over, or None."""
+    if _has_control_points(_placing_tags(path)):
+        return "ground control points (gdalwarp makes a map of it)"
+    world = next((p for e in _WORLD_FILES if (p := Path(path).with_suffix(e)).exists()), None)
+    if world is not None and not is_georeferenced(path):
+        return f"the world file {world.name} (gdal_translate puts it into the image)"
+    return None
+
+
+def _has_control_points(tags: dict[int, int]) -> bool:
+    """Return whether a file has several tie points and no transform."""
+    return tags.get(_TIEPOINT, 0) > _ONE_POINT and not tags.keys() & {
+        _PIXEL_SCALE, _TRANSFORMATION
+    }  # fmt: skip
+
+
+def _placing_tags(path: StrPath) -> dict[int, int]:
+    """Return the tags that place a TIFF, and how many numbers each has."""
+    wanted = (_PIXEL_SCALE, _TIEPOINT, _TRANSFORMATION, _GEO_KEYS)
     try:
         with open_file(path) as file:
             if not file.read(4).startswith(TIFF_STARTS):
-                return False
+                return {}
             file.seek(0)
             with tifffile.TiffFile(file, _multifile=False) as tiff:
-                return any(tag in tiff.pages.first.tags for tag in GEO_TAGS)
+                tags = tiff.pages.first.tags
+                return {tag: int(tags[tag].count) for tag in wanted if tag in tags}
     except Exception:
-        return False  # whoever reads its pixels says what is wrong with it
+        return {}  # whoever reads its pixels says what is wrong with it
 
 
 def read_georeference(path: StrPath) -> GeoReference | None:
@@ -57,8 +88,3 @@ def read_georeference(path: StrPath) -> GeoReference | None:
                 )
         except rasterio.errors.RasterioError as error:
             raise DataError(f"{path}: its geo-reference cannot be read ({error})") from None
-
-
-def geo_suffix(path: Path) -> str:
-    """Return the extension that a mask of an image gets: `.tif` if it is geo-referenced."""
-    return ".tif" if is_georeferenced(path) else ".png"

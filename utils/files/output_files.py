@@ -12,6 +12,23 @@ from pathlib import Path
 from utils.files.atomic_write import write_text
 
 
+class FullDiskError(ValueError):
+    """A disk without room: no fault of the file that did not fit any more."""
+
+
+def refuse_full_disk(error: OSError) -> None:
+    """Explain an error that is no fault of an image: the disk is full.
+
+    Raises:
+        FullDiskError: If it is.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise FullDiskError(
+            f"the disk of the output folder is full ({error.strerror or error}); what is written "
+            "is complete. Free some space, and run the same command again: it continues"
+        )
+
+
 def check_page(option: str, files: Sequence[Path], mark: str) -> None:
     """Refuse a folder that cannot take a page and its images, or has foreign files of these names.
 

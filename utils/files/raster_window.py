@@ -97,13 +97,27 @@ class GdalWindows(RasterWindows):
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Return a window (height, width, bands), as stored."""
+        values = self._read(self._file.read, top, left, height, width)
+        return np.ascontiguousarray(np.moveaxis(values, 0, 2))
+
+    @property
+    def dataset(self) -> Any:
+        """The file as rasterio has opened it."""
+        return self._file
+
+    def mask(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Return GDAL's mask of a window, (height, width) uint8: 0 where there is no data."""
+        return self._read(self._file.dataset_mask, top, left, height, width)
+
+    def _read(
+        self, read: Callable[..., np.ndarray], top: int, left: int, height: int, width: int
+    ) -> np.ndarray:
         with self._lock, gdal_settings(**self._STRICT):
             try:
-                values = self._file.read(window=((top, top + height), (left, left + width)))
+                return read(window=((top, top + height), (left, left + width)))
             except self._error as error:
                 reason = error.__cause__ or error
                 raise damaged(self.path, f"is cut off or damaged ({reason})") from None
-        return np.ascontiguousarray(np.moveaxis(values, 0, 2))
 
     def colours(self) -> np.ndarray | None:
         """Return the palette (256, 3) uint8 of a palette image, else None."""
@@ -126,6 +140,55 @@ class GdalWindows(RasterWindows):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+class GdalMask:
+    """Where a geo-referenced file says that it has data: by a mask in it, or by its alpha band.
+
+    A fourth band that has more than two values is a band like infrared, which many programs write
+    as alpha, and no mask.
+
+    Args:
+        path: The file.
+        alpha: Whether alpha is looked at: not where a model takes such bands.
+
+    Raises:
+        DataError: If rasterio is not installed, or the file cannot be read.
+    """
+
+    _SAMPLES, _SIDE = 5, 64  # a grid of windows that are looked at for more than two values
+
+    def __init__(self, path: StrPath, *, alpha: bool) -> None:
+        self._gdal = GdalWindows(path, "GTiff")
+        file = self._gdal.dataset
+        flags = {flag.name for flags in file.mask_flag_enums for flag in flags}
+        own = "per_dataset" in flags and "alpha" not in flags
+        self.exists = own or (alpha and "alpha" in flags and self._is_alpha())
+        if not self.exists:
+            self._gdal.close()
+
+    def _is_alpha(self) -> bool:
+        height, width = self._gdal.height, self._gdal.width
+        for row in range(self._SAMPLES):
+            for column in range(self._SAMPLES):
+                top, left = (
+                    max(0, (side - self._SIDE) * number // (self._SAMPLES - 1))
+                    for side, number in ((height, row), (width, column))
+                )
+                values = self._gdal.mask(top, left, min(self._SIDE, height - top),
+                                         min(self._SIDE, width - left))  # fmt: skip
+                if ((values != 0) & (values != 255)).any():
+                    return False
+        return True
+
+    def missing(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Return where a window has no data, (height, width) bool."""
+        made: np.ndarray = self._gdal.mask(top, left, height, width) == 0
+        return made
+
+    def close(self) -> None:
+        """Close the file."""
+        self._gdal.close()
 
 
 class ArrayWindows(RasterWindows):

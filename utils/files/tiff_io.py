@@ -21,7 +21,6 @@ MAX_BYTES = 4 << 30
 
 _ORIENTATION = 274
 _GDAL_NODATA = 42113  # https://gdal.org/en/stable/drivers/raster/gtiff.html
-GEO_TAGS = (33550, 34264, 34735)  # ModelPixelScale, ModelTransformation, GeoKeyDirectory
 BAND_AXES = "SCIQ"  # samples, channels, and pages without another meaning
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # PhotometricInterpretation -> its samples
 WHITE_IS_ZERO, _RGB, YCBCR = 0, 2, 6
@@ -39,8 +38,7 @@ def read_tiff(path: StrPath) -> tuple[np.ndarray, float | None]:
     Bands are the samples of one page, interleaved or planar, or several pages of one size and one
     sample. Overviews and masks, flagged as such (NewSubfileType), are not bands. Values are as
     stored: palette images give their indices, and white-is-zero images are not inverted. If
-    installed, rasterio reads geo-referenced files and those that tifffile cannot decode; the pixels
-    are the same.
+    installed, rasterio reads files that tifffile cannot decode.
 
     Format: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 
@@ -244,7 +242,7 @@ def _decode(path: StrPath, series: Any, nodata: float | None) -> np.ndarray:
     page = series.keyframe
     known = is_known(page)
     single = len(series.pages) == 1
-    if single and (not known or any(tag in page.tags for tag in GEO_TAGS)) and has_rasterio():
+    if single and not known and has_rasterio():
         return _read_gdal(path, series.dtype)
     if any(p.is_contiguous and p.dataoffsets[0] == 0 for p in series.pages):
         # GDAL writes no data for empty strips, and tifffile would read the header as pixels.

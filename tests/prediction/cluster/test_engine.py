@@ -8,7 +8,7 @@ import pytest
 import inference
 from prediction.jobs.results_file import read_results
 from tests.conftest import ROOT
-from tests.prediction.test_inference import write_image, written
+from tests.prediction.program import write_image, written
 from tests.ray_here import changed_actors, environment, needs_ray
 
 pytestmark = [needs_ray, pytest.mark.faults]

@@ -17,7 +17,7 @@ import inference
 from prediction.cluster import stores
 from prediction.jobs.results_file import read_results
 from tests.conftest import ROOT
-from tests.prediction.test_inference import write_image, written
+from tests.prediction.program import write_image, written
 from tests.processes import free_port
 from tests.ray_here import environment, needs_ray
 

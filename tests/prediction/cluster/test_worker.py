@@ -19,7 +19,7 @@ from prediction.cluster.predict_call import CallPredictor
 from prediction.cluster.worker import Setup, Worker
 from prediction.jobs.results_file import read_results
 from prediction.record import digest_of_run
-from tests.prediction.test_inference import write_image, written
+from tests.prediction.program import write_image, written
 
 NAMES = ("a.jpg", "b.png", "sub/c.jpg", "sub/d.tif", "e.png")
 

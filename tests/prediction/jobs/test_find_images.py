@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.prediction.test_inference import run, write_image, written
+from tests.prediction.program import run, write_image, written
 
 # Files, what --images names, and the masks.
 TREES = {

@@ -11,7 +11,6 @@ from prediction.jobs.plan import (
     find_on_main,
     is_done,
     make_output_folder,
-    make_plan,
     plan_work,
 )
 from prediction.jobs.shards import Shard, in_shard
@@ -65,17 +64,6 @@ def test_exception_collisions_between_shards(here):
         for number in (1, 2):
             with pytest.raises(ValueError, match=f"both become out/{n}.png"):
                 plan_work(pair, outputs, shard=Shard(number, 2), overwrite=True)
-
-
-def test_feature_masks_and_overlays(here):
-    make("out/0/0.png", "out/1/1.png", "out/1/1_overlay.png", "in/a.jpg")
-    plan = make_plan(IMAGES[:2], Path("out"), overlay=True, overwrite=False)
-    assert [tuple(job) for job in plan.jobs] == [
-        (Path("in/0/0.jpg"), Path("out/0/0.png"), Path("out/0/0_overlay.png")),
-        (Path("in/1/1.jpg"), Path("out/1/1.png"), Path("out/1/1_overlay.png")),
-    ]
-    assert plan.pending == [plan.jobs[0]]
-    assert make_plan(IMAGES[:2], Path("out"), overlay=False, overwrite=False).pending == []
 
 
 def test_feature_find_on_main(here):

@@ -247,7 +247,7 @@ class TestException:
         with pytest.raises(ValueError, match="no mode 'slide'; choose from multiscale"):
             predictor(model, "slide")
         for scales in ((), (0.5, 0)):
-            with pytest.raises(ValueError, match="one or more positive"):
+            with pytest.raises(ValueError, match="one or more numbers above 0"):
                 predictor(model, "multiscale", scales=scales)
         with pytest.raises(ValueError, match="standard deviation must be positive"):
             Predictor(model, MEAN, (1, 0, 1), "cpu")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prediction.products.kinds import FORMATS, Settings, check_save_words, file_labels, parse_save
+from prediction.products.kinds import FORMATS, Settings, file_labels, parse_save, parse_words
 from prediction.products.rows import FIELDS, Rows
 from tests.conftest import run_code
 from tests.prediction.products.case import geo_reference, make_case
@@ -71,7 +71,7 @@ def test_feature_products_of_a_whole_run_have_no_file_of_an_image():
     ],
 )
 def test_feature_a_class_by_its_name(text, class_id, form):
-    check_save_words(text)
+    parse_words(text)
     (kind,) = parse_save(text, CLASSES)
     assert (kind.name, kind.class_id, kind.format) == ("class", class_id, form)
 
@@ -100,7 +100,7 @@ def test_feature_a_class_by_its_name(text, class_id, form):
 def test_exception_words(text, expected):
     """The same before the classes are known."""
     messages = []
-    for check in (check_save_words, lambda words: parse_save(words, CLASSES)):
+    for check in (parse_words, lambda words: parse_save(words, CLASSES)):
         with pytest.raises(ValueError, match="^--save: ") as error:
             check(text)
         messages.append(str(error.value))
@@ -110,7 +110,7 @@ def test_exception_words(text, expected):
 
 def test_exception_unknown_class():
     for text, shown in (("class:raod", "'raod'"), ("class:raod.tif", "'raod'")):
-        check_save_words(text)
+        parse_words(text)
         with pytest.raises(ValueError, match=rf"{shown}.*'road'.*Choose from background, road"):
             parse_save(text, CLASSES)
     many = [f"class {number}" for number in range(150)]
@@ -122,8 +122,8 @@ def test_exception_unknown_class():
 def test_feature_words_are_checked_without_heavy_modules():
     code = (
         "import sys\n"
-        "from prediction.products.kinds import check_save_words\n"
-        "check_save_words('ids,class:road.tif,polygons.coco')\n"
+        "from prediction.products.kinds import parse_words\n"
+        "parse_words('ids,class:road.tif,polygons.coco')\n"
         "sys.exit(bool({'torch', 'numpy', 'cv2'} & set(sys.modules)))"
     )
     result = run_code(code)

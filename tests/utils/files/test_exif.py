@@ -11,7 +11,7 @@ from builders.data import describe_dataset
 from dataloaders.folder import Folder
 from prediction.load_model import Meta, restore
 from tests.prediction.conftest import folder, model_file  # noqa: F401  # fixtures
-from tests.prediction.test_inference import run
+from tests.prediction.program import run
 from tests.training_runs import run as train_run
 from tests.training_runs import small_config
 from utils.files.data_file import DataError
@@ -217,7 +217,7 @@ def test_feature_inference_says_or_applies_the_orientation(model_file, folder, c
     assert run(model_file, "-i", folder, "-o", "stored") == 0
     error = capsys.readouterr().err
     assert error.count("--exif apply") == 1
-    assert "a.png" in error
+    assert "a.png" in error or "b.png" in error
     assert Image.open("stored/a.png").size == (20, 14)
     assert run(model_file, "-i", folder, "-o", "turned", "--exif", "apply") == 0
     assert "orientation" not in capsys.readouterr().err
