@@ -39,9 +39,17 @@ def _pool(features: Tensor, bins: int) -> Tensor:
     precise = features.dtype if features.dtype == torch.float64 else torch.float32
     rows = bin_weights(height, bins, features.device, precise)
     columns = bin_weights(width, bins, features.device, precise)
-    columns_pooled = features.to(precise) @ columns.T  # (B, C, H, bins)
-    pooled = (rows @ columns_pooled).to(features.dtype)  # (B, C, bins, bins)
-    return keep_layout(pooled, features)  # a matrix product is channels first
+    features_precise = features.to(precise)
+    if features.is_contiguous() or not features.is_contiguous(memory_format=torch.channels_last):
+        pooled = rows @ (features_precise @ columns.T)  # (B, C, bins, bins)
+    else:
+        # The same products in this layout: the matrices above would have to be copied.
+        batch, channels = features.shape[:2]
+        cells = features_precise.permute(0, 2, 3, 1)  # (B, H, W, C)
+        rows_pooled = rows @ cells.reshape(batch, height, width * channels)
+        pooled = columns @ rows_pooled.view(batch, bins, width, channels)  # (B, bins, bins, C)
+        pooled = pooled.permute(0, 3, 1, 2)
+    return keep_layout(pooled.to(features.dtype), features)
 
 
 class AveragePool(nn.Module):

@@ -18,11 +18,13 @@ from tests.models.weights import saved
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (6, 6), (12, 9), (13, 60)])
 @pytest.mark.parametrize("bins", [1, 2, 3, 6])
-def test_feature_pooling(size, bins):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_feature_pooling(size, bins, layout):
     """Source: torch's adaptive average pooling, values and gradient."""
-    features = torch.randn(2, 4, *size, requires_grad=True)
+    features = torch.randn(2, 4, *size).to(memory_format=layout).requires_grad_()
     pooled, expected = adaptive_average_pool(features, bins), F.adaptive_avg_pool2d(features, bins)
     torch.testing.assert_close(pooled, expected, rtol=1e-5, atol=1e-6)
+    assert size == (1, 1) or pooled.is_contiguous(memory_format=layout)
     weight = torch.randn_like(pooled)
     gradient = torch.autograd.grad((pooled * weight).sum(), features)
     expected_gradient = torch.autograd.grad((expected * weight).sum(), features)
