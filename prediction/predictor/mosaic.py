@@ -43,8 +43,11 @@ def blend(grid: Grid, predicted: Iterable[tuple[Window, Tensor]], spill: Spill) 
             if right is not None:
                 scores[:, :, : right.shape[2]] += right
             height, width = grid.rows.complete(row), grid.columns.complete(column)
-            # Contiguous: reductions over slices take several times as long.
-            yield Block(window.top, window.left, scores[:, :height, :width].contiguous())
+            complete = scores
+            if (height, width) != scores.shape[1:]:
+                # Contiguous: reductions over slices take several times as long.
+                complete = scores[:, :height, :width].contiguous()
+            yield Block(window.top, window.left, complete)
             right = scores[:, :, width:].clone() if width < window.width else None
             if height < window.height:
                 spill.put(column, scores[:, height:, :width].cpu().contiguous().numpy())

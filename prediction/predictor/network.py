@@ -329,6 +329,9 @@ def out_of_memory_advice(device: torch.device) -> str:
 
 def check_finite(logits: Tensor) -> None:
     """Raise a ValueError if a logit is not finite: the largest of them would mean nothing."""
-    # isfinite() would need several more arrays of this size; a NaN becomes both extremes.
-    if not all(extreme.isfinite() for extreme in logits.aminmax()):
+    # isfinite() would need several more arrays of this size; a NaN becomes both extremes. In the
+    # order of memory, if that is channels last, it takes a tenth of the time.
+    last = logits.movedim(-3, -1)
+    extremes = (last if last.is_contiguous() else logits).aminmax()
+    if not all(extreme.isfinite() for extreme in extremes):
         raise ValueError("the model gives logits that are not finite: its weights are broken")

@@ -1,10 +1,11 @@
 """One pass or many: an image's scales, tiles and mirrored copies, merged, as far as memory goes."""
 
 import dataclasses
+import itertools
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
-from math import inf
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prediction.predictor.merge import Flip, Merge, Scores, merge_views, views_of
+from prediction.predictor.packed_weights import PackedWeights
 from prediction.predictor.tiles import tile_layout
 from utils.cli.choices import MODES
 from utils.optim.precision import InferencePrecision
@@ -62,10 +64,10 @@ class Limits:
     """The sizes in pixels at which memory ran out; infinite where it did not."""
 
     # The most pixels that go through the model at once, if in more than one view.
-    together: float = inf
+    together: float = math.inf
     # An image or window of this many pixels or more, and its sums, stay in the host's memory.
-    on_device: float = inf
-    whole: float = inf  # an image of this many pixels or more is cut into windows of
+    on_device: float = math.inf
+    whole: float = math.inf  # an image of this many pixels or more is cut into windows of
     window: int = 0  # so many pixels a side
 
 
@@ -117,6 +119,7 @@ class Views:
         self.device = device
         self.precision = InferencePrecision(amp, device)
         self.members = [self._on_device(member) for member in members]
+        self._packed = [PackedWeights(member.model) for member in self.members]
         self.mode = mode
         self.scales = tuple(scales)
         self.flip: Flip = flip or ("horizontal" if mode == "sliding" else "none")
@@ -164,8 +167,9 @@ class Views:
         if self.mode == "multiscale":
             sizes = [self._scaled(height, width, scale) for scale in self.scales]
         elif self.mode == "sliding":
-            tile, corners = tile_layout(height, width, self.min_size)
-            sizes = [tile] * len(corners)
+            (tile_height, tile_width), _ = tile_layout(height, width, self.min_size)
+            groups = self._tile_groups(height, width)
+            sizes = [(tile_height * len(group), tile_width) for group in groups]
         else:
             sizes = [(height, width)]
         turned = [(w, h) for h, w in sizes] if self.flip == "all8" else []
@@ -200,17 +204,30 @@ class Views:
     def _merge_members(self, pixels: Tensor) -> Tensor:
         ways = {"multiscale": self._multiscale, "sliding": self._sliding, "whole": self._forward}
         total: Tensor | None = None
-        for member in self.members:
+        for member, packed in zip(self.members, self._packed, strict=True):
             mean, std = (torch.as_tensor(v).to(pixels.device) for v in (member.mean, member.std))
-            scores = ways[self.mode](member.model, normalize(pixels, mean, std))
+            with packed.used():
+                scores = ways[self.mode](member.model, normalize(pixels, mean, std))
             total = self._scores.add(total, scores, member.weight)
         assert total is not None
         weights = sum(member.weight for member in self.members)
         return self._scores.as_logits(self._scores.merged(total, weights))
 
-    def _forward(self, model: nn.Module, images: Tensor) -> Tensor:
-        """Map (B, C, H, W) to scores (B, K, H, W), merged with those of mirrored images."""
-        return merge_views(images, self._views, self._scores, lambda v: self._run(model, v))
+    def _forward(self, model: nn.Module, images: Tensor, tiles: int = 1) -> Tensor:
+        """Map (B, C, H, W) to scores (B, K, H, W), merged with those of mirrored images.
+
+        Args:
+            model: The model.
+            images: The images, or so many tiles of each.
+            tiles: How many.
+        """
+
+        def run(views: Tensor) -> Tensor:
+            scores = self._run(model, views)
+            self._count_pass(views.shape[2] * views.shape[3] * tiles)
+            return scores
+
+        return merge_views(images, self._views, self._scores, run)
 
     def _run(self, model: nn.Module, views: Tensor) -> Tensor:
         """Return the scores (N, K, h, w) of views (N, C, h, w), on the device of these.
@@ -230,7 +247,6 @@ class Views:
             self.note(SLOWER)
         else:
             scores = self._pass(model, views, 1)
-        self._count_pass(pixels)
         return scores
 
     def _pass(self, model: nn.Module, views: Tensor, at_once: int) -> Tensor:
@@ -262,27 +278,52 @@ class Views:
     def _sliding(self, model: nn.Module, images: Tensor) -> Tensor:
         """Return the mean scores (B, K, H, W) over overlapping tiles of images (B, C, H, W)."""
         height, width = images.shape[2:]
-        (tile_height, tile_width), corners = tile_layout(height, width, self.min_size)
+        (tile_height, tile_width), _ = tile_layout(height, width, self.min_size)
         total: Tensor | None = None
         counts = torch.zeros(height, width)
-        for top, left in corners:
-            tile = images[:, :, top : top + tile_height, left : left + tile_width]
-            h, w = tile.shape[2:]
+        for group in self._tile_groups(height, width):
+            tiles = [
+                images[:, :, top : top + tile_height, left : left + tile_width]
+                for top, left in group
+            ]
             # Zero is the mean colour here, as the image has been normalised.
-            padded = F.pad(tile, (0, tile_width - w, 0, tile_height - h))
-            scores = self._forward(model, padded)[:, :, :h, :w]
-            if total is None:
-                device = self._place_of_sum(scores, height, width)
-                total = torch.zeros(*scores.shape[:2], height, width, device=device)
-            total[:, :, top : top + h, left : left + w] += scores.to(total.device)
-            counts[top : top + h, left : left + w] += 1
+            padded = [
+                F.pad(tile, (0, tile_width - tile.shape[3], 0, tile_height - tile.shape[2]))
+                for tile in tiles
+            ]
+            scores = self._forward(model, torch.cat(padded), len(group))
+            for (top, left), tile, each in zip(group, tiles, scores.chunk(len(group)), strict=True):
+                h, w = tile.shape[2:]
+                if total is None:
+                    device = self._place_of_sum(each, height, width)
+                    size = (*each.shape[:2], height, width)
+                    total = torch.empty(size, device=device, memory_format=_layout(each)).zero_()
+                total[:, :, top : top + h, left : left + w] += each[:, :, :h, :w].to(total.device)
+                counts[top : top + h, left : left + w] += 1
         assert total is not None
         return total.div_(counts.to(total.device))
+
+    def _tile_groups(self, height: int, width: int) -> list[list[tuple[int, int]]]:
+        """Return the corners of the tiles that go through the model together.
+
+        A group's views have about as many pixels as the image: a pass costs what one in mode whole
+        does.
+        """
+        tile, corners = tile_layout(height, width, self.min_size)
+        at_once = math.ceil(height * width / (tile[0] * tile[1] * self.at_once))
+        count = math.ceil(len(corners) / at_once)
+        starts = [len(corners) * number // count for number in range(count + 1)]
+        return [corners[first:last] for first, last in itertools.pairwise(starts)]
 
     def _place_of_sum(self, scores: Tensor, height: int, width: int) -> torch.device:
         """Return where to add up scores (B, K, h, w) of an image (height, width)."""
         large = scores.shape[0] * scores.shape[1] * height * width * 4 > _MAX_BYTES_ON_DEVICE
         return torch.device("cpu") if large else scores.device
+
+
+def _layout(scores: Tensor) -> torch.memory_format:
+    is_last = scores.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 def _resize(images: Tensor, size: Sequence[int]) -> Tensor:

@@ -72,7 +72,7 @@ def test_feature_a_model_moves_without_its_folder(tmp_path, capsys):
     masks = tmp_path / "out"
     words = ["-i", str(tmp_path / "data/images"), "-o", str(masks), "--overlay"]
     assert inference.main(["-m", str(model), *words]) == 0
-    names = sorted(p.name for p in masks.iterdir())
+    names = sorted(p.name for p in masks.glob("*.png"))
     assert names[:2] == ["val_000000.v1.png", "val_000000.v1_overlay.png"]
     assert len(names) == 12
 
@@ -165,7 +165,7 @@ def test_feature_pictures_of_four_bands_from_files_to_masks(tmp_path, capsys, la
     out = tmp_path / "out"
     command = ["-m", model, "-i", str(tmp_path / "images"), "-o", str(out), "--overlay"]
     assert inference.main([*command, "--mode", "whole"]) == 0
-    assert len(list(out.iterdir())) == 12
+    assert len(list(out.glob("*.png"))) == 12
     overlay = Image.open(out / "0_overlay.png")  # with a legend below
     assert Image.open(out / "0.png").size == (48, 40) and overlay.height > 40
     # Bare weights and the config say the same, where the images are.

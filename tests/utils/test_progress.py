@@ -188,7 +188,7 @@ def test_feature_every_forward_pass_of_an_image_is_counted(mode, flip):
         assert torch.equal(one.predict_logits(random_image(37, 53)), plain)
     assert [done for done, _, _ in seen] == [*range(1, passes + 1)]
     assert {total for _, total, _ in seen} == {passes}
-    pixels = np.cumsum([height * width for height, width in model.sizes[passes:]])
+    pixels = np.cumsum(model.seen[passes:])
     assert [share for _, _, share in seen] == pytest.approx(pixels / pixels[-1])
     before = len(seen)
     one.predict_logits(random_image(37, 53))

@@ -33,10 +33,11 @@ class Net(nn.Module):
             torch.manual_seed(0)
             self.first = nn.Conv2d(3, 6, 3, padding=1)
             self.second = nn.Conv2d(6, NUM_CLASSES, 3, padding=1)
-        self.sizes = []
+        self.sizes, self.seen = [], []
 
     def forward(self, images):
         self.sizes.append(tuple(images.shape[2:]))
+        self.seen.append(images[:, 0].numel())
         features = self.first(images).relu()
         return self.second(features + features.mean((2, 3), keepdim=True))
 
@@ -423,3 +424,11 @@ def test_feature_gpu_equals_cpu(model, mode):
     truth = predictor(model, mode).predict_logits(image)
     logits = Predictor(Net(), MEAN, STD, "cuda", mode=mode).predict_logits(image)
     np.testing.assert_allclose(logits.cpu(), truth, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("flip", "sizes"), [("none", [6, 5, 5]), ("horizontal", [8] * 4)])
+def test_feature_tiles_go_through_the_model_in_equal_groups(flip, sizes):
+    """A group, with its mirrored tiles, has about the pixels of the image."""
+    model = Net().eval()
+    predictor(model, "sliding", flip=flip).predict_logits(random_image(375, 500))
+    assert sorted(model.seen, reverse=True) == [150 * 200 * size for size in sizes]

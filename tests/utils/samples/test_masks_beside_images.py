@@ -42,7 +42,7 @@ def test_feature_a_training_on_a_pattern_and_its_next_command(tmp_path, capsys, 
     assert restore(folder / "best_model.pth", "cpu")[1].mask_suffix == "_mask"
     line = re.search(r"python inference\.py (.*)", capsys.readouterr().out)[1]
     assert inference.main([*shlex.split(line), "--device", "cpu", "--mode", "whole"]) == 0
-    made = sorted(p.name for p in (tmp_path / "outputs").iterdir())
+    made = sorted(p.name for p in (tmp_path / "outputs").glob("*.png"))
     assert made == [f"{i}.png" for i in range(4)]
     assert "left out 4 images" in capsys.readouterr().err
 
