@@ -24,8 +24,8 @@ a whole. Started by torchrun, several processes share the images.
 """
 
 EPILOG = """
-exit code: 0 every mask exists; 1 some images failed and were skipped (each is named); 2 nothing was
-done because of a mistake in the call; 130 interrupted.
+exit code: 0 every mask exists; 1 some images failed and were skipped (each is named), or the disk
+is full; 2 nothing was done because of a mistake in the call; 130 interrupted.
 """
 
 SAVE_HELP = (

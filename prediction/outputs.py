@@ -147,8 +147,7 @@ class Outputs:
 
     def lost_placement(self, image: ImageFile) -> str | None:
         """Return how an image is placed in a way that its products do not take over, or None."""
-        is_tiff = image.file.lower().endswith(_TIFF_ENDINGS) and not is_address(image.file)
-        return lost_placement(image.file) if is_tiff else None
+        return None if is_address(image.file) else lost_placement(image.file)
 
     def open(
         self, image: ImageFile, facts: ImageFacts, of_run: Sequence[RunProduct], *, replace: bool
@@ -157,6 +156,7 @@ class Outputs:
 
         Raises:
             ValueError: If one cannot be made of this image.
+            FileExistsError: If none is missing.
             OSError: If one cannot be written.
         """
         settings = dataclasses.replace(self.settings, overwrite=replace)
@@ -166,6 +166,8 @@ class Outputs:
                 if replace or not os.path.exists(path):
                     opened.append(kind.open(Path(path), facts, settings))
             opened += [each.product(facts) for each in of_run]
+            if not opened:  # another run was quicker
+                raise FileExistsError(f"{image.name} has all of its products")
         except BaseException:
             for product in opened:
                 product.discard()

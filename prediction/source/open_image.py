@@ -56,7 +56,9 @@ def open_map(path: Path, rule: PixelRule, limits: Limits) -> ImageSource:
         DataError: As `open_image()`.
     """
     source = open_image(path, rule, limits)
-    mask = GdalMask(path, alpha=rule.band_rule is None)
+    bands = rule.band_rule
+    takes_all = bands is not None and (bands.bands is None or bands.channels in bands.bands)
+    mask = GdalMask(path, alpha=not takes_all)
     return MaskedImage(source, mask) if mask.exists else source
 
 

@@ -140,6 +140,74 @@ class TestMaps:
         points = np.array(tree["features"][0]["geometry"]["coordinates"][0])
         assert (points[:, 0] >= 400_000).all() and (points[:, 1] <= 5_000_000).all()
 
+    @pytest.mark.parametrize(
+        ("kind", "said"), [("mask", True), ("alpha", True), ("infrared", False)]
+    )
+    @pytest.mark.parametrize("window", [(), ("--window", "64")])
+    def test_feature_masks_and_alpha_are_no_data(self, model_file, folder, kind, said, window):
+        """Source: GDAL's mask of the file; a band with many values is no mask."""
+        rasterio = pytest.importorskip("rasterio")
+        generator = np.random.default_rng(0)
+        pixels = generator.integers(1, 255, (3, 150, 220), dtype=np.uint8)
+        valid = np.full((150, 220), 255, np.uint8)
+        valid[30:90, 100:] = 0
+        fourth = generator.integers(0, 255, (150, 220), dtype=np.uint8)
+        alpha = {} if kind == "mask" else {"alpha": "YES"}
+        bands = {"mask": pixels, "alpha": np.stack([*pixels, valid]),
+                 "infrared": np.stack([*pixels, fourth])}[kind]  # fmt: skip
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(
+                folder / "map.tif", "w", driver="GTiff", dtype="uint8", count=len(bands),
+                height=150, width=220, photometric="rgb", crs="EPSG:32633",
+                transform=rasterio.Affine(0.5, 0, 400_000, 0, -0.5, 5_000_000), **alpha,
+            ) as file,
+        ):  # fmt: skip
+            file.write(bands)
+            if kind == "mask":
+                file.write_mask(valid)
+        save = "ids,confidence,entropy,probabilities,table"
+        assert run(model_file, "-i", folder, "--save", save, *window) == 0
+        rule = WindowRule(64) if window else None
+        expected = predictor_of(model_file).predict(np.moveaxis(pixels, 0, 2), rule)
+        hole = (valid == 0) & said
+        expected[hole] = 255
+        with rasterio.open("outputs/map.tif") as mask:
+            np.testing.assert_array_equal(mask.read(1), expected)
+        for name in ("confidence", "entropy", "probabilities"):
+            with rasterio.open(f"outputs/map_{name}.tif") as file:
+                assert (np.isnan(file.read().astype("f4")) == hole).all()
+                assert np.isnan(file.nodata) if said else file.nodata is None
+        rows = list(csv.DictReader(Path("outputs/table.csv").read_text().splitlines()))
+        empty = [int(row["pixels"]) for row in rows if row["class"] == "(no data)"]
+        assert empty == ([hole.sum()] if said else [])
+        assert sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=1e-4)
+        assert sum(int(row["pixels"]) for row in rows) == 150 * 220
+
+    def test_feature_what_is_not_taken_over_is_said(self, model_file, folder, capsys):
+        rasterio = pytest.importorskip("rasterio")
+        from rasterio.control import GroundControlPoint
+
+        kind = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": 30, "width": 40,
+                "photometric": "rgb"}  # fmt: skip
+        corners = [(0, 0), (0, 40), (30, 0), (30, 40)]
+        points = [GroundControlPoint(r, c, 4e5 + c, 5e6 - r - c / 9) for r, c in corners]
+        with rasterio.open(
+            folder / "points.tif", "w", gcps=points, crs="EPSG:32633", **kind
+        ) as file:
+            file.write(np.full((3, 30, 40), 9, np.uint8))
+        assert run(model_file, "-i", folder) == 0
+        assert written(Path("outputs")) == ["points.png"]
+        assert "points.tif: is placed by ground control points" in capsys.readouterr().err
+        (folder / "points.tif").unlink()
+        for name, world in (("a.png", "a.pgw"), ("b.jpg", "b.wld"), ("c.tif", "c.tfw")):
+            write_image(folder / name)
+            (folder / world).write_text("1\n0\n0\n-1\n0\n0\n")
+            assert run(model_file, "-i", folder / name) == 0
+            assert f"{name}: is placed by the world file {world}" in capsys.readouterr().err
+        assert run(model_file, "-i", folder, "-o", "again") == 0  # of several, it is said once
+        assert capsys.readouterr().err.count("is placed by the world file") == 1
+
     def test_exception_without_rasterio(self, model_file, map_file, monkeypatch, capsys):
         monkeypatch.setattr("utils.files.gdal.has_rasterio", lambda: False)
         assert run(model_file, "-i", map_file) == 2

@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from tests.conftest import ROOT
-from tests.prediction.program import run, write_image, written
+from tests.prediction.program import run, run_apart, write_image, written
 
 
 class TestMany:
@@ -58,6 +58,72 @@ class TestMany:
         assert said()[1].startswith("1 mask written")
         words += ["--flip", "horizontal"]
         assert said()[1].startswith("4 masks written")
+
+    @pytest.mark.parametrize("manifest", [(), ("--manifest", "m.csv")])
+    @pytest.mark.parametrize("gone", ["table.csv", "index.html"])
+    def test_feature_a_table_or_page_that_is_gone_is_made_again(
+        self, model_file, folder, manifest, gone
+    ):
+        self.images(folder, 3)
+        words = ["-i", folder, "--save", "ids,table,summary", *manifest]
+        assert run(model_file, *words) == 0
+        before = Path("outputs", gone).read_text()
+        Path("outputs", gone).unlink()
+        assert run(model_file, *words) == 0
+        after = Path("outputs", gone).read_text()
+        assert after == before if gone == "table.csv" else "d0/0.png" in after
+
+    @pytest.mark.parametrize("manifest", [(), ("--manifest", "m.csv")])
+    def test_feature_a_page_that_did_not_fit_on_the_disk(
+        self, model_file, folder, capsys, monkeypatch, manifest
+    ):
+        import prediction.products.summary as module
+
+        self.images(folder, 3)
+        words = ["-i", folder, "--save", "ids,summary", *manifest]
+
+        def full(*words, **options):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "write_text", full)
+            assert run(model_file, *words) == 1
+        assert "No space left" in capsys.readouterr().err
+        assert not Path("outputs/index.html").exists()
+        assert run(model_file, *words) == 0
+        assert "d0/2.png" in Path("outputs/index.html").read_text()
+
+    def test_feature_two_runs_at_once_make_each_image_once(
+        self, model_file, folder, capsys, monkeypatch
+    ):
+        """What the other one has finished meanwhile is kept, and no failure."""
+        import prediction.predict_images as module
+
+        self.images(folder, 3)
+        whole = module.open_image
+
+        def overtaken(path, *rest):
+            target = Path("outputs/d0/2.png")
+            if path.name == "2.png":
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(b"by the other run")
+            return whole(path, *rest)
+
+        monkeypatch.setattr(module, "open_image", overtaken)
+        assert run(model_file, "-i", folder) == 0
+        assert "1 kept as they were" in capsys.readouterr().out
+        assert Path("outputs/d0/2.png").read_bytes() == b"by the other run"
+
+    def test_feature_options_given_again_add_up(self, model_file, folder):
+        for name in "ab":
+            write_image(folder / f"{name}.png")
+        words = ["-i", folder / "a.png", "-i", folder / "b.png"]
+        assert run(model_file, *words, "--save", "ids", "--save", "confidence") == 0
+        assert written(Path("outputs")) == [
+            "a.png", "a_confidence.png", "b.png", "b_confidence.png"
+        ]  # fmt: skip
+        words = ["-m", model_file, *words, "--ensemble-weights", "1,2", "-o", "two"]
+        assert run(model_file, *words) == 0
 
     def test_feature_a_manifest_leaves_foreign_files(self, model_file, folder, capsys):
         self.images(folder, 1)
@@ -125,6 +191,37 @@ class TestSources:
         assert done.stdout.startswith("outputs/") and "Traceback" not in done.stderr
 
 
+class TestStreams:
+    """Standard streams that are closed, full, or not what they should be."""
+
+    @pytest.mark.parametrize("shell", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_edge_a_closed_stream(self, model_file, folder, shell):
+        write_image(folder / "a.png")
+        assert run_apart(model_file, "-i", folder, shell=shell).returncode == 0
+        assert written(Path("outputs")) == ["a.png"]
+
+    def test_exception_paths_from_a_closed_stream(self, model_file, folder):
+        done = run_apart(model_file, "-i", "-", shell="<&-")
+        assert done.returncode == 2 and "without standard input" in done.stderr
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_exception_a_full_standard_output(self, model_file, folder):
+        write_image(folder / "a.png")
+        done = run_apart(model_file, "-i", folder, shell="> /dev/full")
+        assert done.returncode == 1
+        assert "standard output: No space left on device" in done.stderr
+        assert written(Path("outputs")) == ["a.png"]
+
+    def test_exception_lines_that_are_separated_by_nuls(
+        self, model_file, folder, capsys, monkeypatch
+    ):
+        write_image(folder / "a.png")
+        lines = f"{folder}/a.png\0{folder}/b.png\0".encode()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+        assert run(model_file, "-i", "-") == 2
+        assert "got NULs (find without -print0)" in capsys.readouterr().err
+
+
 class TestFaults:
     def test_feature_a_full_disk_ends_the_run(self, model_file, folder, capsys, monkeypatch):
         for name in "abcd":
@@ -147,6 +244,32 @@ class TestFaults:
         assert written(Path("outputs")) == ["a.png", "b.png"]
         assert run(model_file, "-i", folder) == 0
         assert written(Path("outputs")) == [f"{name}.png" for name in "abcd"]
+
+    def test_feature_a_disk_that_is_full_in_the_middle_of_a_mosaic(
+        self, model_file, folder, capsys, monkeypatch
+    ):
+        write_image(folder / "a.png")
+        write_image(folder / "b.png", (700, 900))
+        from utils.files.png_writer import PngWriter
+
+        whole, rows_of = PngWriter.write, []
+
+        def full(self, rows):
+            if rows.shape[1] == 700:
+                rows_of.append(len(rows))
+                if len(rows_of) > 3:
+                    raise OSError(28, "No space left on device")
+            whole(self, rows)
+
+        words = ["-i", folder, "--window", "128", "--workers", "0"]
+        with monkeypatch.context() as patch:
+            patch.setattr(PngWriter, "write", full)
+            assert run(model_file, *words) == 1
+        assert 0 < sum(rows_of) < 900
+        assert "run the same command again" in capsys.readouterr().err
+        assert written(Path("outputs")) == ["a.png"]
+        assert run(model_file, *words) == 0
+        assert written(Path("outputs")) == ["a.png", "b.png"]
 
     @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

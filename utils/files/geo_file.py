@@ -23,7 +23,6 @@ class GeoReference:
     overviews: bool = False  # whether the file has smaller copies of itself
 
 
-_WORLD_FILES = (".tfw", ".TFW", ".tifw", ".wld")
 # https://docs.ogc.org/is/19-008r4/19-008r4.html
 _PIXEL_SCALE, _TIEPOINT, _TRANSFORMATION, _GEO_KEYS = 33550, 33922, 34264, 34735
 _ONE_POINT = 6  # numbers; more than one point are control points
@@ -37,11 +36,14 @@ def is_georeferenced(path: StrPath) -> bool:
 
 def lost_placement(path: StrPath) -> str | None:
     """Return how a file is placed on the earth in a way that products do not take over, or None."""
+    path = Path(path)
     if _has_control_points(_placing_tags(path)):
         return "ground control points (gdalwarp makes a map of it)"
-    world = next((p for e in _WORLD_FILES if (p := Path(path).with_suffix(e)).exists()), None)
+    ending = path.suffix[1:2] + path.suffix[-1:] + "w"  # .tfw, .jgw, .pgw
+    names = (path.with_suffix(f".{ending}"), path.with_suffix(".wld"))
+    world = next(filter(Path.exists, names), None)
     if world is not None and not is_georeferenced(path):
-        return f"the world file {world.name} (gdal_translate puts it into the image)"
+        return f"the world file {world.name} (gdal_translate makes a geo-referenced TIFF of it)"
     return None
 
 

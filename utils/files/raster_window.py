@@ -150,7 +150,7 @@ class GdalMask:
 
     Args:
         path: The file.
-        alpha: Whether alpha is looked at: not where a model takes such bands.
+        alpha: Whether alpha is looked at: not where a model takes that band.
 
     Raises:
         DataError: If rasterio is not installed, or the file cannot be read.

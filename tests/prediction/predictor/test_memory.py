@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from prediction.predictor import memory
-from prediction.predictor.memory import MemoryBudget
+from prediction.predictor.memory import BudgetError, MemoryBudget
 from prediction.predictor.network import Predictor
 from prediction.predictor.windows import WindowRule
 
@@ -104,3 +104,26 @@ def test_feature_a_measurement_leaves_no_trace(predictor):
         budget.per_pixel()
         assert torch.equal(before, torch.get_rng_state())
     assert predictor.notes == []
+
+
+@pytest.mark.parametrize("largest", [4, 30])
+def test_feature_enlarged_images_take_more(quiet, largest):
+    """The probe itself stays small: its pixels are enlarged as those of images are."""
+    seen = []
+
+    class Seeing(Hungry):
+        def forward(self, images):
+            seen.append(images[:, 0].numel())
+            return super().forward(images)
+
+    predictor = Predictor(
+        Seeing(), (0.5,) * 3, (0.5,) * 3, "cpu", mode="multiscale", scales=(1, largest)
+    )
+    budget = MemoryBudget(predictor, 3, total=3 * 10**9, classes=4)
+    if largest == 4:  # 1200 bytes * 16 * 1.2 a pixel, and 1.25 GB for a window
+        assert budget.rule_for(1000, 1000).size == 128
+    else:
+        with pytest.raises(BudgetError, match=r"--memory: .*, or smaller --scales"):
+            budget.rule_for(1000, 1000)
+    assert 1000 * largest**2 < budget.per_pixel() < 2500 * largest**2
+    assert max(seen) < 1_000_000
