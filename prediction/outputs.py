@@ -166,7 +166,7 @@ class Outputs:
                 if replace or not os.path.exists(path):
                     opened.append(kind.open(Path(path), facts, settings))
             opened += [each.product(facts) for each in of_run]
-            if not opened:  # another run was quicker
+            if self.per_image and not opened:  # another run was quicker
                 raise FileExistsError(f"{image.name} has all of its products")
         except BaseException:
             for product in opened:

@@ -16,7 +16,7 @@ from prediction.jobs.results_file import check_results_file
 from prediction.jobs.shards import parse_shard, shard_path
 from prediction.outputs import Outputs, RunProducts, settings_of
 from prediction.products.summary_page import RunFacts
-from prediction.provenance import check_provenance, record_provenance
+from prediction.provenance import Provenance
 from utils.cli.launcher import launched_rank, local_world_size
 
 # torch is loaded only once it is known that there is something to do.
@@ -59,10 +59,11 @@ def predict_files(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         allow_download=arguments.allow_download,
     )
     of_run = RunProducts(output, arguments.save)
+    provenance = Provenance(models, arguments)
     work: Work | None = None
     if "class:" not in arguments.save:  # else the model has to say which classes there are
         outputs = Outputs.of(arguments.save, (), output, settings_of(arguments))
-        work = _plan(models, images, outputs, of_run, arguments)
+        work = _plan(images, outputs, of_run, provenance, arguments)
         if not work.pending:
             # The table or page of an earlier run may not have come to its end.
             run_on_main(lambda: of_run.complete(run_facts(models, arguments)))
@@ -73,25 +74,25 @@ def predict_files(models: Sequence[str], arguments: argparse.Namespace) -> Outco
     wanted = images_for(opened.meta, images, arguments.images)
     if work is None or wanted != images:
         outputs = Outputs.of(arguments.save, opened.meta.classes, output, settings_of(arguments))
-        work = _plan(models, wanted, outputs, of_run, arguments)
+        work = _plan(wanted, outputs, of_run, provenance, arguments)
     run_on_main(lambda: make_output_folder(output))
-    run_on_main(lambda: record_provenance(models, arguments, output))
+    run_on_main(provenance.record)
     run = image_run(opened, outputs, of_run, arguments, processes=local_world_size())
     return _predict(models, run, opened.score, work, arguments)
 
 
 def _plan(
-    models: Sequence[str],
     images: Sequence[ImageFile],
     outputs: Outputs,
     of_run: RunProducts,
+    provenance: Provenance,
     arguments: argparse.Namespace,
 ) -> Work:
     """Return the images of this shard, and those to predict: with a manifest, it decides.
 
     Raises:
         ValueError: If products of one image would contradict each other, see
-            `check_provenance()`, or two images would give the same file.
+            `Provenance.check()`, or two images would give the same file.
     """
     shard = parse_shard(arguments.shard) if arguments.shard else None
     anew = arguments.overwrite or arguments.manifest is not None
@@ -102,7 +103,7 @@ def _plan(
         pending = {image.name for image in work.pending}
         missing = (i for i in work.images if i.name in pending or not of_run.have(i))
         work = Work(work.images, list(missing))
-    run_on_main(lambda: check_provenance(models, arguments, work, outputs))
+    run_on_main(lambda: provenance.check(work, outputs))
     return work
 
 

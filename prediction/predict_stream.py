@@ -15,7 +15,7 @@ from prediction.outputs import Outputs, RunProducts, settings_of
 from prediction.pipeline import Done
 from prediction.predict_files import Outcome, how_made, image_run, load, run_facts
 from prediction.predict_images import predict_all
-from prediction.provenance import difference_from_earlier, has_some, note_kept, record_provenance
+from prediction.provenance import Provenance, has_some
 from utils.progress import complain
 
 
@@ -48,8 +48,9 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         opened = load(models, arguments)
         output = Path(arguments.output)
         make_output_folder(output)
-        otherwise = difference_from_earlier(models, arguments, output)
-        record_provenance(models, arguments, output)
+        provenance = Provenance(models, arguments)
+        otherwise = provenance.difference  # before it is recorded
+        provenance.record()
         outputs = Outputs.of(arguments.save, opened.meta.classes, output, settings_of(arguments))
         of_run = RunProducts(output, arguments.save)
         run = image_run(opened, outputs, of_run, arguments)
@@ -91,7 +92,7 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         failed = predict_all(run, pending(), None, finished=finished).failed
         seconds = time.perf_counter() - started
         device = str(run.predictor.device)
-        note_kept(counts["kept"], otherwise)
+        provenance.note_kept(counts["kept"])
         of_run.close(run_facts(models, arguments, seconds, device))
         how = how_made(run, counts["written"] / seconds, arguments.mode)
         return Outcome(

@@ -42,10 +42,10 @@ def command_of(model_file, *words):
     return [str(word) for word in command]
 
 
-def run_apart(model_file, *words, shell="", **options):
-    """Run inference.py in a process of its own; `shell` redirects its streams."""
+def run_apart(model_file, *words, streams="", **options):
+    """Run inference.py in a process of its own; `streams` redirects its streams."""
     done = subprocess.run(
-        ["bash", "-c", f'"$@" {shell}', "-", *command_of(model_file, *words)],
+        ["bash", "-c", f'"$@" {streams}', "-", *command_of(model_file, *words)],
         capture_output=True, text=True, timeout=300, env=dict(os.environ), **options,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr

@@ -194,20 +194,20 @@ class TestSources:
 class TestStreams:
     """Standard streams that are closed, full, or not what they should be."""
 
-    @pytest.mark.parametrize("shell", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-    def test_edge_a_closed_stream(self, model_file, folder, shell):
+    @pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_edge_a_closed_stream(self, model_file, folder, streams):
         write_image(folder / "a.png")
-        assert run_apart(model_file, "-i", folder, shell=shell).returncode == 0
+        assert run_apart(model_file, "-i", folder, streams=streams).returncode == 0
         assert written(Path("outputs")) == ["a.png"]
 
     def test_exception_paths_from_a_closed_stream(self, model_file, folder):
-        done = run_apart(model_file, "-i", "-", shell="<&-")
+        done = run_apart(model_file, "-i", "-", streams="<&-")
         assert done.returncode == 2 and "without standard input" in done.stderr
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_exception_a_full_standard_output(self, model_file, folder):
         write_image(folder / "a.png")
-        done = run_apart(model_file, "-i", folder, shell="> /dev/full")
+        done = run_apart(model_file, "-i", folder, streams="> /dev/full")
         assert done.returncode == 1
         assert "standard output: No space left on device" in done.stderr
         assert written(Path("outputs")) == ["a.png"]
