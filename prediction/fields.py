@@ -46,19 +46,12 @@ class LabelRule:
 
     @property
     def dtype(self) -> type[np.unsignedinteger]:
-        """The type of ids: uint8 as far as the ids fit, also the ignored one if it can occur."""
-        fits = self.num_classes <= (256 if self.unsure is None else 255)
-        return np.uint8 if fits else np.uint16
-
-    @property
-    def has_room_for_ignored(self) -> bool:
-        """Whether the ignored id fits into the type of ids; not for exactly 256 classes."""
-        return self.ignored_id <= np.iinfo(self.dtype).max
+        """The type of ids: uint8 if all fit, also the ignored one."""
+        return np.uint8 if self.num_classes <= 255 else np.uint16
 
     def ignore(self, ids: np.ndarray, hole: np.ndarray) -> None:
-        """Set the ids (h, w) where an image has no data, (h, w) bool, if the ignored id fits."""
-        if self.has_room_for_ignored:
-            ids[hole] = self.ignored_id
+        """Set the ids (h, w) where an image has no data, (h, w) bool."""
+        ids[hole] = self.ignored_id
 
 
 @torch.inference_mode()

@@ -209,7 +209,7 @@ def refuse_idle_options(arguments: argparse.Namespace) -> None:
     saved = {kind.name for kind in parse_words(arguments.save)} if arguments.save else set()
     if arguments.scales is not None and arguments.mode != "multiscale":
         raise ValueError(f"--scales: is for --mode multiscale, not {arguments.mode}")
-    if arguments.blend != BLENDS[0] and arguments.overlap == 0:
+    if arguments.blend not in (BLENDS[0], "none") and arguments.overlap == 0:
         raise ValueError("--blend: needs windows that overlap; raise --overlap")
     needed = {
         "strength": ("overlay",), "outlines": ("overlay",), "no_legend": ("overlay", "colour"),

@@ -18,6 +18,7 @@ from utils.files.gdal import import_rasterio
 from utils.files.geo_file import is_georeferenced, lost_placement
 from utils.files.output_files import refuse_full_disk
 
+_MAX_NAME = 255  # bytes of a file's name, of nearly all file systems
 _TIFF_ENDINGS = (".tif", ".tiff")
 
 
@@ -156,18 +157,20 @@ class Outputs:
 
         Raises:
             ValueError: If one cannot be made of this image.
-            FileExistsError: If none is missing.
             OSError: If one cannot be written.
         """
         settings = dataclasses.replace(self.settings, overwrite=replace)
+        for path in self.paths(image):  # before the first is written
+            if len(os.fsencode(os.path.basename(path))) > _MAX_NAME:
+                raise ValueError(
+                    f"its file {path} would have a name of more than {_MAX_NAME} bytes"
+                )
         opened: list[Product] = []
         try:
             for kind, path in zip(self.per_image, self.paths(image), strict=True):
                 if replace or not os.path.exists(path):
                     opened.append(kind.open(Path(path), facts, settings))
             opened += [each.product(facts) for each in of_run]
-            if self.per_image and not opened:  # another run was quicker
-                raise FileExistsError(f"{image.name} has all of its products")
         except BaseException:
             for product in opened:
                 product.discard()

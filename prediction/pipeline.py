@@ -252,7 +252,7 @@ class Pipeline:
 
     def _facts(self, task: Task[J], source: ImageSource) -> ImageFacts:
         reasons = ["no data"] * source.may_miss + ["unsure"] * (self._labels.unsure is not None)
-        has_ignored = bool(reasons) and self._labels.has_room_for_ignored
+        has_ignored = bool(reasons)
         return ImageFacts(
             task.path, task.relative, source.height, source.width,
             self._names.classes, self._names.palette,

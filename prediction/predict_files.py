@@ -76,7 +76,7 @@ def predict_files(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         outputs = Outputs.of(arguments.save, opened.meta.classes, output, settings_of(arguments))
         work = _plan(wanted, outputs, of_run, provenance, arguments)
     run_on_main(lambda: make_output_folder(output))
-    run_on_main(provenance.record)
+    run_on_main(lambda: provenance.record(outputs))
     run = image_run(opened, outputs, of_run, arguments, processes=local_world_size())
     return _predict(models, run, opened.score, work, arguments)
 
@@ -97,9 +97,7 @@ def _plan(
     shard = parse_shard(arguments.shard) if arguments.shard else None
     anew = arguments.overwrite or arguments.manifest is not None
     work = plan_work(images, outputs.paths, shard=shard, overwrite=anew)
-    if anew:
-        return work
-    if of_run.opened:
+    if of_run.opened and not anew:
         pending = {image.name for image in work.pending}
         missing = (i for i in work.images if i.name in pending or not of_run.have(i))
         work = Work(work.images, list(missing))

@@ -158,7 +158,7 @@ class Sheets:
 
 def _facts(overlay: np.ndarray, meta: Meta, rule: LabelRule) -> ImageFacts:
     height, width = overlay.shape[:2]
-    may_ignore = rule.unsure is not None and rule.has_room_for_ignored
+    may_ignore = rule.unsure is not None
     return ImageFacts(
         Path(), Path(), height, width, meta.classes, meta.palette[: len(meta.classes)],
         rule.ignored_id if may_ignore else None,

@@ -105,7 +105,11 @@ class ImageRun:
             return (open_image if geo is None else open_map)(path, self.rule, limits)
 
         def open_products(facts: ImageFacts) -> list[Product]:
-            return self.outputs.open(image, facts, self.of_run.opened, replace=self._replace)
+            wanted = self.of_run.opened
+            products = self.outputs.open(image, facts, wanted, replace=self._replace)
+            if not products:  # another run was quicker
+                raise FileExistsError(f"{image.name} has all of its products")
+            return products
 
         geo = read_georeference(image.path) if self.outputs.is_geo(image) else None
         if geo is None and (lost := self.outputs.lost_placement(image)):

@@ -15,7 +15,8 @@ from prediction.outputs import Outputs, RunProducts, settings_of
 from prediction.pipeline import Done
 from prediction.predict_files import Outcome, how_made, image_run, load, run_facts
 from prediction.predict_images import predict_all
-from prediction.provenance import Provenance, has_some
+from prediction.provenance import Provenance
+from utils.cli.sanitize import first_line
 from utils.progress import complain
 
 
@@ -49,12 +50,12 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         output = Path(arguments.output)
         make_output_folder(output)
         provenance = Provenance(models, arguments)
-        otherwise = provenance.difference  # before it is recorded
-        provenance.record()
         outputs = Outputs.of(arguments.save, opened.meta.classes, output, settings_of(arguments))
         of_run = RunProducts(output, arguments.save)
+        provenance.record(outputs)
         run = image_run(opened, outputs, of_run, arguments)
         counts = {"kept": 0, "refused": 0, "written": 0}
+        differences: list[str] = []
 
         def is_made(image: ImageFile) -> bool:
             return is_done(outputs.paths(image)) and of_run.have(image)
@@ -73,15 +74,16 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
                     complain(f"skipped {image.file}: {problem}")
                 elif not arguments.overwrite and is_made(image):
                     counts["kept"] += 1
+                    differences.extend(provenance.differences(image, outputs))
                     name(image)
-                elif otherwise and has_some(image, outputs):
-                    counts["refused"] += 1
-                    complain(
-                        f"skipped {image.file}: it has products that were made otherwise "
-                        f"({otherwise}); --overwrite makes all of them anew"
-                    )
                 else:
-                    yield image
+                    try:
+                        provenance.check_image(image, outputs)
+                    except ValueError as error:
+                        counts["refused"] += 1
+                        complain(f"skipped {image.file}: {first_line(error)}")
+                    else:
+                        yield image
 
         def finished(done: Done[ImageFile]) -> None:
             if done.error is None:
@@ -92,7 +94,7 @@ def predict_lines(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         failed = predict_all(run, pending(), None, finished=finished).failed
         seconds = time.perf_counter() - started
         device = str(run.predictor.device)
-        provenance.note_kept(counts["kept"])
+        provenance.note_kept(differences)
         of_run.close(run_facts(models, arguments, seconds, device))
         how = how_made(run, counts["written"] / seconds, arguments.mode)
         return Outcome(

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from prediction.frames import FrameOutputs, Frames
+from prediction.jobs.plan import make_output_folder
 from prediction.open_model import OpenedModel
 from prediction.predict_files import Outcome, load
 from prediction.predict_frames import (
@@ -22,6 +23,7 @@ from prediction.predict_frames import (
     refuse_other_images,
 )
 from prediction.products.video_file import BackgroundVideo, VideoFile
+from prediction.provenance import Provenance, endings_of
 from prediction.source.frame import Frame
 from prediction.source.read_ahead import ReadAhead
 from prediction.source.video import Video
@@ -51,12 +53,36 @@ def predict_video(models: Sequence[str], arguments: argparse.Namespace) -> Outco
         _note_oddities(video, opened)
         outputs = frame_outputs(arguments, opened.meta, Frames(str(path), path.stem))
         outputs = dataclasses.replace(outputs, shows=outputs.has_video and not is_there)
+        _check_provenance(models, arguments, outputs, target, path.stem)
         tally = _predict(models, opened, outputs, video, target, arguments)
         places = [str(target)] * outputs.shows
         if outputs.per_image or not places:
             places.append(str(outputs.folder / path.stem if outputs.per_image else outputs.folder))
         more = f"; {target} kept as it was" if outputs.has_video and is_there else ""
         return _with_shortfall(tally.outcome(opened, places, more), video)
+
+
+def _check_provenance(
+    models: Sequence[str],
+    arguments: argparse.Namespace,
+    outputs: FrameOutputs,
+    target: Path,
+    stem: str,
+) -> None:
+    """Refuse files of frames, and a video, that would lie beside some that were made otherwise.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    provenance = Provenance(models, arguments)
+    if provenance.differs:
+        endings = tuple(endings_of(outputs))
+        files = [str(path) for path in (outputs.folder / stem).glob("*")]
+        own = {path for path in files if path.endswith(endings)} if endings else set()
+        own |= {str(target)} if outputs.has_video else set()
+        provenance.check_files(own, {*files, str(target)} - own)
+    make_output_folder(outputs.folder)
+    provenance.record(outputs)
 
 
 def _note_oddities(video: Video, opened: OpenedModel) -> None:

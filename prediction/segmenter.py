@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from prediction.fields import copies_of
+from prediction.jobs.image_file import is_address
 from prediction.open_model import Passes, open_model
 from prediction.outputs import Outputs
 from prediction.pipeline import Pipeline, Task
@@ -22,7 +24,7 @@ from prediction.predictor.merge import Flip, Merge
 from prediction.predictor.network import WINDOW_SIZES
 from prediction.predictor.views import SCALES
 from prediction.predictor.windows import Blend, WindowRule
-from prediction.products.kinds import Settings
+from prediction.products.kinds import Settings, class_number
 from prediction.products.map_facts import area_unit, pixel_area
 from prediction.products.rows import FIELDS, ImageFacts, Product, Rows
 from prediction.products.sheets import names_and_colours
@@ -235,6 +237,7 @@ class Segmenter:
         if isinstance(image, torch.Tensor):
             if image.dim() != 3:
                 raise ValueError(f"expected a tensor (C, H, W), got shape {tuple(image.shape)}")
+            image = image.float() if image.dtype == torch.bfloat16 else image
             image = image.detach().cpu().permute(1, 2, 0).numpy()
         if not isinstance(image, np.ndarray):
             raise ValueError(f"an image cannot be a {type(image).__name__}")
@@ -287,6 +290,10 @@ class Segmenter:
 
     def _place(self, image: ImageLike, name: str | None) -> tuple[Path, Path, GeoReference | None]:
         """Return the file of an image, what its products are called like, and where it lies."""
+        if isinstance(image, str) and is_address(image):
+            raise ValueError(f"{image}: addresses are for inference.py --allow-download")
+        if name is not None and (name.strip() in ("", "..") or Path(name).name != name):
+            raise ValueError(f"name: expected that of a file, without folders, got {name!r}")
         path = Path(image) if isinstance(image, (str, Path)) else Path("image.png")
         geo = read_georeference(path) if isinstance(image, (str, Path)) else None
         return path, Path(path.name if name is None else f"{name}{path.suffix}"), geo
@@ -311,19 +318,17 @@ class Segmentation:
         confidence: np.ndarray,
         geo: GeoReference | None,
     ) -> None:
-        self._segmenter, self._image = segmenter, image
+        self._segmenter, self._image, self._sum = segmenter, image, _checksum(image)
         self.ids, self.confidence, self.geo = ids, confidence, geo
         self.classes, self.palette = segmenter.classes, segmenter.palette
 
-    def area(self, name: str) -> float:
-        """Return the area of a class: in `unit`, of pixels or of the map.
+    def area(self, name: str | int) -> float:
+        """Return the area of a class, by its name or id: in `unit`, of pixels or of the map.
 
         Raises:
-            ValueError: If there is no such class.
+            ValueError: If there is no such class, or several of this name.
         """
-        if name not in self.classes:
-            raise ValueError(f"no class {name!r}; the classes are {', '.join(self.classes)}")
-        pixels = int(np.count_nonzero(self.ids == self.classes.index(name)))
+        pixels = int(np.count_nonzero(self.mask(name)))
         return pixels * (pixel_area(self.geo) if self.geo is not None else 1)
 
     @property
@@ -331,14 +336,16 @@ class Segmentation:
         """The unit of `area()`: that of the map, squared, or `"pixels"`."""
         return area_unit(self.geo) or "pixels"
 
-    def mask(self, name: str) -> np.ndarray:
-        """Return where a class is, (H, W) bool.
+    def mask(self, name: str | int) -> np.ndarray:
+        """Return where a class is, by its name or id, (H, W) bool.
 
         Raises:
-            ValueError: If there is no such class.
+            ValueError: If there is no such class, or several of this name.
         """
-        self.area(name)
-        made: np.ndarray = self.ids == self.classes.index(name)
+        number = class_number(str(name), self.classes)
+        if number is None:
+            raise ValueError(f"no class {name!r}; the classes are {', '.join(self.classes)}")
+        made: np.ndarray = self.ids == number
         return made
 
     def colour(self) -> Image.Image:
@@ -346,7 +353,12 @@ class Segmentation:
         return Image.fromarray(colorize(self.ids, self.palette, self._ignored()))
 
     def overlay(self) -> Image.Image:
-        """Return the image with the classes tinted and outlined, and a legend below."""
+        """Return the image with the classes tinted and outlined, and a legend below.
+
+        Raises:
+            ValueError: If an array or tensor has changed since it was predicted.
+        """
+        self._check_image()
         pixels = self._segmenter._meta.preview(self._segmenter.pixels(self._image))
         height, width = self.ids.shape
         facts = ImageFacts(
@@ -357,8 +369,17 @@ class Segmentation:
     def save(
         self, folder: str | Path, products: Sequence[str] = ("ids",), **settings: Any
     ) -> list[Path]:
-        """Write products of the image; see `Segmenter.save()`, which predicts it once more."""
+        """Write products of the image; see `Segmenter.save()`, which predicts it once more.
+
+        Raises:
+            ValueError: As there; or if an array or tensor has changed since it was predicted.
+        """
+        self._check_image()
         return self._segmenter.save(self._image, folder, products, **settings)
+
+    def _check_image(self) -> None:
+        if _checksum(self._image) != self._sum:
+            raise ValueError("the image has changed since it was predicted: pass a copy of it")
 
     def _ignored(self) -> int | None:
         largest = int(self.ids.max())
@@ -369,6 +390,13 @@ class Segmentation:
         counts = np.bincount(self.ids.ravel(), minlength=len(self.classes))[: len(self.classes)]
         most = [self.classes[number] for number in np.argsort(-counts)[:3] if counts[number]]
         return f"Segmentation({height}x{width}, mostly {', '.join(most) or 'nothing'})"
+
+
+def _checksum(image: ImageLike) -> int | None:
+    """Return a checksum of the values of an array or tensor; None for other images."""
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return zlib.crc32(np.ascontiguousarray(image).data) if isinstance(image, np.ndarray) else None
 
 
 class _Collector:

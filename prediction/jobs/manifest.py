@@ -50,6 +50,7 @@ class Manifest:
     def __init__(self, path: Path, output: Path) -> None:
         self._rows = rows_of(path)
         self._output = output
+        self._earlier: dict[str, Mapping[str, tuple[str, str]]] = {}  # of images that have begun
         self._journal = Journal(journal_folder(path))
 
     def row(self, name: str) -> Row | None:
@@ -93,7 +94,8 @@ class Manifest:
             OSError: If the row cannot be written.
         """
         row = self._rows.get(image.name)
-        ours = {path for path, _ in row.files().values()} if row is not None else set()
+        earlier = {} if row is None else row.files()
+        ours = {path for path, _ in earlier.values()}
         wanted = set(map(self._relative, outputs))
         for path in () if overwrite else sorted(wanted - ours):
             if exists(self._output / path):
@@ -103,6 +105,7 @@ class Manifest:
                 )
         # From now on they are, whatever becomes of this image.
         files = products_text({path: (path, "") for path in sorted(wanted | ours)})
+        self._earlier[image.name] = earlier
         self.add(Row(image.name, *NO_DIGESTS, files, 0.0, UNFINISHED))
 
     def finish(
@@ -121,6 +124,13 @@ class Manifest:
             OSError: If the row cannot be written.
         """
         files = {name: (self._relative(path), digest_file(path)) for name, path in products.items()}
+        made = {path for path, _ in files.values()}
+        for path, digest in self._earlier.pop(image.name, {}).values():
+            # What earlier runs have made beside these stays ours, as long as nobody changes it.
+            if path not in made and (self._output / path).is_file():
+                now = digest_file(self._output / path)
+                if digest in ("", now):
+                    files[path] = (path, now)
         self.add(Row(image.name, *digests, products_text(files), seconds, ""))
 
     def fail(self, image: ImageFile, digests: Digests, error: str, seconds: float) -> None:
@@ -135,6 +145,7 @@ class Manifest:
         Raises:
             OSError: If the row cannot be written.
         """
+        self._earlier.pop(image.name, None)
         row = self._rows.get(image.name)
         products = "{}" if row is None else row.products
         self.add(Row(image.name, *digests, products, seconds, error or "failed"))

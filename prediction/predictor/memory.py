@@ -105,8 +105,9 @@ class MemoryBudget:
             left = self._total - resident_memory()
         if self._given and left < 0.1 * self._total:
             raise BudgetError(
-                f"--memory: the program and the model alone take {resident / 1e6:.0f} MB of "
-                f"{self._total / 1e6:.0f} MB; give at least {(resident * 1.5 + 2e8) / 1e6:.0f}MB"
+                f"--memory: the program and the model alone take {resident / 1e6:.0f} MB, and "
+                f"{self._total / 1e6:.6g} MB is what they may take; give at least "
+                f"{(resident * 1.5 + 2e8) / 1e6:.0f}MB"
             )
         return max(left, 1e8)
 

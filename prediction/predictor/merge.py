@@ -41,6 +41,8 @@ class Scores:
 
     def add(self, total: Tensor | None, scores: Tensor, weight: float = 1.0) -> Tensor:
         """Return the total with the scores of one more view, of the same shape; changes both."""
+        if total is not None and total.shape[1] != scores.shape[1]:  # of a binary problem
+            total, scores = all_channels(total), all_channels(scores)
         if weight != 1:
             scores = scores.mul_(weight)
         if total is None:

@@ -228,12 +228,27 @@ def _parse_class(text: str, classes: Sequence[str] | None) -> Kind:
         text, form = name, ending
     else:
         form = None
-    if text not in classes and text.isascii() and text.isdigit() and int(text) < len(classes):
-        text = classes[int(text)]
-    if text not in classes:
+    number = class_number(text, classes)
+    if number is None:
         raise ValueError(f"--save: no class {text!r}{_choices(text, classes)}")
-    number = list(classes).index(text)
     return Kind("class", form, number, file_labels(classes)[number])
+
+
+def class_number(text: str, classes: Sequence[str]) -> int | None:
+    """Return the id of a class that is named, or given by its id; None if there is none.
+
+    Raises:
+        ValueError: If several classes have the name.
+    """
+    if (count := list(classes).count(text)) > 1:
+        ids = [str(number) for number, name in enumerate(classes) if name == text]
+        raise ValueError(
+            f"{count} classes are called {text!r}; name one by its id: {', '.join(ids)}"
+        )
+    if count:
+        return list(classes).index(text)
+    is_id = text.isascii() and text.isdigit() and int(text) < len(classes)
+    return int(text) if is_id else None
 
 
 def file_labels(classes: Sequence[str]) -> list[str]:

@@ -54,7 +54,7 @@ class Raster:
 def open_ids(path: Path, facts: ImageFacts, settings: Settings) -> Raster:
     """Open the file of the class ids: a PNG or TIFF with the classes' colours, or an array.
 
-    Ids of more than 256 classes, or an ignored id beyond 255, take 16 bits, and have no colours.
+    Ids of 256 classes and more, whose ignored id is beyond 255, take 16 bits, and have no colours.
     """
     largest = max(len(facts.classes) - 1, facts.ignore_index or 0)
     dtype = np.dtype(np.uint8 if largest < 256 else np.uint16)

@@ -12,7 +12,7 @@ from utils.files.image_head import SWAPPING, ExifRule, read_head, turn_upright
 from utils.files.image_io import read_image
 from utils.files.raster_io import BandRule, Raster, apply_rule, band_siblings, read_bands
 from utils.files.raster_window import ArrayWindows, GdalMask, RasterWindows, RowsInOrder
-from utils.files.tiff_io import tiff_nodata
+from utils.files.tiff_io import read_tiff, tiff_nodata
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,7 +272,9 @@ def load_image(path: Path, rule: PixelRule) -> LoadedImage:
     hole = None
     if rule.band_rule is None:
         pixels = read_image(path)
-        hole = all_nodata(pixels, tiff_nodata(path))
+        if (nodata := tiff_nodata(path)) is not None:
+            # Stored values: those of a palette are no colours.
+            hole = all_nodata(read_tiff(path)[0], nodata)
     else:
         pixels, hole = read_bands(rule.paths(path), rule.band_rule, rule.mean)
     if rule.exif == "apply":
@@ -283,5 +285,11 @@ def load_image(path: Path, rule: PixelRule) -> LoadedImage:
 
 
 def all_nodata(stored: np.ndarray, nodata: float | None) -> np.ndarray | None:
-    """Return where all bands (h, w, bands) have the value of missing pixels."""
-    return None if nodata is None else np.all(stored == nodata, axis=2)
+    """Return where all colours of (h, w, bands) have the value of missing pixels.
+
+    Alpha, the second or fourth band, is none.
+    """
+    if nodata is None:
+        return None
+    colours = 3 if stored.shape[2] >= 3 else 1
+    return np.all(stored[..., :colours] == nodata, axis=2)

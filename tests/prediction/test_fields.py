@@ -48,7 +48,8 @@ def test_feature_only_what_is_needed():
     ("classes", "ignore_index", "unsure", "dtype", "ignored"),
     [
         (3, 255, None, np.uint8, 255), (3, -1, None, np.uint8, 255), (3, 1, None, np.uint8, 255),
-        (3, 7, None, np.uint8, 7), (255, 255, 0.5, np.uint8, 255), (256, 255, None, np.uint8, None),
+        (3, 7, None, np.uint8, 7), (255, 255, 0.5, np.uint8, 255),
+        (256, 255, None, np.uint16, 65535),
         (256, 255, 0.5, np.uint16, 65535), (300, 255, None, np.uint16, 65535),
         (300, 400, None, np.uint16, 400),
     ],
@@ -56,10 +57,9 @@ def test_feature_only_what_is_needed():
 def test_feature_the_ignored_id_is_no_class(classes, ignore_index, unsure, dtype, ignored):
     rule = LabelRule(classes, None, unsure, ignore_index)
     assert rule.dtype is dtype
-    assert rule.has_room_for_ignored == (ignored is not None)
     ids = np.zeros((2, 2), dtype)
     rule.ignore(ids, np.array([[True, False], [False, False]]))
-    assert ids.tolist() == [[ignored or 0, 0], [0, 0]]
+    assert ids.tolist() == [[ignored, 0], [0, 0]]
 
 
 @pytest.mark.parametrize("classes", [3, 300])

@@ -216,6 +216,23 @@ class TestMaps:
         assert "pip install rasterio" in err
 
 
+class TestNames:
+    def test_exception_names_that_would_be_too_long(self, model_file, folder, capsys):
+        """Before anything of the image is written."""
+        write_image(folder / f"{'n' * 240}.png")
+        write_image(folder / "a.png")
+        assert run(model_file, "-i", folder, "--save", "ids,probabilities") == 1
+        assert "would have a name of more than 255 bytes" in capsys.readouterr().err
+        assert written(Path("outputs")) == ["a.png", "a_probabilities.npy"]
+
+    def test_feature_names_like_formulas_stay_apart(self, model_file, folder):
+        for number, name in enumerate(["=x.png", "'=x.png"]):
+            write_image(folder / name, seed=number)
+        assert run(model_file, "-i", folder, "--save", "ids,table") == 0
+        rows = csv.DictReader(Path("outputs/table.csv").read_text().splitlines())
+        assert {row["image"] for row in rows} == {"'=x.png", "''=x.png"}
+
+
 class TestSizes:
     @pytest.mark.parametrize("kind", ["png", "tif", "bmp", "jpg"])
     def test_feature_streamed_equals_in_memory(self, model_file, folder, kind, monkeypatch):

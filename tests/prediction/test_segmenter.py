@@ -247,3 +247,47 @@ class TestElsewhere:
         assert done.returncode == 1
         last = done.stderr.splitlines()[-1]
         assert last.startswith("ImportError: 'utils' of ") and f"{kind} that of {ROOT}" in last
+
+
+def test_exception_an_array_that_was_changed(segmenter, folder):
+    """Products of other pixels than those of the result would contradict it."""
+    for image in (pixels_of(), torch.from_numpy(pixels_of()).permute(2, 0, 1)):
+        result = segmenter(image)
+        result.overlay()
+        image[:] = 0
+        for call in (result.overlay, lambda result=result: result.save("out")):
+            with pytest.raises(ValueError, match="the image has changed since it was predicted"):
+                call()
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", ["", " ", "../a", "/tmp/a", "a/b", ".."])
+def test_exception_names_with_folders(segmenter, folder, name):
+    with pytest.raises(ValueError, match="name: expected that of a file, without folders"):
+        segmenter.save(pixels_of(), "out", name=name)
+
+
+def test_feature_half_precision_tensors(segmenter):
+    image = torch.from_numpy(pixels_of()).permute(2, 0, 1) // 128 * 128 / 256
+    expected = segmenter(image).ids
+    assert segmenter(image.bfloat16()).ids.tolist() == expected.tolist()
+
+
+def test_exception_an_address(segmenter):
+    with pytest.raises(ValueError, match="addresses are for inference.py --allow-download"):
+        segmenter("https://example.com/a.png")
+
+
+def test_feature_classes_of_one_name_have_their_ids(model_file, folder):
+    content = torch.load(model_file, weights_only=True)
+    content["meta"]["classes"] = ["x", "x", "y"]
+    torch.save(content, "same.pth")
+    segmenter = Segmenter("same.pth", device="cpu", mode="whole")
+    result = segmenter(pixels_of())
+    with pytest.raises(ValueError, match="2 classes are called 'x'; name one by its id: 0, 1"):
+        result.area("x")
+    for number in range(3):
+        count = int((result.ids == number).sum())
+        assert result.area(number) == result.area(str(number)) == count
+        (path,) = segmenter.save(pixels_of(), "out", [f"class:{number}"])
+        assert (np.array(Image.open(path)) == 255).sum() == count

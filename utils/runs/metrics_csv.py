@@ -79,7 +79,8 @@ def keep_lines(path: Path, count: int) -> None:
 def column_name(name: str) -> str:
     """Return a name that spreadsheets show as text, whatever a class is called."""
     text = _FORMULA.sub("'", one_line(name))
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
+    # Nor may a name that begins with an apostrophe become that of another one.
+    return f"'{text}" if text.lstrip(" '").startswith(("=", "+", "-", "@")) else text
 
 
 def _take_over(path: Path) -> list[str] | None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from prediction.predictor.merge import Scores, views_of
 from prediction.predictor.network import Predictor
@@ -127,3 +128,35 @@ def test_exception_names():
         views_of("up")
     with pytest.raises(ValueError, match="weight of a model must be positive, got 0"):
         Predictor(Net(), MEAN, STD, "cpu", weight=0)
+
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("one_first", [True, False])
+def test_feature_an_ensemble_of_one_and_of_two_channels(merge, one_first):
+    """Source: a model of one channel z is one of the two channels 0 and z."""
+
+    def net(channels):
+        torch.manual_seed(channels)
+        return nn.Conv2d(3, channels, 3, padding=1).eval()
+
+    class Both(nn.Module):
+        def __init__(self, one):
+            super().__init__()
+            self.one = one
+
+        def forward(self, images):
+            logits = self.one(images)
+            return torch.cat([torch.zeros_like(logits), logits], 1)
+
+    def predicted(first, other):
+        one = Predictor(
+            first, MEAN, STD, "cpu", mode="whole", merge=merge, weight=2.0,
+            others=[Member(other, MEAN, STD, 1.0)],
+        )  # fmt: skip
+        image = np.random.default_rng(0).integers(0, 256, (17, 23, 3), dtype=np.uint8)
+        return one.predict_logits(image).softmax(0)
+
+    order = (lambda a, b: (a, b)) if one_first else (lambda a, b: (b, a))
+    torch.testing.assert_close(
+        predicted(*order(net(1), net(2))), predicted(*order(Both(net(1)), net(2)))
+    )

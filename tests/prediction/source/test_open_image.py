@@ -194,6 +194,32 @@ def test_feature_missing_of_rgb_is_where_all_bands_are_nodata(tmp_path):
     assert hole[:50].all() and not hole[50:].any()
 
 
+@pytest.mark.parametrize("kind", ["infrared", "palette", "grey"])
+def test_feature_missing_is_the_same_in_memory_and_in_windows(tmp_path, kind):
+    """The colours decide, as they are stored: not alpha, nor the colours of a palette."""
+    rasterio = pytest.importorskip("rasterio")
+    stored = np.random.default_rng(0).integers(1, 255, (4, HEIGHT, WIDTH), dtype=np.uint8)
+    stored[:3, :50] = 0
+    options = {"infrared": {"count": 4, "photometric": "rgb", "alpha": "YES"},
+               "palette": {"count": 1, "photometric": "palette"},
+               "grey": {"count": 1}}[kind]  # fmt: skip
+    path = tmp_path / "a.tif"
+    options |= {"tiled": True, "blockxsize": 64, "blockysize": 64, "nodata": 0, "dtype": "uint8"}
+    size = {"height": HEIGHT, "width": WIDTH}
+    with rasterio.open(path, "w", driver="GTiff", **size, **options) as file:
+        file.write(stored[: options["count"]])
+        if kind == "palette":
+            file.write_colormap(1, {n: (255 - n, n, 0) for n in range(256)})
+    whole = open_image(path, RGB, Limits(whole=float("inf")))
+    windows = open_image(path, RGB, Limits(whole=0))
+    for source in (whole, windows):
+        hole = source.missing(0, 0, HEIGHT, WIDTH)
+        assert hole[:50].all() and not hole[50:].any()
+    np.testing.assert_array_equal(
+        whole.read(0, 0, HEIGHT, WIDTH), windows.read(0, 0, HEIGHT, WIDTH)
+    )
+
+
 def test_feature_large_strips_are_not_decoded_at_once(tmp_path):
     """A file of one strip: as it is, parts of it are read; compressed, GDAL reads its rows."""
     save_tiff(rowsperstrip=HEIGHT)(tmp_path / "raw.tif")

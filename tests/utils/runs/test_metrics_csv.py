@@ -65,6 +65,8 @@ def test_feature_class_names_of_strangers_are_text(tmp_path):
                  header.split(separator)]  # fmt: skip
         assert not any(cell.lstrip().startswith(("=", "+", "@")) for cell in cells), separator
     assert column_name("=1+1") == "'=1+1" and column_name(" -x") == "' -x"
+    names = ["=x", "'=x", "''=x", " =x", "'x", "x"]
+    assert len({column_name(name) for name in names}) == len(names)
     assert column_name("IoU/wall-other") == "IoU/wall-other"
 
 
