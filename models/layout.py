@@ -62,10 +62,18 @@ def upsample_logits(
     return resize_like(logits, images, align_corners=align_corners)
 
 
+def divide_up(size: int, by: int) -> int:
+    """Return the quotient, rounded up.
+
+    Not by `-(-size // by)`: an exported ONNX file divides integers toward zero.
+    """
+    return (size + by - 1) // by
+
+
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """Pad images (B, C, H, W) with zeros at the right and at the bottom to multiples."""
-    height, width = images.shape[2:]
-    return pad_to(images, height + -height % multiple, width + -width % multiple)
+    height, width = (divide_up(size, multiple) * multiple for size in images.shape[2:])
+    return pad_to(images, height, width)
 
 
 def pad_to(images: Tensor, height: int, width: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.layout import crop, pad_to
+from models.layout import crop, divide_up, pad_to
 from models.pooling import AveragePool
 from models.pretrained import adapt_first_layer, load_pretrained, read_weights
 from models.probe import outputs_of
@@ -148,12 +148,12 @@ class SMP(BaseModel):
         """Return logits (B, K, H, W) of images (B, C, H, W)."""
         self.check_images(images)
         height, width = images.shape[2:]
-        rows, columns = -(-height // self.stride), -(-width // self.stride)
+        rows, columns = divide_up(height, self.stride), divide_up(width, self.stride)
         pools = self.architecture in _POOLS_WHOLE_IMAGE
         self.check_batch(images, None if pools else 32)
 
         # Padding to multiples of the stride: (B, C, *canvas)
-        smallest = -(-self.smallest_side // self.stride)
+        smallest = divide_up(self.smallest_side, self.stride)
         rows, columns = max(rows, smallest), max(columns, smallest)
         canvas = rows * self.stride, columns * self.stride
         images = pad_to(images, *canvas)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.layout import crop, pad_to_multiple
+from models.layout import crop, divide_up, pad_to_multiple
 from models.pretrained import no_answer, read_weights, warn_of_differences
 from models.probe import outputs_of
 from utils.cli.sanitize import first_line
@@ -87,7 +87,7 @@ class TimmBackbone(nn.Module):
 
         # Cropping to the size without padding
         return [
-            crop(features, -(-height // stride), -(-width // stride))
+            crop(features, divide_up(height, stride), divide_up(width, stride))
             for features, stride in zip(maps, self.strides, strict=True)
         ]
 
