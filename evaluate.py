@@ -11,7 +11,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from utils.checkpoint.model_file import find_model
+from utils.checkpoint.model_file import find_model, is_exported
 from utils.cli.choices import AMPS, DEFAULT_MODE, MODES, SCORED_KEYS, SPLITS, TRAINING_MODE
 from utils.cli.command_line import Parser, add_overrides, end_after_failed_output, report_mistake
 from utils.cli.launcher import launched_rank
@@ -117,6 +117,10 @@ def run(arguments: argparse.Namespace, words: list[str], written: list[str]) -> 
     model, chosen = find_model(arguments.model)
     if arguments.config is not None and not os.path.isfile(arguments.config):
         raise ValueError(f"--config: there is no file {arguments.config}")
+    if arguments.find_threshold is not None and is_exported(model):
+        raise ValueError(
+            f"--find-threshold: {model} is exported; search in the checkpoint, then export that"
+        )
     if chosen and not launched_rank():
         print(plain_lines(chosen), flush=True)
     from evaluation.output import check_outputs

@@ -18,18 +18,21 @@ PICTURE = ROOT / "docs/images/architecture.svg"
 LAYERS: tuple[dict[str, str], ...] = (
     {"train": "train from a config", "check": "find problems first",
      "inference": "predict masks", "evaluate": "score a model",
-     "convert": "make masks, splits"},
+     "convert": "make masks, splits",
+     "export": "files for other programs"},
     {"training": "run, resume, find-lr", "audit": "findings, sheet, report",
      "prediction": "load, predict, write", "evaluation": "scores, report page",
-     "conversion": "COCO, labelme, colours"},
+     "conversion": "COCO, labelme, colours", "exporting": "formats, proof"},
     {"trainer": "the training step", "builders": "config to objects",
      "inspection": "look at dataset files"},
     {"models": "one file per paper", "dataloaders": "one file per dataset"},
     {"base": "base classes, batches"},
     {"utils": "shared code, one folder per subject"},
 )  # fmt: skip
-# What is scored is what predicts.
-WITHIN_A_LAYER = {("evaluation", "prediction")}
+# What is scored, and exported, is what predicts; an export is proved on the images of a split.
+WITHIN_A_LAYER = {
+    ("evaluation", "prediction"), ("exporting", "prediction"), ("exporting", "evaluation"),
+}  # fmt: skip
 # The folders of utils/ have no fixed layers; they only do not import each other in a circle.
 ROOMS = {
     "cli": "command line, signals", "config": "read, check, build",

@@ -10,10 +10,10 @@ import torch
 
 from base.compatibility import check_same, statistics_warning
 from evaluation.data import Data, open_data, read_tree
-from prediction.load_model import Meta, restore_from
+from prediction.load_model import Meta, load_model, read_model
 from prediction.predictor.network import Predictor
 from prediction.predictor.windows import WindowRule
-from utils.checkpoint.content import Checkpoint, read_checkpoint
+from utils.checkpoint.content import Checkpoint
 from utils.checkpoint.last import stamp_of
 from utils.config.keys import value_at
 from utils.metrics.threshold import recorded_search
@@ -83,11 +83,12 @@ def open_run(
         ValueError: If checkpoint, config or data cannot be used, or do not fit together.
     """
     stamp = stamp_of(Path(path))
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_model(path)
     tree, source = read_tree(checkpoint.config, path, config_path, overrides)
     # Only mode whole predicts images together; for the others one by one is the more even split.
     data = open_data(tree, source, split, one_by_one=mode != "whole" or window is not None)
-    model, meta = restore_from(checkpoint, path, device, config_path)
+    loaded = load_model(path, device, config_path, checkpoint)
+    model, meta, _ = loaded
     _check_dataset(meta, data, path)
     trained = {**tree, **checkpoint.config}  # the training's own config wins
     name, arch = trained.get("name"), trained.get("arch")
@@ -96,8 +97,7 @@ def open_run(
         arch=type(model).__name__,
         predictor=Predictor(
             model,
-            meta.mean,
-            meta.std,
+            *loaded.statistics,
             device,
             mode=mode,
             amp=amp,

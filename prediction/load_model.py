@@ -3,9 +3,9 @@
 import dataclasses
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,7 +18,9 @@ from base.base_model import BaseModel
 from builders.data import build_dataset, describe_dataset
 from builders.model import arch_for
 from builders.sections import SECTIONS
+from prediction.exported.network import ExportedNetwork, load_exported
 from utils.checkpoint.content import Checkpoint, read_checkpoint
+from utils.checkpoint.model_file import is_exported
 from utils.checkpoint.save_load import CheckpointError, describe_misfit
 from utils.config.build import build, split_args
 from utils.config.check import check_sections
@@ -98,6 +100,57 @@ class Meta:
         """Return an image (H, W, C) as people can look at it: (H, W, 3) uint8 RGB."""
         bands = self.preview_bands or ((0, 1, 2) if self.channels >= 3 else (0,))
         return to_rgb(image, bands, self.mean, self.std)
+
+
+class LoadedModel(NamedTuple):
+    """A model that is ready to predict, what belongs to it, and its file."""
+
+    model: BaseModel | ExportedNetwork
+    meta: Meta
+    checkpoint: Checkpoint  # of an exported file only the config and `meta`
+
+    @property
+    def statistics(self) -> tuple[Sequence[float], Sequence[float]]:
+        """The mean and standard deviation of what the model takes, as for `normalize()`."""
+        own = self.model.statistics() if isinstance(self.model, ExportedNetwork) else None
+        return (self.meta.mean, self.meta.std) if own is None else own
+
+
+def read_model(path: str | Path) -> Checkpoint:
+    """Read a checkpoint, or what an exported file says of itself, which has no weights.
+
+    Raises:
+        ValueError: If it cannot be used.
+    """
+    if not is_exported(path):
+        return read_checkpoint(path)
+    own = load_exported(path, torch.device("cpu")).description
+    return Checkpoint(state_dict={}, config=own.config, meta=own.meta)
+
+
+def load_model(
+    path: str | Path,
+    device: torch.device | str,
+    config_path: str | Path | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> LoadedModel:
+    """Load a checkpoint, see `restore()`, or a file that `export.py` has written.
+
+    Args:
+        path: The file.
+        device: Where the model goes.
+        config_path: As in `restore()`.
+        checkpoint: What `read_model()` has read of the file; None to read it here.
+
+    Raises:
+        ValueError: If it cannot be used.
+    """
+    checkpoint = checkpoint or read_model(path)
+    if not is_exported(path):
+        return LoadedModel(*restore_from(checkpoint, path, device, config_path), checkpoint)
+    network = load_exported(path, torch.device(device))
+    meta = _read_meta(checkpoint.meta, checkpoint.config, path)
+    return LoadedModel(network.eval(), meta, checkpoint)
 
 
 def restore(

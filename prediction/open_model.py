@@ -8,11 +8,12 @@ from typing import NamedTuple, cast
 import torch
 from torch import nn
 
-from prediction.load_model import Meta, restore_from
+from prediction.exported.network import ExportedNetwork
+from prediction.load_model import LoadedModel, Meta, load_model
 from prediction.predictor.merge import Flip, Merge
 from prediction.predictor.network import Predictor
 from prediction.predictor.views import SCALES, Member
-from utils.checkpoint.content import Checkpoint, read_checkpoint
+from utils.checkpoint.content import Checkpoint
 from utils.cli.choices import DEFAULT_MODE
 from utils.cli.launcher import launched_rank
 from utils.devices import resolve_device
@@ -20,6 +21,8 @@ from utils.files.image_head import ExifRule
 from utils.metrics.threshold import recorded_search
 from utils.out_of_memory import is_out_of_memory
 from utils.runs.last_score import LastScore, last_score
+
+WITH_LOGITS = "export with --outputs ids,logits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,7 @@ class OpenedModel(NamedTuple):
     predictor: Predictor
     meta: Meta
     score: LastScore | None  # None also for several models
+    has_scores: bool = True  # whether it says how sure it is; an exported file may give ids alone
 
 
 def open_model(
@@ -71,11 +75,11 @@ def open_model(
     if weights and passes.merge == "max":
         raise ValueError("--ensemble-weights: --merge max takes the largest probability, unweighed")
     chosen = resolve_device(device)
-    loaded = [_load(path, chosen, config) for path in paths]
-    _check_alike(paths, [meta for _, meta, _ in loaded])
+    loaded = [_load(path, chosen, config, passes) for path in paths]
+    _check_alike(paths, [each.meta for each in loaded])
     members = [
-        Member(_compiled(model, passes), meta.mean, meta.std, weight)
-        for (model, meta, _), weight in zip(loaded, weights or [1.0] * len(paths), strict=True)
+        Member(_compiled(each.model, passes), *each.statistics, weight)
+        for each, weight in zip(loaded, weights or [1.0] * len(paths), strict=True)
     ]
     _, meta, checkpoint = loaded[0]
     if len(paths) == 1:
@@ -100,26 +104,46 @@ def open_model(
         amp=passes.amp,
     )
     score = last_score(checkpoint, paths[0]) if len(paths) == 1 else None
-    return OpenedModel(predictor, meta, score)
+    networks = [each.model for each in loaded]
+    has_scores = all(not isinstance(n, ExportedNetwork) or n.has_scores for n in networks)
+    if not has_scores and len(paths) > 1:
+        raise ValueError("--model: files that give class ids alone are no ensemble; " + WITH_LOGITS)
+    return OpenedModel(predictor, meta, score, has_scores)
 
 
-def _load(
-    path: str, device: torch.device, config: str | None
-) -> tuple[nn.Module, Meta, Checkpoint]:
-    checkpoint = read_checkpoint(path)
+def _load(path: str, device: torch.device, config: str | None, passes: Passes) -> LoadedModel:
     try:
-        model, meta = restore_from(checkpoint, path, device, config)
+        loaded = load_model(path, device, config)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise ValueError(
             f"--device: the model does not fit into the memory of {device}; try cpu"
         ) from None
+    meta = loaded.meta
     if meta.band_rule is None and meta.channels != 3:
         raise ValueError(
             f"{path} is for images of {meta.channels} channels and does not say how they are read"
         )
-    return model, meta, checkpoint
+    if isinstance(loaded.model, ExportedNetwork):
+        _check_passes(path, loaded.model, passes)
+    return loaded
+
+
+def _check_passes(path: str, network: ExportedNetwork, passes: Passes) -> None:
+    """Refuse what an exported file cannot do.
+
+    Raises:
+        ValueError: If something of `passes` is not for it.
+    """
+    if passes.amp != "off" or passes.compile:
+        option = "--compile" if passes.compile else f"--amp {passes.amp}"
+        raise ValueError(f"{option}: {path} is exported, and computes as it was exported")
+    if not network.has_scores and (passes.mode != "whole" or passes.flip not in (None, "none")):
+        raise ValueError(
+            f"{path} gives class ids alone, which cannot be averaged: use --mode whole without "
+            f"--flip, or {WITH_LOGITS}"
+        )
 
 
 def _compiled(model: nn.Module, passes: Passes) -> nn.Module:

@@ -159,11 +159,19 @@ def image_run(
         ValueError: If the windows or the memory are out of range.
     """
     from prediction.fields import copies_of
+    from prediction.open_model import WITH_LOGITS
     from prediction.predict_images import ImageRun, Speed
     from prediction.predictor.memory import MemoryBudget
     from prediction.predictor.network import WINDOW_SIZES
     from prediction.predictor.windows import WindowRule
 
+    wanted = outputs.needs & {"confidence", "entropy", "probabilities"}
+    if not opened.has_scores and (wanted or arguments.unsure is not None):
+        option = f"--save {arguments.save}" if wanted else "--unsure"
+        raise ValueError(
+            "--model: a file that gives class ids alone does not say how sure it is, as "
+            f"{option} needs; {WITH_LOGITS}"
+        )
     workers = DEFAULT_WORKERS if arguments.workers is None else arguments.workers
     budget = MemoryBudget(
         opened.predictor,

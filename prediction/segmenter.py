@@ -15,7 +15,7 @@ from torch import nn
 
 from prediction.fields import copies_of
 from prediction.jobs.image_file import is_address
-from prediction.open_model import Passes, open_model
+from prediction.open_model import WITH_LOGITS, Passes, open_model
 from prediction.outputs import Outputs
 from prediction.pipeline import Pipeline, Task
 from prediction.predict_images import label_rule, names_of, pixel_rule
@@ -112,6 +112,8 @@ class Segmenter:
             config=config,
             exif=exif,
         )
+        if not opened.has_scores:
+            raise ValueError(f"{paths[0]} gives class ids without confidence; {WITH_LOGITS}")
         self._predictor, self._meta = opened.predictor, opened.meta
         self._labels = label_rule(opened.meta, unsure)
         self._budget = MemoryBudget(

@@ -25,7 +25,7 @@ PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.
             "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 # What a feature asks for with the pip command when it is used.
 OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio", "pyarrow", "shapely", "av",
-            "fsspec", "ray"}  # fmt: skip
+            "fsspec", "ray", "onnx", "onnxruntime"}  # fmt: skip
 FOLDERS = [*sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}), "docs"]
 PROGRAM = sorted([*ROOT.glob("*.py"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))])
 
@@ -157,7 +157,7 @@ def test_feature_documented_options_exist():
                     program = ""
                 documented.setdefault(program, set()).update(re.findall(r" (--?[a-z][\w-]*)", line))
     del documented[""], documented["convert.py"]  # whose commands have their own options
-    assert len(documented) == 4
+    assert len(documented) == 5
     for program, options in documented.items():
         command = [sys.executable, ROOT / program, "--help"]
         text = subprocess.run(command, capture_output=True, text=True).stdout

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+EXPORTED = (".onnx",)  # endings of files that `export.py` writes
 NAMES = ("best_model.pth", "last.pth")  # files of a run folder, the better one first
 DEPTH = 3  # folders below one that may hold runs: <save_dir>/<name>/<time>
 RUNS = "saved"  # where runs go unless the config says otherwise
@@ -39,6 +40,11 @@ def find_model(path: str) -> tuple[str, str]:
         )
     why = "" if there[0].name == NAMES[0] else f" ({path} has no {NAMES[0]})"
     return str(there[0]), f"Model: {there[0]}{why}"
+
+
+def is_exported(path: str | Path) -> bool:
+    """Return whether a file's name is that of an exported file."""
+    return Path(path).suffix.lower() in EXPORTED
 
 
 def nearest(path: Path, option: str) -> str:

@@ -1,0 +1,104 @@
+"""Export a checkpoint for other programs: `python export.py --model best_model.pth --to onnx`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.checkpoint.model_file import find_model
+from utils.cli.command_line import Parser, end_after_failed_output, report_mistake
+from utils.cli.launcher import refuse_several
+from utils.cli.sanitize import plain_lines
+
+FORMATS = ("onnx",)
+DESCRIPTION = """
+Write a trained model as a file that other programs run. The file is loaded by its own runtime in a
+process of its own and compared with the model on random and real images of several sizes. It gets
+its name only if it answers like the model; otherwise nothing is left, and the message says where
+the two part.
+
+With --inside all, the default, the file takes images as they are stored, (batch, height, width,
+channels), and gives class ids. Batch, height and width stay free.
+"""
+EPILOG = """
+exit code: 0 every file was written and answers like the model; 2 one was not, or a mistake in the
+call; 130 interrupted.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    arguments = parse_arguments(argv)
+    try:
+        refuse_several()
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except ValueError as error:
+        return report_mistake(error, "export.py")
+    except KeyboardInterrupt:
+        print("\ninterrupted; files that have their name are complete", file=sys.stderr)
+        return 130
+    except OSError as error:
+        return end_after_failed_output(error)
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; `--help` and wrong options end the program here."""
+    parser = Parser(DESCRIPTION, EPILOG)
+    add = parser.add_argument
+    add("-m", "--model", required=True, metavar="PATH",
+        help="the checkpoint: best_model.pth, or the folder of a run")  # fmt: skip
+    add("--to", required=True, nargs="+", choices=FORMATS, help="the formats")
+    add("-o", "--output", metavar="FILE",
+        help="the file (default: beside the checkpoint, with its name)")  # fmt: skip
+    add("--inside", choices=("all", "network"), default="all",
+        help="all: from stored pixels to class ids (default); network: from normalised images "
+        "(batch, channels, height, width) to logits")  # fmt: skip
+    add("--outputs", metavar="LIST",
+        help="what comes out, separated by commas: ids, confidence, logits (default: ids; with "
+        "--inside network: logits)")  # fmt: skip
+    add("--images", nargs="+", default=[], metavar="FILE",
+        help="real images for the comparison (default: some of the validation set)")  # fmt: skip
+    add("--config", metavar="FILE", help="the training's config, for a file of bare weights")
+    add("--overwrite", action="store_true", help="replace files that exist")
+    return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export, and print what was written.
+
+    Raises:
+        ValueError: If something cannot be used, or a file does not answer like the model.
+    """
+    model, chosen = find_model(arguments.model)
+    if chosen:
+        print(plain_lines(chosen), flush=True)
+    if arguments.output is not None and len(arguments.to) > 1:
+        raise ValueError("--output: is one file; leave it out for several formats")
+    from exporting.export_model import check_formats, export_model
+    from exporting.spec import ExportSpec
+    from utils.runs.logger import log_to_console
+
+    log_to_console(logging.WARNING)
+    default = "logits" if arguments.inside == "network" else "ids"
+    outputs = (arguments.outputs or default).split(",")
+    spec = ExportSpec(arguments.inside, tuple(name.strip() for name in outputs))  # type: ignore[misc]
+    check_formats(arguments.to)
+    made = export_model(
+        model,
+        arguments.to,
+        spec,
+        output=None if arguments.output is None else Path(arguments.output),
+        config=arguments.config,
+        images=arguments.images,
+        overwrite=arguments.overwrite,
+    )
+    for file in made:
+        print(plain_lines(f"{file.path}: {file.proof.text()}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""Run an exported file in a process of its own: `python -m exporting.answer FILE IN.npz OUT.npz`.
+
+The process imports what a user of the file would: the runtime, and not the model.
+"""
+
+import sys
+
+import numpy as np
+import torch
+
+from prediction.exported.network import load_exported
+
+
+def main(file: str, given: str, target: str) -> int:
+    """Write what the file says of each array of an archive into another archive."""
+    try:
+        network = load_exported(file, torch.device("cpu"))
+        answers: dict[str, np.ndarray] = {}
+        with np.load(given) as arrays:
+            for name in arrays:
+                outputs = network.run(arrays[name])
+                for output, values in zip(network.description.outputs, outputs, strict=True):
+                    answers[f"{name}/{output}"] = values
+        np.savez(target, **answers)  # type: ignore[arg-type]
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,26 @@
+"""What an exported file shall have."""
+
+import dataclasses
+
+from prediction.exported.description import OUTPUTS, Inside, Output
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSpec:
+    """What is inside of an exported file, and what comes out.
+
+    Raises:
+        ValueError: If the values contradict each other.
+    """
+
+    inside: Inside = "all"
+    outputs: tuple[Output, ...] = ("ids",)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.outputs if name not in OUTPUTS]
+        if unknown or len(set(self.outputs)) < len(self.outputs) or not self.outputs:
+            raise ValueError(
+                f"--outputs: expected some of {', '.join(OUTPUTS)}, got {','.join(self.outputs)}"
+            )
+        if self.inside == "network" and self.outputs != ("logits",):
+            raise ValueError("--outputs: with --inside network the output is the logits")

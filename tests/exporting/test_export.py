@@ -1,0 +1,268 @@
+"""export.py: files that answer like the model, or none."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+import evaluate
+import export
+import models
+import train
+from exporting.export_model import export_model
+from exporting.formats import onnx as onnx_format
+from exporting.proof import prove
+from exporting.spec import ExportSpec
+from exporting.whole_task import module_of
+from prediction import Segmenter
+from prediction.exported.description import KEY
+from prediction.load_model import Meta, restore
+from tests.conftest import ROOT, run_code
+from tests.prediction.program import run, write_image, written
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+SPECS = {
+    "ids": ExportSpec(), "everything": ExportSpec("all", ("ids", "confidence", "logits")),
+    "network": ExportSpec("network", ("logits",)),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def exported(model_file, tmp_path_factory):
+    """The files of a model, by the name of their spec."""
+    target = tmp_path_factory.mktemp("exported")
+    made = {}
+    for name, spec in SPECS.items():
+        (one,) = export_model(str(model_file), ["onnx"], spec, output=target / f"{name}.onnx")
+        assert one.proof.inputs == 4
+        made[name] = one.path
+    assert sorted(path.name for path in target.iterdir()) == sorted(f"{n}.onnx" for n in SPECS)
+    return made
+
+
+def session_of(path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("size", [(1, 32, 32), (3, 67, 41), (2, 90, 33)])
+def test_feature_a_user_needs_onnx_runtime_alone(exported, model_file, size):
+    """Source: the checkpoint, by torch."""
+    images = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    model, meta = restore(model_file, "cpu")
+    values = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (meta.mean, meta.std))
+    with torch.inference_mode():
+        logits = model((values - mean) / std)
+    ids, confidence, scores = session_of(exported["everything"]).run(None, {"images": images})
+    assert ids.dtype == np.uint8 and len(np.unique(ids)) > 1
+    np.testing.assert_array_equal(ids, logits.argmax(1))
+    np.testing.assert_allclose(confidence, logits.softmax(1).max(1).values, atol=1e-5)
+    np.testing.assert_allclose(scores, logits, atol=1e-4)
+    (alone,) = session_of(exported["ids"]).run(None, {"images": images})
+    np.testing.assert_array_equal(alone, ids)
+    normalised = ((values - mean) / std).numpy()
+    (bare,) = session_of(exported["network"]).run(None, {"images": normalised})
+    np.testing.assert_allclose(bare, logits, atol=1e-4)
+
+
+def test_feature_a_file_says_what_it_is(exported):
+    texts = {each.key: each.value for each in onnx.load(exported["ids"]).metadata_props}
+    own = json.loads(texts[KEY])
+    assert own["meta"]["classes"] == ["sky", "road", "tree"] and own["inside"] == "all"
+    assert own["meta"]["mean"] == [0.5] * 3 and own["input_type"] == "uint8"
+    assert own["proof"]["equal_pixels"] >= 0.999 and len(own["checkpoint_sha256"]) == 64
+    assert own["proof"]["runtime"]["onnxruntime"] == onnxruntime.__version__
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("window", [(), ("--window", "64", "--blend", "none")])
+def test_feature_inference_takes_it_like_a_checkpoint(exported, model_file, folder, name, window):
+    for number in range(3):
+        write_image(folder / f"{number}.png", (130 - 40 * number, 90), seed=number)
+    words = ["-i", folder, "--save", "ids,overlay,colour", *window]
+    assert run(model_file, *words, "-o", "torch") == 0
+    assert run(exported[name], *words, "-o", "onnx") == 0
+    assert written(Path("torch")) == written(Path("onnx"))
+    for file in written(Path("torch")):
+        one, other = (np.array(Image.open(f"{at}/{file}")) for at in ("torch", "onnx"))
+        assert (one == other).mean() > 0.999
+
+
+@pytest.mark.parametrize("name", ["everything", "network"])
+@pytest.mark.parametrize(
+    "words", [("--mode", "multiscale"), ("--flip", "both"), ("--mode", "sliding")]
+)
+def test_feature_scores_can_be_merged(exported, model_file, folder, name, words):
+    write_image(folder / "a.png", (70, 50))
+    products = ["-i", folder, "--save", "ids,confidence.tif,table", *words]
+    assert run(model_file, *products, "-o", "torch") == 0
+    assert run(exported[name], *products, "-o", "onnx") == 0
+    one, other = (np.array(Image.open(f"{at}/a.png")) for at in ("torch", "onnx"))
+    # Scaled images have values between those that are stored.
+    assert (one == other).mean() > (0.98 if name == "everything" else 0.999)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mode", "multiscale"], "gives class ids alone, which cannot be averaged"),
+        (["--flip", "both"], "use --mode whole without --flip"),
+        (["--save", "ids,confidence"], "does not say how sure it is, as --save ids,confidence"),
+        (["--unsure", "0.5"], "does not say how sure it is, as --unsure needs"),
+        (["--amp", "bf16"], "--amp bf16: .* computes as it was exported"),
+        (["--compile"], "--compile: .* computes as it was exported"),
+    ],
+)  # fmt: skip
+def test_exception_what_ids_alone_cannot_do(exported, folder, capsys, words, message):
+    write_image(folder / "a.png")
+    assert run(exported["ids"], "-i", folder, *words) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not written(Path("outputs")) if Path("outputs").exists() else True
+
+
+def test_feature_from_python(exported, model_file):
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    one, other = (
+        Segmenter(path, device="cpu", mode="whole")(image)
+        for path in (model_file, exported["everything"])
+    )
+    assert one.ids.tolist() == other.ids.tolist()
+    np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-5)
+    with pytest.raises(ValueError, match="gives class ids without confidence"):
+        Segmenter(exported["ids"], device="cpu", mode="whole")
+
+
+META = Meta(("a", "b", "c"), ((0, 0, 0),) * 3, (0.5,) * 3, (0.25,) * 3)
+
+
+def exported_and_proved(network, path, spec=None, meta=META):
+    spec = spec or ExportSpec("all", ("ids", "logits"))
+    example = torch.zeros(2, 64, 96, meta.channels, dtype=torch.uint8)
+    onnx_format.export(module_of(network.eval(), meta, spec), example, spec, path)
+    from exporting.export_model import Description
+
+    onnx_format.describe(path, Description(
+        inside=spec.inside, outputs=spec.outputs, input_type="uint8", arch="Net",
+        meta={"classes": list(meta.classes)}, checkpoint_sha256="", versions={},
+    ))  # fmt: skip
+    return prove(path, network, meta, spec, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("SMP", {"architecture": "Unet", "encoder_name": "resnet18", "encoder_weights": None}),
+     ("UperNet", {"backbone": "timm/resnet18", "pretrained": False}),
+     ("PSPNet", {"backbone": "resnet18", "pretrained": False})],
+)  # fmt: skip
+def test_feature_models_that_pad_and_pool(tmp_path, name, arguments):
+    """At sizes that are no multiple of the stride, where rounding and pooling count."""
+    torch.manual_seed(0)
+    network = getattr(models, name)(3, **arguments)
+    proof = exported_and_proved(network, tmp_path / "a.onnx")
+    assert proof.largest_difference < 1e-4
+
+
+class PoolsWrong(nn.Module):
+    """torch's own adaptive pooling is exported for the traced size, without a complaint."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, images):
+        features = self.first(images)
+        pooled = F.adaptive_avg_pool2d(features, 3)
+        return self.last(features + F.interpolate(pooled, features.shape[2:]))
+
+
+def test_exception_a_network_that_torch_exports_wrongly(tmp_path):
+    with pytest.raises(ValueError):
+        exported_and_proved(PoolsWrong(), tmp_path / "a.onnx")
+
+
+def test_exception_a_broken_exporter(model_file, tmp_path, monkeypatch):
+    whole = onnx_format.export
+
+    def broken(network, *rest):
+        with torch.no_grad():
+            kept = network.network.final_conv.bias.clone()
+            network.network.final_conv.bias[0] += 0.3
+            whole(network, *rest)
+            network.network.final_conv.bias.copy_(kept)
+
+    monkeypatch.setattr(onnx_format, "export", broken)
+    for spec in SPECS.values():
+        with pytest.raises(ValueError, match=r"onnx: random \(2, 128, 160\): "):
+            export_model(str(model_file), ["onnx"], spec, output=tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_exception_a_file_that_exists(exported, model_file, tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_text("mine")
+    with pytest.raises(ValueError, match="--overwrite replaces it"):
+        export_model(str(model_file), ["onnx"], ExportSpec(), output=path)
+    assert path.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "cannot read it"), (b"no", "cannot read it"), (None, "was not written by export.py")],
+)  # fmt: skip
+def test_exception_foreign_files(exported, folder, capsys, content, message):
+    write_image(folder / "a.png")
+    path = Path("foreign.onnx")
+    if content is None:
+        model = onnx.load(exported["ids"])
+        del model.metadata_props[:]
+        onnx.save(model, path)
+    else:
+        path.write_bytes(content)
+    assert run(path, "-i", folder) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_exception_without_the_packages(model_file, tmp_path):
+    """The command to type, before anything is loaded."""
+    code = (
+        "import sys, importlib.metadata as metadata\n"
+        "real = metadata.version\n"
+        "def version(name):\n"
+        "    if name.startswith('onnx'): raise metadata.PackageNotFoundError(name)\n"
+        "    return real(name)\n"
+        "metadata.version = version\n"
+        "import export\n"
+        f"sys.exit(export.main(['-m', {str(model_file)!r}, '--to', 'onnx']))"
+    )
+    done = run_code(code)
+    assert "pip install onnx onnxscript onnxruntime" in done.stderr
+
+
+def test_feature_evaluate_scores_it_like_the_checkpoint(tmp_path, capsys, monkeypatch):
+    """From a config to a checkpoint, to an ONNX file, to the same figures."""
+    monkeypatch.chdir(tmp_path)
+    sizes = ["train_loader.args.num_images=80", "val_loader.args.num_images=12", "trainer.epochs=1"]
+    words = [word for size in sizes for word in ("-o", size)]
+    assert train.main(["--config", str(ROOT / "config.json"), "--device", "cpu", *words]) == 0
+    (model,) = Path("saved").rglob("best_model.pth")
+    capsys.readouterr()
+    assert export.main(["--model", str(model), "--to", "onnx"]) == 0
+    assert "on 8 inputs, 4 of them real: 100.0000% equal pixels" in capsys.readouterr().out
+    figures = []
+    for path in (model, model.with_suffix(".onnx")):
+        words = ["--model", str(path), "--json", "scores.json", "--mode", "whole"]
+        assert evaluate.main([*words, "--device", "cpu"]) == 0
+        figures.append(json.loads(Path("scores.json").read_text())["figures"]["Mean_IoU"])
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4)
+    words = ["--model", str(model.with_suffix(".onnx")), "--find-threshold"]
+    assert evaluate.main(words) == 2
+    assert "is exported; search in the checkpoint" in capsys.readouterr().err
