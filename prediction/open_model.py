@@ -97,7 +97,6 @@ def open_model(
         mode=passes.mode,
         scales=passes.scales,
         flip=passes.flip,
-        threshold=meta.threshold,
         merge=passes.merge,
         others=members[1:],
         weight=first.weight,

@@ -157,6 +157,7 @@ def exported_and_proved(network, path, spec=None, meta=META):
     return prove(path, network, meta, spec, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [("SMP", {"architecture": "Unet", "encoder_name": "resnet18", "encoder_weights": None}),
@@ -247,6 +248,7 @@ def test_exception_without_the_packages(model_file, tmp_path):
     assert "pip install onnx onnxscript onnxruntime" in done.stderr
 
 
+@pytest.mark.slow
 def test_feature_evaluate_scores_it_like_the_checkpoint(tmp_path, capsys, monkeypatch):
     """From a config to a checkpoint, to an ONNX file, to the same figures."""
     monkeypatch.chdir(tmp_path)
