@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from prediction.exported.network import load_exported
+from utils.cli.sanitize import first_line
 
 
 def main(file: str, given: str, target: str) -> int:
@@ -18,7 +19,10 @@ def main(file: str, given: str, target: str) -> int:
         answers: dict[str, np.ndarray] = {}
         with np.load(given) as arrays:
             for name in arrays:
-                outputs = network.run(arrays[name])
+                try:
+                    outputs = network.run(arrays[name])
+                except Exception as error:  # of many kinds, which depend on the runtime
+                    raise ValueError(f"{name}: {first_line(error)}") from None
                 for output, values in zip(network.description.outputs, outputs, strict=True):
                     answers[f"{name}/{output}"] = values
         np.savez(target, **answers)  # type: ignore[arg-type]

@@ -64,14 +64,23 @@ def export_model(
             format's name; nothing is left then.
     """
     checkpoint = read_checkpoint(checkpoint_path)
+    targets = {
+        name: (output or Path(checkpoint_path)).with_suffix(getattr(formats, name).ENDING)
+        for name in to
+    }
+    for name, path in targets.items():
+        for ending in () if overwrite else (*getattr(formats, name).SIDE_ENDINGS, path.suffix):
+            if path.with_suffix(ending).exists():
+                raise ValueError(
+                    f"--output: {path.with_suffix(ending)} already exists; --overwrite replaces it"
+                )
     network, meta = restore_from(checkpoint, checkpoint_path, "cpu", config)
     real = _real_images(images, checkpoint, meta, checkpoint_path)
     pixels = np.zeros((*_EXAMPLE, meta.channels), input_type(meta))
     example = torch.from_numpy(images_for(meta, spec, pixels))
     made = []
-    for name in to:
+    for name, path in targets.items():
         module = getattr(formats, name)
-        path = output or Path(checkpoint_path).with_suffix(module.ENDING)
         temporary = temporary_path(path).with_suffix(module.ENDING)
         try:
             module.export(module_of(network, meta, spec), example, spec, temporary)
@@ -80,13 +89,15 @@ def export_model(
             proof = prove(temporary, network, meta, spec, real)
             proved = {**proof.as_dict(), "runtime": _versions(module.PACKAGES)}
             module.describe(temporary, msgspec.structs.replace(description, proof=proved))
-            move(temporary, path, overwrite=overwrite)
+            for ending in (*module.SIDE_ENDINGS, module.ENDING):
+                move(temporary.with_suffix(ending), path.with_suffix(ending), overwrite=overwrite)
         except FileExistsError as error:
             raise ValueError(f"--output: {error}; --overwrite replaces it") from None
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         finally:
-            temporary.unlink(missing_ok=True)
+            for ending in (*module.SIDE_ENDINGS, module.ENDING):
+                temporary.with_suffix(ending).unlink(missing_ok=True)
         made.append(Exported(path, proof))
     return made
 
@@ -101,6 +112,11 @@ def check_formats(names: Sequence[str]) -> None:
         missing = [each for each in getattr(formats, name).PACKAGES if not _has(each)]
         if missing:
             raise ValueError(f"--to {name}: needs other packages: pip install {' '.join(missing)}")
+
+
+def is_installed(name: str) -> bool:
+    """Return whether the packages of a format are there."""
+    return all(map(_has, getattr(formats, name).PACKAGES))
 
 
 def _has(package: str) -> bool:

@@ -154,7 +154,8 @@ class SMP(BaseModel):
 
         # Padding to multiples of the stride: (B, C, *canvas)
         smallest = divide_up(self.smallest_side, self.stride)
-        rows, columns = max(rows, smallest), max(columns, smallest)
+        if smallest > 1:  # not all formats that models are exported to have a maximum of sizes
+            rows, columns = max(rows, smallest), max(columns, smallest)
         canvas = rows * self.stride, columns * self.stride
         images = pad_to(images, *canvas)
 

@@ -1,5 +1,5 @@
 """The formats that `--to` can name, one file each."""
 
-from exporting.formats import onnx
+from exporting.formats import onnx, openvino
 
-__all__ = ["onnx"]
+__all__ = ["onnx", "openvino"]

@@ -16,6 +16,7 @@ from exporting.spec import ExportSpec
 from prediction.exported.description import KEY, Description, to_text
 
 ENDING = ".onnx"
+SIDE_ENDINGS: tuple[str, ...] = ()  # of files that belong to it
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18  # ONNX Runtime has it since 1.14
 
@@ -35,7 +36,7 @@ def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) ->
     free = torch.export.Dim.DYNAMIC
     axes = (0, 1, 2) if spec.inside == "all" else (0, 2, 3)
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 network, (example,), dynamo=True, opset_version=OPSET, verbose=False,
                 input_names=["images"], output_names=list(spec.outputs),
@@ -62,7 +63,7 @@ def describe(path: Path, description: Description) -> None:
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
+def quiet():  # type: ignore[no-untyped-def]
     """Keep what the exporter says of its own progress and of its own future from the user."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

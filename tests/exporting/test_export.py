@@ -13,15 +13,16 @@ from torch import nn
 
 import evaluate
 import export
+import exporting.formats as formats
 import models
 import train
-from exporting.export_model import export_model
-from exporting.formats import onnx as onnx_format
+from exporting.export_model import Description, export_model, is_installed
 from exporting.proof import prove
 from exporting.spec import ExportSpec
 from exporting.whole_task import module_of
 from prediction import Segmenter
 from prediction.exported.description import KEY
+from prediction.exported.openvino_file import import_openvino
 from prediction.load_model import Meta, restore
 from tests.conftest import ROOT, run_code
 from tests.prediction.program import run, write_image, written
@@ -29,32 +30,52 @@ from tests.prediction.program import run, write_image, written
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-
+FORMATS = [
+    pytest.param(name, marks=pytest.mark.skipif(not is_installed(name), reason=name))
+    for name in formats.__all__
+]
 SPECS = {
     "ids": ExportSpec(), "everything": ExportSpec("all", ("ids", "confidence", "logits")),
     "network": ExportSpec("network", ("logits",)),
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def exported(model_file, tmp_path_factory):
-    """The files of a model, by the name of their spec."""
-    target = tmp_path_factory.mktemp("exported")
-    made = {}
+@pytest.fixture(scope="module", params=FORMATS)
+def exported(request, model_file, tmp_path_factory):
+    """The files of a model in a format, by the name of their spec."""
+    target = tmp_path_factory.mktemp(request.param)
+    module, made = getattr(formats, request.param), {}
     for name, spec in SPECS.items():
-        (one,) = export_model(str(model_file), ["onnx"], spec, output=target / f"{name}.onnx")
+        (one,) = export_model(str(model_file), [request.param], spec, output=target / name)
         assert one.proof.inputs == 4
         made[name] = one.path
-    assert sorted(path.name for path in target.iterdir()) == sorted(f"{n}.onnx" for n in SPECS)
+    endings = (module.ENDING, *module.SIDE_ENDINGS)
+    names = sorted(f"{name}{ending}" for name in SPECS for ending in endings)
+    assert sorted(path.name for path in target.iterdir()) == names
     return made
 
 
-def session_of(path):
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def runner_of(path):
+    """Return what runs a file by its runtime alone, without this project."""
+    if path.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return lambda images: session.run(None, {"images": images})
+    import_openvino()
+    import openvino
+
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(str(path), "CPU", options)
+    return lambda images: [compiled({"images": images})[port] for port in compiled.outputs]
+
+
+def text_of(path):
+    if path.suffix == ".onnx":
+        return {each.key: each.value for each in onnx.load(path).metadata_props}[KEY]
+    return import_openvino().Core().read_model(str(path)).get_rt_info(KEY).value
 
 
 @pytest.mark.parametrize("size", [(1, 32, 32), (3, 67, 41), (2, 90, 33)])
-def test_feature_a_user_needs_onnx_runtime_alone(exported, model_file, size):
+def test_feature_a_user_needs_the_runtime_alone(exported, model_file, size):
     """Source: the checkpoint, by torch."""
     images = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     model, meta = restore(model_file, "cpu")
@@ -62,25 +83,24 @@ def test_feature_a_user_needs_onnx_runtime_alone(exported, model_file, size):
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (meta.mean, meta.std))
     with torch.inference_mode():
         logits = model((values - mean) / std)
-    ids, confidence, scores = session_of(exported["everything"]).run(None, {"images": images})
+    ids, confidence, scores = runner_of(exported["everything"])(images)
     assert ids.dtype == np.uint8 and len(np.unique(ids)) > 1
     np.testing.assert_array_equal(ids, logits.argmax(1))
     np.testing.assert_allclose(confidence, logits.softmax(1).max(1).values, atol=1e-5)
     np.testing.assert_allclose(scores, logits, atol=1e-4)
-    (alone,) = session_of(exported["ids"]).run(None, {"images": images})
+    (alone,) = runner_of(exported["ids"])(images)
     np.testing.assert_array_equal(alone, ids)
     normalised = ((values - mean) / std).numpy()
-    (bare,) = session_of(exported["network"]).run(None, {"images": normalised})
+    (bare,) = runner_of(exported["network"])(normalised)
     np.testing.assert_allclose(bare, logits, atol=1e-4)
 
 
 def test_feature_a_file_says_what_it_is(exported):
-    texts = {each.key: each.value for each in onnx.load(exported["ids"]).metadata_props}
-    own = json.loads(texts[KEY])
+    own = json.loads(text_of(exported["ids"]))
     assert own["meta"]["classes"] == ["sky", "road", "tree"] and own["inside"] == "all"
     assert own["meta"]["mean"] == [0.5] * 3 and own["input_type"] == "uint8"
     assert own["proof"]["equal_pixels"] >= 0.999 and len(own["checkpoint_sha256"]) == 64
-    assert own["proof"]["runtime"]["onnxruntime"] == onnxruntime.__version__
+    assert own["proof"]["runtime"].keys() & {"onnxruntime", "openvino"}
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -141,16 +161,33 @@ def test_feature_from_python(exported, model_file):
         Segmenter(exported["ids"], device="cpu", mode="whole")
 
 
+def replace_text(source, target, text):
+    """Write a copy of a file that says something else of itself, or nothing."""
+    if source.suffix == ".onnx":
+        model = onnx.load(source)
+        del model.metadata_props[:]
+        if text is not None:
+            onnx.helper.set_model_props(model, {KEY: text.decode()})
+        onnx.save(model, target)
+        return
+    model = import_openvino().Core().read_model(str(source))
+    if text is None:
+        del model.get_rt_info()[KEY]
+    else:
+        model.set_rt_info(text.decode(), KEY)
+    import_openvino().save_model(model, str(target), compress_to_fp16=False)
+
+
 META = Meta(("a", "b", "c"), ((0, 0, 0),) * 3, (0.5,) * 3, (0.25,) * 3)
 
 
-def exported_and_proved(network, path, spec=None, meta=META):
-    spec = spec or ExportSpec("all", ("ids", "logits"))
+def exported_and_proved(form, network, folder, meta=META):
+    spec = ExportSpec("all", ("ids", "logits"))
     example = torch.zeros(2, 64, 96, meta.channels, dtype=torch.uint8)
-    onnx_format.export(module_of(network.eval(), meta, spec), example, spec, path)
-    from exporting.export_model import Description
-
-    onnx_format.describe(path, Description(
+    module = getattr(formats, form)
+    path = folder / f"a{module.ENDING}"
+    module.export(module_of(network.eval(), meta, spec), example, spec, path)
+    module.describe(path, Description(
         inside=spec.inside, outputs=spec.outputs, input_type="uint8", arch="Net",
         meta={"classes": list(meta.classes)}, checkpoint_sha256="", versions={},
     ))  # fmt: skip
@@ -164,11 +201,12 @@ def exported_and_proved(network, path, spec=None, meta=META):
      ("UperNet", {"backbone": "timm/resnet18", "pretrained": False}),
      ("PSPNet", {"backbone": "resnet18", "pretrained": False})],
 )  # fmt: skip
-def test_feature_models_that_pad_and_pool(tmp_path, name, arguments):
+@pytest.mark.parametrize("form", FORMATS)
+def test_feature_models_that_pad_and_pool(tmp_path, form, name, arguments):
     """At sizes that are no multiple of the stride, where rounding and pooling count."""
     torch.manual_seed(0)
     network = getattr(models, name)(3, **arguments)
-    proof = exported_and_proved(network, tmp_path / "a.onnx")
+    proof = exported_and_proved(form, network, tmp_path)
     assert proof.largest_difference < 1e-4
 
 
@@ -186,12 +224,14 @@ class PoolsWrong(nn.Module):
 
 
 def test_exception_a_network_that_torch_exports_wrongly(tmp_path):
-    with pytest.raises(ValueError):
-        exported_and_proved(PoolsWrong(), tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="^random |cannot be run: .*random "):
+        exported_and_proved("onnx", PoolsWrong(), tmp_path)
 
 
-def test_exception_a_broken_exporter(model_file, tmp_path, monkeypatch):
-    whole = onnx_format.export
+@pytest.mark.parametrize("form", FORMATS)
+def test_exception_a_broken_exporter(model_file, tmp_path, monkeypatch, form):
+    module = getattr(formats, form)
+    whole = module.export
 
     def broken(network, *rest):
         with torch.no_grad():
@@ -200,32 +240,32 @@ def test_exception_a_broken_exporter(model_file, tmp_path, monkeypatch):
             whole(network, *rest)
             network.network.final_conv.bias.copy_(kept)
 
-    monkeypatch.setattr(onnx_format, "export", broken)
+    monkeypatch.setattr(module, "export", broken)
     for spec in SPECS.values():
-        with pytest.raises(ValueError, match=r"onnx: random \(2, 128, 160\): "):
-            export_model(str(model_file), ["onnx"], spec, output=tmp_path / "a.onnx")
+        with pytest.raises(ValueError, match=rf"{form}: random \(2, 128, 160\): "):
+            export_model(str(model_file), [form], spec, output=tmp_path / "a")
     assert not list(tmp_path.iterdir())
 
 
-def test_exception_a_file_that_exists(exported, model_file, tmp_path):
-    path = tmp_path / "a.onnx"
+@pytest.mark.parametrize(("form", "name"), [("onnx", "a.onnx"), ("openvino", "a.bin")])
+def test_exception_a_file_that_exists(model_file, tmp_path, form, name):
+    path = tmp_path / name
     path.write_text("mine")
-    with pytest.raises(ValueError, match="--overwrite replaces it"):
-        export_model(str(model_file), ["onnx"], ExportSpec(), output=path)
+    with pytest.raises(ValueError, match="already exists; --overwrite replaces it"):
+        export_model(str(model_file), [form], ExportSpec(), output=tmp_path / "a")
     assert path.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "cannot read it"), (b"no", "cannot read it"), (None, "was not written by export.py")],
+    [(b"", "cannot read it"), (b"no", "cannot read it"), (None, "was not written by export.py"),
+     (b"{}", "what it says of itself cannot be read")],
 )  # fmt: skip
 def test_exception_foreign_files(exported, folder, capsys, content, message):
     write_image(folder / "a.png")
-    path = Path("foreign.onnx")
-    if content is None:
-        model = onnx.load(exported["ids"])
-        del model.metadata_props[:]
-        onnx.save(model, path)
+    path = Path(f"foreign{exported['ids'].suffix}")
+    if content in (None, b"{}"):
+        replace_text(exported["ids"], path, content)
     else:
         path.write_bytes(content)
     assert run(path, "-i", folder) == 2
