@@ -24,6 +24,8 @@ def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) ->
     Raises:
         ValueError: If torch cannot export the network, or OpenVINO cannot convert it.
     """
+    if example.dtype == torch.uint16:
+        raise ValueError("it takes no images of 16 bits: use --to onnx, or --inside network")
     openvino = import_openvino()
     free = torch.export.Dim.DYNAMIC
     axes = (0, 1, 2) if spec.inside == "all" else (0, 2, 3)

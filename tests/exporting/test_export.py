@@ -308,3 +308,59 @@ def test_feature_evaluate_scores_it_like_the_checkpoint(tmp_path, capsys, monkey
     words = ["--model", str(model.with_suffix(".onnx")), "--find-threshold"]
     assert evaluate.main(words) == 2
     assert "is exported; search in the checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "uint8"])
+def test_feature_models_of_other_sensors(form, dtype, tmp_path, folder):
+    """Bands, their type and their statistics are those of the checkpoint."""
+    torch.manual_seed(0)
+    network = models.UNet(3, in_channels=4, base_channels=2)
+    network.final_conv.weight.data.normal_()
+    unit = 1 if dtype == "uint8" else 1000
+    meta = {
+        "classes": ["a", "b", "c"], "palette": [[0, 0, 0]] * 3, "mean": [0.5 * unit] * 4,
+        "std": [0.25 * unit] * 4, "channels": 4, "band_rule": {"channels": 4, "dtype": dtype},
+    }  # fmt: skip
+    config = {"arch": {"type": "UNet", "args": {"base_channels": 2}}}
+    content = {"state_dict": network.state_dict(), "config": config, "meta": meta}
+    torch.save(content, tmp_path / "bands.pth")
+    if (form, dtype) == ("openvino", "uint16"):
+        with pytest.raises(ValueError, match="use --to onnx, or --inside network"):
+            export_model(str(tmp_path / "bands.pth"), [form], ExportSpec())
+        assert [path.name for path in tmp_path.glob("*.*")] == ["bands.pth"]
+        return
+    high = 255 if dtype == "uint8" else 1500
+    image = np.random.default_rng(0).integers(0, high, (50, 70, 4)).astype(dtype)
+    np.save(folder / "a.npy", image)
+    (one,) = export_model(
+        str(tmp_path / "bands.pth"), [form], ExportSpec(), images=[str(folder / "a.npy")]
+    )
+    assert one.proof.real_images == 1
+    words = ["-i", folder, "--extension", "npy"]
+    assert run(tmp_path / "bands.pth", *words, "-o", "torch") == 0
+    assert run(one.path, *words, "-o", "exported") == 0
+    made, expected = (np.array(Image.open(f"{at}/a.png")) for at in ("exported", "torch"))
+    assert (made == expected).mean() > 0.999 and len(np.unique(expected)) > 1
+    (ids,) = runner_of(one.path)(image[None])
+    assert (ids[0] == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize("threshold", [None, 0.8])
+def test_feature_a_binary_model_with_a_threshold(threshold, tmp_path, folder):
+    torch.manual_seed(0)
+    network = models.UNet(1, base_channels=2)
+    network.final_conv.weight.data.normal_()
+    meta = {
+        "classes": ["a", "b"], "palette": [[0, 0, 0]] * 2, "mean": [0.5] * 3, "std": [0.25] * 3,
+        "binary": True, "threshold": threshold,
+    }  # fmt: skip
+    config = {"arch": {"type": "UNet", "args": {"base_channels": 2}}}
+    content = {"state_dict": network.state_dict(), "config": config, "meta": meta}
+    torch.save(content, tmp_path / "two.pth")
+    write_image(folder / "a.png", (70, 50))
+    (one,) = export_model(str(tmp_path / "two.pth"), ["onnx"], ExportSpec())
+    assert run(tmp_path / "two.pth", "-i", folder, "-o", "torch") == 0
+    assert run(one.path, "-i", folder, "-o", "exported") == 0
+    made, expected = (np.array(Image.open(f"{at}/a.png")) for at in ("exported", "torch"))
+    assert (made == expected).all() and len(np.unique(expected)) == 2
