@@ -38,3 +38,4 @@ bench:  ## ratios against peers on this machine
 	$(PYTHON) -m benchmarks.trainer
 	$(PYTHON) -m benchmarks.models
 	$(PYTHON) -m benchmarks.prediction
+	$(PYTHON) -m benchmarks.export

@@ -17,7 +17,7 @@ def main(file: str, given: str, target: str) -> int:
     try:
         network = load_exported(file, torch.device("cpu"))
         answers: dict[str, np.ndarray] = {}
-        with np.load(given) as arrays:
+        with np.load(given, allow_pickle=False) as arrays:
             for name in arrays:
                 try:
                     outputs = network.run(arrays[name])

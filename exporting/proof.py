@@ -118,7 +118,7 @@ def _answers(path: Path, given: Mapping[str, np.ndarray]) -> Mapping[str, np.nda
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["without a word"]
             raise ValueError(f"the file cannot be run: {lines[-1]}")
-        with np.load(target) as answers:
+        with np.load(target, allow_pickle=False) as answers:
             return dict(answers)
 
 

@@ -41,7 +41,9 @@ def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) ->
             # 16-bit weights are what it writes unasked.
             openvino.save_model(model, str(path), compress_to_fp16=False)
     except Exception as error:  # of many kinds, which depend on the network
-        raise ValueError(f"OpenVINO cannot convert it: {reason_of(error)}") from error
+        missing = [line for line in str(error).splitlines() if "No conversion rule" in line]
+        reason = missing[0].strip("- ") if missing else reason_of(error)
+        raise ValueError(f"OpenVINO cannot convert it: {reason}") from error
 
 
 def describe(path: Path, description: Description) -> None:

@@ -172,15 +172,14 @@ def test_exception_a_merge_that_fails_keeps_the_journals(here, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with (
+        monkeypatch.context() as patch,
         pytest.raises(ValueError, match="cannot be written .No space left on device"),
         open_manifest(Path("r.csv"), Path("out")) as manifest,
     ):
         predict(manifest, image, digests)
-        monkeypatch.setattr("prediction.jobs.manifest.write_results", full)
+        patch.setattr("prediction.jobs.manifest.write_results", full)
     assert list(read_results(Path("r.csv"))) == []
     assert len(find_journals(journal_folder(Path("r.csv")))) == 1
-    monkeypatch.undo()
-    os.chdir(here)
     assert rows_of(Path("r.csv"))["a.jpg"].error == ""
     merge_journals(Path("r.csv"))
     (row,) = read_results(Path("r.csv"))
