@@ -42,7 +42,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [*OURS, *(f"SMP, {name}" for name in sorted(ARCHITECTURES.names))]
+    others = sorted(set(ARCHITECTURES.names) - {"DPT"})  # DPT takes a transformer's encoder only
+    names = [*OURS, *(f"SMP, {name}" for name in others)]
     parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(names))
     parser.add_argument("--to", nargs="+", default=formats.__all__, choices=formats.__all__)
     parser.add_argument("--rounds", type=int, default=5)
