@@ -94,7 +94,7 @@ def open_run(
     name, arch = trained.get("name"), trained.get("arch")
     return EvaluationRun(
         checkpoint=path,
-        arch=type(model).__name__,
+        arch=loaded.arch,
         predictor=Predictor(
             model,
             *loaded.statistics,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import exporting.formats as formats
-from evaluation.data import open_data
+from evaluation.data import open_data, read_tree
 from exporting.proof import Proof, prove
 from exporting.spec import ExportSpec
 from exporting.whole_task import images_for, input_type, module_of
@@ -22,6 +22,7 @@ from prediction.exported.description import Description
 from prediction.load_model import Meta, restore_from
 from prediction.source.image_source import PixelRule, load_image
 from utils.checkpoint.content import Checkpoint, read_checkpoint
+from utils.cli.sanitize import first_line
 from utils.files.atomic_write import move, temporary_path
 from utils.files.digest import digest_file
 
@@ -64,18 +65,17 @@ def export_model(
             format's name; nothing is left then.
     """
     checkpoint = read_checkpoint(checkpoint_path)
-    targets = {
-        name: (output or Path(checkpoint_path)).with_suffix(getattr(formats, name).ENDING)
-        for name in to
-    }
+    targets = {name: _target(checkpoint_path, output, getattr(formats, name).ENDING) for name in to}
     for name, path in targets.items():
+        if not path.parent.is_dir():
+            raise ValueError(f"--output: there is no folder {path.parent}")
         for ending in () if overwrite else (*getattr(formats, name).SIDE_ENDINGS, path.suffix):
             if path.with_suffix(ending).exists():
                 raise ValueError(
                     f"--output: {path.with_suffix(ending)} already exists; --overwrite replaces it"
                 )
     network, meta = restore_from(checkpoint, checkpoint_path, "cpu", config)
-    real = _real_images(images, checkpoint, meta, checkpoint_path)
+    real = _real_images(images, checkpoint, meta, checkpoint_path, config)
     pixels = np.zeros((*_EXAMPLE, meta.channels), input_type(meta))
     example = torch.from_numpy(images_for(meta, spec, pixels))
     made = []
@@ -93,6 +93,8 @@ def export_model(
                 move(temporary.with_suffix(ending), path.with_suffix(ending), overwrite=overwrite)
         except FileExistsError as error:
             raise ValueError(f"--output: {error}; --overwrite replaces it") from None
+        except OSError as error:
+            raise ValueError(f"--output: {path} cannot be written ({first_line(error)})") from None
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         finally:
@@ -100,6 +102,13 @@ def export_model(
                 temporary.with_suffix(ending).unlink(missing_ok=True)
         made.append(Exported(path, proof))
     return made
+
+
+def _target(checkpoint_path: str, output: Path | None, ending: str) -> Path:
+    """Return the file to write; a name without the format's ending gets it."""
+    if output is None:
+        return Path(checkpoint_path).with_suffix(ending)
+    return output if output.suffix == ending else output.with_name(output.name + ending)
 
 
 def check_formats(names: Sequence[str]) -> None:
@@ -147,14 +156,15 @@ def _versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _real_images(
-    images: Sequence[str], checkpoint: Checkpoint, meta: Meta, path: str
+    images: Sequence[str], checkpoint: Checkpoint, meta: Meta, path: str, config: str | None
 ) -> list[np.ndarray]:
     """Return images (H, W, C) for the proof: the user's, or else some of the validation set."""
     if images:
         rule = PixelRule(meta.mean, meta.band_rule, meta.exif)
         return [load_image(Path(image), rule).pixels for image in images]
     try:
-        dataset = open_data(checkpoint.config, path, "val", one_by_one=True).loader.source
+        tree, source = read_tree(checkpoint.config, path, config, ())
+        dataset = open_data(tree, source, "val", one_by_one=True).loader.source
         step = max(1, len(dataset) // REAL_IMAGES)
         chosen = range(0, len(dataset), step)[:REAL_IMAGES]
         return [dataset.load_image(index).pixels for index in chosen]

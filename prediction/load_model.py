@@ -110,6 +110,13 @@ class LoadedModel(NamedTuple):
     checkpoint: Checkpoint  # of an exported file only the config and `meta`
 
     @property
+    def arch(self) -> str:
+        """The class of the model, also of one that was exported."""
+        if isinstance(self.model, ExportedNetwork):
+            return self.model.description.arch
+        return type(self.model).__name__
+
+    @property
     def statistics(self) -> tuple[Sequence[float], Sequence[float]]:
         """The mean and standard deviation of what the model takes, as for `normalize()`."""
         own = self.model.statistics() if isinstance(self.model, ExportedNetwork) else None

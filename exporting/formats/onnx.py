@@ -44,6 +44,8 @@ def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) ->
             )  # fmt: skip
             assert program is not None
             program.save(str(path))
+    except OSError:  # a disk that is full
+        raise
     except Exception as error:  # of many kinds, which depend on the network
         raise ValueError(f"torch cannot export it to ONNX: {reason_of(error)}") from error
 

@@ -53,7 +53,11 @@ def describe(path: Path, description: Description) -> None:
     model.set_rt_info(to_text(description), KEY)
     # Both are new files: those that are read are mapped into memory.
     draft = path.with_name(f"{path.stem}_.xml")
-    openvino.save_model(model, str(draft), compress_to_fp16=False)
-    del model
-    for ending in (*SIDE_ENDINGS, ENDING):
-        draft.with_suffix(ending).replace(path.with_suffix(ending))
+    try:
+        openvino.save_model(model, str(draft), compress_to_fp16=False)
+        del model
+        for ending in (*SIDE_ENDINGS, ENDING):
+            draft.with_suffix(ending).replace(path.with_suffix(ending))
+    finally:
+        for ending in (*SIDE_ENDINGS, ENDING):
+            draft.with_suffix(ending).unlink(missing_ok=True)

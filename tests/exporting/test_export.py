@@ -26,6 +26,7 @@ from prediction.exported.openvino_file import import_openvino
 from prediction.load_model import Meta, restore
 from tests.conftest import ROOT, run_code
 from tests.prediction.program import run, write_image, written
+from utils.checkpoint.model_file import EXPORTED
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -270,6 +271,25 @@ def test_exception_foreign_files(exported, folder, capsys, content, message):
         path.write_bytes(content)
     assert run(path, "-i", folder) == 2
     assert message in capsys.readouterr().err
+
+
+def test_feature_one_list_of_formats():
+    """The program's words, which load nothing heavy, are the formats; each can be read again."""
+    assert list(export.FORMATS) == formats.__all__
+    assert {getattr(formats, name).ENDING for name in formats.__all__} == set(EXPORTED)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("nowhere/a.onnx", "--output: there is no folder nowhere"), ("my.model", None)],
+)
+def test_feature_names_of_files(model_file, tmp_path, monkeypatch, capsys, output, message):
+    monkeypatch.chdir(tmp_path)
+    code = export.main(["-m", str(model_file), "--to", "onnx", "-o", output])
+    if message is None:
+        assert code == 0 and [path.name for path in tmp_path.iterdir()] == ["my.model.onnx"]
+    else:
+        assert code == 2 and message in capsys.readouterr().err
 
 
 def test_exception_without_the_packages(model_file, tmp_path):
