@@ -34,6 +34,7 @@ from prediction.open_model import OpenedModel, Passes, open_model
 from prediction.outputs import Outputs, RunProducts
 from prediction.predict_images import ImageRun, Speed, predict_all
 from prediction.predictor.memory import MemoryBudget
+from prediction.predictor.packed_weights import PackedWeights
 from prediction.products.kinds import Settings
 from utils.checkpoint.save_load import save_checkpoint
 from utils.drawing.palette import save_mask, voc_palette
@@ -61,6 +62,9 @@ def main() -> None:
         "--network", type=int, metavar="BATCH", help="also time networks alone, with this batch"
     )
     parser.add_argument("--network-size", type=int, default=513)
+    parser.add_argument(
+        "--limit", action="store_true", help="also time the convolutions of `sliding` alone"
+    )
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
@@ -75,6 +79,8 @@ def main() -> None:
             first, second, needs_agreement = ROWS[row](checkpoint, arguments.device)
             if first is not None:
                 compare(row, first, second, files, Path(folder), arguments, needs_agreement)
+        if arguments.limit:
+            measure_limit(checkpoint, files, Path(folder), arguments)
 
     if arguments.network is not None:
         size, batch = arguments.network_size, arguments.network
@@ -281,6 +287,47 @@ def _tiled(model: BaseModel, image: Tensor, device: str) -> np.ndarray:
 
 
 # --- The network alone
+
+
+@torch.inference_mode()
+def measure_limit(
+    checkpoint: Path, files: Sequence[Path], folder: Path, arguments: argparse.Namespace
+) -> None:
+    """Print how fast `sliding` would be if all but the convolutions took no time.
+
+    The convolutions get their inputs as our side gives them: channels last, with packed weights,
+    several tiles at once. 32 tiles of 150 x 200 are what an image of 375 x 500 has, mirrored too.
+    """
+    device, group = arguments.device, 8
+    model = network(checkpoint, device).to(memory_format=torch.channels_last)
+    calls: list[tuple[torch.nn.Module, Tensor]] = []
+    hooks = [
+        module.register_forward_hook(lambda module, given, _: calls.append((module, given[0])))
+        for module in model.modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    tiles = torch.randn(group, 3, 150, 200, device=device)
+    model(tiles.to(memory_format=torch.channels_last))
+    for hook in hooks:
+        hook.remove()
+    theirs = original(checkpoint, device, "sliding")
+    output = folder / "limit"
+    output.mkdir()
+    ratios = []
+    with PackedWeights(model).used():
+        for turn in range(arguments.rounds + 1):
+            started = time.perf_counter()
+            theirs(files, output)
+            _wait(device)
+            other = (time.perf_counter() - started) / len(files)
+            started = time.perf_counter()
+            for _ in range(32 // group):
+                for module, given in calls:
+                    module(given)
+            _wait(device)
+            if turn:
+                ratios.append(other / (time.perf_counter() - started))
+    print(f"{'sliding, its convolutions alone':54}{statistics.median(ratios):8.2f}", flush=True)
 
 
 def networks(num_classes: int) -> dict[str, BaseModel]:
