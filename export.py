@@ -11,7 +11,7 @@ from utils.cli.command_line import Parser, end_after_failed_output, report_mista
 from utils.cli.launcher import refuse_several
 from utils.cli.sanitize import plain_lines
 
-FORMATS = ("onnx", "openvino")
+FORMATS = ("onnx", "openvino", "torch")
 DESCRIPTION = """
 Write a trained model as a file that other programs run. The file is loaded by its own runtime in a
 process of its own and compared with the model on random and real images of several sizes. It gets

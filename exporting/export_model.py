@@ -75,6 +75,7 @@ def export_model(
                     f"--output: {path.with_suffix(ending)} already exists; --overwrite replaces it"
                 )
     network, meta = restore_from(checkpoint, checkpoint_path, "cpu", config)
+    network.requires_grad_(False)  # whoever runs a file wants no gradients
     real = _real_images(images, checkpoint, meta, checkpoint_path, config)
     pixels = np.zeros((*_EXAMPLE, meta.channels), input_type(meta))
     example = torch.from_numpy(images_for(meta, spec, pixels))

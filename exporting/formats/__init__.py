@@ -1,5 +1,5 @@
 """The formats that `--to` can name, one file each."""
 
-from exporting.formats import onnx, openvino
+from exporting.formats import onnx, openvino, torch
 
-__all__ = ["onnx", "openvino"]
+__all__ = ["onnx", "openvino", "torch"]

@@ -65,7 +65,9 @@ def load_exported(path: str | Path, device: torch.device) -> ExportedNetwork:
     Raises:
         ValueError: If it is none of ours, or a package or device for it is missing.
     """
-    from prediction.exported import onnx_file, openvino_file
+    from prediction.exported import onnx_file, openvino_file, torch_file
 
-    loaders: dict[str, Load] = {".onnx": onnx_file.load, ".xml": openvino_file.load}
+    loaders: dict[str, Load] = {
+        ".onnx": onnx_file.load, ".xml": openvino_file.load, ".pt2": torch_file.load
+    }  # fmt: skip
     return ExportedNetwork(*loaders[Path(path).suffix.lower()](Path(path), device))
