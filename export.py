@@ -12,11 +12,15 @@ from utils.cli.launcher import refuse_several
 from utils.cli.sanitize import plain_lines
 
 FORMATS = ("onnx", "openvino", "torch")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 DESCRIPTION = """
 Write a trained model as a file that other programs run. The file is loaded by its own runtime in a
 process of its own and compared with the model on random and real images of several sizes. It gets
 its name only if it answers like the model; otherwise nothing is left, and the message says where
 the two part.
+
+A file of less than 32 bits is scored on the validation images instead: it gets its name only if it
+loses less than --tolerance. int8 finds its ranges on images of the training set.
 
 With --inside all, the default, the file takes images as they are stored, (batch, height, width,
 channels), and gives class ids. Batch, height and width stay free.
@@ -59,9 +63,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--outputs", metavar="LIST",
         help="what comes out, separated by commas: ids, confidence, logits (default: ids; with "
         "--inside network: logits)")  # fmt: skip
+    add("--precision", nargs="+", choices=PRECISIONS, default=["fp32"],
+        help="of the weights; several give a file each (default: fp32)")  # fmt: skip
+    add("--validate", action="store_true",
+        help="also score checkpoint and file on the validation images")  # fmt: skip
+    add("--tolerance", type=float, default=0.5, metavar="POINTS",
+        help="how many points of mean IoU such a file may lose (default: 0.5)")  # fmt: skip
     add("--images", nargs="+", default=[], metavar="FILE",
         help="real images for the comparison (default: some of the validation set)")  # fmt: skip
-    add("--config", metavar="FILE", help="the training's config, for a file of bare weights")
+    add("--config", metavar="FILE",
+        help="the training's config, for a file of bare weights, or for other data")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that exist")
     return parser.parse_args(argv)
 
@@ -75,10 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     model, chosen = find_model(arguments.model)
     if chosen:
         print(plain_lines(chosen), flush=True)
-    if arguments.output is not None and len(arguments.to) > 1:
-        raise ValueError("--output: is one file; leave it out for several formats")
+    if arguments.output is not None and max(len(arguments.to), len(arguments.precision)) > 1:
+        raise ValueError("--output: is one file; leave it out for several")
+    if not 0 < arguments.tolerance <= 100:
+        raise ValueError(f"--tolerance: {arguments.tolerance:g} is not between 0 and 100 points")
     from exporting.export_model import check_formats, export_model
     from exporting.spec import ExportSpec
+    from exporting.table import table_of
     from utils.runs.logger import log_to_console
 
     log_to_console(logging.WARNING)
@@ -90,13 +104,18 @@ def run(arguments: argparse.Namespace) -> int:
         model,
         arguments.to,
         spec,
+        precisions=arguments.precision,
         output=None if arguments.output is None else Path(arguments.output),
         config=arguments.config,
         images=arguments.images,
         overwrite=arguments.overwrite,
+        validate=arguments.validate,
+        tolerance=arguments.tolerance,
     )
     for file in made:
         print(plain_lines(f"{file.path}: {file.proof.text()}"))
+    if len(made) > 1 or made[0].validation is not None:
+        print(f"\n{plain_lines(table_of(model, arguments.config, made))}")
     return 0
 
 

@@ -1,9 +1,9 @@
 """From a checkpoint to files for other programs, each proved before it gets its name."""
 
+import copy
 import dataclasses
-import importlib
+import functools
 import importlib.metadata
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,84 +12,131 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
+from torch import nn
 
 import exporting.formats as formats
-from evaluation.data import open_data, read_tree
+from exporting.images import calibration_images, real_images
 from exporting.proof import Proof, prove
-from exporting.spec import ExportSpec
-from exporting.whole_task import images_for, input_type, module_of
+from exporting.spec import ExportSpec, Precision
+from exporting.validate import Score, Validation, score
+from exporting.whole_task import Reduced, images_for, input_type, module_of
 from prediction.exported.description import Description
-from prediction.load_model import Meta, restore_from
-from prediction.source.image_source import PixelRule, load_image
-from utils.checkpoint.content import Checkpoint, read_checkpoint
+from prediction.load_model import restore_from
+from utils.checkpoint.content import read_checkpoint
 from utils.cli.sanitize import first_line
 from utils.files.atomic_write import move, temporary_path
 from utils.files.digest import digest_file
 
-logger = logging.getLogger(__name__)
-
-REAL_IMAGES = 4  # of the validation set, for the proof
 _EXAMPLE = (2, 64, 96)  # batch, height and width while the network is traced
+_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+TOLERANCE = 0.5  # points of mean IoU that a file may lose
 
 
 class Exported(NamedTuple):
     """A file that was accepted."""
 
     path: Path
+    spec: ExportSpec
     proof: Proof
+    validation: Validation | None  # None if it was not asked for
 
 
-def export_model(
-    checkpoint_path: str,
-    to: Sequence[str],
-    spec: ExportSpec,
-    *,
-    output: Path | None = None,
-    config: str | None = None,
-    images: Sequence[str] = (),
-    overwrite: bool = False,
-) -> list[Exported]:
-    """Export a checkpoint in several formats.
+class ModelExport:
+    """A checkpoint, and what the export of each file needs of it.
 
     Args:
-        checkpoint_path: The checkpoint.
-        to: The formats, of `exporting.formats`.
-        spec: What the files shall have.
-        output: The file, of a single format; None for the checkpoint's name beside it.
-        config: The training's config, for a file of bare weights.
+        path: The checkpoint.
+        config: The training's config, for a file of bare weights or for other loaders.
         images: Images for the proof; none for those of the validation set, if they are there.
-        overwrite: Whether files that exist are replaced.
 
     Raises:
-        ValueError: If the model cannot be exported or the file does not answer like it, with the
-            format's name; nothing is left then.
+        ValueError: If the checkpoint or an image cannot be used.
     """
-    checkpoint = read_checkpoint(checkpoint_path)
-    targets = {name: _target(checkpoint_path, output, getattr(formats, name).ENDING) for name in to}
-    for name, path in targets.items():
-        if not path.parent.is_dir():
-            raise ValueError(f"--output: there is no folder {path.parent}")
-        for ending in () if overwrite else (*getattr(formats, name).SIDE_ENDINGS, path.suffix):
-            if path.with_suffix(ending).exists():
-                raise ValueError(
-                    f"--output: {path.with_suffix(ending)} already exists; --overwrite replaces it"
-                )
-    network, meta = restore_from(checkpoint, checkpoint_path, "cpu", config)
-    network.requires_grad_(False)  # whoever runs a file wants no gradients
-    real = _real_images(images, checkpoint, meta, checkpoint_path, config)
-    pixels = np.zeros((*_EXAMPLE, meta.channels), input_type(meta))
-    example = torch.from_numpy(images_for(meta, spec, pixels))
-    made = []
-    for name, path in targets.items():
-        module = getattr(formats, name)
+
+    def __init__(self, path: str, config: str | None = None, images: Sequence[str] = ()) -> None:
+        self.path, self.config = path, config
+        self.checkpoint = read_checkpoint(path)
+        self.network, self.meta = restore_from(self.checkpoint, path, "cpu", config)
+        self.network.requires_grad_(False)  # whoever runs a file wants no gradients
+        self.real = real_images(images, self.checkpoint, self.meta, path, config)
+        pixels = (*_EXAMPLE, self.meta.channels)
+        self._pixels = np.zeros(pixels, input_type(self.meta))
+
+    @functools.cached_property
+    def score(self) -> Score:
+        """What the checkpoint scores on the validation images.
+
+        Raises:
+            ValueError: If they are not there.
+        """
+        try:
+            return score(self.path, self.config)
+        except (ValueError, OSError) as error:
+            raise ValueError(
+                f"needs the validation images, and they are not there ({first_line(error)}); name "
+                "a config with --config"
+            ) from None
+
+    def write(self, form: str, spec: ExportSpec, path: Path) -> None:
+        """Write a file; nothing is said of it yet.
+
+        Raises:
+            ValueError: If the model cannot be exported.
+        """
+        module = getattr(formats, form)
+        network: nn.Module = self.network
+        if spec.precision in _TYPES and form in ("onnx", "torch"):
+            network = Reduced(copy.deepcopy(network), _TYPES[spec.precision])
+        example = torch.from_numpy(images_for(self.meta, spec, self._pixels))
+        module.export(module_of(network, self.meta, spec), example, spec, path)
+        if spec.precision == "int8":
+            stored = calibration_images(self.checkpoint, self.path, self.config)
+            module.quantize(path, [images_for(self.meta, spec, each[None]) for each in stored])
+
+    def describe(self, spec: ExportSpec) -> Description:
+        """Return what a file says of itself, without its proof."""
+        return Description(
+            inside=spec.inside,
+            outputs=spec.outputs,
+            precision=spec.precision,
+            input_type=input_type(self.meta) if spec.inside == "all" else "float32",
+            arch=type(self.network).__name__,
+            meta=dataclasses.asdict(self.meta),
+            config=self.checkpoint.config,
+            checkpoint_sha256=digest_file(self.path),
+            versions={"python": sys.version.split()[0], **_versions(("torch",))},
+        )
+
+    def export(
+        self, form: str, spec: ExportSpec, path: Path, overwrite: bool, tolerance: float | None
+    ) -> Exported:
+        """Write a file, prove it and give it its name.
+
+        Args:
+            form: Its format, of `exporting.formats`.
+            spec: What it shall have.
+            path: Its name.
+            overwrite: Whether files that exist are replaced.
+            tolerance: How many points of mean IoU it may lose on the validation images; None to
+                leave them out.
+
+        Raises:
+            ValueError: If it is not accepted; nothing is left then.
+        """
+        module = getattr(formats, form)
         temporary = temporary_path(path).with_suffix(module.ENDING)
         try:
-            module.export(module_of(network, meta, spec), example, spec, temporary)
-            description = _describe(checkpoint_path, checkpoint, meta, spec, type(network).__name__)
+            self.write(form, spec, temporary)
+            description = self.describe(spec)
             module.describe(temporary, description)
-            proof = prove(temporary, network, meta, spec, real)
-            proved = {**proof.as_dict(), "runtime": _versions(module.PACKAGES)}
-            module.describe(temporary, msgspec.structs.replace(description, proof=proved))
+            proof = prove(temporary, self.network, self.meta, spec, self.real)
+            said = {**proof.as_dict(), "runtime": _versions(module.PACKAGES)}
+            validation = None
+            if tolerance is not None:
+                validation = Validation(self.score, score(str(temporary), self.config))
+                validation.check(tolerance)
+                said["validation"] = validation.as_dict()
+            module.describe(temporary, msgspec.structs.replace(description, proof=said))
             for ending in (*module.SIDE_ENDINGS, module.ENDING):
                 move(temporary.with_suffix(ending), path.with_suffix(ending), overwrite=overwrite)
         except FileExistsError as error:
@@ -97,23 +144,116 @@ def export_model(
         except OSError as error:
             raise ValueError(f"--output: {path} cannot be written ({first_line(error)})") from None
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise ValueError(f"{_name_of(form, spec)}: {error}") from None
         finally:
             for ending in (*module.SIDE_ENDINGS, module.ENDING):
                 temporary.with_suffix(ending).unlink(missing_ok=True)
-        made.append(Exported(path, proof))
-    return made
+        return Exported(path, spec, proof, validation)
 
 
-def _target(checkpoint_path: str, output: Path | None, ending: str) -> Path:
+def export_model(
+    checkpoint_path: str,
+    to: Sequence[str],
+    spec: ExportSpec,
+    *,
+    precisions: Sequence[Precision] = ("fp32",),
+    output: Path | None = None,
+    config: str | None = None,
+    images: Sequence[str] = (),
+    overwrite: bool = False,
+    validate: bool = False,
+    tolerance: float = TOLERANCE,
+) -> list[Exported]:
+    """Export a checkpoint in several formats and precisions.
+
+    Args:
+        checkpoint_path: The checkpoint.
+        to: The formats, of `exporting.formats`.
+        spec: What the files shall have, but for the precision.
+        precisions: The precisions.
+        output: The file, of a single format and precision; None for the checkpoint's name beside
+            it.
+        config: The training's config, for a file of bare weights or for other loaders.
+        images: Images for the proof; none for those of the validation set, if they are there.
+        overwrite: Whether files that exist are replaced.
+        validate: Score each file on the validation images. Files of less than 32 bits always are,
+            as that is what decides about them.
+        tolerance: How many points of mean IoU a file may lose there.
+
+    Raises:
+        ValueError: If the model cannot be exported or a file does not answer like it, with the
+            format's name; nothing is left of that file then.
+    """
+    wanted = [
+        (form, dataclasses.replace(spec, precision=precision))
+        for form in dict.fromkeys(to)
+        for precision in dict.fromkeys(precisions)
+    ]
+    check_precisions(wanted)
+    targets = [_target(checkpoint_path, output, form, one) for form, one in wanted]
+    for (form, _), path in zip(wanted, targets, strict=True):
+        _check_free(path, form, overwrite)
+    export = ModelExport(checkpoint_path, config, images)
+    return [
+        export.export(
+            form, one, path, overwrite,
+            tolerance if validate or one.precision != "fp32" else None,
+        )
+        for (form, one), path in zip(wanted, targets, strict=True)
+    ]  # fmt: skip
+
+
+def _name_of(form: str, spec: ExportSpec) -> str:
+    return form if spec.precision == "fp32" else f"{form}, {spec.precision}"
+
+
+def _target(checkpoint_path: str, output: Path | None, form: str, spec: ExportSpec) -> Path:
     """Return the file to write; a name without the format's ending gets it."""
+    ending: str = getattr(formats, form).ENDING
     if output is None:
-        return Path(checkpoint_path).with_suffix(ending)
+        kind = "" if spec.precision == "fp32" else f".{spec.precision}"
+        return Path(checkpoint_path).with_suffix(f"{kind}{ending}")
     return output if output.suffix == ending else output.with_name(output.name + ending)
 
 
+def _check_free(path: Path, form: str, overwrite: bool) -> None:
+    """Refuse a name that cannot be written.
+
+    Raises:
+        ValueError: If there is no such folder, or the file exists.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"--output: there is no folder {path.parent}")
+    for ending in () if overwrite else (*getattr(formats, form).SIDE_ENDINGS, path.suffix):
+        if path.with_suffix(ending).exists():
+            raise ValueError(
+                f"--output: {path.with_suffix(ending)} already exists; --overwrite replaces it"
+            )
+
+
+def check_precisions(wanted: Sequence[tuple[str, ExportSpec]]) -> None:
+    """Refuse precisions that a format does not have, or whose packages are missing.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for form, spec in wanted:
+        module = getattr(formats, form)
+        if spec.precision not in module.PRECISIONS:
+            raise ValueError(
+                f"--precision {spec.precision}: --to {form} has {', '.join(module.PRECISIONS)}"
+            )
+        needed = module.PRECISIONS[spec.precision]
+        missing = [each for each in needed if not _has(each)]
+        if missing:
+            raise ValueError(
+                f"--to {form} --precision {spec.precision}: needs other packages: pip install "
+                + " ".join(missing)
+            )
+
+
 def check_formats(names: Sequence[str]) -> None:
-    """Refuse formats that do not exist, or whose packages are missing.
+    """Refuse formats whose packages are missing.
 
     Raises:
         ValueError: If there is one.
@@ -124,9 +264,10 @@ def check_formats(names: Sequence[str]) -> None:
             raise ValueError(f"--to {name}: needs other packages: pip install {' '.join(missing)}")
 
 
-def is_installed(name: str) -> bool:
+def is_installed(name: str, precision: str = "fp32") -> bool:
     """Return whether the packages of a format are there."""
-    return all(map(_has, getattr(formats, name).PACKAGES))
+    module = getattr(formats, name)
+    return all(map(_has, (*module.PACKAGES, *module.PRECISIONS[precision])))
 
 
 def _has(package: str) -> bool:
@@ -137,41 +278,5 @@ def _has(package: str) -> bool:
     return True
 
 
-def _describe(
-    path: str, checkpoint: Checkpoint, meta: Meta, spec: ExportSpec, arch: str
-) -> Description:
-    return Description(
-        inside=spec.inside,
-        outputs=spec.outputs,
-        input_type=input_type(meta) if spec.inside == "all" else "float32",
-        arch=arch,
-        meta=dataclasses.asdict(meta),
-        config=checkpoint.config,
-        checkpoint_sha256=digest_file(path),
-        versions={"python": sys.version.split()[0], **_versions(("torch",))},
-    )
-
-
 def _versions(packages: Sequence[str]) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages}
-
-
-def _real_images(
-    images: Sequence[str], checkpoint: Checkpoint, meta: Meta, path: str, config: str | None
-) -> list[np.ndarray]:
-    """Return images (H, W, C) for the proof: the user's, or else some of the validation set."""
-    if images:
-        rule = PixelRule(meta.mean, meta.band_rule, meta.exif)
-        return [load_image(Path(image), rule).pixels for image in images]
-    try:
-        tree, source = read_tree(checkpoint.config, path, config, ())
-        dataset = open_data(tree, source, "val", one_by_one=True).loader.source
-        step = max(1, len(dataset) // REAL_IMAGES)
-        chosen = range(0, len(dataset), step)[:REAL_IMAGES]
-        return [dataset.load_image(index).pixels for index in chosen]
-    except (ValueError, OSError) as error:
-        logger.warning(
-            "the images of the validation set are not there (%s): the proof has random images "
-            "only; name real ones with --images", str(error).splitlines()[0],
-        )  # fmt: skip
-        return []

@@ -1,8 +1,12 @@
 """What an exported file shall have."""
 
 import dataclasses
+from typing import Literal, get_args
 
 from prediction.exported.description import OUTPUTS, Inside, Output
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +19,7 @@ class ExportSpec:
 
     inside: Inside = "all"
     outputs: tuple[Output, ...] = ("ids",)
+    precision: Precision = "fp32"  # of the weights; images and outputs keep their types
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.outputs if name not in OUTPUTS]

@@ -64,6 +64,24 @@ class NetworkAlone(nn.Module):
         return (self.network(images),)
 
 
+class Reduced(nn.Module):
+    """A network that computes in 16 bits, between images and logits of 32 bits.
+
+    Args:
+        network: From normalised images (B, C, H, W) to logits (B, K, H, W); it is changed.
+        dtype: What it computes in.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self.dtype = network.to(dtype), dtype
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (B, C, H, W), float32, to logits (B, K, H, W), float32."""
+        logits: Tensor = self.network(images.to(self.dtype)).float()
+        return logits
+
+
 def module_of(network: nn.Module, meta: Meta, spec: ExportSpec) -> nn.Module:
     """Return the module that is exported."""
     whole = WholeTask(network, meta, spec) if spec.inside == "all" else NetworkAlone(network)

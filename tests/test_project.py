@@ -25,7 +25,7 @@ PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.
             "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 # What a feature asks for with the pip command when it is used.
 OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio", "pyarrow", "shapely", "av",
-            "fsspec", "ray", "onnx", "onnxruntime", "openvino"}  # fmt: skip
+            "fsspec", "ray", "onnx", "onnxruntime", "openvino", "nncf"}  # fmt: skip
 FOLDERS = [*sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}), "docs"]
 PROGRAM = sorted([*ROOT.glob("*.py"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))])
 

@@ -3,8 +3,11 @@
 Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +19,8 @@ from prediction.exported.openvino_file import import_openvino
 ENDING = ".xml"
 SIDE_ENDINGS: tuple[str, ...] = (".bin",)
 PACKAGES = ("openvino",)
+# With fp16 the weights are stored in 16 bits; the device chooses what it computes in.
+PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": (), "int8": ("nncf",)}
 
 
 def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) -> None:
@@ -39,23 +44,52 @@ def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) ->
                 port.get_tensor().set_names({name})
             model.inputs[0].get_tensor().set_names({"images"})
             # 16-bit weights are what it writes unasked.
-            openvino.save_model(model, str(path), compress_to_fp16=False)
+            compress = spec.precision == "fp16"
+            openvino.save_model(model, str(path), compress_to_fp16=compress)
     except Exception as error:  # of many kinds, which depend on the network
         missing = [line for line in str(error).splitlines() if "No conversion rule" in line]
         reason = missing[0].strip("- ") if missing else reason_of(error)
         raise ValueError(f"OpenVINO cannot convert it: {reason}") from error
 
 
+def quantize(path: Path, images: Sequence[np.ndarray]) -> None:
+    """Make weights and activations integers of 8 bits.
+
+    Source: https://docs.openvino.ai/2026/openvino-workflow/model-optimization.html
+
+    Args:
+        path: The file, which is replaced.
+        images: What the network takes; their activations set the ranges.
+
+    Raises:
+        ValueError: If NNCF cannot do it.
+    """
+    openvino = import_openvino()
+    import nncf
+
+    model = openvino.Core().read_model(str(path))
+    try:
+        with quiet():
+            small = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images))
+    except Exception as error:  # of many kinds, which depend on the network
+        raise ValueError(f"NNCF cannot quantize it: {reason_of(error)}") from error
+    _replace(path, small)
+
+
 def describe(path: Path, description: Description) -> None:
     """Write the description into a file; the graph stays as it is."""
-    openvino = import_openvino()
-    model = openvino.Core().read_model(str(path))
+    model = import_openvino().Core().read_model(str(path))
     model.set_rt_info(to_text(description), KEY)
+    _replace(path, model)
+
+
+def _replace(path: Path, model: Any) -> None:
+    """Write a model in the place of the one it was made of."""
+    openvino = import_openvino()
     # Both are new files: those that are read are mapped into memory.
     draft = path.with_name(f"{path.stem}_.xml")
     try:
         openvino.save_model(model, str(draft), compress_to_fp16=False)
-        del model
         for ending in (*SIDE_ENDINGS, ENDING):
             draft.with_suffix(ending).replace(path.with_suffix(ending))
     finally:

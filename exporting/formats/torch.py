@@ -16,6 +16,7 @@ from prediction.exported.description import KEY, Description, to_text
 ENDING = ".pt2"
 SIDE_ENDINGS: tuple[str, ...] = ()
 PACKAGES = ("torch",)
+PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": (), "bf16": ()}
 
 
 def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 READER = "utils/checkpoint/weights_file.py"
 # What makes payloads, to see them refused.
 HOSTILE = {
+    "tests/exporting/test_torch_file.py",
     "tests/hostile_files.py",
     "tests/security/test_checkpoints.py",
     "tests/security/test_outputs.py",
