@@ -8,7 +8,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_SECONDS = 10.0  # for the head of a request, from its connection or the answer before it
+HEAD_SECONDS = 10.0
 READ_SECONDS = 30.0  # for a client to take what was sent
 
 _LATE = (
@@ -18,10 +18,17 @@ _LATE = (
 
 
 class TimedProtocol(H11Protocol):
-    """uvicorn's protocol with time limits: it has none for heads, and none for slow readers."""
+    """uvicorn's protocol with time limits: it has none for heads, and none for slow readers.
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    Args:
+        args: As uvicorn gives them.
+        head_seconds: For the head of a request, from its connection or the answer before it.
+        settings: As uvicorn gives them.
+    """
+
+    def __init__(self, *args: Any, head_seconds: float = HEAD_SECONDS, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self._head_seconds = head_seconds
         self._head: asyncio.TimerHandle | None = None
         self._reader: asyncio.TimerHandle | None = None
 
@@ -74,7 +81,7 @@ class TimedProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._head = _cancel(self._head)
         elif self._head is None and not self.transport.is_closing():
-            self._head = self.loop.call_later(HEAD_SECONDS, self._late)
+            self._head = self.loop.call_later(self._head_seconds, self._late)
 
     def _late(self) -> None:
         if self.transport.is_closing():

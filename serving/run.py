@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import ipaddress
 import os
 import socket
 from types import FrameType
+from typing import Any
 
 from serving.limits import Limits
 from serving.options import TOKEN_VARIABLE
@@ -124,7 +126,7 @@ def serve(
     from serving.app import Service, make_app
     from serving.batcher import Batcher
     from serving.metrics import Metrics
-    from serving.protocol import TimedProtocol
+    from serving.protocol import HEAD_SECONDS, TimedProtocol
     from serving.served_model import load_models
     from utils.memory import keep_little_unused
     from utils.runs.logger import log_to_console
@@ -137,8 +139,10 @@ def serve(
     batcher = Batcher(arguments.batch_size, arguments.batch_wait / 1000, metrics)
     service = Service(models, limits, batcher, metrics)
     app = make_app(service, metrics, token)
+    seconds = min(HEAD_SECONDS, limits.upload_seconds)
+    protocol: Any = functools.partial(TimedProtocol, head_seconds=seconds)
     config = uvicorn.Config(
-        app, http=TimedProtocol, ws="none", lifespan="off", access_log=False, log_config=None,
+        app, http=protocol, ws="none", lifespan="off", access_log=False, log_config=None,
         server_header=False, limit_concurrency=_MAX_CONNECTIONS, backlog=_MAX_CONNECTIONS,
     )  # fmt: skip
 
