@@ -84,7 +84,7 @@ class Browser:
     def open(
         self, page: Path | str, width: int = 1400, height: int = 900, *, dark: bool = False
     ) -> None:
-        """Show a file, or an address, in a window of this size; a narrow one is a phone with a touch screen."""
+        """Show a file or an address; in a narrow window like a phone with a touch screen."""
         phone = width < 600
         self._send("Emulation.setDeviceMetricsOverride", width=width, height=height,
                    deviceScaleFactor=2 if phone else 1, mobile=phone)  # fmt: skip

@@ -142,8 +142,8 @@ def test_feature_a_token_is_required_and_compared(model_file, folder):
     with Server(
         model_file, words=words, environment={"SEGMENTATION_TOKEN": "a-long-secret"}
     ) as server:
-        for given in ({}, {"Authorization": "Bearer a-long-secreT"}, {"Authorization": "Bearer"},
-                      {"Authorization": "Basic a-long-secret"}, {"Authorization": "Bearer é"}):  # fmt: skip
+        wrong = ("Bearer a-long-secreT", "Bearer", "Basic a-long-secret", "Bearer é")
+        for given in ({}, *({"Authorization": text} for text in wrong)):
             headers = {name: value.encode() for name, value in given.items()}
             for path in ("/v1/models", "/metrics"):
                 assert server.client.get(path, headers=headers).status_code == 401
