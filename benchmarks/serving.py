@@ -220,7 +220,7 @@ class Turn:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         seconds = json.loads(self._process.stdout.readline())
-        with np.load(self._masks) as masks:
+        with np.load(self._masks, allow_pickle=False) as masks:
             return seconds, [masks[name] for name in masks.files]
 
 

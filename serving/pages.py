@@ -28,10 +28,11 @@ class Page:
         script, style = (_hash(text, tag) for tag in ("script", "style"))
         policy = (
             f"default-src 'none'; script-src '{script}'; style-src '{style}'; connect-src 'self'; "
-            "img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            "img-src data: blob:; base-uri 'none'; form-action 'none'"
         )
         self._headers = {
             "Content-Security-Policy": policy,
+            "X-Frame-Options": "DENY",
             "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
         }
 

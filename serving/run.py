@@ -79,7 +79,7 @@ def _bind(host: str, port: int) -> socket.socket:
     """Return a socket that has the port, so that a port that is taken is told at once.
 
     Raises:
-        ValueError: If it cannot be had.
+        ValueError: If it is taken, or no address.
     """
     try:
         (family, kind, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
