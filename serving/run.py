@@ -128,12 +128,10 @@ def serve(
     from serving.metrics import Metrics
     from serving.protocol import HEAD_SECONDS, TimedProtocol
     from serving.served_model import load_models
-    from utils.memory import keep_little_unused
     from utils.runs.logger import log_to_console
 
     log_to_console(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # clients' faults are no news
-    keep_little_unused()  # else freed images pile up in the arenas of threads
     models = load_models(files, arguments)
     metrics = Metrics()
     batcher = Batcher(arguments.batch_size, arguments.batch_wait / 1000, metrics)
