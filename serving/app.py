@@ -206,6 +206,12 @@ def make_app(service: Service, metrics: Metrics, token: str | None) -> Guard:
         hint = "; /docs lists the calls" if error.status_code in (404, 405) else ""
         return JSONResponse({"error": f"{error.detail}{hint}"}, error.status_code, error.headers)
 
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        return Response(
+            error_body("the server failed; its log says why"), 500, {}, "application/json"
+        )
+
     complete(app)
     paths = {*pages, "/v1/predict", "/v1/models", "/health", "/metrics", "/openapi.json"}
     return Guard(app, token, paths, metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import tempfile
 import threading
@@ -29,6 +30,8 @@ from utils.files.npy_file import NPY_START
 from utils.files.png_file import PNG_START
 from utils.files.tiff_io import TIFF_STARTS
 from utils.out_of_memory import is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 # What a file of an image begins with, and the ending that it gets here.
 _STARTS = {
@@ -85,10 +88,8 @@ class Job:
                 415, "the upload is no image: expected PNG, JPEG, TIFF, BMP, GIF, WebP or NPY"
             )
         # The readers take files: large images are read window by window.
+        path = self._written(data, ending)
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="serve-"))
-            path = self._folder / f"upload{ending}"
-            path.write_bytes(data)
             head = read_head(path)
             if head.width * head.height > max_pixels:
                 raise Refusal(
@@ -96,7 +97,7 @@ class Job:
                     f"the image has {head.width}x{head.height} pixels, and {max_pixels:.0f} are "
                     "the most; scale it down, or raise --max-pixels of the server",
                 )
-            limits: Limits = self.model.limits(self._folder)
+            limits: Limits = self.model.limits(path.parent)
             self._geo = read_georeference(path) if ending == ".tif" else None
             opener = open_image if self._geo is None else open_map
             self._source = opener(path, self.model.rule, limits)
@@ -104,11 +105,27 @@ class Job:
             raise Refusal(503, one_line(first_line(error)), retry_after=5) from None
         except DataError as error:
             raise Refusal(422, self._told(error)) from None
+        except Refusal:
+            raise
+        except Exception as error:
+            # A damaged file can make a decoder raise anything.
+            if is_out_of_memory(error):
+                raise Refusal(413, "the image does not fit into the server's memory") from None
+            logger.warning("an image cannot be decoded", exc_info=error)
+            raise Refusal(422, "the image cannot be decoded; save it again") from None
+        self.queued = time.monotonic()
+
+    def _written(self, data: bytes, ending: str) -> Path:
+        """Write the upload to a folder of its own."""
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="serve-"))
+            path = self._folder / f"upload{ending}"
+            path.write_bytes(data)
         except OSError as error:
             raise Refusal(
                 503, f"the server has no room for an upload ({error.strerror})", retry_after=30
             ) from None
-        self.queued = time.monotonic()
+        return path
 
     def _told(self, error: BaseException) -> str:
         """Return a message without the server's paths."""

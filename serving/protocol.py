@@ -8,9 +8,6 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_SECONDS = 10.0
-READ_SECONDS = 30.0  # for a client to take what was sent
-
 _LATE = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b'content-length: 40\r\n\r\n{"error": "the request took too long"}\r\n'
@@ -23,12 +20,15 @@ class TimedProtocol(H11Protocol):
     Args:
         args: As uvicorn gives them.
         head_seconds: For the head of a request, from its connection or the answer before it.
+        read_seconds: For a client to take what was sent.
         settings: As uvicorn gives them.
     """
 
-    def __init__(self, *args: Any, head_seconds: float = HEAD_SECONDS, **settings: Any) -> None:
+    def __init__(
+        self, *args: Any, head_seconds: float, read_seconds: float, **settings: Any
+    ) -> None:
         super().__init__(*args, **settings)
-        self._head_seconds = head_seconds
+        self._head_seconds, self._read_seconds = head_seconds, read_seconds
         self._head: asyncio.TimerHandle | None = None
         self._reader: asyncio.TimerHandle | None = None
 
@@ -69,7 +69,7 @@ class TimedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Wait for the client to read, for a while."""
         super().pause_writing()
-        self._reader = self.loop.call_later(READ_SECONDS, self.transport.abort)
+        self._reader = self.loop.call_later(self._read_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Go on writing."""

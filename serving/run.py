@@ -20,6 +20,7 @@ _PACKAGES = {
     "prometheus_client": "prometheus-client",
 }  # fmt: skip
 _MAX_CONNECTIONS = 512
+_HEAD_SECONDS = 10.0
 
 
 def check(arguments: argparse.Namespace) -> tuple[Limits, str | None, socket.socket]:
@@ -130,7 +131,7 @@ def serve(
     from serving.app import Service, make_app
     from serving.batcher import Batcher
     from serving.metrics import Metrics
-    from serving.protocol import HEAD_SECONDS, TimedProtocol
+    from serving.protocol import TimedProtocol
     from serving.served_model import load_models
     from utils.runs.logger import log_to_console
 
@@ -141,8 +142,10 @@ def serve(
     batcher = Batcher(arguments.batch_size, arguments.batch_wait / 1000, metrics)
     service = Service(models, limits, batcher, metrics)
     app = make_app(service, metrics, token)
-    seconds = min(HEAD_SECONDS, limits.upload_seconds)
-    protocol: Any = functools.partial(TimedProtocol, head_seconds=seconds)
+    seconds = limits.upload_seconds
+    protocol: Any = functools.partial(
+        TimedProtocol, head_seconds=min(_HEAD_SECONDS, seconds), read_seconds=seconds
+    )
     config = uvicorn.Config(
         app, http=protocol, ws="none", lifespan="off", access_log=False, log_config=None,
         server_header=False, limit_concurrency=_MAX_CONNECTIONS, backlog=_MAX_CONNECTIONS,

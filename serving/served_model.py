@@ -81,6 +81,7 @@ class ServedModel:
             ],
             "channels": meta.channels,
             "type": "uint8" if bands is None else bands.dtype,
+            "exif": meta.exif or "ignore",
             "mode": self.predictor.mode,
             "has_confidence": self.has_scores,
             "ignored_id": self._labels.ignored_id,
@@ -102,4 +103,5 @@ def load_models(files: dict[str, str], arguments: argparse.Namespace) -> dict[st
             [path], passes, device=arguments.device, config=arguments.config, exif=arguments.exif
         )
         loaded[name] = ServedModel(name, opened, arguments)
+        loaded[name].budget.free()  # refuses a --memory that the models alone take
     return loaded

@@ -374,7 +374,8 @@ SERVING = [
           "elif self._head is None and not self.transport.is_closing():", "elif False:",
           "tests/serving/test_uploads.py::test_exception_slow_senders"),
     Fault("nobody is told that the server is stopping", "serving/run.py",
-          "            if app.is_stopping and not app.running:\n", "            if app.is_stopping:\n",
+          "            if app.is_stopping and not app.running:\n",
+          "            if app.is_stopping:\n",
           "tests/serving/test_serve.py::test_feature_what_is_in_work_is_answered_at_the_end"),
 ]
 

@@ -211,6 +211,7 @@ def test_exception_mistakes_are_told_with_their_fix(model_file, tmp_path):
     assert f"one={model_file}" in refused("-m", model_file, model_file)
     assert "--max-bytes" in refused("-m", model_file, "--max-bytes", "many")
     assert "--timeout" in refused("-m", model_file, "--timeout", "0")
+    assert "give at least" in refused("-m", model_file, "--port", 0, "--memory", "50MB")
 
 
 def test_exception_a_model_that_cannot_be_read(tmp_path):

@@ -1,6 +1,7 @@
 """What a client may send: each fault is answered with its own status, and harms nobody else."""
 
 import concurrent.futures
+import contextlib
 import io
 import itertools
 import socket
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.bombs import PICTURES
+from tests.bombs import PICTURES, npy
 from tests.prediction.program import write_image
 from tests.serving.server import Server, answer_of
 
@@ -95,6 +96,21 @@ def test_feature_one_broken_image_harms_no_other(server, good):
             assert answer.status_code == 200 and answer.content == expected
         else:
             assert answer.status_code in (413, 415, 422)
+
+
+def test_feature_changed_bytes(server):
+    """Files with a few other bytes are an image or a refusal, never a fault of the server."""
+    generator = np.random.default_rng(0)
+    files = [encoded(kind, (24, 32)) for kind in ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")]
+    files.append(npy((24, 32, 3), data=bytes(24 * 32 * 3)))
+
+    def ask(number):
+        data = bytearray(files[number % len(files)])
+        for place in generator.integers(0, min(len(data), 400), 1 + number % 4):
+            data[place] = generator.integers(256)
+        return server.predict(bytes(data[: len(data) - number % 3 * 50])).status_code
+
+    assert {ask(number) for number in range(140)} <= {200, 413, 415, 422}
 
 
 # Forms
@@ -213,6 +229,24 @@ def test_exception_slow_senders(server, good):
         time.sleep(0.5)
         assert server.predict(good).status_code == 200
         assert {each.result() for each in slow} == {408}
+
+
+def test_exception_a_client_that_does_not_read(server):
+    """Its connection ends, and its answer is forgotten."""
+    body = flat(990)
+    with socket.socket() as bare:
+        bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        bare.connect(("127.0.0.1", server.port))
+        head = RAW.replace(b"/v1/predict", b"/v1/predict?products=probabilities,ids.npy,image")
+        bare.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        bare.settimeout(30)
+        assert bare.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
+        time.sleep(3)
+        size = 0
+        with contextlib.suppress(ConnectionResetError):
+            while piece := bare.recv(1 << 20):
+                size += len(piece)
+    assert size < 7_000_000  # of 10 million
 
 
 def test_exception_a_full_queue_and_a_late_answer(model_file, good):
