@@ -147,8 +147,8 @@ def serve(
         TimedProtocol, head_seconds=min(_HEAD_SECONDS, seconds), read_seconds=seconds
     )
     config = uvicorn.Config(
-        app, http=protocol, ws="none", lifespan="off", access_log=False, log_config=None,
-        server_header=False, limit_concurrency=_MAX_CONNECTIONS, backlog=_MAX_CONNECTIONS,
+        app, http=protocol, loop="asyncio", ws="none", lifespan="off", access_log=False,
+        log_config=None, server_header=False, limit_concurrency=_MAX_CONNECTIONS, backlog=_MAX_CONNECTIONS,
     )  # fmt: skip
 
     class Server(uvicorn.Server):

@@ -89,6 +89,21 @@ def test_feature_an_upload_shows_the_mask(page, mask, width):
     assert browser.evaluate(f"{nameless}.length") == 0
 
 
+def test_feature_a_dropped_image_is_segmented(page):
+    browser = page()
+    browser.evaluate("""new Promise(done => {
+        const canvas = document.createElement("canvas"), moved = new DataTransfer();
+        [canvas.width, canvas.height] = [31, 17];
+        canvas.toBlob(blob => {
+            moved.items.add(new File([blob], "dropped.png"));
+            const how = {dataTransfer: moved, bubbles: true};
+            document.body.dispatchEvent(new DragEvent("drop", how));
+            done();
+        });
+    })""")
+    browser.wait(f"document.querySelector('.view canvas').width === 31 && {DONE}")
+
+
 def test_feature_classes_are_switched_off_and_on(page, mask):
     browser, ids = page(), np.array(mask[0])
     box = "#classes input[data-name=road]"

@@ -12,8 +12,10 @@ import time
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import models
 from tests.prediction.program import run, write_image
 from tests.serving.server import Server, command_of
 
@@ -44,6 +46,46 @@ def test_feature_products_are_those_of_inference_to_the_byte(server, model_file,
             assert answer.status_code == 200, answer.text
             expected = (folder.parent / "out" / file).read_bytes()
             assert answer.content == expected, (name, product)
+
+
+def test_feature_a_map_gives_maps(server, model_file, folder):
+    """GeoTIFFs and polygons in the coordinates of the map."""
+    rasterio = pytest.importorskip("rasterio")
+    values = np.random.default_rng(0).integers(0, 256, (3, 40, 60), dtype=np.uint8)
+    place = rasterio.transform.from_origin(500_000, 5_000_000, 2, 2)
+    path = folder / "map.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=60, height=40, count=3, dtype="uint8",
+                       crs="EPSG:32633", transform=place, photometric="RGB") as file:  # fmt: skip
+        file.write(values)
+    assert run(model_file, "-i", path, "-o", "out", "--save", "ids,polygons") == 0
+    answer = server.predict(path.read_bytes())
+    assert answer.headers["content-type"] == "image/tiff"
+    assert answer.content == (folder.parent / "out/map.tif").read_bytes()
+    polygons = server.predict(path.read_bytes(), products="polygons")
+    assert polygons.content == (folder.parent / "out/map.geojson").read_bytes()
+    assert "32633" in polygons.text
+
+
+def test_feature_bands_of_other_sensors(folder, tmp_path):
+    """A model of four bands of float32 reads them from NPY files."""
+    torch.manual_seed(0)
+    model = models.UNet(2, in_channels=4, base_channels=2)
+    model.final_conv.weight.data.normal_()
+    meta = {"classes": ["a", "b"], "palette": [[0, 0, 0], [255, 0, 0]], "mean": [1.0] * 4,
+            "std": [2.0] * 4, "channels": 4,
+            "band_rule": {"channels": 4, "dtype": "float32"}}  # fmt: skip
+    config = {"arch": {"type": "UNet", "args": {"base_channels": 2}}}
+    checkpoint = tmp_path / "bands.pth"
+    torch.save({"state_dict": model.state_dict(), "config": config, "meta": meta}, checkpoint)
+    path = folder / "a.npy"
+    np.save(path, np.random.default_rng(0).normal(1, 2, (40, 30, 4)).astype(np.float32))
+    assert run(checkpoint, "-i", path, "-o", "out", "--save", "ids,overlay") == 0
+    with Server(checkpoint) as server:
+        for product, name in (("ids", "a.png"), ("overlay", "a_overlay.png")):
+            answer = server.predict(path.read_bytes(), products=product)
+            assert answer.content == (folder.parent / "out" / name).read_bytes()
+        wrong = server.predict(write_image(folder / "b.png").read_bytes())
+        assert wrong.status_code == 422 and "float32" in wrong.json()["error"]
 
 
 def test_feature_several_products_are_json(server, model_file, folder):
