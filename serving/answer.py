@@ -24,6 +24,7 @@ MEDIA_TYPES = {
     ".png": "image/png", ".jpg": "image/jpeg", ".tif": "image/tiff", ".json": "application/json",
     ".geojson": "application/geo+json", ".npy": "application/octet-stream",
 }  # fmt: skip
+MAX_ANSWER = 256 << 20  # bytes of all products of an image
 _TEXT = (".json", ".geojson")
 _SCORES = ("confidence", "entropy", "probabilities")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -142,10 +143,14 @@ class OpenAnswer:
 
     Raises:
         ValueError: If an image like this cannot have one of the products.
+        Refusal: If the answer would be too large.
     """
 
     def __init__(self, wanted: Wanted, folder: Path, facts: ImageFacts) -> None:
         self._wanted, self._facts = wanted, facts
+        # The largest product is refused before it fills the disk: two bytes a value, or more.
+        if any(kind.name == "probabilities" for kind in wanted.kinds.values()):
+            _check_size(2 * len(facts.classes) * facts.height * facts.width)
         self._paths = {
             word: kind.path(folder, NAME, facts.geo is not None)
             for word, kind in wanted.kinds.items()
@@ -183,9 +188,13 @@ class OpenAnswer:
 
         Args:
             model: The name of the model.
+
+        Raises:
+            Refusal: If it would be too large.
         """
         for product in self.products:
             product.finish()
+        _check_size(sum(path.stat().st_size for path in self._paths.values() if path is not None))
         (word, *others) = self._wanted.words
         path = self._paths.get(word)
         if path is not None and not others and not self._wanted.as_json:
@@ -210,6 +219,15 @@ class OpenAnswer:
         """Remove what has been written."""
         for product in self.products:
             product.discard()
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_ANSWER:
+        raise Refusal(
+            413,
+            f"the answer would have {size} bytes, and {MAX_ANSWER} are the most; ask for fewer "
+            "products, send a smaller image, or use inference.py",
+        )
 
 
 class SeenImage:

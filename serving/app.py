@@ -11,10 +11,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from prediction.products.kinds import FORMATS
-from serving.answer import Answer, read_wanted
+from serving.answer import MAX_ANSWER, Answer, read_wanted
 from serving.batcher import Batcher
 from serving.guard import Guard, error_body
 from serving.job import GivenUp, Job
@@ -30,6 +31,7 @@ from utils.config.errors import suggest
 logger = logging.getLogger(__name__)
 
 _READERS = 2
+_MAX_UNSENT = MAX_ANSWER  # bytes of answers that clients do not take
 
 
 class Service:
@@ -50,6 +52,7 @@ class Service:
         self._uploads = Uploads(limits)
         self._readers = ThreadPoolExecutor(_READERS, "reader")
         self._in_work = 0
+        self._unsent = 0  # bytes
 
     async def predict(self, request: Request) -> Answer:
         """Return the products of the image of a request.
@@ -76,7 +79,13 @@ class Service:
                 raise
             del upload  # the image is decoded, or in a file
         self._batcher.submit(job)
-        return await self._answer(job, request)
+        answer = await self._answer(job, request)
+        self._unsent += len(answer.body)
+        return answer
+
+    async def sent(self, answer: Answer) -> None:
+        """Forget an answer that the client has, or whose client has gone."""
+        self._unsent -= len(answer.body)
 
     def _model(self, name: str | None) -> ServedModel:
         if name is None:
@@ -100,6 +109,8 @@ class Service:
                 f"{self._in_work} images are in work or waiting, which is the most; try again",
                 retry_after=min(60, max(1, seconds)),
             )
+        if self._unsent > _MAX_UNSENT:
+            raise Refusal(429, "clients do not take their answers; try again", retry_after=5)
         self._in_work += 1
         self._metrics.in_work.set(self._in_work)
 
@@ -176,7 +187,8 @@ def make_app(service: Service, metrics: Metrics, token: str | None) -> Guard:
     async def predict(request: Request) -> Response:
         """Segment an image, which is sent as the file `image` of a form, or as the body."""
         answer = await service.predict(request)
-        return Response(answer.body, media_type=answer.media_type)
+        sent = BackgroundTask(service.sent, answer)
+        return Response(answer.body, media_type=answer.media_type, background=sent)
 
     @app.get("/v1/models", summary="The models, their classes, and the products")
     async def models() -> dict[str, Any]:

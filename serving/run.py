@@ -148,7 +148,8 @@ def serve(
     )
     config = uvicorn.Config(
         app, http=protocol, loop="asyncio", ws="none", lifespan="off", access_log=False,
-        log_config=None, server_header=False, limit_concurrency=_MAX_CONNECTIONS, backlog=_MAX_CONNECTIONS,
+        log_config=None, server_header=False, limit_concurrency=_MAX_CONNECTIONS,
+        backlog=_MAX_CONNECTIONS,
     )  # fmt: skip
 
     class Server(uvicorn.Server):
