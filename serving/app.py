@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -42,16 +45,24 @@ class Service:
         limits: What clients may ask for.
         batcher: Runs the models.
         metrics: What is counted.
+        folder: Where uploads and products are while they are needed.
     """
 
     def __init__(
-        self, models: Mapping[str, ServedModel], limits: Limits, batcher: Batcher, metrics: Metrics
+        self,
+        models: Mapping[str, ServedModel],
+        limits: Limits,
+        batcher: Batcher,
+        metrics: Metrics,
+        folder: Path,
     ) -> None:
         self._models, self._limits = models, limits
         self._batcher, self._metrics = batcher, metrics
         self._uploads = Uploads(limits)
         self._readers = ThreadPoolExecutor(_READERS, "reader")
+        self._folder = folder
         self._in_work = 0
+        self._counting = threading.Lock()
         self._unsent = 0  # bytes
 
     async def predict(self, request: Request) -> Answer:
@@ -60,18 +71,14 @@ class Service:
         Raises:
             Refusal: If there are none.
         """
-        loop = asyncio.get_running_loop()
         with self._uploads.hold() as held:
             upload = await self._uploads.read(request, held)
             model = self._model(upload.fields.get("model"))
             wanted = read_wanted(upload.fields, model)
             self._admit()
-            job = Job(
-                model, wanted, self._limits.seconds,
-                lambda: _call_soon(loop, self._closed),
-            )  # fmt: skip
+            job = Job(model, wanted, self._folder, self._limits.seconds, self._closed)
             try:
-                await loop.run_in_executor(
+                await asyncio.get_running_loop().run_in_executor(
                     self._readers, job.open, upload.image, self._limits.max_pixels
                 )
             except BaseException:
@@ -111,12 +118,16 @@ class Service:
             )
         if self._unsent > _MAX_UNSENT:
             raise Refusal(429, "clients do not take their answers; try again", retry_after=5)
-        self._in_work += 1
-        self._metrics.in_work.set(self._in_work)
+        self._count(+1)
 
     def _closed(self) -> None:
-        self._in_work -= 1
-        self._metrics.in_work.set(self._in_work)
+        """Forget an image, whose thread may be any."""
+        self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._in_work += more
+            self._metrics.in_work.set(self._in_work)
 
     async def _answer(self, job: Job, request: Request) -> Answer:
         answer = asyncio.wrap_future(job.answer)
@@ -155,15 +166,23 @@ class Service:
             "limits": {"bytes": self._limits.max_bytes, "pixels": int(self._limits.max_pixels)},
         }
 
-    def close(self) -> None:
-        """End the threads, after the last answer."""
+    def close(self, seconds: float) -> bool:
+        """End the threads, after the last answer.
+
+        Args:
+            seconds: How long to wait for work that nobody waits for any more.
+
+        Returns:
+            Whether they have ended.
+        """
+        end = time.monotonic() + seconds
+        while self._in_work:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
         self._readers.shutdown()
         self._batcher.close()
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, function: Any) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function)
+        return True
 
 
 def make_app(service: Service, metrics: Metrics, token: str | None) -> Guard:

@@ -50,6 +50,7 @@ class Job:
     Args:
         model: The model that it is for.
         wanted: What is made of it.
+        folder: Where it gets a folder of its own.
         seconds: How long the client waits.
         closed: Called once, when nothing of the image is kept any more.
 
@@ -59,9 +60,15 @@ class Job:
     """
 
     def __init__(
-        self, model: ServedModel, wanted: Wanted, seconds: float, closed: Callable[[], None]
+        self,
+        model: ServedModel,
+        wanted: Wanted,
+        folder: Path,
+        seconds: float,
+        closed: Callable[[], None],
     ) -> None:
         self.model, self.wanted, self._closed = model, wanted, closed
+        self._parent = folder
         self.answer: Future[Answer] = Future()
         self.queued = 0.0
         self._deadline = time.monotonic() + seconds
@@ -118,7 +125,7 @@ class Job:
     def _written(self, data: bytes, ending: str) -> Path:
         """Write the upload to a folder of its own."""
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="serve-"))
+            self._folder = Path(tempfile.mkdtemp(dir=self._parent))
             path = self._folder / f"upload{ending}"
             path.write_bytes(data)
         except OSError as error:
@@ -138,6 +145,15 @@ class Job:
     def is_over(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return self.answer.done() or time.monotonic() > self._deadline
+
+    def check(self) -> None:
+        """Raise an error if nobody waits for the answer any more.
+
+        Raises:
+            GivenUp: If it is so.
+        """
+        if self.is_over:
+            raise GivenUp("nobody waits for this image")
 
     @property
     def left(self) -> float:
@@ -239,14 +255,19 @@ class _Encoding:
 
     def write(self, rows: Rows) -> None:
         """Take the next rows; wait if the writers are far behind."""
-        self._chain.submit(self._open.write, rows)
+        self._chain.submit(self._write, rows)
 
     def finish(self) -> None:
         """Let the writers answer when they have come to the end."""
         future = self._chain.submit(self._answer)
         future.add_done_callback(self._end)
 
+    def _write(self, rows: Rows) -> None:
+        self._job.check()
+        self._open.write(rows)
+
     def _answer(self) -> None:
+        self._job.check()
         self._job.done(self._open.finish(self._job.model.name))
 
     def _end(self, future: Future[None]) -> None:

@@ -7,9 +7,13 @@ import functools
 import importlib.util
 import ipaddress
 import os
+import shutil
 import socket
+import sys
+import tempfile
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from serving.limits import Limits
 from serving.options import TOKEN_VARIABLE
@@ -21,6 +25,7 @@ _PACKAGES = {
 }  # fmt: skip
 _MAX_CONNECTIONS = 512
 _HEAD_SECONDS = 10.0
+_IDLE_SECONDS = 2.0
 
 
 def check(arguments: argparse.Namespace) -> tuple[Limits, str | None, socket.socket]:
@@ -140,7 +145,8 @@ def serve(
     models = load_models(files, arguments)
     metrics = Metrics()
     batcher = Batcher(arguments.batch_size, arguments.batch_wait / 1000, metrics)
-    service = Service(models, limits, batcher, metrics)
+    folder = Path(tempfile.mkdtemp(prefix="serve-"))
+    service = Service(models, limits, batcher, metrics, folder)
     app = make_app(service, metrics, token)
     seconds = limits.upload_seconds
     protocol: Any = functools.partial(
@@ -158,7 +164,7 @@ def serve(
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             """Begin to stop; stop at once when a second signal comes."""
             if app.is_stopping:
-                self.should_exit = self.force_exit = True
+                _leave(folder, 130)
             app.is_stopping = True
 
         async def on_tick(self, counter: int) -> bool:
@@ -173,5 +179,16 @@ def serve(
         f"{', '.join(models)}: http://{shown}:{port}/ (page), /v1/predict, /docs; Ctrl-C stops",
         flush=True,
     )
-    Server(config).run(sockets=[listener])
-    service.close()
+    try:
+        Server(config).run(sockets=[listener])
+        if not service.close(_IDLE_SECONDS):
+            _leave(folder, 0)  # a thread cannot be ended in the middle of a forward pass
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _leave(folder: Path, code: int) -> NoReturn:
+    """End the process with its threads, whatever they do."""
+    shutil.rmtree(folder, ignore_errors=True)
+    sys.stdout.flush()
+    os._exit(code)

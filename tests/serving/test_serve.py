@@ -278,6 +278,26 @@ def test_exception_missing_packages_are_named(model_file, monkeypatch, capsys):
 # The end
 
 
+def test_feature_a_second_signal_ends_it_at_once(model_file, folder, tmp_path):
+    """Also in the middle of a forward pass; nothing is left in the folder of temporary files."""
+    data = write_image(folder / "a.png", (900, 800)).read_bytes()
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with Server(model_file, environment={"TMPDIR": str(temporary)}, options=()) as server:
+        with server.connection() as bare:
+            head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+            bare.sendall(head + b"Content-Length: %d\r\n\r\n" % len(data) + data)
+            while "segmentation_images_in_work 1.0" not in server.client.get("/metrics").text:
+                time.sleep(0.01)
+            assert list(temporary.iterdir())
+            began = time.monotonic()
+            server.process.terminate()
+            assert server.client.get("/health").status_code == 503
+            server.process.terminate()
+            assert server.process.wait(5) == 130
+        assert time.monotonic() - began < 5 and not list(temporary.iterdir())
+
+
 def test_feature_what_is_in_work_is_answered_at_the_end(model_file, folder):
     """After SIGTERM: the image in work is answered, new requests get 503, the exit code is 0."""
     data = write_image(folder / "a.png", (500, 400)).read_bytes()
