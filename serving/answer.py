@@ -25,6 +25,7 @@ MEDIA_TYPES = {
     ".geojson": "application/geo+json", ".npy": "application/octet-stream",
 }  # fmt: skip
 MAX_ANSWER = 256 << 20  # bytes of all products of an image
+MAX_REGIONS = 100_000  # that become polygons, each in about a tenth of a millisecond
 _TEXT = (".json", ".geojson")
 _SCORES = ("confidence", "entropy", "probabilities")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -75,6 +76,7 @@ def read_wanted(fields: Mapping[str, str], model: ServedModel) -> Wanted:
             legend=_boolean(fields, "legend", True),
             min_area=_number(fields, "min_area", 0.0),
             simplify=_number(fields, "simplify", 0.0),
+            max_regions=MAX_REGIONS,
         )
         if len(set(words)) < len(words) or not words:
             raise ValueError(f"{','.join(words)!r}: name each product once, and at least one")

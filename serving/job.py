@@ -203,6 +203,8 @@ class Job:
             told: BaseException = error
         elif isinstance(error, BudgetError):
             told = Refusal(503, one_line(first_line(error)), retry_after=5)
+        elif isinstance(error, DataError):
+            told = Refusal(422, self._told(error))
         elif is_out_of_memory(error):
             told = Refusal(413, f"the image {out_of_memory_advice(self.model.predictor.device)}")
         else:

@@ -1,9 +1,11 @@
 """What an answer is made of, and its largest size."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import serving.answer
 from prediction.products.kinds import Settings, parse_save
@@ -33,6 +35,18 @@ def test_exception_an_answer_that_is_too_large(tmp_path, monkeypatch):
         opened(tmp_path, "probabilities")
     assert str(2 * 2 * IDS.size) in refused.value.message
     assert not list(tmp_path.glob("*probabilities*"))
+
+
+def test_exception_too_many_regions(server):
+    """Of an image of noise: they are counted, and not drawn for minutes."""
+    noise = np.random.default_rng(0).integers(0, 2, (1000, 1000), dtype=np.uint8) * 255
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    answer = server.predict(buffer.getvalue(), products="polygons")
+    assert answer.status_code == 422 and "min_area" in answer.json()["error"]
+    assert "/" not in answer.json()["error"]
+    answer = server.predict(buffer.getvalue(), products="polygons", min_area="200")
+    assert answer.status_code == 200
 
 
 def test_feature_one_product_is_its_file(tmp_path):
