@@ -39,3 +39,4 @@ bench:  ## ratios against peers on this machine
 	$(PYTHON) -m benchmarks.models
 	$(PYTHON) -m benchmarks.prediction
 	$(PYTHON) -m benchmarks.export
+	$(PYTHON) -m benchmarks.serving

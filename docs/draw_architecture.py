@@ -19,19 +19,21 @@ LAYERS: tuple[dict[str, str], ...] = (
     {"train": "train from a config", "check": "find problems first",
      "inference": "predict masks", "evaluate": "score a model",
      "convert": "make masks, splits",
-     "export": "files for other programs"},
+     "export": "files for other programs", "serve": "answer by HTTP"},
     {"training": "run, resume, find-lr", "audit": "findings, sheet, report",
      "prediction": "load, predict, write", "evaluation": "scores, report page",
-     "conversion": "COCO, labelme, colours", "exporting": "formats, proof"},
+     "conversion": "COCO, labelme, colours", "exporting": "formats, proof",
+     "serving": "queue, limits, page"},
     {"trainer": "the training step", "builders": "config to objects",
      "inspection": "look at dataset files"},
     {"models": "one file per paper", "dataloaders": "one file per dataset"},
     {"base": "base classes, batches"},
     {"utils": "shared code, one folder per subject"},
 )  # fmt: skip
-# What is scored, and exported, is what predicts; an export is proved on the images of a split.
+# What is scored, exported and served is what predicts; an export is proved on a split's images.
 WITHIN_A_LAYER = {
     ("evaluation", "prediction"), ("exporting", "prediction"), ("exporting", "evaluation"),
+    ("serving", "prediction"),
 }  # fmt: skip
 # The folders of utils/ have no fixed layers; they only do not import each other in a circle.
 ROOMS = {

@@ -184,15 +184,15 @@ class Pipeline:
         finally:
             source.close()
 
-    def _write_rows(self, task: Task[J], source: ImageSource) -> tuple["_Chain", list[Product]]:
+    def _write_rows(self, task: Task[J], source: ImageSource) -> tuple["Chain", list[Product]]:
         """Predict an image, and hand its rows to its products."""
         height, width = source.height, source.width
         rule = self._budget.rule_for(height, width)
         shares = self._budget.shares()
 
-        def attempt(rule: WindowRule | None) -> tuple[_Chain, list[Product]]:
+        def attempt(rule: WindowRule | None) -> tuple[Chain, list[Product]]:
             source.keep(height if rule is None else 2 * rule.size)
-            chain, products = _Chain(self._writers), list(task.products(self._facts(task, source)))
+            chain, products = Chain(self._writers), list(task.products(self._facts(task, source)))
             try:
                 with (
                     Spill(shares.carry, self._folder) as carry,
@@ -244,7 +244,7 @@ class Pipeline:
             products = list(task.products(self._facts(task, source)))
         except Exception as error:
             return _failed(error)
-        chain = _Chain(self._writers)
+        chain = Chain(self._writers)
         chain.submit(_write, products, rows)
         return chain.submit(_finish, products)
 
@@ -290,7 +290,7 @@ class _Inline(Executor):
         return future
 
 
-class _Chain:
+class Chain:
     """Work of one image, in order, in other threads; at most two pieces wait."""
 
     _WAITING = 2

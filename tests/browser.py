@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
@@ -44,6 +45,7 @@ class Browser:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                  "--hide-scrollbars", "--no-first-run", "--disable-extensions",
                  "--disable-background-networking", "--remote-debugging-pipe",
+                 "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
                  # Input that comes before the first frame is shown is not thrown away.
                  "--allow-pre-commit-input",
                  f"--user-data-dir={self._home.name}", "about:blank"]  # fmt: skip
@@ -79,8 +81,10 @@ class Browser:
         os.close(self._out)
         self._home.cleanup()
 
-    def open(self, path: Path, width: int = 1400, height: int = 900, *, dark: bool = False) -> None:
-        """Show a file in a window of this size; a narrow one is a phone with a touch screen."""
+    def open(
+        self, page: Path | str, width: int = 1400, height: int = 900, *, dark: bool = False
+    ) -> None:
+        """Show a file or an address; in a narrow window like a phone with a touch screen."""
         phone = width < 600
         self._send("Emulation.setDeviceMetricsOverride", width=width, height=height,
                    deviceScaleFactor=2 if phone else 1, mobile=phone)  # fmt: skip
@@ -89,7 +93,7 @@ class Browser:
         self._send("Emulation.setEmulatedMedia", features=[scheme])
         self._load("about:blank")
         self.requests, self.errors = [], []
-        self._load(path.resolve().as_uri())
+        self._load(page if isinstance(page, str) else page.resolve().as_uri())
         self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 0)))")
 
     def evaluate(self, script: str) -> Any:
@@ -149,6 +153,20 @@ class Browser:
         points = [{"x": left, "y": top}]
         self._send("Input.dispatchTouchEvent", type="touchStart", touchPoints=points)
         self._send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def choose(self, selector: str, file: Path) -> None:
+        """Choose a file in an input."""
+        root = self._send("DOM.getDocument")["root"]["nodeId"]
+        node = self._send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._send("DOM.setFileInputFiles", nodeId=node, files=[str(file.resolve())])
+
+    def download_to(self, folder: Path) -> None:
+        """Save what the page downloads in a folder."""
+        self._send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
+    def screenshot(self, file: Path) -> None:
+        """Write what the window shows as a PNG."""
+        file.write_bytes(base64.b64decode(self._send("Page.captureScreenshot")["data"]))
 
     def pinch(self, selector: str, start: float, end: float) -> None:
         """Touch an element with two fingers and move them apart, distances in pixels."""

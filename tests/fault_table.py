@@ -360,6 +360,28 @@ EXPORT = [
           "tests/exporting/test_torch_file.py::test_exception_operators_that_are_no_mathematics"),
 ]
 
+SERVING = [
+    Fault("any token is right", "serving/guard.py",
+          "not hmac.compare_digest(given, own)", "not given",
+          "tests/serving/test_serve.py::test_feature_a_token_is_required_and_compared"),
+    Fault("pages of other hosts may ask a server without a token", "serving/guard.py",
+          "    if origin is not None and urlsplit(origin).netloc != own:\n", "    if False:\n",
+          "tests/serving/test_serve.py::test_feature_pages_of_other_hosts_are_refused"),
+    Fault("the bytes of an upload in chunks are not counted", "serving/uploads.py",
+          "            if self.bytes + len(piece) > most:\n", "            if False:\n",
+          "tests/serving/test_uploads.py::test_exception_a_hundred_megabytes"),
+    Fault("an image of any size is decoded", "serving/job.py",
+          "            if head.width * head.height > max_pixels:\n", "            if False:\n",
+          "tests/serving/test_uploads.py::test_exception_broken_files"),
+    Fault("the head of a request may take for ever", "serving/protocol.py",
+          "elif self._head is None and not self.transport.is_closing():", "elif False:",
+          "tests/serving/test_uploads.py::test_exception_slow_senders"),
+    Fault("nobody is told that the server is stopping", "serving/run.py",
+          "            if app.is_stopping and not app.running:\n",
+          "            if app.is_stopping:\n",
+          "tests/serving/test_serve.py::test_feature_what_is_in_work_is_answered_at_the_end"),
+]
+
 CONFIG = [
     Fault("an unknown argument is accepted", "utils/config/report.py",
           "                if is_error:", "                if False:",
@@ -375,6 +397,6 @@ CONFIG = [
 
 FAULTS = [
     *LOSSES, *METRICS, *SAMPLES, *FILES, *CHECKPOINTS, *RESUME, *STEPS, *PROCESSES, *PREDICTION,
-    *EXPORT, *CONFIG,
+    *EXPORT, *SERVING, *CONFIG,
 ]
 # fmt: on

@@ -25,7 +25,8 @@ PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.
             "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 # What a feature asks for with the pip command when it is used.
 OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio", "pyarrow", "shapely", "av",
-            "fsspec", "ray", "onnx", "onnxruntime", "openvino", "nncf"}  # fmt: skip
+            "fsspec", "ray", "onnx", "onnxruntime", "openvino", "nncf", "fastapi", "starlette", "uvicorn",
+            "prometheus_client", "h11", "httpx"}  # fmt: skip
 FOLDERS = [*sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}), "docs"]
 PROGRAM = sorted([*ROOT.glob("*.py"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))])
 
@@ -157,7 +158,7 @@ def test_feature_documented_options_exist():
                     program = ""
                 documented.setdefault(program, set()).update(re.findall(r" (--?[a-z][\w-]*)", line))
     del documented[""], documented["convert.py"]  # whose commands have their own options
-    assert len(documented) == 5
+    assert len(documented) == 6
     for program, options in documented.items():
         command = [sys.executable, ROOT / program, "--help"]
         text = subprocess.run(command, capture_output=True, text=True).stdout
@@ -203,7 +204,7 @@ def test_smoke_all_names_exist(package):
 
 
 @pytest.mark.parametrize(
-    "script", ["train.py", "evaluate.py", "inference.py", "check.py", "convert.py"]
+    "script", ["train.py", "evaluate.py", "inference.py", "check.py", "convert.py", "serve.py"]
 )
 def test_feature_help_is_quick_and_light(script):
     code = (

@@ -36,6 +36,7 @@ DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 PAGES = [
     ROOT / "evaluation/templates",
     ROOT / "prediction/products/templates",
+    ROOT / "serving/templates",
     ROOT / "utils/pages",
 ]
 TEXTS = [*PROGRAM, *DOCS, *(path for folder in PAGES for path in folder.glob("*.[chj]*"))]

@@ -7,7 +7,7 @@ from typing import Any
 from prediction.products.column_runs import ColumnRuns
 from prediction.products.regions import RegionFinder, Regions
 from prediction.products.rows import ImageFacts, Rows
-from prediction.products.vector_rules import VectorSettings, choose, write_members
+from prediction.products.vector_rules import VectorSettings, check_count, choose, write_members
 from utils.files.atomic_write import new_file
 from utils.files.data_file import DataError
 from utils.samples.coco_regions import import_pycocotools
@@ -55,9 +55,11 @@ class CocoPolygons:
         """Write the file.
 
         Raises:
+            DataError: If there are more regions than the settings allow.
             OSError: If it cannot be written.
         """
         self._regions.append(choose(self._finder.rest(), self._facts, self._settings))
+        check_count(self._regions, self._facts, self._settings)
         facts = self._facts
         image = {"id": 1, "file_name": facts.relative.as_posix(), "height": facts.height,
                  "width": facts.width}  # fmt: skip

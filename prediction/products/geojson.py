@@ -10,7 +10,13 @@ from prediction.products.id_raster import IdRaster
 from prediction.products.map_facts import crs_member, pixel_area, to_map
 from prediction.products.regions import RegionFinder, Regions
 from prediction.products.rows import ImageFacts, Rows
-from prediction.products.vector_rules import VectorSettings, choose, tolerance, write_members
+from prediction.products.vector_rules import (
+    VectorSettings,
+    check_count,
+    choose,
+    tolerance,
+    write_members,
+)
 from utils.files.atomic_write import new_file
 from utils.files.data_file import DataError
 from utils.files.gdal import import_rasterio
@@ -59,9 +65,11 @@ class GeoJsonPolygons:
         """Draw the polygons and write the file.
 
         Raises:
+            DataError: If there are more regions than the settings allow.
             OSError: If it cannot be written.
         """
         self._regions.append(choose(self._finder.rest(), self._facts, self._settings))
+        check_count(self._regions, self._facts, self._settings)
         regions = Regions.join(self._regions)
         head = {"type": "FeatureCollection", **crs_member(self._facts.geo)}
         try:

@@ -58,6 +58,7 @@ class Settings:
     legend: bool = True  # whether colour and overlay have a legend below
     min_area: float = 0.0  # smaller regions become no polygon
     simplify: float = 0.0  # bends of polygons that are smaller than about this are left out
+    max_regions: int | None = None  # an image with more gets no polygons; None for any number
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:

@@ -1,9 +1,10 @@
 """One table of all images of a folder: how much of each class is in them."""
 
 import csv
+import functools
 import heapq
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -60,7 +61,7 @@ class RunTable:
 
     def product(self, facts: ImageFacts) -> Product:
         """Return the product that adds the lines of an image, when it is finished."""
-        return _ImageLines(self, facts)
+        return ImageLines(facts, functools.partial(self.add, facts))
 
     def add(self, facts: ImageFacts, lines: Sequence[Line]) -> None:
         """Keep the lines of an image, without its name, until the table is written.
@@ -92,13 +93,18 @@ class RunTable:
                 text.detach()
 
 
-class _ImageLines:
-    """Count the pixels, confidence and regions of each class of an image."""
+class ImageLines:
+    """Count the pixels, confidence and regions of each class of an image.
+
+    Args:
+        facts: The image.
+        add: Takes its lines when it is finished: the columns but the first, which is its name.
+    """
 
     needs: Iterable[str] = ("confidence",)
 
-    def __init__(self, table: RunTable, facts: ImageFacts) -> None:
-        self._table, self._facts = table, facts
+    def __init__(self, facts: ImageFacts, add: Callable[[Sequence[Line]], None]) -> None:
+        self._facts, self._add = facts, add
         self._finder = RegionFinder(facts.width)
         ids = [*range(len(facts.classes)), facts.ignore_index]
         self._size = 1 + max(number for number in ids if number is not None)
@@ -112,7 +118,7 @@ class _ImageLines:
             self._count(found.ended)
 
     def finish(self) -> None:
-        """Keep the lines of the image.
+        """Hand the lines of the image on.
 
         Raises:
             OSError: If they cannot be written.
@@ -122,7 +128,7 @@ class _ImageLines:
         if self._facts.ignore_index is not None:
             names[self._facts.ignore_index] = f"({self._facts.ignored})"
         lines = [self._line(number, name) for number, name in sorted(names.items())]
-        self._table.add(self._facts, lines)
+        self._add(lines)
 
     def discard(self) -> None:
         """Do nothing: an image that is not finished has no lines."""

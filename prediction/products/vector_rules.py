@@ -11,6 +11,7 @@ from prediction.products.map_facts import pixel_area
 from prediction.products.regions import Regions
 from prediction.products.rows import ImageFacts
 from utils.drawing.overlay import is_background
+from utils.files.data_file import DataError
 
 
 class VectorSettings(Protocol):
@@ -28,6 +29,10 @@ class VectorSettings(Protocol):
     def simplify(self) -> float:
         """Return how far outlines may move to need fewer points, in units of the map or pixels."""
 
+    @property
+    def max_regions(self) -> int | None:
+        """Return how many regions an image may have; None for any number."""
+
 
 def choose(regions: Regions, facts: ImageFacts, settings: VectorSettings) -> Regions:
     """Return the regions that are written.
@@ -39,6 +44,20 @@ def choose(regions: Regions, facts: ImageFacts, settings: VectorSettings) -> Reg
     classes = [number for number, name in enumerate(facts.classes) if not is_background(name)]
     wanted = np.isin(regions.ids, classes) & (regions.ids != facts.ignore_index)
     return regions.take(wanted & (regions.pixels * pixel_area(facts.geo) >= settings.min_area))
+
+
+def check_count(regions: Iterable[Regions], facts: ImageFacts, settings: VectorSettings) -> None:
+    """Refuse an image with too many regions, before they are drawn.
+
+    Raises:
+        DataError: If there are more than the settings allow.
+    """
+    count = sum(len(each.firsts) for each in regions)
+    if settings.max_regions is not None and count > settings.max_regions:
+        raise DataError(
+            f"{facts.path}: has {count} regions, and {settings.max_regions} become polygons at "
+            "most; leave out small ones with min_area"
+        )
 
 
 def tolerance(facts: ImageFacts, settings: VectorSettings) -> float:

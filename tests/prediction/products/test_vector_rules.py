@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prediction.products import polygons
 from prediction.products.regions import Regions
+from prediction.products.rows import Rows
 from prediction.products.vector_rules import choose, tolerance, write_members
 from tests.prediction.products.vector_case import Settings, facts_of
+from utils.files.data_file import DataError
 from utils.files.geo_file import GeoReference
 
 GEO = GeoReference(None, (2.0, 0.0, 0.0, 0.0, -3.0, 0.0))
@@ -31,6 +34,23 @@ def test_feature_what_is_kept(classes, min_area, geo, kept):
     facts = facts_of(np.zeros((4, 5)), Path("x"), classes=classes,
                      ignore_index=255, geo=geo)  # fmt: skip
     assert choose(REGIONS, facts, Settings(min_area=min_area)).firsts.tolist() == kept
+
+
+@pytest.mark.parametrize("product", ["GeoJsonPolygons", "CocoPolygons"])
+def test_exception_too_many_regions(tmp_path, product):
+    """Counted before one is drawn; nothing is written."""
+    ids = (np.indices((8, 8)).sum(0) % 2 + 1).astype(np.uint8)  # a chessboard of 64 regions
+    facts = facts_of(ids, tmp_path)
+    for most in (64, 63):
+        settings = Settings(max_regions=most)
+        made = getattr(polygons, product)(tmp_path / f"{most}.json", facts, settings)
+        made.write(Rows(0, ids, np.ones(ids.shape, np.float32)))
+        if most == 64:
+            made.finish()
+            continue
+        with pytest.raises(DataError, match="64 regions, and 63"):
+            made.finish()
+    assert [path.name for path in tmp_path.glob("*.json")] == ["64.json"]
 
 
 def test_feature_the_tolerance_is_in_pixels(tmp_path):

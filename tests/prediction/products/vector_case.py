@@ -25,6 +25,7 @@ class Settings:
     overwrite: bool = False
     min_area: float = 0.0
     simplify: float = 0.0
+    max_regions: int | None = None
 
 
 def random_ids(
