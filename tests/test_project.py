@@ -21,11 +21,12 @@ from utils.config.file import parse_config
 
 # Import name -> what pip calls it, where they differ.
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.yaml",
-            "sklearn": "scikit-learn",
+            "sklearn": "scikit-learn", "mlflow": "mlflow-skinny",
             "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 # What a feature asks for with the pip command when it is used.
 OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio", "pyarrow", "shapely", "av",
-            "fsspec", "ray", "onnx", "onnxruntime", "openvino"}  # fmt: skip
+            "fsspec", "ray", "onnx", "onnxruntime", "openvino", "wandb", "mlflow",
+            "sqlalchemy"}  # fmt: skip
 FOLDERS = [*sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}), "docs"]
 PROGRAM = sorted([*ROOT.glob("*.py"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))])
 
