@@ -62,8 +62,8 @@ def test_feature_every_import_is_in_the_requirements():
 def test_feature_every_requirement_is_pinned_and_explained():
     constraints = (ROOT / "constraints.txt").read_text()
     reasons = (ROOT / "docs/design/0009-dependencies.md").read_text()
-    for file in ("requirements.txt", "requirements-dev.txt"):
-        for name in re.findall(r"^([\w.-]+)(?:[>=]=|$)", (ROOT / file).read_text(), re.M):
+    for path in ROOT.glob("requirements*.txt"):
+        for name in re.findall(r"^([\w.-]+)(?:[>=]=|$)", path.read_text(), re.M):
             assert re.search(rf"^{re.escape(name)}==", constraints, re.M), name
             assert name.removeprefix("types-") in reasons, name
 
