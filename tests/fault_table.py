@@ -291,6 +291,15 @@ PROCESSES = [
           "tests/utils/distributed/test_collectives.py::test_feature_every_loss_is_that_of_the_whole_batch[2-5]"),
 ]
 
+CONTAINER = [
+    Fault("a server that does not answer is healthy", "container/health.py",
+          "        return False\n", "        return True\n",
+          "tests/test_container.py::test_feature_health"),
+    Fault("a container that trains is unhealthy", "container/health.py",
+          "return 0 if not is_serving(Path(process)) or answers", "return 0 if answers",
+          "tests/test_container.py::test_feature_health"),
+]
+
 MONITORING = [
     Fault("a key may stand in a config", "utils/config/check.py",
           "    if problems := secret_problems(tree):", "    if problems := []:",
@@ -391,6 +400,6 @@ CONFIG = [
 
 FAULTS = [
     *LOSSES, *METRICS, *SAMPLES, *FILES, *CHECKPOINTS, *RESUME, *STEPS, *PROCESSES, *PREDICTION,
-    *EXPORT, *CONFIG, *MONITORING,
+    *EXPORT, *CONFIG, *MONITORING, *CONTAINER,
 ]
 # fmt: on

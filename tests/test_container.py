@@ -70,8 +70,8 @@ def test_feature_the_image_has_the_programs_and_nothing_else():
     [
         "saved/x/last.pth", "data/a.png", "models/weights.pth", "models/a/b.safetensors",
         "utils/x.pkl", "base/cache.npy", "configs/model.onnx", "configs/a/.env", ".env",
-        ".git/config", ".netrc", "utils/.netrc", "base/__pycache__/x.cpython-311.pyc", "key.pem", "a.pth",
-        "tests/conftest.py", "docs/images/report.png", "outputs/mask.png", "mlruns/1/meta.yaml",
+        ".git/config", ".netrc", "utils/.netrc", "base/__pycache__/x.cpython-311.pyc", "key.pem",
+        "a.pth", "tests/conftest.py", "docs/images/report.png", "outputs/mask.png",
     ],
 )  # fmt: skip
 def test_feature_data_models_and_keys_stay_outside(path):
