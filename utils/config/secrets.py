@@ -11,7 +11,7 @@ from typing import Any
 # Where the libraries of the loggers look for keys themselves.
 VARIABLES = ("WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
-_NAME = re.compile(r"key|token|password|passwd|secret|credential", re.IGNORECASE)
+_NAME = re.compile(r"(^|[_-])(api)?(key|token|password|passwd|secret|credential)s?$", re.IGNORECASE)
 # Keys of Weights & Biases, former and present; of Databricks; JSON web tokens.
 _VALUE = re.compile(
     r"(\w+-)?(?=\d*[a-f])[0-9a-f]{40,}|(\w+-)?wandb_v\d+_\w+|dapi[0-9a-f]{32}(-\d+)?|eyJ[\w-]+\.[\w-]+\.[\w-]+"

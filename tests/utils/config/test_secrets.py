@@ -15,6 +15,7 @@ HEX = "0123456789abcdef" * 2 + "abcdef01"
         ("trainer.wandb", {"tags": ["a", HEX]}, "WANDB_API_KEY"),
         ("trainer.wandb", {"name": f"local-{HEX}"}, "WANDB_API_KEY"),
         ("trainer.wandb", {"group": "wandb_v1_aB3dE6"}, "WANDB_API_KEY"),
+        ("trainer.wandb", {"apiKey": "x"}, "WANDB_API_KEY"),
         ("trainer.wandb_token", "x", "WANDB_API_KEY"),
         ("wandb_key", HEX, "WANDB_API_KEY"),
         ("trainer.mlflow", {"tracking_uri": "http://me:pw12@host"}, "MLFLOW_TRACKING_PASSWORD"),
@@ -35,7 +36,8 @@ def test_feature_what_is_no_key_passes():
         "name": "unet_resnet50_camvid_lr0001_bs16_augmented_v2_seed3", "project": "keys-of-pianos",
         "tags": ["a-b", "1" * 50], "group": "me@host",
     }  # fmt: skip
-    tree["trainer"]["mlflow"] = {"tracking_uri": "http://host:5000", "experiment": "a: b@c"}
+    tree["trainer"]["mlflow"] = {"tracking_uri": "http://host:5000", "experiment": "a: b@c",
+                                 "tags": {"monkey": "x", "keyword": "y"}}  # fmt: skip
     assert check(tree).warnings == ()
 
 
