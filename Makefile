@@ -4,9 +4,9 @@ KILLED_RUNS ?= 20
 # Deliberate faults that test-guards tries at once
 GUARD_JOBS ?= 2
 
-.PHONY: check format lint types test test-all test-faults test-guards audit bench
+.PHONY: check format lint types dockerfile test test-all test-faults test-guards audit bench
 
-check: format lint types test-all audit  ## everything that a commit has to pass
+check: format lint types dockerfile test-all audit  ## everything that a commit has to pass
 
 format:
 	$(PYTHON) -m ruff format --check .
@@ -16,6 +16,10 @@ lint:
 
 types:
 	$(PYTHON) -m mypy
+
+dockerfile:  ## skipped where there is no hadolint
+	@if command -v hadolint > /dev/null; then hadolint Dockerfile; \
+	else echo "dockerfile: skipped, hadolint is not installed (requirements-dev.txt names it)"; fi
 
 test:  ## needs no network and no GPU; real pictures are used if SEGMENTATION_DATA names a folder
 	$(PYTHON) -m pytest -n auto -m "not slow and not faults"

@@ -147,9 +147,10 @@ class BaseTrainer:
         for epoch in range(first, self.settings.epochs + 1):
             if self._is_over():
                 break
+            began = time.monotonic()
             training = self.train_epoch(epoch)
             validation = self.validate(epoch) if self.validates(epoch) else {}
-            self._end_epoch(epoch, training, validation)
+            self._end_epoch(epoch, {**training, "seconds": time.monotonic() - began}, validation)
             if (number := any_signal(self.stop.received)) and epoch < self.settings.epochs:
                 raise Stopped(number)
         if self._is_over() and self.epoch < self.settings.epochs:
@@ -158,6 +159,7 @@ class BaseTrainer:
                 self.monitored,
                 self.epoch - self.best_epoch,
             )
+        self.log.finish()
         return self._result(self.epoch - first + 1, started)
 
     def _end_epoch(
@@ -247,6 +249,8 @@ class BaseTrainer:
         if epoch % self.settings.save_period == 0:
             names.append(f"checkpoint-epoch{epoch}.pth")
         self.save_last(names)
+        if improved:
+            self.log.best_checkpoint(self.folder.path / "best_model.pth", epoch)
 
     def save_last(self, copies: Sequence[str] = ()) -> None:
         """Write `last.pth`, and the same under other names; all ranks have to call this.
@@ -273,6 +277,7 @@ class BaseTrainer:
             "batch": self.batch,
             "progress": self.progress() if self.batch else None,
             "logs": self.log.state(),
+            "loggers": self.log.run_ids,
             "state_dict": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": None if scheduler is None else scheduler.state_dict(),

@@ -66,7 +66,7 @@ class TrainingLog:
         row = {"epoch": epoch, "step": step, **self._row(training, validation)}
         # None if the epoch had ended when the run was resumed.
         measured = training if training["images_per_second"] else {}
-        speed = {name: measured.get(name) for name in Speed._fields}
+        speed = {name: measured.get(name) for name in (*Speed._fields, "seconds")}
         # Last what no second run repeats, as it depends on the machine.
         self.log.metrics({**row, **rates_by_name(learning_rates), **speed})
         for phase, metrics in (("train", training), ("val", validation)):

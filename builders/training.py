@@ -15,6 +15,7 @@ from builders.model import build_model
 from builders.optimization import build_losses, build_optimizer, wants_class_weights
 from builders.preflight import check_settings, check_splits, dry_run
 from builders.resumable import check_resumable
+from builders.trackers import check_trackers
 from utils.checkpoint.content import Checkpoint
 from utils.config.sections import Config, LossTerm
 from utils.distributed.collectives import world_size
@@ -51,6 +52,8 @@ def build_training(
     Raises:
         ValueError: If something cannot be built, or does not fit the rest.
     """
+    check_trackers(config.trainer.loggers)
+
     # Data
     for loader in loaders:
         if loader is not None:

@@ -291,6 +291,34 @@ PROCESSES = [
           "tests/utils/distributed/test_collectives.py::test_feature_every_loss_is_that_of_the_whole_batch[2-5]"),
 ]
 
+CONTAINER = [
+    Fault("a server that does not answer is healthy", "container/health.py",
+          "        return False\n", "        return True\n",
+          "tests/test_container.py::test_feature_health"),
+    Fault("a container that trains is unhealthy", "container/health.py",
+          "return 0 if not is_serving(Path(process)) or answers", "return 0 if answers",
+          "tests/test_container.py::test_feature_health"),
+]
+
+MONITORING = [
+    Fault("a key may stand in a config", "utils/config/check.py",
+          "    if problems := secret_problems(tree):", "    if problems := []:",
+          "tests/utils/config/test_secrets.py::test_exception_a_key_in_the_config"),
+    Fault("a service that retries takes random numbers of the training", "utils/runs/logger.py",
+          "            random.setstate(state)", "            pass",
+          "tests/utils/runs/test_trackers.py::test_feature_a_logger_that_fails_ends_nothing"),
+    Fault("a resumed run sends points twice", "utils/runs/mlflow_tracker.py",
+          "if not self._resumed or step > self._last_step(name)", "if True",
+          "tests/utils/runs/test_trackers.py::test_feature_mlflow_has_what_tensorboard_has_each_point_once"),
+    Fault("a resumed run is a new one for its loggers", "training/run.py",
+          "checkpoint is None or inputs.run is None else checkpoint.loggers", "True else {}",
+          "tests/utils/runs/test_trackers.py::test_feature_wandb_takes_over_what_tensorboard_writes"),
+    Fault("a kill leaves half a row of metrics", "utils/runs/metrics_csv.py",
+          'open("ab", buffering=0)', 'open("ab")',
+          "tests/utils/runs/test_metrics_csv.py::test_feature_a_kill_leaves_whole_rows",
+          "tests/utils/runs/test_metrics_csv.py::test_exception_a_full_disk_leaves_whole_rows"),
+]
+
 PREDICTION = [
     Fault("overlapping tiles are not averaged", "prediction/predictor/views.py",
           "return total.div_(counts.to(total.device))", "return total",
@@ -397,6 +425,6 @@ CONFIG = [
 
 FAULTS = [
     *LOSSES, *METRICS, *SAMPLES, *FILES, *CHECKPOINTS, *RESUME, *STEPS, *PROCESSES, *PREDICTION,
-    *EXPORT, *SERVING, *CONFIG,
+    *EXPORT, *SERVING, *CONFIG, *MONITORING, *CONTAINER,
 ]
 # fmt: on

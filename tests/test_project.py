@@ -21,12 +21,12 @@ from utils.config.file import parse_config
 
 # Import name -> what pip calls it, where they differ.
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.yaml",
-            "sklearn": "scikit-learn",
+            "sklearn": "scikit-learn", "mlflow": "mlflow-skinny",
             "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 # What a feature asks for with the pip command when it is used.
 OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio", "pyarrow", "shapely", "av",
-            "fsspec", "ray", "onnx", "onnxruntime", "openvino", "nncf", "fastapi", "starlette", "uvicorn",
-            "prometheus_client", "h11", "httpx"}  # fmt: skip
+            "fsspec", "ray", "onnx", "onnxruntime", "openvino", "nncf", "fastapi", "starlette",
+            "uvicorn", "prometheus_client", "h11", "httpx", "wandb", "mlflow", "sqlalchemy"}  # fmt: skip
 FOLDERS = [*sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}), "docs"]
 PROGRAM = sorted([*ROOT.glob("*.py"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))])
 
@@ -62,8 +62,8 @@ def test_feature_every_import_is_in_the_requirements():
 def test_feature_every_requirement_is_pinned_and_explained():
     constraints = (ROOT / "constraints.txt").read_text()
     reasons = (ROOT / "docs/design/0009-dependencies.md").read_text()
-    for file in ("requirements.txt", "requirements-dev.txt"):
-        for name in re.findall(r"^([\w.-]+)(?:[>=]=|$)", (ROOT / file).read_text(), re.M):
+    for path in ROOT.glob("requirements*.txt"):
+        for name in re.findall(r"^([\w.-]+)(?:[>=]=|$)", path.read_text(), re.M):
             assert re.search(rf"^{re.escape(name)}==", constraints, re.M), name
             assert name.removeprefix("types-") in reasons, name
 

@@ -215,7 +215,7 @@ def find_rate(config: Config, components: TrainingComponents, steps: int) -> boo
     settings = config.trainer
     # A name of its own: nothing here can be resumed.
     folder = RunFolder.create(settings.save_dir, settings.log_dir, f"{config.name}-find-lr")
-    with RunLog(folder, tensorboard=settings.tensorboard) as log:
+    with RunLog(folder, tensorboard=settings.writes_tensorboard) as log:
         logger.info(
             "Raising the learning rate from %g to %g in %d steps; only the curve is saved.",
             LOWEST,

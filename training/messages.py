@@ -116,7 +116,7 @@ def next_commands(config: Config, checkpoint: Path, loader: BaseDataLoader) -> l
     settings = config.trainer
     if settings.val:
         commands.insert(0, f"python evaluate.py --model {model}")
-    if settings.tensorboard:
+    if settings.writes_tensorboard:
         logs = settings.save_dir.rstrip("/")
         if not Path(settings.log_dir).resolve().is_relative_to(Path(logs).resolve()):
             logs = settings.log_dir

@@ -13,6 +13,7 @@ from base.base_dataloader import BaseDataLoader
 from builders.data import build_loaders
 from builders.resumable import OtherClassesError, check_classes
 from builders.sections import SECTIONS
+from builders.trackers import build_trackers
 from builders.training import TrainingComponents, build_training
 from inspection.survey import survey
 from trainer import TRAINING_METRICS, VALIDATION_METRICS, Trainer
@@ -95,8 +96,11 @@ def open_run(
     folder = _open_folder(config, components, inputs.run, lock)
     with RunLog(
         folder if is_main() else None,
-        tensorboard=config.trainer.tensorboard,
+        tensorboard=config.trainer.writes_tensorboard,
         state=None if checkpoint is None else checkpoint.logs,
+        trackers=build_trackers(config, folder),
+        # A copied checkpoint begins a run of its own.
+        run_ids=None if checkpoint is None or inputs.run is None else checkpoint.loggers,
     ) as log:
         stop.remember()
         trainer = Trainer(

@@ -154,7 +154,7 @@ def test_smoke_a_run_leaves_what_it_promises(tmp_path, capsys):
     assert f"tensorboard --logdir {tmp_path}/saved" in out
     checkpoint = torch.load(folder / "best_model.pth", weights_only=True)
     assert list(checkpoint) == [
-        "arch", "epoch", "step", "batch", "progress", "logs", "state_dict", "optimizer",
+        "arch", "epoch", "step", "batch", "progress", "logs", "loggers", "state_dict", "optimizer",
         "lr_scheduler", "monitor_best", "best_epoch", "rng", "config", "meta", "images", "ema",
         "losses", "scaler", "part_size", "bad_losses",
     ]  # fmt: skip

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import msgspec
 import torch
@@ -15,6 +15,8 @@ from utils.config.file import plain_problems
 from utils.config.types import NonNegativeInt, PositiveInt
 
 _DIGEST = re.compile("[0-9a-f]{32}")
+# It becomes a part of file names and addresses.
+_RunId = Annotated[str, msgspec.Meta(pattern=r"\A[\w-]{1,64}\Z")]
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -47,6 +49,7 @@ class ResumePoint(Checkpoint, frozen=True, kw_only=True, eq=False):
     batch: NonNegativeInt = 0  # finished batches of the epoch after those
     progress: dict[str, Any] | None = None  # what that epoch has added up so far
     logs: dict[str, NonNegativeInt] | None = None  # how long the files beside the checkpoint were
+    loggers: dict[str, _RunId] = {}  # the ids of the run in Weights & Biases, MLflow, ...
     # The objects whose states these are check them when they load them.
     optimizer: dict[str, Any] | None = None
     lr_scheduler: dict[str, Any] | None = None  # the state of the schedule

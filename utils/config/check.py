@@ -16,6 +16,7 @@ from utils.config.foreign import refuse_foreign
 from utils.config.keys import names_in
 from utils.config.known_keys import KnownKeys, names_by_path
 from utils.config.report import Report
+from utils.config.secrets import secret_problems
 from utils.config.sections import DERIVED, SECTION_CLASSES, Component, Config, SectionSpec
 from utils.config.signatures import signature_of
 
@@ -46,6 +47,8 @@ def check_config(
         ConfigError: With all problems.
     """
     refuse_foreign(tree, source)
+    if problems := secret_problems(tree):
+        raise ConfigError(source, problems)  # at once, as other messages show values
     report = _open_report(tree, sections, overrides)
     keys = [name for name in signature_of(Config) if name not in DERIVED]
     given = report.without_nothing(tree, sections)

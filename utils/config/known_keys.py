@@ -6,7 +6,14 @@ from typing import Any
 
 from utils.config.errors import suggest
 from utils.config.keys import near_paths, one_of, paths_of
-from utils.config.sections import DERIVED, SECTION_CLASSES, Config, SectionSpec, TrainerSection
+from utils.config.sections import (
+    DERIVED,
+    LOGGER_CLASSES,
+    SECTION_CLASSES,
+    Config,
+    SectionSpec,
+    TrainerSection,
+)
 from utils.config.signatures import signature_of
 
 MAX_VALUE = 100  # characters of what was typed, in a message
@@ -16,7 +23,8 @@ def light_names() -> dict[str, list[str]]:
     """Return the keys that no class of a component declares, by path; the top is `""`."""
     return {
         "": [name for name in signature_of(Config) if name not in DERIVED],
-        "trainer": list(signature_of(TrainerSection)),
+        # At the top, `wandb` and `mlflow` are what people have called keys of their own.
+        "trainer": [name for name in signature_of(TrainerSection) if name not in LOGGER_CLASSES],
         **{
             path: [name for name in signature_of(section) if name not in ("type", "args")]
             for path, section in SECTION_CLASSES.items()

@@ -7,7 +7,7 @@ from typing import Any
 from utils.config.errors import show, suggest
 from utils.config.keys import LOADERS
 from utils.config.known_keys import KnownKeys
-from utils.config.sections import Component, LossTerm, SectionSpec, TrainerSection
+from utils.config.sections import LOGGER_CLASSES, Component, LossTerm, SectionSpec, TrainerSection
 from utils.config.signatures import Parameter, classes_of, legacy_args, signature_of
 from utils.config.text_values import value_of
 from utils.config.values import convert
@@ -123,8 +123,32 @@ class Report:
             return None
         schema = signature_of(TrainerSection)
         kept = self.legacy(value, schema, TrainerSection.legacy_args, "trainer")
+        before = len(self.problems)
+        own = {key: kept.pop(key) for key in LOGGER_CLASSES if key in kept}
+        loggers = {key: self._logger(value, key) for key, value in own.items()}
         values = self.arguments(kept, schema, "trainer", "no such key", lenient=True)
-        return None if values is None else TrainerSection(**values)
+        if values is None or len(self.problems) > before:
+            return None
+        section = TrainerSection(**values, **loggers)
+        if "wandb" in section.loggers and not section.writes_tensorboard:
+            self.problems.append(
+                'trainer.loggers: wandb takes over what TensorBoard writes; add "tensorboard" to '
+                "the list, and do not set trainer.tensorboard to false"
+            )
+        return section
+
+    def _logger(self, value: Any, key: str) -> Any:
+        """Check the section of a logger; return the section, or None with problems."""
+        path, section = f"trainer.{key}", LOGGER_CLASSES[key]
+        if not isinstance(value, dict):
+            self.problems.append(f"{path}: expected keys and values, not {show(value)}")
+            return None
+        values = self.arguments(value, signature_of(section), path, "no such key")
+        try:
+            return None if values is None else section(**values)
+        except ValueError as error:
+            self.problems.append(f"{path}.{error}")
+            return None
 
     def legacy(
         self,

@@ -1,6 +1,7 @@
 """The sections of a config as plain classes, and the specs of those that name a class."""
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -84,6 +85,49 @@ class LossTerm(Component):
 
 
 @dataclasses.dataclass(frozen=True)
+class WandbSection:
+    """How a run appears in Weights & Biases; its API key is in `WANDB_API_KEY`."""
+
+    project: str | None = None  # null: the `name` of the config
+    entity: str | None = None  # the user or team; null: that of the API key
+    name: str | None = None  # of the run; null: the name of the run folder
+    group: str | None = None  # runs to be shown together
+    tags: list[str] = dataclasses.field(default_factory=list)
+    # Send to the server, or write to the run folder for `wandb sync`; null: as `WANDB_MODE` says,
+    # or online.
+    mode: Literal["online", "offline"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MlflowSection:
+    """How a run appears in MLflow; names and passwords are in `MLFLOW_TRACKING_USERNAME`, ..."""
+
+    # A server's address, or a file as `sqlite:///<path>`; null: as `MLFLOW_TRACKING_URI` says, or
+    # `<log_dir>/mlflow.db`.
+    tracking_uri: str | None = None
+    experiment: str | None = None  # null: the `name` of the config
+    name: str | None = None  # of the run; null: the name of the run folder
+    tags: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse other kinds of addresses: plug-ins, and folders, which MLflow has given up.
+
+        Raises:
+            ValueError: If the address is of another kind.
+        """
+        kinds = r"(https?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)://.+|databricks"
+        if self.tracking_uri is not None and not re.fullmatch(kinds, self.tracking_uri):
+            raise ValueError(
+                f"tracking_uri: {self.tracking_uri!r} is no address; expected "
+                "http(s)://<server>, or sqlite:///<file>"
+            )
+
+
+# The sections within `trainer`, one for each logger that has settings.
+LOGGER_CLASSES: dict[str, type] = {"wandb": WandbSection, "mlflow": MlflowSection}
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainerSection:
     """Settings of the training: how long, what to save, what to log."""
 
@@ -101,7 +145,11 @@ class TrainerSection:
     val_per_epochs: PositiveInt = 1
     log_dir: str = "saved/runs"  # TensorBoard files are in `<log_dir>/<name>/<time>/`
     log_per_iter: PositiveInt = 20  # steps between two points of the training curves
-    tensorboard: bool = True  # write TensorBoard files
+    tensorboard: bool = True  # false: write no TensorBoard files, whatever `loggers` says
+    # Where the curves go. `"wandb"` takes over what TensorBoard writes, and needs it.
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    wandb: WandbSection = WandbSection()
+    mlflow: MlflowSection = MlflowSection()
     # The number of micro-batches that a batch is split into, to save memory; BatchNorm sees one
     # micro-batch at a time.
     accumulation_steps: PositiveInt = 1
@@ -121,6 +169,11 @@ class TrainerSection:
     legacy_args: typing.ClassVar[dict[str, str]] = {
         "verbosity": "pytorch-segmentation never read it"
     }
+
+    @property
+    def writes_tensorboard(self) -> bool:
+        """True if TensorBoard files are written."""
+        return self.tensorboard and "tensorboard" in self.loggers
 
 
 @dataclasses.dataclass(frozen=True)

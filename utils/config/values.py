@@ -1,5 +1,6 @@
 """One value against the type hint of its argument."""
 
+import typing
 from typing import Any
 
 import msgspec
@@ -74,6 +75,9 @@ def _read_text(value: Any, parameter: Parameter) -> Any:
 def _explain(error: msgspec.ValidationError, hint: Any, value: Any) -> str:
     """Return one clause of msgspec's message, with the value that came."""
     words = literals_of(hint)
+    if isinstance(value, list) and typing.get_origin(hint) is tuple:
+        words = literals_of(typing.get_args(hint)[0])
+        value = next((item for item in value if words and item not in words), value)
     if words and isinstance(value, str):
         choices = suggest(value, [str(word) for word in words], listing=True).lstrip("; ")
         return f"{show(value)} is not a choice; {choices}"

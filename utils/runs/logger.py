@@ -1,4 +1,4 @@
-"""The folder of a run, its log and its TensorBoard curves."""
+"""The folder of a run, its log, and its curves in TensorBoard and elsewhere."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import json
 import logging
 import math
 import os
+import random
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
-from utils.cli.sanitize import plain_lines
+from utils.cli.sanitize import first_line, plain_lines
+from utils.config.secrets import hide_secrets
 from utils.runs.metrics_csv import MetricsCsv, count_lines, keep_lines
+from utils.runs.tracker import Tracker
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -106,13 +109,14 @@ class _LogFile(logging.FileHandler):
 
 
 def _warn(what: str, error: BaseException | None) -> None:
-    logger.warning("%s cannot be written any further (%s); the training continues", what, error)
+    reason = hide_secrets(first_line(error))
+    logger.warning("%s cannot be written any further (%s); the training continues", what, reason)
 
 
 class RunLog:
     """What a run writes besides its checkpoints: log, losses, metrics, TensorBoard files.
 
-    A file that cannot be written is given up with a warning: it must not end a training.
+    A file or service that cannot be written is given up with a warning: it must not end a training.
 
     `steps.jsonl` has a line for each step: `{"step": 1, "epoch": 1, "loss": 2.5, "exact":
     "0x1.4000000000000p+1"}`, whose last value has every bit of the loss, for comparing runs.
@@ -123,11 +127,22 @@ class RunLog:
         tensorboard: Write TensorBoard files.
         state: What `state()` returned when the checkpoint was written from which the run continues:
             later lines are removed, so that none is duplicate.
+        trackers: Where the curves go beside the TensorBoard files.
+        run_ids: What `run_ids` was then: the runs that the trackers continue.
     """
 
     def __init__(
-        self, folder: RunFolder | None, *, tensorboard: bool, state: Mapping[str, int] | None = None
+        self,
+        folder: RunFolder | None,
+        *,
+        tensorboard: bool,
+        state: Mapping[str, int] | None = None,
+        trackers: Sequence[Tracker] = (),
+        run_ids: Mapping[str, str] | None = None,
     ) -> None:
+        self.run_ids = dict(run_ids or {})  # by tracker, also of those that have been given up
+        self._trackers: dict[str, Tracker] = {}
+        self._finished = False
         self._folder = folder
         self._handler: logging.Handler = logging.NullHandler()
         self._writer: SummaryWriter | None = None
@@ -145,6 +160,10 @@ class RunLog:
         with self._or_give_up(STEPS):
             self._steps = (folder.path / STEPS).open("a", encoding="utf-8")
         self._metrics = MetricsCsv(folder.path / METRICS)
+        for tracker in trackers:  # before the writer of TensorBoard, which wandb listens to
+            self._trackers[tracker.name] = tracker
+            with self._tracking(tracker.name):
+                self.run_ids[tracker.name] = tracker.open(self.run_ids.get(tracker.name))
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # half a second to import
 
@@ -163,7 +182,19 @@ class RunLog:
                 self._metrics = None
             elif what == TENSORBOARD:
                 self._writer = None
+            elif what in self._trackers:
+                self._trackers.pop(what).abandon()
             _warn(what, error)
+
+    @contextlib.contextmanager
+    def _tracking(self, name: str) -> Iterator[None]:
+        """Let a tracker do something, with random numbers of its own: retries wait at random."""
+        state = random.getstate()
+        try:
+            with self._or_give_up(name):
+                yield
+        finally:
+            random.setstate(state)
 
     def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
         """Ignore errors of TensorBoard's thread: its next call raises them."""
@@ -215,6 +246,9 @@ class RunLog:
         for name, file in self._open_files():
             with self._or_give_up(name):
                 file.close()
+        for name, tracker in list(self._trackers.items()):
+            with self._tracking(name):
+                tracker.close(finished=self._finished)
         threading.excepthook = self._excepthook
 
     def steps(self, epoch: int, losses: Iterable[tuple[int, float]]) -> None:
@@ -235,12 +269,24 @@ class RunLog:
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
         """Add one point to each named curve, unless it is None."""
-        if self._writer is None:
-            return
-        with self._or_give_up(TENSORBOARD):
-            for tag, value in values.items():
-                if value is not None:
+        known = {tag: value for tag, value in values.items() if value is not None}
+        if self._writer is not None:
+            with self._or_give_up(TENSORBOARD):
+                for tag, value in known.items():
                     self._writer.add_scalar(tag, value, step)
+        for name, tracker in list(self._trackers.items()):
+            with self._tracking(name):
+                tracker.scalars(known, step)
+
+    def best_checkpoint(self, path: Path, epoch: int) -> None:
+        """Tell the trackers where the best model so far is, and of which epoch."""
+        for name, tracker in list(self._trackers.items()):
+            with self._tracking(name):
+                tracker.best_checkpoint(path, epoch)
+
+    def finish(self) -> None:
+        """Note that the training is complete; else the trackers show an interrupted run."""
+        self._finished = True
 
     def image(self, tag: str, image: np.ndarray, step: int) -> None:
         """Add an image (H, W, 3) RGB."""

@@ -1,11 +1,13 @@
 """The metrics of every epoch, one row each, for spreadsheets and data frames."""
 
 import csv
+import errno
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from utils.cli.sanitize import one_line
 
@@ -27,7 +29,7 @@ class MetricsCsv:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._columns: list[str] | None = None
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
 
     def write(self, values: Mapping[str, float | None]) -> None:
         """Append a row; values without a column in the file are dropped.
@@ -39,22 +41,27 @@ class MetricsCsv:
         named = {column_name(name): value for name, value in values.items()}
         if self._file is None:
             self._columns = _take_over(self._path)
-            self._file = self._path.open("a", encoding="utf-8", newline="")
-        rows = csv.writer(self._file, lineterminator="\n")
+            self._file = self._path.open("ab", buffering=0)
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
         if self._columns is None:
             self._columns = list(named)
             rows.writerow(self._columns)
         row = [named.get(name) for name in self._columns]
         # The repr of NumPy's numbers has their type in it.
         rows.writerow(float(value) if isinstance(value, float) else value for value in row)
+        # In one call, so that a kill leaves whole rows.
+        content = text.getvalue().encode()
+        size = self._path.stat().st_size
+        if self._file.write(content) != len(content):
+            os.truncate(self._path, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def flush(self) -> None:
-        """Flush the file."""
-        if self._file is not None:
-            self._file.flush()
+        """Do nothing: a row is in the file as soon as it is written."""
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 

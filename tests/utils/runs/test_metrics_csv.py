@@ -3,9 +3,16 @@
 import csv
 import math
 import os
+import resource
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.conftest import ROOT
 from tests.training_runs import run, small_config, steps_of, trained
 from utils.metrics.confusion import SCALAR_METRICS
 from utils.runs.metrics_csv import MetricsCsv, column_name
@@ -102,8 +109,60 @@ def test_feature_a_run_leaves_a_row_for_each_epoch(four_epochs):
             known = [float(iou) for iou in ious if iou]
             assert float(row["Mean_IoU"]) == pytest.approx(sum(known) / len(known))
         assert float(row["Learning_rate_0"]) > 0
-    assert list(rows[0])[-2:] == ["images_per_second", "data_wait"]
+    assert list(rows[0])[-3:] == ["images_per_second", "data_wait", "seconds"]
     assert "val_loss " + f"{float(rows[-1]['val_loss']):.4f}" in (folder / "log.txt").read_text()
+
+
+def test_feature_the_rows_are_what_tensorboard_got(tmp_path):
+    folder = trained(tmp_path, small_config(tmp_path, tensorboard=True, log_per_iter=1))
+    events = EventAccumulator(str(tmp_path / "saved" / "runs" / "test" / folder.name)).Reload()
+    names = {
+        "val/loss": "val_loss", "val/Mean_IoU": "Mean_IoU", "val/Pixel_Accuracy": "Pixel_Accuracy",
+        "train/Mean_IoU": "train/Mean_IoU", "train/Pixel_Accuracy": "train/Pixel_Accuracy",
+        "train/Learning_rate_0": "Learning_rate_0", "val_Class_IoU/disk": "IoU/disk",
+        "train_Class_IoU/disk": "train/IoU/disk",
+    }  # fmt: skip
+    rows = rows_of(folder / "metrics.csv")
+    assert [float(row["seconds"]) > 0 for row in rows] == [True, True]
+    for tag, name in names.items():
+        points = {str(point.step): point.value for point in events.Scalars(tag)}
+        for row in rows:
+            assert float(row[name]) == pytest.approx(points[row["step"]], rel=1e-6), (tag, row)
+
+
+def test_feature_a_kill_leaves_whole_rows(tmp_path):
+    """Rows longer than the buffer of a file, which would be written in pieces."""
+    code = (
+        "import sys; from pathlib import Path; from utils.runs.metrics_csv import MetricsCsv\n"
+        "table = MetricsCsv(Path(sys.argv[1]))\n"
+        "for epoch in range(10**9): table.write({f'IoU/{k}': epoch / 7 for k in range(2000)})\n"
+    )
+    for number in range(3):
+        path = tmp_path / f"{number}.csv"
+        process = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT)
+        while not (path.exists() and path.stat().st_size > 100_000):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        assert path.read_bytes().endswith(b"\n")
+        assert {len(row) for row in csv.reader(path.read_text().splitlines())} == {2000}
+
+
+def test_exception_a_full_disk_leaves_whole_rows(tmp_path):
+    """A file with a limit takes a part of the row first."""
+    table = MetricsCsv(tmp_path / "m.csv")
+    table.write({"epoch": 1, "a": 0.5})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+        with pytest.raises(OSError):
+            table.write({"epoch": 2, "a": 1 / 3})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, former)
+    assert (tmp_path / "m.csv").read_text() == "epoch,a\n1,0.5\n"
 
 
 def test_feature_a_resumed_run_has_no_row_twice_and_none_missing(four_epochs):
