@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from utils.cli.command_line import Parser, end_after_failed_output, report_mista
 from utils.cli.launcher import refuse_several
 from utils.cli.sanitize import plain_lines
 
-FORMATS = ("onnx", "openvino", "torch")
+FORMATS = ("onnx", "openvino", "tflite", "torch")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 DESCRIPTION = """
 Write a trained model as a file that other programs run. The file is loaded by its own runtime in a
@@ -63,6 +64,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--outputs", metavar="LIST",
         help="what comes out, separated by commas: ids, confidence, logits (default: ids; with "
         "--inside network: logits)")  # fmt: skip
+    add("--size", metavar="HEIGHTxWIDTH",
+        help="of the images, for --to tflite, which cannot leave it free")  # fmt: skip
+    add("--python", default=sys.executable, metavar="PATH",
+        help="the Python that has onnx2tf, for --to tflite (default: this one)")  # fmt: skip
     add("--precision", nargs="+", choices=PRECISIONS, default=["fp32"],
         help="of the weights; several give a file each (default: fp32)")  # fmt: skip
     add("--validate", action="store_true",
@@ -98,8 +103,14 @@ def run(arguments: argparse.Namespace) -> int:
     log_to_console(logging.WARNING)
     default = "logits" if arguments.inside == "network" else "ids"
     outputs = (arguments.outputs or default).split(",")
-    spec = ExportSpec(arguments.inside, tuple(name.strip() for name in outputs))  # type: ignore[misc]
-    check_formats(arguments.to)
+    spec = ExportSpec(
+        arguments.inside,
+        tuple(name.strip() for name in outputs),  # type: ignore[misc]
+        size=None if arguments.size is None else size_of(arguments.size),
+        converter=arguments.python,
+    )
+    check_formats(arguments.to, spec)
+    refused: list[ValueError] = []
     made = export_model(
         model,
         arguments.to,
@@ -111,12 +122,27 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         validate=arguments.validate,
         tolerance=arguments.tolerance,
+        refused=refused,
     )
     for file in made:
         print(plain_lines(f"{file.path}: {file.proof.text()}"))
-    if len(made) > 1 or made[0].validation is not None:
-        print(f"\n{plain_lines(table_of(model, arguments.config, made))}")
-    return 0
+    if len(made) > 1 or any(file.validation is not None for file in made):
+        print(f"\n{plain_lines(table_of(model, arguments.config, made))}", flush=True)
+    for message in refused:
+        report_mistake(message, "export.py")
+    return 2 if refused else 0
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Read `--size`: height and width.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
+    if found is None:
+        raise ValueError(f"--size: expected HEIGHTxWIDTH in pixels, such as 512x768, got {text}")
+    return int(found[1]), int(found[2] or found[1])
 
 
 if __name__ == "__main__":

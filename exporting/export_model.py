@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import importlib.metadata
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,18 +60,16 @@ class ModelExport:
         self.network, self.meta = restore_from(self.checkpoint, path, "cpu", config)
         self.network.requires_grad_(False)  # whoever runs a file wants no gradients
         self.real = real_images(images, self.checkpoint, self.meta, path, config)
-        pixels = (*_EXAMPLE, self.meta.channels)
-        self._pixels = np.zeros(pixels, input_type(self.meta))
 
-    @functools.cached_property
-    def score(self) -> Score:
-        """What the checkpoint scores on the validation images.
+    @functools.lru_cache  # noqa: B019  # as long as the checkpoint itself
+    def score(self, window: int | None) -> Score:
+        """Return what the checkpoint scores on the validation images, cut into windows.
 
         Raises:
             ValueError: If they are not there.
         """
         try:
-            return score(self.path, self.config)
+            return score(self.path, self.config, window)
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"needs the validation images, and they are not there ({first_line(error)}); name "
@@ -87,11 +86,13 @@ class ModelExport:
         network: nn.Module = self.network
         if spec.precision in _TYPES and form in ("onnx", "torch"):
             network = Reduced(copy.deepcopy(network), _TYPES[spec.precision])
-        example = torch.from_numpy(images_for(self.meta, spec, self._pixels))
+        shape = _EXAMPLE if spec.size is None else (1, *spec.size)
+        pixels = np.zeros((*shape, self.meta.channels), input_type(self.meta))
+        example = torch.from_numpy(images_for(self.meta, spec, pixels))
         module.export(module_of(network, self.meta, spec), example, spec, path)
         if spec.precision == "int8":
             stored = calibration_images(self.checkpoint, self.path, self.config)
-            module.quantize(path, [images_for(self.meta, spec, each[None]) for each in stored])
+            module.quantize(path, (images_for(self.meta, spec, each[None]) for each in stored))
 
     def describe(self, spec: ExportSpec) -> Description:
         """Return what a file says of itself, without its proof."""
@@ -99,6 +100,7 @@ class ModelExport:
             inside=spec.inside,
             outputs=spec.outputs,
             precision=spec.precision,
+            size=spec.size,
             input_type=input_type(self.meta) if spec.inside == "all" else "float32",
             arch=type(self.network).__name__,
             meta=dataclasses.asdict(self.meta),
@@ -125,15 +127,17 @@ class ModelExport:
         """
         module = getattr(formats, form)
         temporary = temporary_path(path).with_suffix(module.ENDING)
+        window = None if spec.size is None else min(spec.size)
         try:
+            before = None if tolerance is None else self.score(window)
             self.write(form, spec, temporary)
             description = self.describe(spec)
             module.describe(temporary, description)
             proof = prove(temporary, self.network, self.meta, spec, self.real)
             said = {**proof.as_dict(), "runtime": _versions(module.PACKAGES)}
             validation = None
-            if tolerance is not None:
-                validation = Validation(self.score, score(str(temporary), self.config))
+            if before is not None and tolerance is not None:
+                validation = Validation(before, score(str(temporary), self.config, window))
                 validation.check(tolerance)
                 said["validation"] = validation.as_dict()
             module.describe(temporary, msgspec.structs.replace(description, proof=said))
@@ -163,6 +167,7 @@ def export_model(
     overwrite: bool = False,
     validate: bool = False,
     tolerance: float = TOLERANCE,
+    refused: list[ValueError] | None = None,
 ) -> list[Exported]:
     """Export a checkpoint in several formats and precisions.
 
@@ -179,13 +184,14 @@ def export_model(
         validate: Score each file on the validation images. Files of less than 32 bits always are,
             as that is what decides about them.
         tolerance: How many points of mean IoU a file may lose there.
+        refused: Gets the errors of single files, while the others are written; None to raise them.
 
     Raises:
         ValueError: If the model cannot be exported or a file does not answer like it, with the
             format's name; nothing is left of that file then.
     """
     wanted = [
-        (form, dataclasses.replace(spec, precision=precision))
+        (form, _for_format(form, spec, precision))
         for form in dict.fromkeys(to)
         for precision in dict.fromkeys(precisions)
     ]
@@ -194,13 +200,22 @@ def export_model(
     for (form, _), path in zip(wanted, targets, strict=True):
         _check_free(path, form, overwrite)
     export = ModelExport(checkpoint_path, config, images)
-    return [
-        export.export(
-            form, one, path, overwrite,
-            tolerance if validate or one.precision != "fp32" else None,
-        )
-        for (form, one), path in zip(wanted, targets, strict=True)
-    ]  # fmt: skip
+    made = []
+    for (form, one), path in zip(wanted, targets, strict=True):
+        scored = tolerance if validate or one.precision != "fp32" else None
+        try:
+            made.append(export.export(form, one, path, overwrite, scored))
+        except ValueError as error:
+            if refused is None:
+                raise
+            refused.append(error)
+    return made
+
+
+def _for_format(form: str, spec: ExportSpec, precision: Precision) -> ExportSpec:
+    """Return the spec of a file: only formats that need a size get it."""
+    size = spec.size if getattr(formats, form).NEEDS_SIZE else None
+    return dataclasses.replace(spec, precision=precision, size=size)
 
 
 def _name_of(form: str, spec: ExportSpec) -> str:
@@ -252,8 +267,8 @@ def check_precisions(wanted: Sequence[tuple[str, ExportSpec]]) -> None:
             )
 
 
-def check_formats(names: Sequence[str]) -> None:
-    """Refuse formats whose packages are missing.
+def check_formats(names: Sequence[str], spec: ExportSpec) -> None:
+    """Refuse formats whose packages are missing, or that need a size.
 
     Raises:
         ValueError: If there is one.
@@ -262,6 +277,27 @@ def check_formats(names: Sequence[str]) -> None:
         missing = [each for each in getattr(formats, name).PACKAGES if not _has(each)]
         if missing:
             raise ValueError(f"--to {name}: needs other packages: pip install {' '.join(missing)}")
+        if getattr(formats, name).NEEDS_SIZE:
+            if spec.size is None:
+                raise ValueError(
+                    f"--to {name}: needs --size HEIGHTxWIDTH, as the format cannot leave it free"
+                )
+            _check_converter(name, spec.converter)
+
+
+def _check_converter(name: str, python: str) -> None:
+    """Refuse a Python that has no onnx2tf."""
+    code = "import importlib.metadata as m; print(m.version('onnx2tf'))"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    except OSError as error:
+        raise ValueError(f"--python: {python} cannot be run ({first_line(error)})") from None
+    if done.returncode:
+        raise ValueError(
+            f"--to {name}: {python} has no onnx2tf. It needs Python 3.12 and an environment of its "
+            "own: python3.12 -m venv converter && converter/bin/pip install onnx2tf==2.6.9, then "
+            "--python converter/bin/python"
+        )
 
 
 def is_installed(name: str, precision: str = "fp32") -> bool:

@@ -65,7 +65,11 @@ def prove(
     Raises:
         ValueError: If the file cannot be run, or says something else than the model.
     """
-    inputs = {f"random {size}": _random(meta, size) for size in SIZES}
+    if spec.size is None:
+        inputs = {f"random {size}": _random(meta, size) for size in SIZES}
+    else:
+        inputs = {f"random {seed}": _random(meta, (1, *spec.size), seed) for seed in range(4)}
+        real = [_cut(image, *spec.size) for image in real]
     inputs |= {f"real image {number}": image[None] for number, image in enumerate(real, 1)}
     given = {name: images_for(meta, spec, pixels) for name, pixels in inputs.items()}
     answers = _answers(path, given)
@@ -92,10 +96,17 @@ def _all_of(spec: ExportSpec) -> ExportSpec:
     return ExportSpec(spec.inside, tuple(dict.fromkeys((*spec.outputs, "logits"))))
 
 
-def _random(meta: Meta, size: tuple[int, int, int]) -> np.ndarray:
+def _cut(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the top left of an image, or all of it with its edges repeated: (height, width, C)."""
+    image = image[:height, :width]
+    missing = height - image.shape[0], width - image.shape[1]
+    return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+
+
+def _random(meta: Meta, size: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     """Return images (B, H, W, C) of the values that the model knows, coarse and fine."""
     batch, height, width = size
-    generator = torch.Generator().manual_seed(sum(size))
+    generator = torch.Generator().manual_seed(sum(size) + seed)
     shape = (batch, meta.channels)
     coarse = torch.randn(*shape, height // 16 + 1, width // 16 + 1, generator=generator)
     coarse = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")

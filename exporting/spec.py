@@ -1,6 +1,7 @@
 """What an exported file shall have."""
 
 import dataclasses
+import sys
 from typing import Literal, get_args
 
 from prediction.exported.description import OUTPUTS, Inside, Output
@@ -20,6 +21,8 @@ class ExportSpec:
     inside: Inside = "all"
     outputs: tuple[Output, ...] = ("ids",)
     precision: Precision = "fp32"  # of the weights; images and outputs keep their types
+    size: tuple[int, int] | None = None  # (height, width) of one image; None leaves both free
+    converter: str = sys.executable  # the Python that has onnx2tf
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.outputs if name not in OUTPUTS]

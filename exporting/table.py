@@ -15,7 +15,7 @@ from exporting.whole_task import images_for, input_type, module_of
 from prediction.exported.network import load_exported
 from prediction.load_model import restore
 
-SIZE = 512  # height and width of the image that is timed
+SIZE = 512  # height and width of the image that is timed, unless a file takes one size only
 ROUNDS = 5
 
 
@@ -27,7 +27,8 @@ def table_of(checkpoint: str, config: str | None, files: Sequence[Exported]) -> 
     """
     network, meta = restore(checkpoint, "cpu", config)
     spec = files[0].spec
-    pixels = np.zeros((1, SIZE, SIZE, meta.channels), input_type(meta))
+    size = next((file.spec.size for file in files if file.spec.size is not None), (SIZE, SIZE))
+    pixels = np.zeros((1, *size, meta.channels), input_type(meta))
     images = images_for(meta, spec, pixels)
     module = module_of(network, meta, spec)
     sides: list[Callable[[], object]] = [lambda: module(torch.from_numpy(images))]
@@ -38,14 +39,14 @@ def table_of(checkpoint: str, config: str | None, files: Sequence[Exported]) -> 
     before = next((file.validation.before for file in files if file.validation is not None), None)
     mean_iou = "" if before is None else f"{100 * before.mean_iou:.2f}"
     rows = [[Path(checkpoint).name, _megabytes([Path(checkpoint)]), seconds[0], mean_iou, "", ""]]
-    for file, time_of in zip(files, seconds[1:], strict=True):
+    for file, milliseconds in zip(files, seconds[1:], strict=True):
         form = next(name for name in formats.__all__ if _ending(name) == file.path.suffix)
         endings = (file.path.suffix, *getattr(formats, form).SIDE_ENDINGS)
-        size = _megabytes([file.path.with_suffix(ending) for ending in endings])
+        megabytes = _megabytes([file.path.with_suffix(ending) for ending in endings])
         equal = "" if file.proof.equal_pixels is None else f"{file.proof.equal_pixels:.2%}"
-        rows.append([file.path.name, size, time_of, *_scores(file), equal])
+        rows.append([file.path.name, megabytes, milliseconds, *_scores(file), equal])
     headers = [
-        "file", "MB", f"ms, {SIZE} x {SIZE}", "mean IoU", "change in points", "equal pixels"
+        "file", "MB", f"ms, {size[0]} x {size[1]}", "mean IoU", "change in points", "equal pixels"
     ]  # fmt: skip
     return tabulate.tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 

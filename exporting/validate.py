@@ -75,17 +75,18 @@ class Validation(NamedTuple):
         }
 
 
-def score(path: str, config: str | None) -> Score:
+def score(path: str, config: str | None, window: int | None = None) -> Score:
     """Score a checkpoint or an exported file on the validation images, as `evaluate.py` does.
 
     Args:
         path: The checkpoint or file.
         config: A config whose loaders replace the checkpoint's.
+        window: Larger images are cut into windows of this size; None for none.
 
     Raises:
         ValueError: If there are no validation images, or one cannot be scored.
     """
-    run = open_run(path, torch.device("cpu"), split=SPLIT, config_path=config)
+    run = open_run(path, torch.device("cpu"), split=SPLIT, window=window, config_path=config)
     return Score(np.stack([counts for _, counts in sorted(_count(run).items())]))
 
 

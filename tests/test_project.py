@@ -25,9 +25,9 @@ PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "ruamel": "ruamel.
             "segmentation_models_pytorch": "segmentation-models-pytorch"}  # fmt: skip
 # What a feature asks for with the pip command when it is used.
 OPTIONAL = {"albumentations", "pycocotools", "scipy", "rasterio", "pyarrow", "shapely", "av",
-            "fsspec", "ray", "onnx", "onnxruntime", "openvino", "nncf", "fastapi", "starlette",
-            "uvicorn", "prometheus_client", "h11", "httpx", "wandb", "mlflow",
-            "sqlalchemy"}  # fmt: skip
+            "fsspec", "ray", "onnx", "onnxruntime", "openvino", "nncf", "ai_edge_litert",
+            "ai_edge_quantizer", "fastapi", "starlette", "uvicorn", "prometheus_client", "h11",
+            "httpx", "wandb", "mlflow", "sqlalchemy"}  # fmt: skip
 FOLDERS = [*sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}), "docs"]
 PROGRAM = sorted([*ROOT.glob("*.py"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.py"))])
 

@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,29 +22,33 @@ SIDE_ENDINGS: tuple[str, ...] = ()  # of files that belong to it
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # What a precision needs in addition.
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": (), "int8": ()}
+NEEDS_SIZE = False  # whether it cannot leave height and width free
 OPSET = 18  # ONNX Runtime has it since 1.14
 
 
-def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) -> None:
+def export(
+    network: nn.Module, example: Tensor, spec: ExportSpec, path: Path, *, free: bool = True
+) -> None:
     """Write a network as an ONNX file.
 
     Args:
         network: From a batch of images to a tuple of the outputs that `spec` names.
-        example: Images, of which batch, height and width stay free.
+        example: Images.
         spec: What the file shall have.
         path: The file.
+        free: Whether batch, height and width stay free.
 
     Raises:
         ValueError: If torch cannot export the network.
     """
-    free = torch.export.Dim.DYNAMIC
     axes = (0, 1, 2) if spec.inside == "all" else (0, 2, 3)
+    shapes = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC),) if free else None
     try:
         with quiet():
             program = torch.onnx.export(
                 network, (example,), dynamo=True, opset_version=OPSET, verbose=False,
                 input_names=["images"], output_names=list(spec.outputs),
-                dynamic_shapes=(dict.fromkeys(axes, free),),
+                dynamic_shapes=shapes,
             )  # fmt: skip
             assert program is not None
             program.save(str(path))
@@ -54,7 +58,7 @@ def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) ->
         raise ValueError(f"torch cannot export it to ONNX: {reason_of(error)}") from error
 
 
-def quantize(path: Path, images: Sequence[np.ndarray]) -> None:
+def quantize(path: Path, images: Iterable[np.ndarray]) -> None:
     """Make the weights and activations of convolutions and matrix products integers of 8 bits.
 
     Weights get 7 bits, as processors without VNNI instructions overflow with 8; the scale is one a

@@ -3,7 +3,7 @@
 Format: https://docs.openvino.ai/2026/documentation/openvino-ir-format.html
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ SIDE_ENDINGS: tuple[str, ...] = (".bin",)
 PACKAGES = ("openvino",)
 # With fp16 the weights are stored in 16 bits; the device chooses what it computes in.
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": (), "int8": ("nncf",)}
+NEEDS_SIZE = False  # whether it cannot leave height and width free
 
 
 def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) -> None:
@@ -52,7 +53,7 @@ def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) ->
         raise ValueError(f"OpenVINO cannot convert it: {reason}") from error
 
 
-def quantize(path: Path, images: Sequence[np.ndarray]) -> None:
+def quantize(path: Path, images: Iterable[np.ndarray]) -> None:
     """Make weights and activations integers of 8 bits.
 
     Source: https://docs.openvino.ai/2026/openvino-workflow/model-optimization.html
@@ -67,10 +68,10 @@ def quantize(path: Path, images: Sequence[np.ndarray]) -> None:
     openvino = import_openvino()
     import nncf
 
-    model = openvino.Core().read_model(str(path))
+    model, given = openvino.Core().read_model(str(path)), list(images)
     try:
         with quiet():
-            small = nncf.quantize(model, nncf.Dataset(images), subset_size=len(images))
+            small = nncf.quantize(model, nncf.Dataset(given), subset_size=len(given))
     except Exception as error:  # of many kinds, which depend on the network
         raise ValueError(f"NNCF cannot quantize it: {reason_of(error)}") from error
     _replace(path, small)

@@ -17,6 +17,7 @@ ENDING = ".pt2"
 SIDE_ENDINGS: tuple[str, ...] = ()
 PACKAGES = ("torch",)
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": (), "bf16": ()}
+NEEDS_SIZE = False  # whether it cannot leave height and width free
 
 
 def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) -> None:

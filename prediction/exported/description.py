@@ -24,6 +24,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     inside: Inside  # "all": from stored pixels to ids; "network": from normalised images to logits
     outputs: tuple[Output, ...]  # in the order of the file
     precision: str = "fp32"  # of the weights: fp32, fp16, bf16 or int8
+    size: tuple[int, int] | None = None  # (height, width) if no other images can be given
     input_type: str  # the type of the images' values, as numpy calls it
     arch: str  # the class of the model
     meta: dict[str, Any]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from prediction.exported.description import Description, Run
 
@@ -41,7 +42,30 @@ class ExportedNetwork(nn.Module):
         return [0.0] * channels, [1 / unit] * channels
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, C, H, W) to logits (B, K, H, W), on the device of the images."""
+        """Map (B, C, H, W) to logits (B, K, H, W), on the device of the images.
+
+        A file of a fixed size gets smaller images with their edges repeated, and the rest of what
+        it says is cut off.
+
+        Raises:
+            ValueError: If the images are larger than the file takes.
+        """
+        height, width = images.shape[2:]
+        if self.description.size is not None:
+            images = self._grown(images, *self.description.size)
+        return self._logits(images)[..., :height, :width]
+
+    def _grown(self, images: Tensor, height: int, width: int) -> Tensor:
+        """Return images (B, C, height, width), with their edges repeated."""
+        missing = height - images.shape[2], width - images.shape[3]
+        if min(missing) < 0:
+            raise ValueError(
+                f"the file takes images of {height} x {width} only: use --window "
+                f"{min(height, width)} for larger ones"
+            )
+        return F.pad(images, (0, missing[1], 0, missing[0]), mode="replicate")
+
+    def _logits(self, images: Tensor) -> Tensor:
         values = images.detach().cpu()
         if self.description.inside == "all":
             values = values.permute(0, 2, 3, 1)
@@ -65,9 +89,10 @@ def load_exported(path: str | Path, device: torch.device) -> ExportedNetwork:
     Raises:
         ValueError: If it is none of ours, or a package or device for it is missing.
     """
-    from prediction.exported import onnx_file, openvino_file, torch_file
+    from prediction.exported import onnx_file, openvino_file, tflite_file, torch_file
 
     loaders: dict[str, Load] = {
-        ".onnx": onnx_file.load, ".xml": openvino_file.load, ".pt2": torch_file.load
+        ".onnx": onnx_file.load, ".xml": openvino_file.load, ".pt2": torch_file.load,
+        ".tflite": tflite_file.load,
     }  # fmt: skip
     return ExportedNetwork(*loaders[Path(path).suffix.lower()](Path(path), device))

@@ -13,18 +13,22 @@ import export
 import exporting.formats as formats
 import train
 from exporting import validate
-from exporting.export_model import export_model, is_installed
+from exporting.export_model import ModelExport, export_model, is_installed
+from exporting.images import calibration_images
 from exporting.spec import PRECISIONS, ExportSpec
 from exporting.validate import Score, Validation
 from prediction.exported.network import load_exported
 from prediction.load_model import restore
 from tests.conftest import ROOT
+from tests.exporting.converter import CONVERTER
 
 pytest.importorskip("onnx")
 CASES = [
     pytest.param(form, precision, marks=pytest.mark.skipif(
-        not is_installed(form, precision), reason=f"{form} {precision}"))
+        not is_installed(form, precision) or (getattr(formats, form).NEEDS_SIZE and not CONVERTER),
+        reason=f"{form} {precision}"))
     for form in formats.__all__ for precision in getattr(formats, form).PRECISIONS
+    if (form, precision) != ("tflite", "fp16")  # onnx2tf's transposed convolution is no fp16
 ]  # fmt: skip
 
 
@@ -44,8 +48,9 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize(("form", "precision"), CASES)
 def test_feature_smaller_and_as_good(trained, tmp_path, form, precision):
     """Source: the checkpoint's own figures by evaluate.py."""
+    spec = ExportSpec(size=(64, 64), converter=CONVERTER)  # the size of the images
     (file,) = export_model(
-        str(trained), [form], ExportSpec(), precisions=[precision], output=tmp_path / "a",
+        str(trained), [form], spec, precisions=[precision], output=tmp_path / "a",
         validate=True, tolerance=3,
     )  # fmt: skip
     figures = []
@@ -94,8 +99,8 @@ def test_exception_a_file_that_scores_lower(trained, tmp_path, monkeypatch, prec
     """The proof alone does not refuse 16 bits; what the file says of the data does."""
     scored = validate.score
 
-    def worse(path, config):
-        score = scored(path, config)
+    def worse(path, config, window=None):
+        score = scored(path, config, window)
         if Path(path) == trained:
             return score
         counts = score.counts.copy()
@@ -132,7 +137,7 @@ def test_validation_counts_points():
      (["--to", "torch", "--precision", "int8"], "--to torch has fp32, fp16, bf16"),
      (["--to", "torch", "--precision", "fp16"],
       "torch, fp16: needs the validation images, .*; name a config"),
-     (["--to", "onnx", "--precision", "int8"], "onnx, int8: .*needs images of the training set"),
+     (["--to", "onnx", "--precision", "int8"], "onnx, int8: needs the validation images, .*"),
      (["--to", "torch", "--tolerance", "0"], "--tolerance: 0 is not between 0 and 100 points"),
      (["--to", "torch", "--tolerance", "nan"], "--tolerance: nan is not between"),
      (["--to", "torch", "--precision", "fp32", "fp16", "-o", "x"], "--output: is one file"),
@@ -149,6 +154,13 @@ def test_exception_before_anything_is_left(
     assert export.main(["-m", str(bare), *words]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert [path.name for path in tmp_path.iterdir()] == ["bare.pth"]
+
+
+def test_exception_int8_without_training_images(model_file):
+    """The validation images alone do not set its ranges."""
+    export_of = ModelExport(str(model_file))
+    with pytest.raises(ValueError, match="needs images of the training set, .*; name a config"):
+        list(calibration_images(export_of.checkpoint, export_of.path, None))
 
 
 def test_feature_one_list_of_precisions():

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-EXPORTED = (".onnx", ".xml", ".pt2")  # endings of files that `export.py` writes
+EXPORTED = (".onnx", ".xml", ".pt2", ".tflite")  # endings of files that `export.py` writes
 NAMES = ("best_model.pth", "last.pth")  # files of a run folder, the better one first
 DEPTH = 3  # folders below one that may hold runs: <save_dir>/<name>/<time>
 RUNS = "saved"  # where runs go unless the config says otherwise
