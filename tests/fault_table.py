@@ -382,7 +382,7 @@ EXPORT = [
           "tests/exporting/test_tflite.py::test_exception_a_converter_that_fails_or_lies"),
     Fault("a file of a fixed size takes any image", "prediction/exported/network.py",
           "        if self.description.size is not None:", "        if False:",
-          "tests/exporting/test_tflite.py::test_feature_other_sizes"),
+          "tests/exporting/test_tflite.py::test_feature_a_network_of_one_size"),
     Fault("sizes are divided toward zero in ONNX", "models/layout.py",
           "    return (size + by - 1) // by\n", "    return -(-size // by)\n",
           "tests/exporting/test_export.py::test_feature_models_that_pad_and_pool"),
