@@ -17,7 +17,7 @@ import export
 import exporting.formats as formats
 import models
 import train
-from exporting.export_model import Description, export_model, is_installed
+from exporting.export_model import Description, export_model
 from exporting.proof import prove
 from exporting.spec import ExportSpec
 from exporting.whole_task import module_of
@@ -27,6 +27,7 @@ from prediction.exported.network import load_exported
 from prediction.exported.openvino_file import import_openvino
 from prediction.load_model import Meta, restore
 from tests.conftest import ROOT, run_code
+from tests.exporting.available import is_available
 from tests.prediction.program import run, write_image, written
 from utils.checkpoint.model_file import EXPORTED
 
@@ -34,7 +35,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 FORMATS = [
-    pytest.param(name, marks=pytest.mark.skipif(not is_installed(name), reason=name))
+    pytest.param(name, marks=pytest.mark.skipif(not is_available(name), reason=name))
     for name in formats.__all__
     if not getattr(formats, name).NEEDS_SIZE
 ]

@@ -13,20 +13,19 @@ import export
 import exporting.formats as formats
 import train
 from exporting import validate
-from exporting.export_model import ModelExport, export_model, is_installed
+from exporting.export_model import ModelExport, export_model
 from exporting.images import calibration_images
 from exporting.spec import PRECISIONS, ExportSpec
 from exporting.validate import Score, Validation
 from prediction.exported.network import load_exported
 from prediction.load_model import restore
 from tests.conftest import ROOT
-from tests.exporting.converter import CONVERTER
+from tests.exporting.available import CONVERTER, is_available
 
 pytest.importorskip("onnx")
 CASES = [
     pytest.param(form, precision, marks=pytest.mark.skipif(
-        not is_installed(form, precision) or (getattr(formats, form).NEEDS_SIZE and not CONVERTER),
-        reason=f"{form} {precision}"))
+        not is_available(form, precision), reason=f"{form} {precision}"))
     for form in formats.__all__ for precision in getattr(formats, form).PRECISIONS
     if (form, precision) != ("tflite", "fp16")  # onnx2tf's transposed convolution is no fp16
 ]  # fmt: skip
@@ -78,6 +77,7 @@ def test_feature_smaller_and_as_good(trained, tmp_path, form, precision):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not is_available("torch"), reason="torch is too old")
 def test_feature_the_table_of_all(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.pth").symlink_to(trained)
@@ -110,7 +110,7 @@ def test_exception_a_file_that_scores_lower(trained, tmp_path, monkeypatch, prec
     monkeypatch.setattr("exporting.export_model.score", worse)
     with pytest.raises(ValueError, match="on 10 validation images is .* points less; --tolerance"):
         export_model(
-            str(trained), ["torch"], ExportSpec(), precisions=[precision], output=tmp_path / "a",
+            str(trained), ["onnx"], ExportSpec(), precisions=[precision], output=tmp_path / "a",
             validate=True,
         )  # fmt: skip
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from exporting.spec import ExportSpec
 from prediction.exported.description import Description
 from prediction.exported.network import ExportedNetwork, load_exported
 from prediction.load_model import restore
-from tests.exporting.converter import CONVERTER
+from tests.exporting.available import CONVERTER
 from tests.prediction.program import run, write_image
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")

@@ -15,10 +15,13 @@ from exporting.export_model import export_model
 from exporting.spec import ExportSpec
 from prediction.exported import torch_file, torch_operators
 from prediction.exported.network import load_exported
+from tests.exporting.available import is_available
 
 
 @pytest.fixture(scope="module")
 def program(model_file, tmp_path_factory):
+    if not is_available("torch"):
+        pytest.skip("torch is too old")
     path = tmp_path_factory.mktemp("torch") / "a.pt2"
     export_model(str(model_file), ["torch"], ExportSpec("all", ("ids", "logits")), output=path)
     return path
