@@ -93,7 +93,9 @@ def test_feature_the_next_command_names_what_to_leave_out(tmp_path):
     picture(tmp_path / "d/1.jpg")
     sample = Sample("1", str(tmp_path / "d/1.jpg"), str(tmp_path / "d/1.png"))
     source = SimpleNamespace(samples=[sample], mask_prefix="", mask_suffix="")
-    settings = SimpleNamespace(save_dir="saved", log_dir="saved", val=True, tensorboard=False)
+    settings = SimpleNamespace(
+        save_dir="saved", log_dir="saved", val=True, writes_tensorboard=False
+    )
     for suffix, expected in (("", " --exclude '*.png'"), ("_gt", "")):
         source.mask_suffix = suffix
         config, loader = SimpleNamespace(trainer=settings), SimpleNamespace(source=source)
