@@ -74,6 +74,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="also score checkpoint and file on the validation images")  # fmt: skip
     add("--tolerance", type=float, default=0.5, metavar="POINTS",
         help="how many points of mean IoU such a file may lose (default: 0.5)")  # fmt: skip
+    add("--triton", metavar="FOLDER",
+        help="also add the ONNX file to a model repository of Triton Inference Server")  # fmt: skip
     add("--images", nargs="+", default=[], metavar="FILE",
         help="real images for the comparison (default: some of the validation set)")  # fmt: skip
     add("--config", metavar="FILE",
@@ -95,9 +97,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--output: is one file; leave it out for several")
     if not 0 < arguments.tolerance <= 100:
         raise ValueError(f"--tolerance: {arguments.tolerance:g} is not between 0 and 100 points")
+    if arguments.triton is not None and "onnx" not in arguments.to:
+        raise ValueError("--triton: takes an ONNX file: add --to onnx")
     from exporting.export_model import check_formats, export_model
     from exporting.spec import ExportSpec
     from exporting.table import table_of
+    from exporting.triton import add_version
     from utils.runs.logger import log_to_console
 
     log_to_console(logging.WARNING)
@@ -128,6 +133,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(plain_lines(f"{file.path}: {file.proof.text()}"))
     if len(made) > 1 or any(file.validation is not None for file in made):
         print(f"\n{plain_lines(table_of(model, arguments.config, made))}", flush=True)
+    if arguments.triton is not None:
+        for file in made:
+            if file.path.suffix == ".onnx":
+                print(plain_lines(str(add_version(Path(arguments.triton), file.path))), flush=True)
     for message in refused:
         report_mistake(message, "export.py")
     return 2 if refused else 0
