@@ -19,16 +19,16 @@ RUN set -- -r requirements.txt \
 
 FROM ${BASE}
 COPY --from=packages /opt/venv /opt/venv
-# Models that are downloaded lie in /work/.cache. A user id without a name is a user, too.
+# Models that are downloaded lie in /workspace/.cache. A user id without a name is a user, too.
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
-    HOME=/work \
+    HOME=/workspace \
     LOGNAME=segmentation
 COPY . /app
 RUN python -m compileall -q /app \
-    && mkdir /work \
-    && chmod 1777 /work
-WORKDIR /work
+    && mkdir /workspace \
+    && chmod 1777 /workspace
+WORKDIR /workspace
 USER 1000:1000
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "/app/container/health.py"]

@@ -27,13 +27,12 @@ from serving.metrics import Metrics
 from serving.openapi import ERRORS, PREDICT, complete
 from serving.pages import Page
 from serving.refusal import Refusal
-from serving.served_model import ServedModel
+from serving.served_model import READERS, ServedModel
 from serving.uploads import Uploads
 from utils.config.errors import suggest
 
 logger = logging.getLogger(__name__)
 
-_READERS = 2
 _MAX_UNSENT = MAX_ANSWER  # bytes of answers that clients do not take
 
 
@@ -59,7 +58,7 @@ class Service:
         self._models, self._limits = models, limits
         self._batcher, self._metrics = batcher, metrics
         self._uploads = Uploads(limits)
-        self._readers = ThreadPoolExecutor(_READERS, "reader")
+        self._readers = ThreadPoolExecutor(READERS, "reader")
         self._folder = folder
         self._in_work = 0
         self._counting = threading.Lock()

@@ -17,7 +17,7 @@ from prediction.products.rows import FIELDS
 from prediction.source.open_image import Limits
 from utils.memory import parse_bytes
 
-_READERS = 2  # images that are decoded at the same time
+READERS = 2  # images that are decoded at the same time
 
 
 class ServedModel:
@@ -66,7 +66,7 @@ class ServedModel:
     def limits(self, folder: Path) -> Limits:
         """Return what may be in memory of an image that is opened now."""
         shares = self.budget.shares()
-        return Limits(shares.loaded, shares.once / _READERS, shares.rows / _READERS, folder)
+        return Limits(shares.loaded, shares.once / READERS, shares.rows / READERS, folder)
 
     def describe(self) -> dict[str, Any]:
         """Return what clients want to know, as JSON."""
