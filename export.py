@@ -66,13 +66,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--inside network: logits)")  # fmt: skip
     add("--size", metavar="HEIGHTxWIDTH",
         help="of the images, for --to tflite, which cannot leave it free")  # fmt: skip
-    add("--python", default=sys.executable, metavar="PATH",
+    add("--python", metavar="PATH",
         help="the Python that has onnx2tf, for --to tflite (default: this one)")  # fmt: skip
     add("--precision", nargs="+", choices=PRECISIONS, default=["fp32"],
         help="of the weights; several give a file each (default: fp32)")  # fmt: skip
     add("--validate", action="store_true",
         help="also score checkpoint and file on the validation images")  # fmt: skip
-    add("--tolerance", type=float, default=0.5, metavar="POINTS",
+    add("--tolerance", type=float, metavar="POINTS",
         help="how many points of mean IoU such a file may lose (default: 0.5)")  # fmt: skip
     add("--triton", metavar="FOLDER",
         help="also add the ONNX file to a model repository of Triton Inference Server")  # fmt: skip
@@ -95,11 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(plain_lines(chosen), flush=True)
     if arguments.output is not None and max(len(arguments.to), len(arguments.precision)) > 1:
         raise ValueError("--output: is one file; leave it out for several")
-    if not 0 < arguments.tolerance <= 100:
-        raise ValueError(f"--tolerance: {arguments.tolerance:g} is not between 0 and 100 points")
-    if arguments.triton is not None and "onnx" not in arguments.to:
-        raise ValueError("--triton: takes an ONNX file: add --to onnx")
-    from exporting.export_model import check_formats, export_model
+    check_options(arguments)
+    from exporting.export_model import TOLERANCE, check_formats, export_model
     from exporting.spec import ExportSpec
     from exporting.table import table_of
     from exporting.triton import add_version
@@ -112,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.inside,
         tuple(name.strip() for name in outputs),  # type: ignore[misc]
         size=None if arguments.size is None else size_of(arguments.size),
-        converter=arguments.python,
+        converter=arguments.python or sys.executable,
     )
     check_formats(arguments.to, spec)
     refused: list[ValueError] = []
@@ -126,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         images=arguments.images,
         overwrite=arguments.overwrite,
         validate=arguments.validate,
-        tolerance=arguments.tolerance,
+        tolerance=TOLERANCE if arguments.tolerance is None else arguments.tolerance,
         refused=refused,
     )
     for file in made:
@@ -140,6 +137,25 @@ def run(arguments: argparse.Namespace) -> int:
     for message in refused:
         report_mistake(message, "export.py")
     return 2 if refused else 0
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that nothing would use.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name in ("size", "python"):
+        if getattr(arguments, name) is not None and "tflite" not in arguments.to:
+            raise ValueError(f"--{name}: is for --to tflite; the other formats leave the size free")
+    if arguments.triton is not None and "onnx" not in arguments.to:
+        raise ValueError("--triton: takes an ONNX file: add --to onnx")
+    if arguments.tolerance is None:
+        return
+    if not 0 < arguments.tolerance <= 100:
+        raise ValueError(f"--tolerance: {arguments.tolerance:g} is not between 0 and 100 points")
+    if not arguments.validate and set(arguments.precision) == {"fp32"}:
+        raise ValueError("--tolerance: is for files that are scored: add --validate")
 
 
 def size_of(text: str) -> tuple[int, int]:

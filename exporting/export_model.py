@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import functools
 import importlib.metadata
 import subprocess
 import sys
@@ -60,8 +59,8 @@ class ModelExport:
         self.network, self.meta = restore_from(self.checkpoint, path, "cpu", config)
         self.network.requires_grad_(False)  # whoever runs a file wants no gradients
         self.real = real_images(images, self.checkpoint, self.meta, path, config)
+        self._scores: dict[int | None, Score] = {}
 
-    @functools.lru_cache  # noqa: B019  # as long as the checkpoint itself
     def score(self, window: int | None) -> Score:
         """Return what the checkpoint scores on the validation images, cut into windows.
 
@@ -69,7 +68,9 @@ class ModelExport:
             ValueError: If they are not there.
         """
         try:
-            return score(self.path, self.config, window)
+            if window not in self._scores:
+                self._scores[window] = score(self.path, self.config, window)
+            return self._scores[window]
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"needs the validation images, and they are not there ({first_line(error)}); name "
@@ -84,7 +85,7 @@ class ModelExport:
         """
         module = getattr(formats, form)
         network: nn.Module = self.network
-        if spec.precision in _TYPES and form in ("onnx", "torch"):
+        if spec.precision in _TYPES and not module.ROUNDS_ITSELF:
             network = Reduced(copy.deepcopy(network), _TYPES[spec.precision])
         shape = _EXAMPLE if spec.size is None else (1, *spec.size)
         pixels = np.zeros((*shape, self.meta.channels), input_type(self.meta))
@@ -129,12 +130,14 @@ class ModelExport:
         temporary = temporary_path(path).with_suffix(module.ENDING)
         window = None if spec.size is None else min(spec.size)
         try:
+            # First, so that missing images are told before a network is traced.
             before = None if tolerance is None else self.score(window)
             self.write(form, spec, temporary)
             description = self.describe(spec)
             module.describe(temporary, description)
             proof = prove(temporary, self.network, self.meta, spec, self.real)
-            said = {**proof.as_dict(), "runtime": _versions(module.PACKAGES)}
+            packages = (*module.PACKAGES, *module.PRECISIONS[spec.precision])
+            said = {**proof.as_dict(), "runtime": _versions(packages)}
             validation = None
             if before is not None and tolerance is not None:
                 validation = Validation(before, score(str(temporary), self.config, window))
@@ -148,7 +151,8 @@ class ModelExport:
         except OSError as error:
             raise ValueError(f"--output: {path} cannot be written ({first_line(error)})") from None
         except ValueError as error:
-            raise ValueError(f"{_name_of(form, spec)}: {error}") from None
+            reason = str(error).replace(temporary.name, path.name)
+            raise ValueError(f"{_name_of(form, spec)}: {reason}") from None
         finally:
             for ending in (*module.SIDE_ENDINGS, module.ENDING):
                 temporary.with_suffix(ending).unlink(missing_ok=True)

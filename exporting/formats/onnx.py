@@ -3,10 +3,6 @@
 Format: https://onnx.ai/onnx/repo-docs/IR.html
 """
 
-import contextlib
-import io
-import logging
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporting.converting import converting, draft_of
 from exporting.spec import ExportSpec
 from prediction.exported.description import KEY, Description, to_text
 
@@ -23,6 +20,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # What a precision needs in addition.
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": (), "int8": ()}
 NEEDS_SIZE = False  # whether it cannot leave height and width free
+ROUNDS_ITSELF = False  # whether fp16 is made of a network of 32 bits
 OPSET = 18  # ONNX Runtime has it since 1.14
 
 
@@ -43,19 +41,13 @@ def export(
     """
     axes = (0, 1, 2) if spec.inside == "all" else (0, 2, 3)
     shapes = (dict.fromkeys(axes, torch.export.Dim.DYNAMIC),) if free else None
-    try:
-        with quiet():
-            program = torch.onnx.export(
-                network, (example,), dynamo=True, opset_version=OPSET, verbose=False,
-                input_names=["images"], output_names=list(spec.outputs),
-                dynamic_shapes=shapes,
-            )  # fmt: skip
-            assert program is not None
-            program.save(str(path))
-    except OSError:  # a disk that is full
-        raise
-    except Exception as error:  # of many kinds, which depend on the network
-        raise ValueError(f"torch cannot export it to ONNX: {reason_of(error)}") from error
+    with converting("torch cannot export it to ONNX"):
+        program = torch.onnx.export(
+            network, (example,), dynamo=True, opset_version=OPSET, verbose=False,
+            input_names=["images"], output_names=list(spec.outputs), dynamic_shapes=shapes,
+        )  # fmt: skip
+        assert program is not None
+        program.save(str(path))
 
 
 def quantize(path: Path, images: Iterable[np.ndarray]) -> None:
@@ -86,20 +78,11 @@ def quantize(path: Path, images: Iterable[np.ndarray]) -> None:
             batch = next(self._left, None)
             return None if batch is None else {"images": batch}
 
-    draft = path.with_name(f"{path.stem}_.onnx")
-    try:
-        with quiet():
-            quantize_static(
-                str(path), str(draft), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                reduce_range=True, op_types_to_quantize=["Conv", "MatMul", "Gemm"],
-            )  # fmt: skip
-        draft.replace(path)
-    except OSError:
-        raise
-    except Exception as error:  # of many kinds, which depend on the network
-        raise ValueError(f"ONNX Runtime cannot quantize it: {reason_of(error)}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with draft_of(path) as draft, converting("ONNX Runtime cannot quantize it"):
+        quantize_static(
+            str(path), str(draft), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            reduce_range=True, op_types_to_quantize=["Conv", "MatMul", "Gemm"],
+        )  # fmt: skip
 
 
 def describe(path: Path, description: Description) -> None:
@@ -114,24 +97,3 @@ def describe(path: Path, description: Description) -> None:
         model, {**{each.key: each.value for each in kept}, KEY: to_text(description)}
     )
     onnx.save(model, str(path))
-
-
-@contextlib.contextmanager
-def quiet():  # type: ignore[no-untyped-def]
-    """Keep what the exporter says of its own progress and of its own future from the user."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
-def reason_of(error: BaseException) -> str:
-    """Return the first line of the innermost error, which says what the network does."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0]

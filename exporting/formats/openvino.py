@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporting.formats.onnx import quiet, reason_of
+from exporting.converting import converting
 from exporting.spec import ExportSpec
 from prediction.exported.description import KEY, Description, to_text
 from prediction.exported.openvino_file import import_openvino
@@ -22,6 +22,7 @@ PACKAGES = ("openvino",)
 # With fp16 the weights are stored in 16 bits; the device chooses what it computes in.
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": (), "int8": ("nncf",)}
 NEEDS_SIZE = False  # whether it cannot leave height and width free
+ROUNDS_ITSELF = True  # whether fp16 is made of a network of 32 bits
 
 
 def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) -> None:
@@ -35,22 +36,17 @@ def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) ->
     openvino = import_openvino()
     free = torch.export.Dim.DYNAMIC
     axes = (0, 1, 2) if spec.inside == "all" else (0, 2, 3)
-    try:
-        with quiet():
-            program = torch.export.export(
-                network, (example,), dynamic_shapes=(dict.fromkeys(axes, free),)
-            )
-            model = openvino.convert_model(program)
-            for port, name in zip(model.outputs, spec.outputs, strict=True):
-                port.get_tensor().set_names({name})
-            model.inputs[0].get_tensor().set_names({"images"})
-            # 16-bit weights are what it writes unasked.
-            compress = spec.precision == "fp16"
-            openvino.save_model(model, str(path), compress_to_fp16=compress)
-    except Exception as error:  # of many kinds, which depend on the network
-        missing = [line for line in str(error).splitlines() if "No conversion rule" in line]
-        reason = missing[0].strip("- ") if missing else reason_of(error)
-        raise ValueError(f"OpenVINO cannot convert it: {reason}") from error
+    with converting("OpenVINO cannot convert it"):
+        program = torch.export.export(
+            network, (example,), dynamic_shapes=(dict.fromkeys(axes, free),)
+        )
+        model = openvino.convert_model(program)
+        for port, name in zip(model.outputs, spec.outputs, strict=True):
+            port.get_tensor().set_names({name})
+        model.inputs[0].get_tensor().set_names({"images"})
+        # 16-bit weights are what it writes unasked.
+        compress = spec.precision == "fp16"
+        openvino.save_model(model, str(path), compress_to_fp16=compress)
 
 
 def quantize(path: Path, images: Iterable[np.ndarray]) -> None:
@@ -69,11 +65,8 @@ def quantize(path: Path, images: Iterable[np.ndarray]) -> None:
     import nncf
 
     model, given = openvino.Core().read_model(str(path)), list(images)
-    try:
-        with quiet():
-            small = nncf.quantize(model, nncf.Dataset(given), subset_size=len(given))
-    except Exception as error:  # of many kinds, which depend on the network
-        raise ValueError(f"NNCF cannot quantize it: {reason_of(error)}") from error
+    with converting("NNCF cannot quantize it"):
+        small = nncf.quantize(model, nncf.Dataset(given), subset_size=len(given))
     _replace(path, small)
 
 

@@ -8,8 +8,6 @@ Format: https://ai.google.dev/edge/litert
 Source: https://github.com/PINTO0309/onnx2tf
 """
 
-import contextlib
-import io
 import os
 import subprocess
 import tempfile
@@ -21,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from exporting.converting import converting, draft_of
 from exporting.formats import onnx
-from exporting.formats.onnx import quiet, reason_of
 from exporting.spec import ExportSpec
 from prediction.exported.description import Description, to_text
 from prediction.exported.tflite_file import ENTRY, length_of_model
@@ -35,6 +33,7 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
     "fp32": (), "fp16": (), "int8": ("ai-edge-quantizer",)
 }  # fmt: skip
 NEEDS_SIZE = True
+ROUNDS_ITSELF = True  # whether fp16 is made of a network of 32 bits
 
 
 def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) -> None:
@@ -83,18 +82,9 @@ def quantize(path: Path, images: Iterable[np.ndarray]) -> None:
     """
     from ai_edge_quantizer import quantizer, recipe
 
-    draft = path.with_suffix(".draft")
-    try:
-        with quiet(), contextlib.redirect_stderr(io.StringIO()):  # its progress bar
-            made = quantizer.Quantizer(str(path), recipe.dynamic_wi8_afp32()).quantize()
-            draft.write_bytes(made.quantized_model)
-        draft.replace(path)
-    except OSError:
-        raise
-    except Exception as error:  # of many kinds, which depend on the network
-        raise ValueError(f"AI Edge Quantizer cannot do it: {reason_of(error)}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with draft_of(path) as draft, converting("AI Edge Quantizer cannot do it"):
+        made = quantizer.Quantizer(str(path), recipe.dynamic_wi8_afp32()).quantize()
+        draft.write_bytes(made.quantized_model)
 
 
 def describe(path: Path, description: Description) -> None:

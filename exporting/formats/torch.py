@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from exporting.formats.onnx import quiet, reason_of
+from exporting.converting import converting, draft_of
 from exporting.spec import ExportSpec
 from prediction.exported.description import KEY, Description, to_text
 
@@ -18,6 +18,10 @@ SIDE_ENDINGS: tuple[str, ...] = ()
 PACKAGES = ("torch",)
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": (), "bf16": ()}
 NEEDS_SIZE = False  # whether it cannot leave height and width free
+ROUNDS_ITSELF = False  # whether fp16 is made of a network of 32 bits
+
+# What says where in the source an operator comes from: paths of the computer that exported.
+_SOURCES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
 
 
 def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) -> None:
@@ -28,36 +32,22 @@ def export(network: nn.Module, example: Tensor, spec: ExportSpec, path: Path) ->
     """
     free = torch.export.Dim.DYNAMIC
     axes = (0, 1, 2) if spec.inside == "all" else (0, 2, 3)
-    try:
-        with quiet():
-            program = torch.export.export(
-                network, (example,), dynamic_shapes=(dict.fromkeys(axes, free),),
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )  # fmt: skip
-            for node in program.graph.nodes:
-                for key in _SOURCES:
-                    node.meta.pop(key, None)
-            torch.export.save(program, path)
-    except OSError:  # a disk that is full
-        raise
-    except Exception as error:  # of many kinds, which depend on the network
-        raise ValueError(f"torch cannot export it: {reason_of(error)}") from error
-
-
-# What says where in the source an operator comes from: paths of the computer that exported.
-_SOURCES = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
+    with converting("torch cannot export it"):
+        program = torch.export.export(
+            network, (example,), dynamic_shapes=(dict.fromkeys(axes, free),),
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )  # fmt: skip
+        for node in program.graph.nodes:
+            for key in _SOURCES:
+                node.meta.pop(key, None)
+        torch.export.save(program, path)
 
 
 def describe(path: Path, description: Description) -> None:
     """Write the description into a file; the program stays as it is."""
-    draft = path.with_suffix(".draft")
-    try:
-        with zipfile.ZipFile(path) as old, zipfile.ZipFile(draft, "w") as new:
-            for name in old.namelist():
-                inner = name.partition("/")[2]  # its folder has the name of the temporary file
-                if inner != f"extra/{KEY}":
-                    new.writestr(f"model/{inner}", old.read(name))
-            new.writestr(f"model/extra/{KEY}", to_text(description))
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with draft_of(path) as draft, zipfile.ZipFile(path) as old, zipfile.ZipFile(draft, "w") as new:
+        for name in old.namelist():
+            inner = name.partition("/")[2]  # its folder has the name of the temporary file
+            if inner != f"extra/{KEY}":
+                new.writestr(f"model/{inner}", old.read(name))
+        new.writestr(f"model/extra/{KEY}", to_text(description))

@@ -50,13 +50,26 @@ def load(path: Path, device: torch.device) -> tuple[Description, Run]:
                     f"{path}: was not written by export.py, which names classes and images"
                 )
             description = from_text(text.decode(), str(path))
-            program = _Program(archive, device)
+            program = _program_of(path, archive, device)
     except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read ({first_line(error)})") from None
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError) as error:
+    return description, program.run
+
+
+def _program_of(path: Path, archive: zipfile.ZipFile, device: torch.device) -> "_Program":
+    """Read the program of a file.
+
+    Raises:
+        ValueError: If it cannot be used.
+    """
+    odd = KeyError, TypeError, AttributeError, IndexError, RuntimeError, RecursionError
+    try:
+        return _Program(archive, device)
+    except (*odd, json.JSONDecodeError) as error:
         reason = f"{type(error).__name__} {first_line(error)}"
         raise ValueError(f"{path}: is no program of torch.export ({reason})") from None
-    return description, program.run
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 class _Program:
@@ -92,11 +105,18 @@ class _Program:
         """Map images to the outputs.
 
         Raises:
-            RuntimeError: If an operator refuses the images' size.
+            ValueError: If the program does not take images of this size.
         """
         values = {**self._weights, self._image: torch.from_numpy(images).to(self._device)}
-        for step in self._steps:
-            step.run(values)
+        try:
+            for step in self._steps:
+                step.run(values)
+        except RuntimeError as error:
+            if not str(error).startswith("Runtime assertion failed"):
+                raise
+            raise ValueError(
+                f"the file does not take images of shape {images.shape} ({first_line(error)})"
+            ) from None
         return [values[name].cpu().numpy() for name in self._outputs]
 
 
