@@ -138,8 +138,8 @@ def test_validation_counts_points():
      (["--to", "torch", "--precision", "fp16"],
       "torch, fp16: needs the validation images, .*; name a config"),
      (["--to", "onnx", "--precision", "int8"], "onnx, int8: needs the validation images, .*"),
-     (["--to", "torch", "--tolerance", "0"], "--tolerance: 0 is not between 0 and 100 points"),
-     (["--to", "torch", "--tolerance", "nan"], "--tolerance: nan is not between"),
+     (["--to", "torch", "--validate", "--tolerance", "0"], "--tolerance: 0 is not between 0"),
+     (["--to", "torch", "--validate", "--tolerance", "nan"], "--tolerance: nan is not between"),
      (["--to", "torch", "--precision", "fp32", "fp16", "-o", "x"], "--output: is one file"),
      (["--to", "torch", "--validate"], "torch: needs the validation images, .*no val_loader")],
 )  # fmt: skip
@@ -167,3 +167,14 @@ def test_feature_one_list_of_precisions():
     assert export.PRECISIONS == PRECISIONS
     for form in formats.__all__:
         assert set(getattr(formats, form).PRECISIONS) <= set(PRECISIONS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--to", "onnx", "--size", "64"], "--size: is for --to tflite"),
+     (["--to", "onnx", "--python", "python3"], "--python: is for --to tflite"),
+     (["--to", "onnx", "--tolerance", "1"], "--tolerance: is for files that are scored")],
+)  # fmt: skip
+def test_exception_options_without_effect(model_file, capsys, words, message):
+    assert export.main(["-m", str(model_file), *words]) == 2
+    assert message in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_exception_operators_that_are_no_mathematics(program, tmp_path, target):
         nodes(value)[3]["target"] = target
 
     path = change(program, tmp_path / "b.pt2", "models/model.json", in_json(edit))
-    with pytest.raises(ValueError, match="has an operator that is not known here"):
+    with pytest.raises(ValueError, match="b.pt2: it has an operator that is not known here"):
         load(path)
 
 
@@ -153,6 +153,18 @@ def test_exception_weights_outside_of_their_file(program, tmp_path):
     path = change(program, tmp_path / "b.pt2", ending, in_json(edit))
     with pytest.raises(ValueError, match="is no program of torch.export"):
         load(path)
+
+
+def test_exception_a_size_that_the_program_does_not_take(program, tmp_path):
+    """One that torch has traced with a condition says so, and no more."""
+    network = load(program)
+
+    def refuse(*_):
+        raise RuntimeError("Runtime assertion failed for expression s0 >= 33\nmore")
+
+    network.run.__self__._steps[0]._operator = refuse
+    with pytest.raises(ValueError, match=r"does not take images of shape \(1, 8, 8, 3\) \(Runtime"):
+        network.run(np.zeros((1, 8, 8, 3), np.uint8))
 
 
 def test_feature_no_path_of_the_computer_stands_in_the_file(program):
